@@ -1,0 +1,155 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Makes a Debian machine ready for the whole test suite: the real BPF clients, the kernel's
+# file systems, and the kernel headers where BCC looks for them. Run as root, as often as you like.
+#
+#   tools/setup_test_env.sh          what the tests need
+#   tools/setup_test_env.sh --vm     also what tools/vm.py needs to boot another kernel
+#
+# What it cannot do (no root, no apt, a mount that is refused) it says, and then exits 0, because
+# the tests that would need it skip with a reason. With CI=true it exits 1: there nothing may skip.
+set -uo pipefail
+
+# One row per package: the reason it is here.
+packages=(
+    python3-venv        # lets `python3 -m venv` work on a bare Debian
+    python3-pip         # the README's commands call it
+    python3-bpfcc       # BCC, a tracee
+    bpftrace            # a tracee
+    bpftool             # a tracee, and the authority on programs' tags and listings
+    libbpf-tools        # opensnoop, execsnoop and friends: tracees
+    linux-perf          # `perf record`, a tracee
+    strace              # an independent opinion on the same syscalls
+    clang llvm          # compile and disassemble BPF objects; llvm-objdump, llvm-strip
+    libbpf-dev          # bpf/bpf_helpers.h for those objects
+    linux-libc-dev      # linux/bpf.h
+    binutils            # links the i386 tracee
+    iproute2            # attaches XDP programs; network namespaces
+    util-linux          # setpriv, unshare
+    kmod                # depmod for the virtual machine's kernel
+)
+vm_packages=(
+    qemu-system-x86     # the virtual machine
+    busybox-static      # the virtual machine's first process, when the host has no better one
+)
+headers_fallback=linux-headers-$(dpkg --print-architecture 2>/dev/null || echo amd64)
+
+[ "${1:-}" = "--vm" ] && packages+=("${vm_packages[@]}")
+problems=()
+note() { echo "setup_test_env: $*"; }
+problem() { problems+=("$*"); note "NOT DONE: $*"; }
+
+finish() {
+    if [ ${#problems[@]} -eq 0 ]; then
+        note "ready"
+        exit 0
+    fi
+    note "${#problems[@]} thing(s) not done; tests that need them will skip"
+    [ "${CI:-}" = "true" ] && exit 1
+    exit 0
+}
+
+# -- packages ------------------------------------------------------------------------------------
+
+installed() { dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; }
+
+install_packages() {
+    local wanted=() name
+    for name in "${packages[@]}"; do
+        installed "$name" || wanted+=("$name")
+    done
+    # BCC compiles against kernel headers. Those of the running kernel are best; a kernel that
+    # Debian did not build has none, and then those of Debian's own kernel do for simple programs.
+    local need_headers=0
+    [ -e "/lib/modules/$(uname -r)/build/Makefile" ] || need_headers=1
+    if [ ${#wanted[@]} -eq 0 ] && { [ $need_headers = 0 ] || newest_headers >/dev/null; }; then
+        note "all packages are installed"
+        return
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    local apt=(apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
+    # A third party's broken repository makes `update` fail although Debian's own was read.
+    "${apt[@]}" update -qq || note "apt-get update had errors; going on with what it did read"
+    if [ $need_headers = 1 ] && ! newest_headers >/dev/null; then
+        if apt-cache show "linux-headers-$(uname -r)" >/dev/null 2>&1; then
+            wanted+=("linux-headers-$(uname -r)")
+        else
+            wanted+=("$headers_fallback")
+        fi
+    fi
+    [ ${#wanted[@]} -eq 0 ] && return
+    note "installing: ${wanted[*]}"
+    "${apt[@]}" install -y -qq --no-install-recommends "${wanted[@]}" </dev/null >/dev/null && return
+    # One package that this release lacks must not cost us all the others.
+    for name in "${wanted[@]}"; do
+        "${apt[@]}" install -y -qq --no-install-recommends "$name" </dev/null >/dev/null ||
+            problem "package $name could not be installed"
+    done
+}
+
+# -- kernel headers for BCC ----------------------------------------------------------------------
+
+# Prints the newest /usr/src/linux-headers-VERSION-FLAVOUR that has a -common folder beside it.
+newest_headers() {
+    local common headers
+    for common in $(ls -d /usr/src/linux-headers-*-common 2>/dev/null | sort -Vr); do
+        headers=${common%-common}-${headers_fallback#linux-headers-}
+        [ -d "$headers" ] && echo "$headers" && return 0
+    done
+    return 1
+}
+
+link_headers() {
+    local modules headers
+    modules=/lib/modules/$(uname -r)
+    if [ -e "$modules/build/Makefile" ]; then
+        note "kernel headers: $(readlink -f "$modules/build")"
+        return
+    fi
+    if ! headers=$(newest_headers); then
+        problem "no kernel headers for BCC"
+        return
+    fi
+    mkdir -p "$modules" &&
+        ln -sfn "$headers" "$modules/build" &&
+        ln -sfn "${headers%-*}-common" "$modules/source" ||
+        { problem "cannot link $modules/build to $headers"; return; }
+    note "kernel headers: $modules/build -> $headers"
+}
+
+# -- file systems --------------------------------------------------------------------------------
+
+mount_at() { # type directory
+    # fstype, not just "is a mount point": /sys/kernel/debug may be some other file system's.
+    if grep -q "^[^ ]* $2 $1 " /proc/mounts; then
+        note "$1 is mounted at $2"
+    elif mkdir -p "$2" 2>/dev/null && mount -t "$1" "$1" "$2" 2>/dev/null; then
+        note "mounted $1 at $2"
+    else
+        problem "cannot mount $1 at $2"
+    fi
+}
+
+mount_filesystems() {
+    mount_at tracefs /sys/kernel/tracing
+    mount_at bpf /sys/fs/bpf
+    mount_at debugfs /sys/kernel/debug # older clients look for tracefs below it
+    if ! grep -q '^[^ ]* [^ ]* cgroup2 ' /proc/mounts; then
+        mount_at cgroup2 /sys/fs/cgroup/unified
+    fi
+}
+
+# ------------------------------------------------------------------------------------------------
+
+if [ "$(id -u)" != 0 ]; then
+    problem "not root: neither packages nor mounts (try: sudo $0)"
+    finish
+fi
+if command -v apt-get >/dev/null; then
+    install_packages
+    link_headers
+else
+    problem "no apt-get: install by hand what these are here: ${packages[*]}"
+fi
+mount_filesystems
+finish
