@@ -1,0 +1,386 @@
+"""RawCall -> Call: the one place where recorded bytes become values.
+
+Pure, and total: whatever the bytes say, a Call comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import construct
+
+from decoders.declare import (
+    ITEM_LIMIT,
+    CStr,
+    Many,
+    One,
+    Ptr,
+    Slot,
+    Target,
+    layout_of,
+)
+from decoders.follow import Found, Node, View, follow, views_of
+from decoders.memory import Snapshot
+from decoders.raw import ENTRY, EXIT, FdFact, RawCall
+from decoders.syscalls import ARGS_SIZE, Syscall, pack_args, syscall_of
+from decoders.values import (
+    BEYOND_SIZE,
+    EMPTY,
+    NOT_CAPTURED,
+    NOT_WRITTEN,
+    NULL,
+    UNREADABLE,
+    Absent,
+    Array,
+    Bytes,
+    Changed,
+    Fd,
+    Int,
+    Pointer,
+    Struct,
+    Value,
+)
+
+
+class Facts(Protocol):
+    """What the machine of the trace knew: live, or as the trace recorded it."""
+
+    cpus: int
+
+    def fact(self, kind: str, key: int) -> str | None:
+        """The name behind a number, or None."""
+
+    def newer(self, enum: str, value: int) -> str | None:
+        """An enum value's name in that kernel's BTF, where our tables lack it."""
+
+
+@dataclass(slots=True)
+class Call:
+    """A decoded call.  Frozen by convention: renderers only read it."""
+
+    raw: RawCall
+    syscall: Syscall
+    args: Struct
+    ret: Value | None
+    """None: never returned, or not watched."""
+    problem: str | None = None
+    """A mistake of ours while decoding: the raw bytes are still there."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What the model adds: listing, ret comment, explanation, folding."""
+
+    @property
+    def command(self) -> str:
+        """The bpf command's or ioctl request's name, or the syscall's own."""
+        return self.syscall.command(self.args)
+
+    def attr(self, *path: str) -> Value | None:
+        """A value by its path below the args, through pointers; None if not there."""
+        value: Value | None = self.args
+        for name in path:
+            value = plain(value)
+            if not isinstance(value, Struct):
+                return None
+            value = value.get(name)
+        return value
+
+    def number(self, *path: str) -> int | None:
+        """The number at a path (the later one where it changed), or None."""
+        value = self.attr(*path)
+        if isinstance(value, Changed):
+            value = value.after
+        number = getattr(value, "value", None)
+        if isinstance(value, Pointer):
+            return value.addr
+        return number if isinstance(number, int) else None
+
+    def fact(self, *path: str) -> FdFact | None:
+        """What the fd at a path is."""
+        value = self.attr(*path)
+        return value.fact if isinstance(value, Fd) else None
+
+    def fd(self, fd: int) -> FdFact | None:
+        """What an fd was when the call was made; after it where only that is known."""
+        for fact in self.raw.fds:
+            if fact.fd == fd:
+                return fact
+        return None
+
+
+def plain(value: Value | None) -> Value | None:
+    """A value without its pointer and its past."""
+    while isinstance(value, Pointer | Changed):
+        value = value.value if isinstance(value, Pointer) else value.after
+    return value
+
+
+class _Env:
+    """The world around one recorded call."""
+
+    __slots__ = ("_entry", "_exit", "_facts", "arch", "cpus", "ret", "stage")
+
+    def __init__(self, raw: RawCall, facts: Facts) -> None:
+        self._entry = {fact.fd: fact for fact in raw.fds if fact.stage == ENTRY}
+        self._exit = {fact.fd: fact for fact in raw.fds if fact.stage == EXIT}
+        self._facts = facts
+        self.cpus = facts.cpus
+        self.ret = raw.ret
+        self.arch = raw.arch
+        self.stage = ENTRY
+
+    def fd(self, fd: int) -> FdFact | None:
+        if self.stage == EXIT and fd in self._exit:
+            return self._exit[fd]
+        return self._entry.get(fd)
+
+    def fact(self, kind: str, key: int) -> str | None:
+        return self._facts.fact(kind, key)
+
+    def newer(self, enum: str, value: int) -> str | None:
+        return self._facts.newer(enum, value)
+
+
+def decode(raw: RawCall, facts: Facts) -> Call:
+    """Decodes one call.
+
+    Never raises: bytes that a declaration cannot take end in ``Call.problem``,
+    with the argument registers as numbers.
+    """
+    syscall = syscall_of(raw.arch, raw.nr)
+    try:
+        return _decode(raw, syscall, facts)
+    except (construct.ConstructError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        names = [slot.name for slot in layout_of(syscall.args).slots]
+        fields = tuple((name, Int(arg, 16)) for name, arg in zip(names, raw.args, strict=False))
+        ret = None if raw.ret is None else Int(raw.ret)
+        return Call(raw, syscall, Struct(fields), ret, f"{type(error).__name__}: {error}")
+
+
+def _decode(raw: RawCall, syscall: Syscall, facts: Facts) -> Call:
+    env = _Env(raw, facts)
+    view = View(layout_of(syscall.args), pack_args(raw.args), ARGS_SIZE, None, env)
+    before = [chunk for chunk in raw.chunks if chunk.stage == ENTRY]
+    entry = follow(syscall.args, view, Snapshot(before), ENTRY)
+    leave: Node | None = None
+    if raw.ret is not None:
+        after = Snapshot(chunk for chunk in raw.chunks if chunk.stage == EXIT)
+        leave = follow(syscall.args, view, after, EXIT, raw.failed, entry)
+    decoder = _Decoder(raw, env)
+    args = Struct(tuple(decoder.fields(entry, leave, False)))
+    ret: Value | None = None
+    if raw.ret is not None:
+        ret = Int(raw.ret)
+        if not raw.failed and syscall.returns_fd(args):
+            env.stage = EXIT
+            ret = Fd(raw.ret, env.fd(raw.ret))
+    return Call(raw, syscall, args, ret)
+
+
+class _Decoder:
+    """Makes values of the nodes of one call."""
+
+    def __init__(self, raw: RawCall, env: _Env) -> None:
+        self.raw = raw
+        self.env = env
+        self.kinds: dict[str, Callable[..., Value]] = {}
+
+    def fields(
+        self, entry: Node | None, leave: Node | None, latest: bool
+    ) -> list[tuple[str, Value]]:
+        """The fields of a struct.
+
+        ``latest``: the kernel wrote all of it, so what counts is its state at
+        exit; else its state at entry, but for fields marked as written.
+        """
+        base = leave if latest and leave is not None else entry
+        if base is None:
+            base = leave
+        assert base is not None
+        view = base.view
+        fields: list[tuple[str, Value]] = []
+        available = len(view.data)
+        for slot in view.layout.slots:
+            if slot.offset >= available:
+                reason = BEYOND_SIZE if view.wanted <= slot.offset else UNREADABLE
+                fields.append((slot.name or "", Absent(reason)))
+                break
+            self._slot(slot, view, entry, leave, latest, fields)
+        else:
+            extra = view.data[view.layout.size :]
+            if extra.strip(b"\0"):
+                fields.append(("extra_data", Bytes(extra, len(extra))))
+        return fields
+
+    def _slot(
+        self,
+        slot: Slot,
+        view: View,
+        entry: Node | None,
+        leave: Node | None,
+        latest: bool,
+        fields: list[tuple[str, Value]],
+    ) -> None:
+        kind = slot.kind
+        raw = view.raws[slot.index]
+        if kind == "ptr":
+            fields.append((slot.name, self._pointer(slot, entry, leave, latest)))
+        elif kind in ("struct", "pick"):
+            before = None if entry is None else entry.inner.get(slot.index)
+            after = None if leave is None else leave.inner.get(slot.index)
+            if (
+                before is not None
+                and after is not None
+                and before.view.layout is not after.view.layout
+            ):
+                before = None
+            if before is None and after is None:
+                if kind == "pick":
+                    declaration = slot.field.chosen(view)
+                    if declaration is None:
+                        if raw.strip(b"\0"):
+                            fields.append(("extra_data", Bytes(raw, len(raw))))
+                        return
+                else:
+                    declaration = slot.field
+                layout = layout_of(declaration)
+                size = slot.size if kind == "pick" else layout.size
+                data = view.data[slot.offset : slot.offset + size]
+                inner = View(layout, data, size, view, view.env)
+                after_view = None
+                if leave is not None and leave.view is not view and slot.offset < len(
+                    leave.view.data
+                ):
+                    data = leave.view.data[slot.offset : slot.offset + size]
+                    after_view = View(layout, data, size, leave.view, view.env)
+                before = Node(inner)
+                after = None if after_view is None else Node(after_view)
+            members = self.fields(before, after, latest)
+            if kind == "pick":
+                fields.extend(members)
+            else:
+                fields.append((slot.name, Struct(tuple(members))))
+        elif kind == "bits":
+            fields.extend(slot.field.values(raw))
+        elif kind == "skip":
+            return
+        elif kind == "pad":
+            if raw.strip(b"\0"):
+                fields.append((slot.name or "pad", Bytes(raw, len(raw))))
+        else:
+            value = slot.field.value(raw, view)
+            if (
+                slot.field.written
+                and entry is not None
+                and leave is not None
+                and leave.view is not entry.view
+                and slot.offset < len(leave.view.data)
+            ):
+                old, new = entry.view.raws[slot.index], leave.view.raws[slot.index]
+                if old != new:
+                    value = Changed(
+                        slot.field.value(old, entry.view), slot.field.value(new, leave.view)
+                    )
+                elif latest:
+                    value = slot.field.value(new, leave.view)
+            fields.append((slot.name, value))
+
+    def _pointer(
+        self, slot: Slot, entry: Node | None, leave: Node | None, latest: bool
+    ) -> Value:
+        holder = entry if entry is not None else leave
+        assert holder is not None
+        addr = holder.view.raws[slot.index]
+        if addr == 0:
+            return Absent(NULL)
+        field: Ptr = slot.field
+        before = None if entry is None else entry.found.get(slot.index)
+        after = None if leave is None else leave.found.get(slot.index)
+        scope = holder.view
+        if isinstance(field.target, One):
+            return Pointer(addr, self._one(field, before, after, scope))
+        if field.reads and field.writes and before is not None and after is not None:
+            old = self._target(field.target, before, scope)
+            later = scope if leave is None else leave.view
+            new = self._target(field.target, after, later)
+            if isinstance(new, Absent) or new == old:
+                return Pointer(addr, old)
+            return Pointer(addr, Changed(old, new))
+        found = after if field.writes and after is not None else before
+        if found is None:
+            if field.writes and self.raw.ret is not None and (self.raw.failed or field.reads):
+                return Pointer(addr, Absent(NOT_WRITTEN))
+            return Pointer(addr, Absent(NOT_CAPTURED))
+        later = leave.view if found is after and leave is not None else scope
+        return Pointer(addr, self._target(field.target, found, later))
+
+    def _one(
+        self, field: Ptr, before: Found | None, after: Found | None, scope: View
+    ) -> Value:
+        known = before or after
+        if known is None:
+            return Absent(NOT_WRITTEN if field.writes and self.raw.failed else NOT_CAPTURED)
+        if known.data is None:
+            return Absent(NOT_CAPTURED)
+        if known.wanted == 0:
+            return Absent(EMPTY)
+        if not known.data:
+            return Absent(UNREADABLE)
+        entry = before.inner if before is not None else None
+        leave = after.inner if after is not None else None
+        if entry is None and leave is None:
+            return Bytes(known.data, known.wanted)
+        if entry is not None and leave is not None and entry.view.layout is not leave.view.layout:
+            entry = None
+        fields = self.fields(entry, leave, field.writes)
+        tail = field.target.tail if isinstance(field.target, One) else None
+        if tail is not None:
+            node = leave if leave is not None else entry
+            assert node is not None
+            fields = [pair for pair in fields if pair[0] != "extra_data"]
+            fields.append((tail[0], _flexible(tail[1], node.view)))
+        return Struct(tuple(fields))
+
+    def _target(self, target: Target, found: Found, scope: View) -> Value:
+        """The value of anything but a single struct."""
+        data = found.data
+        if data is None:
+            return Absent(NOT_CAPTURED)
+        if found.wanted == 0 and not isinstance(target, CStr):
+            return Absent(EMPTY)
+        if not data and found.wanted:
+            return Absent(UNREADABLE)
+        if isinstance(target, Many):
+            return self._many(target, found, data, scope)
+        return target.value(data, found.wanted, scope)
+
+    def _many(self, target: Many, found: Found, data: bytes, scope: View) -> Value:
+        step = target.step(scope)
+        if not step:
+            return Bytes(data, found.wanted)
+        total = found.wanted // step
+        if target.scalar and isinstance(target.item, Ptr):
+            pointed = target.item.target
+            items: list[Value] = [
+                Pointer(inner.addr, self._target(pointed, inner, scope))
+                if inner.addr
+                else Absent(NULL)
+                for inner in found.inner or ()
+            ]
+        elif target.scalar:
+            usable = min(len(data) - len(data) % target.layout.size, ITEM_LIMIT * step)
+            value = target.item.value
+            items = [value(raw, scope) for (raw,) in target.layout.full.iter_unpack(data[:usable])]
+        else:
+            nodes = found.inner or [Node(view) for view in views_of(target, data, step, scope)]
+            items = [Struct(tuple(self.fields(node, None, False))) for node in nodes]
+        return Array(tuple(items), total)
+
+
+def _flexible(item: Any, view: View) -> Array:
+    """The elements that follow a struct."""
+    layout = layout_of(construct.Struct("item" / item))
+    data = view.data[view.layout.size :]
+    usable = len(data) - len(data) % layout.size
+    items = tuple(item.value(raw, view) for (raw,) in layout.full.iter_unpack(data[:usable]))
+    return Array(items, len(items))

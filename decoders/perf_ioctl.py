@@ -1,0 +1,103 @@
+"""ioctl(2): one row per PERF_EVENT_IOC_*, and the others that take BPF fds.
+
+From include/uapi/linux/perf_event.h, if_tun.h, kcm.h and perf_ioctl() in
+kernel/events/core.c.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import construct as cs
+
+from decoders.declare import (
+    S32,
+    U32,
+    U64,
+    CStr,
+    FdField,
+    Field,
+    FlagSet,
+    In,
+    InOut,
+    One,
+    Out,
+    Skip,
+    Written,
+    X64,
+)
+from decoders.perf_attr import PERF_ATTR_POINTER
+from decoders.uapi import perf, system
+
+PERF_PROGS_MAX: Final = 64
+"""BPF_TRACE_MAX_PROGS: what QUERY_BPF answers at most (kernel/trace/bpf_trace.c)."""
+
+
+def query_bpf_size(head: bytes) -> int:
+    """struct perf_event_query_bpf with room for ids_len ids."""
+    return 8 + 4 * min(int.from_bytes(head[:4], "little"), PERF_PROGS_MAX)
+
+
+GROUP = FlagSet(cs.Int32ul, perf.perf_event_ioc_flags, "PERF_IOC_FLAG")
+FD_ARG = FdField(cs.Int32sl)
+FD_POINTER = In(One(cs.Struct("fd" / FdField(cs.Int32sl))))
+
+
+def arg(field: Field, name: str = "arg") -> Any:
+    """The third argument as 4 bytes of its register."""
+    return cs.Struct(name / field, "_" / Skip(4))
+
+
+class Request(NamedTuple):
+    """An ioctl request: what its argument is."""
+
+    arg: Any
+
+
+REQUESTS: Final[dict[str, Request]] = {
+    "PERF_EVENT_IOC_ENABLE": Request(arg(GROUP)),
+    "PERF_EVENT_IOC_DISABLE": Request(arg(GROUP)),
+    "PERF_EVENT_IOC_REFRESH": Request(arg(S32)),
+    "PERF_EVENT_IOC_RESET": Request(arg(GROUP)),
+    "PERF_EVENT_IOC_PERIOD": Request(
+        cs.Struct("arg" / In(One(cs.Struct("period" / U64))))
+    ),
+    "PERF_EVENT_IOC_SET_OUTPUT": Request(arg(FD_ARG)),
+    "PERF_EVENT_IOC_SET_FILTER": Request(cs.Struct("arg" / In(CStr(4096)))),
+    "PERF_EVENT_IOC_ID": Request(cs.Struct("arg" / Out(One(cs.Struct("id" / U64))))),
+    "PERF_EVENT_IOC_SET_BPF": Request(arg(FD_ARG)),
+    "PERF_EVENT_IOC_PAUSE_OUTPUT": Request(arg(U32)),
+    "PERF_EVENT_IOC_QUERY_BPF": Request(
+        cs.Struct(
+            "arg"
+            / InOut(
+                One(
+                    cs.Struct("ids_len" / U32, "prog_cnt" / Written(U32)),
+                    peek=query_bpf_size,
+                    tail=("ids", U32),
+                ),
+                always=True,
+            )
+        )
+    ),
+    "PERF_EVENT_IOC_MODIFY_ATTRIBUTES": Request(cs.Struct("arg" / In(PERF_ATTR_POINTER))),
+    "TUNSETSTEERINGEBPF": Request(cs.Struct("arg" / FD_POINTER)),
+    "TUNSETFILTEREBPF": Request(cs.Struct("arg" / FD_POINTER)),
+    "SIOCKCMATTACH": Request(
+        cs.Struct("arg" / In(One(cs.Struct("fd" / FD_ARG, "bpf_fd" / FD_ARG))))
+    ),
+    "SIOCKCMUNATTACH": Request(cs.Struct("arg" / FD_POINTER)),
+    "SIOCKCMCLONE": Request(cs.Struct("arg" / Out(One(cs.Struct("fd" / FD_ARG))))),
+}
+"""By name."""
+
+NAMES: Final[dict[int, str]] = {
+    **perf.perf_event_ioc_compat32,
+    **perf.perf_event_ioc,
+    **system.tun_ioctl,
+    **system.kcm_ioctl,
+}
+"""Request number -> name, of both pointer sizes (no number means two things)."""
+
+ROWS: Final[dict[int, Any]] = {number: REQUESTS[name].arg for number, name in NAMES.items()}
+ANY_ARG = cs.Struct("arg" / X64)

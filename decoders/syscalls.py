@@ -1,0 +1,206 @@
+"""The traced system calls: one row each, over their argument registers.
+
+The registers are six u64, so a call's arguments are a struct of 48 bytes, and
+its pointers are followed like any other struct's.  An ``int`` argument is the
+low half of its register.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import construct as cs
+
+from bpftrace_sys import arch as arches
+from decoders import bpf_attr, perf_ioctl
+from decoders.declare import (
+    S32,
+    U32,
+    X64,
+    CStr,
+    FdField,
+    Field,
+    FlagSet,
+    In,
+    Named,
+    Num,
+    One,
+    Pick,
+    Scope,
+    Skip,
+    flags,
+    this,
+)
+from decoders.perf_attr import PERF_ATTR_POINTER
+from decoders.raw import AUDIT_ARCH_AARCH64
+from decoders.uapi import const, names, perf, system
+from decoders.values import Flags, Name, Struct, Value
+
+ARGS_SIZE: Final = 48
+_ARGS = struct.Struct("<6Q")
+_MASK: Final = (1 << 64) - 1
+
+
+def pack_args(args: tuple[int, ...]) -> bytes:
+    """The argument registers as the struct that the rows declare."""
+    if len(args) != 6:
+        args = (*args, 0, 0, 0, 0, 0, 0)[:6]
+    try:
+        return _ARGS.pack(*args)
+    except struct.error:
+        return _ARGS.pack(*(arg & _MASK for arg in args))
+
+
+def half(name: str, field: Field) -> tuple[Any, Any]:
+    """An int argument: 4 bytes of an 8-byte register."""
+    return name / field, "_" / Skip(4)
+
+
+class DirFd(FdField):
+    """An fd of a directory, or AT_FDCWD."""
+
+    def value(self, raw: Any, scope: Scope) -> Value:
+        if raw == const.AT_FDCWD:
+            return Name(raw, "AT_FDCWD")
+        return super().value(raw, scope)
+
+
+class OpenFlags(Field):
+    """flags of open(2): the access mode is a number among bits, and bits differ by CPU."""
+
+    def value(self, raw: Any, scope: Scope) -> Value:
+        arm = scope.env.arch == AUDIT_ARCH_AARCH64
+        bits = flags(raw & ~const.O_ACCMODE, system.o_flags_arm64 if arm else system.o_flags)
+        mode = system.o_accmode.get(raw & const.O_ACCMODE)
+        if mode is None:
+            return Flags(raw, bits.names, bits.rest | const.O_ACCMODE, "O")
+        return Flags(raw, (mode, *bits.names), bits.rest, "O")
+
+
+class Command(Field):
+    """cmd of bpf(2), with or without BPF_COMMON_ATTRS."""
+
+    def value(self, raw: Any, scope: Scope) -> Value:
+        plain = raw & ~const.BPF_COMMON_ATTRS
+        name = names.bpf_cmd.get(plain)
+        newer = False
+        if name is None:
+            name = scope.env.newer("bpf_cmd", plain)
+            newer = name is not None
+        if name is not None and raw != plain:
+            name += "|BPF_COMMON_ATTRS"
+        return Name(raw, name, "bpf_cmd", newer)
+
+
+FD_ARG = FdField(cs.Int32sl)
+OPEN_FLAGS = OpenFlags(cs.Int32ul)
+NEEDS_MODE: Final = 0o100 | 0o20000000  # O_CREAT, __O_TMPFILE
+MODE = Num(cs.Int32ul, 8)
+
+
+def wants_mode(scope: Scope) -> bool:
+    """Whether open(2) looks at ``mode``."""
+    return bool(scope["flags"] & NEEDS_MODE)
+
+
+MODE_ARG = Pick(wants_mode, {True: cs.Struct(*half("mode", MODE))}, size=8)
+
+BPF = cs.Struct(
+    *half("cmd", Command(cs.Int32ul)),
+    "attr" / In(One(bpf_attr.ATTR, size=this.size)),
+    *half("size", U32),
+    "common"
+    / Pick(
+        lambda scope: bool(scope["cmd"] & const.BPF_COMMON_ATTRS),
+        {
+            True: cs.Struct(
+                "attr_common" / In(One(bpf_attr.COMMON_ATTR, size=this.size_common)),
+                *half("size_common", U32),
+            )
+        },
+        size=16,
+    ),
+)
+
+PERF_EVENT_OPEN = cs.Struct(
+    "attr" / In(PERF_ATTR_POINTER),
+    "who"
+    / Pick(
+        lambda scope: bool(scope["flags"] & const.PERF_FLAG_PID_CGROUP),
+        {True: cs.Struct(*half("pid", FD_ARG)), False: cs.Struct(*half("pid", S32))},
+    ),
+    *half("cpu", S32),
+    *half("group_fd", FD_ARG),
+    "flags" / FlagSet(cs.Int64ul, perf.perf_event_open_flags, "PERF_FLAG"),
+)
+
+IOCTL = cs.Struct(
+    *half("fd", FD_ARG),
+    *half("request", Named(cs.Int32ul, perf_ioctl.NAMES)),
+    "arg" / Pick(this.request, perf_ioctl.ROWS, default=perf_ioctl.ANY_ARG),
+)
+
+OPENAT = cs.Struct(
+    *half("dirfd", DirFd(cs.Int32sl)),
+    "pathname" / In(CStr(4096)),
+    *half("flags", OPEN_FLAGS),
+    "mode" / MODE_ARG,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Syscall:
+    """A traced call: its name, its arguments' declaration, what it returns."""
+
+    name: str
+    args: Any
+    returns: Callable[[Struct], bool] | bool = False
+    """Whether a successful result is an fd."""
+    label: str | None = None
+    """The argument that says what the call does: bpf's cmd, ioctl's request."""
+
+    def returns_fd(self, args: Struct) -> bool:
+        """Whether the result of a call with these arguments is an fd."""
+        return self.returns(args) if callable(self.returns) else self.returns
+
+    def command(self, args: Struct) -> str:
+        """The name by which to speak of a call with these arguments."""
+        if self.label is not None:
+            value = args.get(self.label)
+            if isinstance(value, Name) and value.name is not None:
+                return value.name
+        return self.name
+
+
+def _bpf_returns_fd(args: Struct) -> bool:
+    cmd = args.get("cmd")
+    if not isinstance(cmd, Name):
+        return False
+    row = bpf_attr.COMMANDS.get(cmd.value & ~const.BPF_COMMON_ATTRS)
+    return row is not None and row.returns_fd
+
+
+SYSCALLS: Final[dict[str, Syscall]] = {
+    row.name: row
+    for row in (
+        Syscall("bpf", BPF, _bpf_returns_fd, "cmd"),
+        Syscall("perf_event_open", PERF_EVENT_OPEN, True),
+        Syscall("ioctl", IOCTL, False, "request"),
+        Syscall("openat", OPENAT, True),
+    )
+}
+"""By name."""
+
+UNKNOWN = Syscall(
+    "syscall", cs.Struct(*(f"arg{index}" / X64 for index in range(6)))
+)
+
+
+def syscall_of(arch: int, nr: int) -> Syscall:
+    """The row of a call, or UNKNOWN."""
+    name = arches.name(arch, nr)
+    return SYSCALLS.get(name, UNKNOWN) if name is not None else UNKNOWN
+

@@ -1,0 +1,140 @@
+"""The closed set of decoded values.
+
+Every decoder yields these and every renderer takes these; nothing else
+crosses the boundary.  They are named tuples because a trace makes millions of
+them; compare their types, not only their contents.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+from decoders.raw import FdFact
+
+
+class Int(NamedTuple):
+    """A number.  ``base`` is 10, 16 or 8; ``note`` is said as a comment."""
+
+    value: int
+    base: int = 10
+    note: str | None = None
+
+
+class Name(NamedTuple):
+    """An enum value; ``name`` is None where no table knows it.
+
+    ``enum`` is the kernel's name of the enum (``bpf_map_type``), ``newer`` says
+    that the running kernel's BTF knew the name and our tables did not.
+    """
+
+    value: int
+    name: str | None
+    enum: str = ""
+    newer: bool = False
+
+
+class Flags(NamedTuple):
+    """A set of flags: names of the known bits, and the bits that remain.
+
+    ``enum`` names the set, by the prefix of its members (``BPF_F``).
+    """
+
+    value: int
+    names: tuple[str, ...]
+    rest: int
+    enum: str = ""
+
+
+class Fd(NamedTuple):
+    """A file descriptor, and what is known of it."""
+
+    value: int
+    fact: FdFact | None = None
+
+
+class Text(NamedTuple):
+    """A string of the tracee's, undecoded; ``whole`` is False where it went on."""
+
+    data: bytes
+    whole: bool = True
+
+
+class Bytes(NamedTuple):
+    """Uninterpreted bytes; ``wanted`` is how many there should have been."""
+
+    data: bytes
+    wanted: int
+
+
+class Insns(NamedTuple):
+    """An array of struct bpf_insn as passed; its listing is made elsewhere.
+
+    ``count`` is what the tracee claimed, ``data`` what could be read.
+    """
+
+    data: bytes
+    count: int
+
+
+class Struct(NamedTuple):
+    """Fields in declaration order, under the kernel's own names."""
+
+    fields: tuple[tuple[str, Value], ...]
+    ctype: str = ""
+
+    def get(self, name: str) -> Value | None:
+        """The field of that name, or None."""
+        for key, value in self.fields:
+            if key == name:
+                return value
+        return None
+
+
+class Array(NamedTuple):
+    """Elements; ``total`` is how many the tracee claimed."""
+
+    items: tuple[Value, ...]
+    total: int
+
+
+class Pointer(NamedTuple):
+    """An address and what stands there (Absent where that is not known)."""
+
+    addr: int
+    value: Value
+
+
+class Absent(NamedTuple):
+    """Nothing, and why: one of the reasons below."""
+
+    reason: str
+
+
+class Changed(NamedTuple):
+    """A field that the kernel wrote: its value at entry and at exit."""
+
+    before: Value
+    after: Value
+
+
+NULL = "null"  # a null pointer
+BEYOND_SIZE = "beyond size"  # the caller's struct ends before this field
+UNREADABLE = "unreadable address"
+NOT_CAPTURED = "not captured"
+NOT_WRITTEN = "not written"  # the call failed, so the kernel wrote nothing there
+EMPTY = "empty"  # a pointer with a length of 0
+
+Value: TypeAlias = (
+    Int
+    | Name
+    | Flags
+    | Fd
+    | Text
+    | Bytes
+    | Insns
+    | Struct
+    | Array
+    | Pointer
+    | Absent
+    | Changed
+)
