@@ -511,6 +511,15 @@ netfilter_flags: Final[dict[int, str]] = {
 # prog_assoc_struct_ops.flags: the kernel wants 0
 no_flags: Final[dict[int, str]] = {}
 
+# log_level and btf_log_level: bpf_verifier_log_attr_valid(); the names stand in no UAPI header,
+# but in include/linux/bpf_verifier.h (Linux 6.4)
+log_level: Final[dict[int, str]] = {
+    0x1: "BPF_LOG_LEVEL1",
+    0x2: "BPF_LOG_LEVEL2",
+    0x4: "BPF_LOG_STATS",
+    0x8: "BPF_LOG_FIXED",
+}
+
 # link_create.flags of an XDP link: dev_xdp_attach()
 xdp_flags: Final[dict[int, str]] = {
     0x1: "XDP_FLAGS_UPDATE_IF_NOEXIST",

@@ -38,6 +38,8 @@ def _members(table: Table, facts: dict[str, Any]) -> dict[str, int]:
         names: Any = unit["enums"].get(table.source)
         if names is None:
             raise RenderError(f"{table.name}: no enum {table.source}")
+    elif isinstance(table.source, dict):
+        return table.source
     elif isinstance(table.source, re.Pattern):
         names = [name for name in constants if table.source.fullmatch(name)]
     else:
@@ -69,9 +71,10 @@ def _by_number(members: dict[str, int]) -> tuple[dict[int, str], dict[str, int]]
 def _ordered(table: Table, numbers: dict[int, str]) -> list[tuple[int, str]]:
     if table.kind != FLAGS:
         return sorted(numbers.items())
-    # Flags of several bits are looked for first, and 0 stays where it is: in front.
-    return sorted(numbers.items(), key=lambda item: (-item[0].bit_count(), item[0])
-                  if item[0] else (-99, 0))  # fmt: skip
+    # 0 first, then flags of several bits: they are looked for before their single bits.
+    return sorted(
+        numbers.items(), key=lambda item: (item[0] != 0, -item[0].bit_count(), item[0])
+    )
 
 
 def check(facts: dict[str, Any]) -> None:

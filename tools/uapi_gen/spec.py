@@ -109,11 +109,12 @@ UNITS: Final = (
 @dataclass(frozen=True, slots=True)
 class Table:
     """One table: ``source`` is an enum's name, or a pattern over all constants,
-    or the members by name.  ``about`` becomes the comment above it."""
+    or the members by name, or by name and number where no header that can be
+    read has them.  ``about`` becomes the comment above it."""
 
     module: str
     name: str
-    source: str | re.Pattern[str] | tuple[str, ...]
+    source: str | re.Pattern[str] | tuple[str, ...] | dict[str, int]
     about: str
     kind: str = ENUM
     unit: str = "native"
@@ -301,6 +302,14 @@ TABLES: Final[tuple[Table, ...]] = (
         "no_flags",
         "batch.flags, task_fd_query.flags, iter_create.flags, prog_bind_map.flags, "
         "token_create.flags, prog_assoc_struct_ops.flags: the kernel wants 0",
+    ),
+    Table(
+        _N,
+        "log_level",
+        {"BPF_LOG_LEVEL1": 1, "BPF_LOG_LEVEL2": 2, "BPF_LOG_STATS": 4, "BPF_LOG_FIXED": 8},
+        "log_level and btf_log_level: bpf_verifier_log_attr_valid(); the names stand in no UAPI "
+        "header, but in include/linux/bpf_verifier.h (Linux 6.4)",
+        FLAGS,
     ),
     Table(_N, "xdp_flags", _p(r"XDP_FLAGS_\w+"),
           "link_create.flags of an XDP link: dev_xdp_attach()", FLAGS, drop=r".*_(MODES|MASK)"),
