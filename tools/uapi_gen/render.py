@@ -72,9 +72,7 @@ def _ordered(table: Table, numbers: dict[int, str]) -> list[tuple[int, str]]:
     if table.kind != FLAGS:
         return sorted(numbers.items())
     # 0 first, then flags of several bits: they are looked for before their single bits.
-    return sorted(
-        numbers.items(), key=lambda item: (item[0] != 0, -item[0].bit_count(), item[0])
-    )
+    return sorted(numbers.items(), key=lambda item: (item[0] != 0, -item[0].bit_count(), item[0]))
 
 
 def check(facts: dict[str, Any]) -> None:
