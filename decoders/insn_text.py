@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import zip_longest
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -331,6 +332,7 @@ def disasm(data: Buffer) -> Iterator[str]:
 # ---------------------------------------------------------------------------
 # Comments: what the kernel does not say
 
+_MOV_K: Final = frozenset((isa.ALU64 | isa.MOV | isa.K, isa.ALU | isa.MOV | isa.K))
 _GRAPHIC: Final = frozenset(range(0x21, 0x7F))
 _TEXT: Final = _GRAPHIC | frozenset(b" \t\n")
 _ESCAPES: Final = str.maketrans({"\t": "\\t", "\n": "\\n"})
@@ -351,7 +353,7 @@ def _spelled(insn: Insn, following: Insn | None) -> str | None:
         if insn.src:
             return None
         data, stored = insn.imm64.to_bytes(8, "little"), 0
-    elif code in (isa.ALU64 | isa.MOV | isa.K, isa.ALU | isa.MOV | isa.K):
+    elif code in _MOV_K:
         data, stored = (insn.imm & 0xFFFFFFFF).to_bytes(4, "little"), 0
         if (
             following is not None
@@ -446,7 +448,7 @@ def _tail_call(known: Mapping[int, Insn], names: InsnNames) -> str | None:
     if table is None or table.code != isa.LD_IMM64 or not table.src:
         return None
     what = _pseudo(table, names)
-    if index is not None and index.code & 0xF7 == isa.ALU | isa.MOV | isa.K:
+    if index is not None and index.code in _MOV_K:
         return f"{what}, index {index.imm & 0xFFFFFFFF}"
     return what
 
@@ -461,7 +463,7 @@ def listing(program: Iterable[Insn], names: InsnNames | None = None) -> Iterator
     all_insns = list(program)
     reached = isa.targets(all_insns, xlated=known_names.xlated)
     constants: dict[int, Insn] = {}
-    for insn, following in zip(all_insns, [*all_insns[1:], None], strict=True):
+    for insn, following in zip_longest(all_insns, all_insns[1:]):
         target = reached.get(insn.pc)
         if target is not None:
             constants.clear()
@@ -470,10 +472,6 @@ def listing(program: Iterable[Insn], names: InsnNames | None = None) -> Iterator
             said = _tail_call(constants, known_names)
         for register in isa.written(insn):
             constants.pop(register, None)
-        if insn.code in (
-            isa.LD_IMM64,
-            isa.ALU64 | isa.MOV | isa.K,
-            isa.ALU | isa.MOV | isa.K,
-        ):
+        if insn.code == isa.LD_IMM64 or insn.code in _MOV_K:
             constants[insn.dst] = insn
         yield Line(insn.pc, text(insn, names), said, target)

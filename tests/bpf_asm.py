@@ -182,14 +182,18 @@ MAP_TYPES: Final[dict[str, int]] = {
 }  # fmt: skip
 
 
+def syscall_number() -> int:
+    """The number of bpf(2) on this machine."""
+    return _SYSCALL_NR[platform.machine()]
+
+
 def bpf(cmd: int, attr: bytes | bytearray | ctypes.Array[ctypes.c_char]) -> int:
     """bpf(2); returns its result, raises OSError.  ``attr`` may be written to if mutable."""
     if isinstance(attr, ctypes.Array):
         buf = attr
     else:
         buf = ctypes.create_string_buffer(bytes(attr), len(attr))
-    nr = _SYSCALL_NR[platform.machine()]
-    result = int(_libc.syscall(nr, cmd, buf, ctypes.sizeof(buf)))
+    result = int(_libc.syscall(syscall_number(), cmd, buf, ctypes.sizeof(buf)))
     if result < 0:
         err = ctypes.get_errno()
         raise OSError(err, os.strerror(err))
@@ -293,9 +297,9 @@ def map_create(
 ) -> Owned:
     """BPF_MAP_CREATE; raises OSError."""
     attr = struct.pack(
-        "<IIIIIII16sIIIIIIQ",
+        "<IIIIIII16sIIIIIQ",
         MAP_TYPES[map_type], key_size, value_size, max_entries, flags, 0, 0, name,
-        0, 0, 0, 0, 0, 0, map_extra,
+        0, 0, 0, 0, 0, map_extra,
     )  # fmt: skip
     return Owned(bpf(MAP_CREATE, attr))
 
