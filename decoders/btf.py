@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from struct import Struct
 from typing import Any, Final, Literal, NamedTuple
@@ -283,7 +283,8 @@ class Btf:
         self._index_types()
         self._memo: dict[int, Type] = {}
         self._sizes: dict[int, int | None] = {}
-        self._by_name_off: dict[int, list[int]] | None = None
+        self._ids_of: dict[int, array[int]] | None = None
+        self._ids_by_name: dict[int, dict[int, list[int]]] = {}
         self._tags: dict[int, list[int]] | None = None
 
     # -- the whole -----------------------------------------------------------------
@@ -366,14 +367,20 @@ class Btf:
             return ""
         return self.string(self._words[self._positions[type_id - self.start_id]])
 
+    def ids_of(self, kind: int) -> Sequence[int]:
+        """The ids of this BTF's own types of a kind, lowest first."""
+        return self._by_kind().get(kind, ())
+
     def find_all(self, name: str, kind: int | None = None) -> list[int]:
         """Ids of all types of that name (and kind), lowest first, base included."""
         found = self.base.find_all(name, kind) if self.base else []
-        if self._by_name_off is None:
-            self._by_name_off = self._name_offsets()
-        for offset in self._offsets_of(name, self._by_name_off):
-            found += self._by_name_off[offset]
-        return sorted(each for each in found if kind is None or self.kind(each) == kind)
+        if not name:
+            return found
+        for each in self._by_kind() if kind is None else (kind,):
+            ids = self._names_of(each).get(hash(name), ())
+            found += [type_id for type_id in ids if self.name(type_id) == name]
+        found.sort()
+        return found
 
     def find(self, name: str, kind: int | None = None) -> Type | None:
         """The first type of that name (and kind), or None."""
@@ -405,10 +412,9 @@ class Btf:
         """The DECL_TAGs put on a type, lowest id first."""
         if self._tags is None:
             self._tags = {}
-            words = self._words
-            for each, position in enumerate(self._positions, self.start_id):
-                if words[position + 1] >> 24 & 0x7F == Kind.DECL_TAG:
-                    self._tags.setdefault(words[position + 2], []).append(each)
+            for each in self.ids_of(Kind.DECL_TAG):
+                target = self._words[self._positions[each - self.start_id] + 2]
+                self._tags.setdefault(target, []).append(each)
         found = self.base.tags(type_id) if self.base and type_id < self.start_id else []
         return found + [tag for each in self._tags.get(type_id, ()) if (tag := self.type(each))]
 
@@ -541,35 +547,28 @@ class Btf:
             type_id = found.type
         return None
 
-    def _name_offsets(self) -> dict[int, list[int]]:
-        found: dict[int, list[int]] = {}
-        words = self._words
-        for type_id, position in enumerate(self._positions, self.start_id):
-            offset = words[position]
-            if offset:
-                found.setdefault(offset, []).append(type_id)
-        return found
+    def _by_kind(self) -> dict[int, array[int]]:
+        if self._ids_of is None:
+            self._ids_of = {}
+            words = self._words
+            for type_id, position in enumerate(self._positions, self.start_id):
+                kind = words[position + 1] >> 24 & 0x7F
+                ids = self._ids_of.get(kind)
+                if ids is None:
+                    ids = self._ids_of[kind] = array("I")
+                ids.append(type_id)
+        return self._ids_of
 
-    def _offsets_of(self, name: str, known: dict[int, list[int]]) -> Iterator[int]:
-        """Those of the known offsets at which that string stands, by a search for it:
-        turning all names of a kernel into text would take longer than all else."""
-        if self.base and name:
-            # A type of ours may take its name from the base's strings.
-            yield from self.base._offsets_of(name, known)
-        needle = name.encode("utf-8", "surrogateescape") + b"\0"
-        if len(needle) == 1 or len(needle) > MAX_NAME:
-            return
-        strings, first = self._strings, self._strings_start
-        if strings.count(needle) > len(known):
-            yield from (
-                each for each in known if each >= first and strings.startswith(needle, each - first)
-            )
-            return
-        at = strings.find(needle)
-        while at >= 0:
-            if at + first in known:
-                yield at + first
-            at = strings.find(needle, at + 1)
+    def _names_of(self, kind: int) -> dict[int, list[int]]:
+        """Ids by the hash of their names: the names themselves could be large."""
+        names = self._ids_by_name.get(kind)
+        if names is None:
+            names = self._ids_by_name[kind] = {}
+            for type_id in self.ids_of(kind):
+                offset = self._words[self._positions[type_id - self.start_id]]
+                if offset:
+                    names.setdefault(hash(self.string(offset)), []).append(type_id)
+        return names
 
 
 _TRANSPARENT: Final = MODIFIERS | {Kind.TYPEDEF, Kind.VAR, Kind.FUNC}
