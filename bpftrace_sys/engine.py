@@ -1,0 +1,996 @@
+"""The ptrace loop: starts or attaches tracees, and hands their system calls to a sink.
+
+It knows nothing of BPF. What stops, the StopFilter says; what is copied in a stop
+and what becomes of it is the Sink's. How the loop treats stops, signals, threads
+and time is written down in docs/engine.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import itertools
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+from bpftrace_sys import arch as arches
+from bpftrace_sys import seccomp
+from bpftrace_sys.live_memory import LiveMemory
+from bpftrace_sys.seccomp import ArgRule, StopFilter
+from bpftrace_sys.spawn import SpawnError, Starting, start
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from bpftrace_sys.ptrace_ext import SyscallInfo
+
+__all__ = [
+    "ArgRule",
+    "AttachError",
+    "Engine",
+    "EngineError",
+    "Sink",
+    "SpawnError",
+    "StopFilter",
+    "Tracee",
+]
+
+# Calls that the loop itself wants to see, whatever the sink wants.
+_PR_SET_NAME: Final = 15
+_PR_SET_SECCOMP: Final = 22
+_SECCOMP_SET_MODE_STRICT: Final = 0
+_SECCOMP_SET_MODE_FILTER: Final = 1
+_PTRACE_TRACEME: Final = 0
+_PTRACE_ATTACH: Final = 16
+_PTRACE_SEIZE: Final = 0x4206
+_WATCH: Final = StopFilter(
+    {
+        "prctl": ArgRule(0, frozenset({_PR_SET_NAME, _PR_SET_SECCOMP})),
+        "seccomp": ArgRule(0, frozenset({_SECCOMP_SET_MODE_STRICT, _SECCOMP_SET_MODE_FILTER})),
+        "ptrace": ArgRule(0, frozenset({_PTRACE_TRACEME, _PTRACE_ATTACH, _PTRACE_SEIZE})),
+    }
+)
+
+_SPIN: Final = 200  # polls after a resume before blocking; some 0.1 ms
+_SPIN_TRACEES: Final = 32  # with more of them each poll costs too much
+_BATCH: Final = 64  # stops that are collected before any is handled
+_STOP_SIGNALS: Final = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
+_SI_KERNEL: Final = 0x80
+_OURS: Final = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGTSTP,
+)
+_FORKS: Final = {1: "fork", 2: "vfork", 3: "clone"}  # PTRACE_EVENT_*
+_SIGNAL_ROUNDS: Final = 256  # stops after which we look at our own signals, even if busy
+
+
+class EngineError(Exception):
+    """Tracing is not possible here; the text says why and what helps."""
+
+
+class AttachError(EngineError):
+    """A process could not be attached to. ``pid`` and ``errno`` (0: not an error
+    of the kernel's) say which and why, the text says it in words."""
+
+    def __init__(self, pid: int, error: int, text: str) -> None:
+        super().__init__(text)
+        self.pid = pid
+        self.errno = error
+
+
+class Tracee:
+    """One thread of a traced process."""
+
+    __slots__ = (
+        "_comm",
+        "arch",
+        "attached",
+        "detach",
+        "entered",
+        "every_call",
+        "former_tid",
+        "injected",
+        "ip",
+        "memory",
+        "pid",
+        "silent",
+        "sp",
+        "target",
+        "tid",
+        "watched",
+    )
+
+    def __init__(self, tid: int, pid: int) -> None:
+        self.tid = tid
+        """Thread id, as the tracer's PID namespace has it."""
+        self.pid = pid
+        """Id of the process (tgid)."""
+        self.memory = LiveMemory(tid)
+        """Its memory; to be read in a stop."""
+        self.arch = 0
+        """AUDIT_ARCH_* of the last call or execve; 0: none seen yet."""
+        self.ip = 0
+        """Instruction pointer in the stop of a call's entry."""
+        self.sp = 0
+        """Stack pointer there."""
+        self.former_tid = tid
+        """In Sink.execed: the tid before, other than ``tid`` if another thread
+        than the leader called execve."""
+        self.attached = False
+        """Was running before us, or descends from such a one: outlives the tracer."""
+        self.entered = False  # the sink wants this call's exit
+        self.watched = ""  # a call of our own interest is on its way
+        self.target = 0  # the pid in a ptrace call of the tracee's
+        self.every_call = False  # PTRACE_SYSCALL rather than the filter
+        self.silent = False  # traced, but not told of
+        self.detach = False  # at its next stop
+        self.injected: int | None = None  # the call is skipped and returns this
+        self._comm: str | None = None
+
+    @property
+    def comm(self) -> str:
+        """The thread's name; looked up when first asked for, and again after an
+        execve or a PR_SET_NAME. Empty if it is gone."""
+        if self._comm is None:
+            try:
+                with open(f"/proc/{self.tid}/comm", "rb", buffering=0) as file:
+                    self._comm = os.fsdecode(file.read(64).rstrip(b"\n"))
+            except OSError:
+                return ""
+        return self._comm
+
+    def __repr__(self) -> str:
+        return f"Tracee({self.tid}, pid={self.pid}, comm={self._comm!r})"
+
+
+class Sink(Protocol):
+    """Who is told of what tracees do. The engine calls from one thread only.
+
+    An exception out of any of these ends :meth:`Engine.run`, which may be called
+    again (with another ``Engine.sink``, say) and takes up where it was.
+    """
+
+    def entry(
+        self, tracee: Tracee, arch: int, nr: int, args: tuple[int, ...], time_ns: int
+    ) -> bool:
+        """A call begins; the tracee is stopped: copy only. True: wants the exit."""
+
+    def exit(self, tracee: Tracee, ret: int, failed: bool, time_ns: int) -> None:
+        """A call whose entry said True has returned; the tracee is stopped.
+
+        ``ret`` is signed, the negative errno if ``failed``; a call that will be
+        restarted fails with the kernel's own ERESTARTSYS (512) and relatives.
+        """
+
+    def idle(self) -> bool:
+        """No stop is waiting: time for a bite of queued work. True: there is more."""
+
+    def forked(self, parent: Tracee, child_tid: int, child_pid: int, how: str) -> None:
+        """``how``: fork, vfork, clone (another process) or thread."""
+
+    def execed(self, tracee: Tracee) -> None:
+        """A new program. All other threads of the process are gone by now."""
+
+    def exited(self, tracee: Tracee, code: int | None, signal: int | None, core: bool) -> None:
+        """A thread's end: its exit code, or the signal that killed it; both None
+        if it vanished in another thread's execve, or was detached from. A call
+        whose exit was awaited will not return any more."""
+
+    def note(self, tracee: Tracee | None, text: str) -> None:
+        """Something that the person at the terminal ought to know, in words."""
+
+
+class Engine:
+    """Traces threads until none is left.
+
+    ``follow``: trace children and new threads too. Without it the children of a
+    spawned tracee are left alone entirely, which a seccomp filter does not allow
+    (they would inherit it, and without a tracer its calls fail with ENOSYS), so
+    then no filter is used and every call of the one thread stops it; unless
+    ``quiet_children``: children are traced, but silently, and the filter is used.
+    ``exit_kill``: spawned tracees die with the tracer.
+
+    ``on_interrupt`` says what SIGINT, SIGTERM, SIGQUIT and SIGHUP do while tracing.
+    "wait": attached processes are detached from; for spawned ones we wait, since
+    a terminal's Ctrl-C reaches them by itself, and what was sent to us alone is
+    passed on. "end": attached ones are detached, spawned ones get the signal, and
+    SIGKILL the second time. "ignore": nothing.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        follow: bool,
+        stops: StopFilter,
+        use_seccomp: bool = True,
+        quiet_children: bool = False,
+        exit_kill: bool = True,
+        on_interrupt: Literal["wait", "end", "ignore"] = "wait",
+    ) -> None:
+        self.sink = sink
+        self.stops = stops
+        self.follow = follow
+        self.quiet_children = quiet_children and not follow
+        self.use_seccomp = use_seccomp and (follow or quiet_children)
+        self.exit_kill = exit_kill
+        self.on_interrupt = on_interrupt
+        self.tracees: dict[int, Tracee] = {}
+        self.strangers: dict[int, int] = {}
+        """Wait statuses of ended children of this process that were no tracees."""
+        self.interrupted: int | None = None
+        """The last signal that asked us to end."""
+        self._early: dict[int, int] = {}  # stopped children that nobody announced yet
+        self._adopted: set[int] = set()  # those that we could not wait any longer for
+        self._batch: deque[tuple[int, int]] = deque()
+        self._first = 0
+        self._status: int | None = None
+        self._spawned: set[int] = set()
+        self._working = False  # the sink may have work queued
+        self._mask: set[Any] | None = None
+        self._taken: set[Any] = set()
+        self._child_handler: Any = signal.SIG_DFL
+        self._stop_with = False  # we are to stop as soon as the first tracee has
+        try:
+            cpus = len(os.sched_getaffinity(0))
+        except OSError:
+            cpus = 1
+        self._spin = _SPIN if cpus > 1 else 0
+
+    @functools.cached_property
+    def _px(self) -> ModuleType:
+        """python-ptrace is imported no sooner than the first child has been forked."""
+        from bpftrace_sys import ptrace_ext
+
+        return ptrace_ext
+
+    # -- starting ---------------------------------------------------------
+
+    def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        argv0: str | None = None,
+        user: str | None = None,
+    ) -> int:
+        """Start a program; returns its pid when its execve has succeeded and it runs.
+
+        Raises SpawnError if the program cannot be executed, EngineError if it
+        cannot be traced.
+        """
+        _check_kernel()
+        self._block_signals()
+        assert self._mask is not None
+        program = self._program()
+        starting = start(
+            argv,
+            bpf_filter=program,
+            mask=self._mask,
+            ignored=[signal.SIGCHLD] if self._child_handler == signal.SIG_IGN else [],
+            env=env,
+            argv0=argv0,
+            user=user,
+        )
+        px = self._px  # imported while the child gets going
+        pid = starting.pid
+        options = px.PTRACE_O_TRACESYSGOOD | px.PTRACE_O_TRACEEXEC
+        if self.exit_kill:
+            options |= px.PTRACE_O_EXITKILL
+        if program is not None:
+            options |= px.PTRACE_O_TRACESECCOMP
+        if self.follow or self.quiet_children:
+            options |= px.PTRACE_O_TRACEFORK | px.PTRACE_O_TRACEVFORK | px.PTRACE_O_TRACECLONE
+        try:
+            px.seize(pid, options)
+        except px.PtraceError as error:
+            starting.close()
+            os.waitpid(pid, 0)
+            raise EngineError(_forbidden(error.errno or 0)) from None
+        tracee = Tracee(pid, pid)
+        tracee.silent = True
+        tracee.every_call = program is None
+        self.tracees[pid] = tracee
+        self._spawned.add(pid)
+        self._first = self._first or pid
+        starting.go()
+        try:
+            self._await_exec(tracee, starting)
+        except SpawnError as error:
+            if error.stage != "seccomp":
+                raise
+        else:
+            return pid
+        finally:
+            starting.close()
+        # A kernel, or a sandbox around us, without seccomp filters.
+        self.use_seccomp = False
+        self.sink.note(
+            None,
+            "no seccomp filter can be installed here: every system call stops the program",
+        )
+        return self.spawn(argv, env=env, argv0=argv0, user=user)
+
+    def _program(self) -> bytes | None:
+        """The filter for a spawned tracee, if there is to be one."""
+        if not self.use_seccomp:
+            return None
+        try:
+            return self.stops.merged(_WATCH).compile()
+        except seccomp.FilterTooLongError:
+            self.use_seccomp = False
+            return None
+
+    def _await_exec(self, tracee: Tracee, starting: Starting) -> None:
+        """Until the new program is there: nothing before is the sink's business."""
+        px = self._px
+        pid = tracee.tid
+        while True:
+            _, status = os.waitpid(pid, px.WALL)
+            if not os.WIFSTOPPED(status):
+                del self.tracees[pid]
+                failure = starting.error()
+                if failure is None:
+                    # Killed from outside before its execve: that is its status.
+                    self._reaped(pid, status)
+                    return
+                self._spawned.discard(pid)
+                if self._first == pid:
+                    self._first = 0
+                raise failure
+            if status >> 16 == px.PTRACE_EVENT_EXEC:
+                tracee.silent = False
+                self._handle(tracee, status)
+                return
+            self._resume_from(tracee, status)
+
+    def attach(self, pid: int) -> None:
+        """Trace all threads of a running process. Raises AttachError."""
+        _check_kernel()
+        self._block_signals()
+        px = self._px
+        tgid = _status_number(pid, "Tgid") or pid
+        if tgid == os.getpid():
+            raise AttachError(pid, errno.EPERM, f"process {pid} is bpfstrace itself")
+        options = px.PTRACE_O_TRACESYSGOOD | px.PTRACE_O_TRACEEXEC | px.PTRACE_O_TRACECLONE
+        if self.follow:
+            options |= px.PTRACE_O_TRACEFORK | px.PTRACE_O_TRACEVFORK
+        seen: set[int] = set()
+        seized = 0
+        while True:
+            # Threads may be born while we look: until a look finds no new one.
+            try:
+                tids = {int(name) for name in os.listdir(f"/proc/{tgid}/task")} - seen
+            except OSError:
+                tids = set()
+            if not tids:
+                break
+            seen |= tids
+            for tid in sorted(tids - self.tracees.keys()):
+                try:
+                    px.seize(tid, options)
+                except px.PtraceError as error:
+                    if tid == tgid and _status_number(tid, "TracerPid") == os.getpid():
+                        continue  # a child of one of our tracees
+                    if not seized and error.errno != errno.ESRCH:
+                        why = _why_not(pid, tid, error.errno or 0)
+                        raise AttachError(pid, error.errno or 0, why) from None
+                    continue
+                seized += 1
+                tracee = Tracee(tid, tgid)
+                tracee.every_call = True
+                tracee.attached = True
+                self.tracees[tid] = tracee
+                with contextlib.suppress(px.PtraceError):
+                    px.interrupt(tid)
+        if not seen:
+            raise AttachError(pid, errno.ESRCH, f"no process {pid}")
+
+    # -- the loop -----------------------------------------------------------
+
+    def run(self) -> int:
+        """Until no tracee is left. Returns the wait status of the first spawned
+        process (see os.waitstatus_to_exitcode), 0 if there was none."""
+        self._block_signals()
+        try:
+            self._loop()
+            while self.sink.idle():
+                pass
+        finally:
+            self._unblock_signals()
+        return self._status or 0
+
+    def _loop(self) -> None:
+        px = self._px
+        fetch, unpack_entry, unpack_exit = px.bind_syscall_info()
+        resume = px.resume
+        waitpid = os.waitpid
+        time_ns = time.time_ns
+        flags = os.WNOHANG | px.WALL
+        syscall_stop, seccomp_stop = px.SYSCALL_STOP, px.SECCOMP_STOP
+        cont, step = px.PTRACE_CONT, px.PTRACE_SYSCALL
+        watched = {arch: _WATCH.numbers(arch) for arch in arches.NAMES}
+        nothing: frozenset[int] = frozenset()
+        ours = seccomp.RET_DATA
+        tracees = self.tracees
+        batch = self._batch
+        spin = self._spin
+        rounds = _SIGNAL_ROUNDS
+        current: Tracee | None = None
+        try:
+            while True:
+                # The next stop: collected, or waiting, or to be waited for.
+                if batch:
+                    tid, status = batch.popleft()
+                else:
+                    try:
+                        tid, status = waitpid(-1, flags)
+                        while not tid and self._working:
+                            self._working = self.sink.idle()
+                            tid, status = waitpid(-1, flags)
+                        if not tid and spin and len(tracees) <= _SPIN_TRACEES:
+                            # To be woken on another CPU is the dear part of a stop.
+                            for _ in repeat(None, spin):
+                                tid, status = waitpid(-1, flags)
+                                if tid:
+                                    break
+                    except ChildProcessError:
+                        self._vanished()
+                        tid = 0
+                    if not tid:
+                        if self._early:
+                            self._adopt()
+                            continue
+                        if not tracees and not self._spawned:
+                            return
+                        began = time_ns()
+                        self._block()
+                        # Spin as long as that finds stops; begin again when they
+                        # come thick again.
+                        spin = self._spin if time_ns() - began < 100_000 else spin >> 1
+                        continue
+                    if len(tracees) > 2:
+                        # The kernel offers the oldest first: who stops often must
+                        # not starve the others.
+                        self._collect(flags)
+                current = tracee = tracees.get(tid)
+                if tracee is None:
+                    self._stranger(tid, status)
+                    continue
+                rounds -= 1
+                if not rounds:
+                    rounds = _SIGNAL_ROUNDS
+                    self._poll_signals()
+
+                # The two hot stops; everything else is _handle's.
+                if status == seccomp_stop:
+                    if fetch(tid) <= 0:
+                        continue
+                    info = unpack_entry()
+                    _, arch, tracee.ip, tracee.sp, nr, a0, a1, a2, a3, a4, a5, data = info
+                    if (
+                        data != ours
+                        or nr in watched.get(arch, nothing)
+                        or tracee.every_call
+                        or tracee.silent
+                    ):
+                        self._seccomp(tracee, info)
+                        continue
+                    tracee.arch = arch
+                    self._working = True
+                    if self.sink.entry(tracee, arch, nr, (a0, a1, a2, a3, a4, a5), time_ns()):
+                        tracee.entered = True
+                        resume(step, tid, 0, 0)
+                    else:
+                        if tracee.injected is not None:
+                            tracee.injected = None
+                        resume(cont, tid, 0, 0)
+                elif status == syscall_stop and not tracee.detach:
+                    if fetch(tid) <= 0:
+                        continue
+                    info = unpack_exit()
+                    if info[0] == 2:
+                        if tracee.watched or tracee.injected is not None:
+                            self._leaving(tracee, info[4], info[5] != 0)
+                        elif tracee.entered:
+                            tracee.entered = False
+                            self._working = True
+                            self.sink.exit(tracee, info[4], info[5] != 0, time_ns())
+                        resume(step if tracee.every_call else cont, tid, 0, 0)
+                    else:
+                        if info[0] == 1:
+                            self._entering(tracee, unpack_entry())
+                        resume(step, tid, 0, 0)
+                else:
+                    self._handle(tracee, status)
+                current = None
+        except BaseException:
+            # Out of the sink, most likely; whoever it stopped must not be left so.
+            if current is not None and current.tid in tracees:
+                more = current.every_call or current.entered
+                resume(step if more else cont, current.tid, 0, 0)
+            raise
+
+    # -- calls, off the hot path --------------------------------------------
+
+    def _entering(self, tracee: Tracee, info: tuple[int, ...]) -> None:
+        """A call begins: tell the sink if it is one of its calls."""
+        _, arch, tracee.ip, tracee.sp, nr, *rest = info
+        tracee.arch = arch
+        args = tuple(rest[:6])
+        if _WATCH.wants(arch, nr, args):
+            self._watched(tracee, arch, nr, args)
+        if not tracee.silent and self.stops.wants(arch, nr, args):
+            self._working = True
+            tracee.entered = self.sink.entry(tracee, arch, nr, args, time.time_ns())
+        else:
+            tracee.entered = False
+
+    def _watched(self, tracee: Tracee, arch: int, nr: int, args: tuple[int, ...]) -> None:
+        """One of the few calls that change how we trace."""
+        called = arches.name(arch, nr)
+        what = args[0] & 0xFFFFFFFF
+        if called == "prctl" and what == _PR_SET_NAME:
+            # By the time that anybody asks, the call is over.
+            tracee._comm = None
+        elif called in ("prctl", "seccomp"):
+            tracee.watched = "seccomp"
+        elif called == "ptrace":
+            tracee.watched = "ptrace"
+            tracee.target = args[1] & 0xFFFFFFFF if what != _PTRACE_TRACEME else 0
+
+    def _seccomp(self, tracee: Tracee, info: tuple[int, ...]) -> None:
+        """A seccomp stop that is not simply the entry of a call for the sink."""
+        px = self._px
+        data = info[-1]
+        if not tracee.every_call:
+            self._entering(tracee, info)
+        if data != seccomp.RET_DATA and tracee.injected is None:
+            # The tracee's own filter asks for a tracer that it does not have: the
+            # kernel would fail the call, and so it shall.
+            self._skip(tracee, -errno.ENOSYS)
+        more = tracee.every_call or tracee.entered or tracee.watched or tracee.injected is not None
+        px.resume(px.PTRACE_SYSCALL if more else px.PTRACE_CONT, tracee.tid, 0, 0)
+
+    def inject(self, tracee: Tracee, ret: int) -> bool:
+        """From within Sink.entry: the call is not to be executed but to return
+        ``ret`` (signed, a negative errno to fail), which Sink.exit is then told.
+
+        Entry must answer True. False: the kernel refused (the tracee is gone).
+        """
+        return self._skip(tracee, ret)
+
+    def _skip(self, tracee: Tracee, ret: int) -> bool:
+        if not self._px.skip_syscall(tracee.tid):
+            return False
+        tracee.injected = ret
+        return True
+
+    def _leaving(self, tracee: Tracee, ret: int, failed: bool) -> None:
+        """The exit of a call that we had an interest in ourselves."""
+        if tracee.injected is not None:
+            ret = tracee.injected
+            failed = -4096 < ret < 0
+            tracee.injected = None
+            self._px.set_return(tracee.tid, ret)
+        watched, tracee.watched = tracee.watched, ""
+        if watched == "seccomp" and ret >= 0:
+            # Its filter may now refuse calls before ours can report them: from
+            # here on every call stops, ahead of all filters. Its other threads
+            # may have been given the filter too (SECCOMP_FILTER_FLAG_TSYNC).
+            for other in self.tracees.values():
+                if other.pid == tracee.pid:
+                    other.every_call = True
+        elif watched == "ptrace" and failed and -ret in (errno.EPERM, errno.ESRCH):
+            self._told_ptrace(tracee)
+        if tracee.entered:
+            tracee.entered = False
+            self._working = True
+            self.sink.exit(tracee, ret, failed, time.time_ns())
+
+    def _told_ptrace(self, tracee: Tracee) -> None:
+        if tracee.silent or (tracee.target and tracee.target not in self.tracees):
+            return
+        whom = f"process {tracee.target}" if tracee.target else "itself"
+        self.sink.note(
+            tracee,
+            f"{tracee.comm} asked to trace {whom} with ptrace and was refused, since bpfstrace"
+            " traces it and a process has one tracer only",
+        )
+
+    # -- all other stops ----------------------------------------------------
+
+    def _handle(self, tracee: Tracee, status: int) -> None:
+        px = self._px
+        tid = tracee.tid
+        if not os.WIFSTOPPED(status):
+            self._ended(tracee, status)
+            return
+        event = status >> 16
+        if event in _FORKS:
+            self._forked(tracee, _FORKS[event])
+        elif event == px.PTRACE_EVENT_EXEC:
+            tracee = self._execed(tid)
+        if tracee.detach:
+            self._detach(tracee, status)
+            return
+        self._resume_from(tracee, status)
+
+    def _resume_from(self, tracee: Tracee, status: int) -> None:
+        """Let go of a stop: with its signal, in its group-stop, or just so."""
+        px = self._px
+        event = status >> 16
+        number = status >> 8 & 0xFF
+        if event == px.PTRACE_EVENT_STOP and number in _STOP_SIGNALS:
+            # A group-stop: it stays stopped until SIGCONT, which we hear of.
+            px.resume(px.PTRACE_LISTEN, tracee.tid, 0, 0)
+            if self._stop_with and tracee.pid == self._first:
+                self._stop_ourselves()
+            return
+        if event or number == (signal.SIGTRAP | 0x80):
+            number = 0
+        step = tracee.every_call or tracee.entered or tracee.watched
+        # The kernel keeps the signal's siginfo as long as the number is the same.
+        px.resume(px.PTRACE_SYSCALL if step else px.PTRACE_CONT, tracee.tid, 0, number)
+
+    def _ended(self, tracee: Tracee, status: int) -> None:
+        tid = tracee.tid
+        self.tracees.pop(tid, None)
+        tracee.memory.close()
+        self._reaped(tid, status)
+        if tracee.silent:
+            return
+        self._working = True
+        if os.WIFSIGNALED(status):
+            self.sink.exited(tracee, None, os.WTERMSIG(status), os.WCOREDUMP(status))
+        else:
+            self.sink.exited(tracee, os.WEXITSTATUS(status), None, False)
+
+    def _reaped(self, tid: int, status: int) -> bool:
+        """Whether this was the end of one of the processes that we started."""
+        if tid not in self._spawned:
+            return False
+        self._spawned.discard(tid)
+        if tid == self._first:
+            self._status = status
+        return True
+
+    def _gone(self, tracee: Tracee) -> None:
+        """No tracee of ours any more, though nobody reported its end."""
+        if self.tracees.get(tracee.tid) is tracee:
+            del self.tracees[tracee.tid]
+        tracee.memory.close()
+        if not tracee.silent:
+            self._working = True
+            self.sink.exited(tracee, None, None, False)
+
+    def _forked(self, parent: Tracee, how: str) -> None:
+        px = self._px
+        try:
+            tid = px.geteventmsg(parent.tid)
+        except px.PtraceError:
+            return  # killed in this very stop; the child gets adopted
+        if tid in self._adopted:
+            self._adopted.discard(tid)
+            child = self.tracees.get(tid)
+        else:
+            # clone() with CLONE_THREAD and SIGCHLD or CLONE_VFORK is odd, but can be.
+            thread = os.path.exists(f"/proc/{parent.pid}/task/{tid}")
+            child = self._new_child(parent, tid, parent.pid if thread else tid)
+        if child is not None and not child.silent and not child.detach:
+            if child.pid == parent.pid:
+                how = "thread"
+            self._working = True
+            self.sink.forked(parent, tid, child.pid, how)
+        early = self._early.pop(tid, None)
+        if early is not None and child is not None:
+            self._handle(child, early)
+            return
+        late = self.strangers.pop(tid, None)
+        if late is not None and child is not None:
+            self._ended(child, late)
+
+    def _new_child(self, parent: Tracee | None, tid: int, pid: int) -> Tracee:
+        child = Tracee(tid, pid)
+        if parent is None:
+            child.every_call = not self.use_seccomp
+            child.silent = not self.follow
+        else:
+            child.every_call = parent.every_call
+            child.silent = parent.silent or self.quiet_children
+            child.attached = parent.attached
+            # An attached process's new threads are its own; its children are not.
+            child.detach = parent.detach or (
+                parent.attached and not self.follow and pid != parent.pid
+            )
+        self.tracees[tid] = child
+        return child
+
+    def _adopt(self) -> None:
+        """Children that stopped, but whose parents' events did not come."""
+        for tid, status in list(self._early.items()):
+            del self._early[tid]
+            pid = _status_number(tid, "Tgid")
+            if pid is None:
+                continue  # killed; its end is still to be heard of
+            parent = self.tracees.get(pid)
+            if parent is None:
+                parent = self.tracees.get(_status_number(tid, "PPid") or 0)
+            child = self._new_child(parent, tid, pid)
+            self._adopted.add(tid)
+            self._handle(child, status)
+
+    def _execed(self, tid: int) -> Tracee:
+        px = self._px
+        tracee = self.tracees[tid]
+        try:
+            former = px.geteventmsg(tid)
+            info: SyscallInfo | None = px.syscall_info(tid)
+        except px.PtraceError:
+            former, info = tid, None
+        if former != tid and former in self.tracees:
+            # Another thread than the leader: it has taken over the leader's id,
+            # and the leader is gone without a word.
+            leader, tracee = tracee, self.tracees.pop(former)
+            self._gone(leader)
+            tracee.memory.close()
+            tracee.memory = LiveMemory(tid)
+            tracee.tid = tid
+            tracee.silent = leader.silent
+            self.tracees[tid] = tracee
+        tracee.former_tid = former
+        tracee.memory.close()
+        tracee._comm = None
+        if info is not None:
+            tracee.arch = info.arch
+            tracee.ip = info.ip
+            tracee.sp = info.sp
+        if not tracee.silent:
+            self._working = True
+            if tracee.arch and tracee.arch not in arches.NAMES:
+                self.sink.note(
+                    tracee,
+                    f"{tracee.comm} is a program of an architecture that bpfstrace does not"
+                    f" know (AUDIT_ARCH {tracee.arch:#x}): its calls are not shown",
+                )
+            self.sink.execed(tracee)
+        return tracee
+
+    def _stranger(self, tid: int, status: int) -> None:
+        """A status of somebody that we do not know, or do not know yet."""
+        if os.WIFSTOPPED(status):
+            self._early[tid] = status
+        else:
+            self._early.pop(tid, None)
+            self._adopted.discard(tid)
+            if not self._reaped(tid, status):
+                self.strangers[tid] = status
+
+    def _collect(self, flags: int) -> None:
+        with contextlib.suppress(ChildProcessError):
+            for _ in range(_BATCH):
+                tid, status = os.waitpid(-1, flags)
+                if not tid:
+                    return
+                self._batch.append((tid, status))
+
+    def _vanished(self) -> None:
+        """There is nothing to wait for: whatever we still list is not there."""
+        for tracee in list(self.tracees.values()):
+            self._gone(tracee)
+        self._early.clear()
+        self._spawned.clear()
+
+    # -- letting go ---------------------------------------------------------
+
+    def detach_all(self) -> None:
+        """Ask every attached process to stop once more, to be detached from there.
+
+        Spawned tracees stay: the filter that they carry needs its tracer.
+        """
+        px = self._px
+        for tracee in self.tracees.values():
+            if tracee.attached and not tracee.detach:
+                tracee.detach = True
+                with contextlib.suppress(px.PtraceError):
+                    px.interrupt(tracee.tid)
+
+    def _detach(self, tracee: Tracee, status: int) -> None:
+        px = self._px
+        number = status >> 8 & 0xFF
+        if status >> 16 or number == (signal.SIGTRAP | 0x80):
+            number = 0  # not a signal on its way; a group-stop goes on by itself
+        with contextlib.suppress(px.PtraceError):
+            px.detach(tracee.tid, number)
+        self._gone(tracee)
+
+    # -- our own signals ----------------------------------------------------
+
+    def _block_signals(self) -> None:
+        """Signals are taken when the loop has time for them, and SIGCHLD wakes it."""
+        if self._mask is not None:
+            return
+        self._child_handler = signal.getsignal(signal.SIGCHLD)
+        if self._child_handler == signal.SIG_IGN:
+            # Ignored, our children would leave no status behind.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._taken = {signal.SIGCHLD} | {
+            number for number in _OURS if signal.getsignal(number) != signal.SIG_IGN
+        }
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._taken)
+
+    def _unblock_signals(self) -> None:
+        if self._mask is None:
+            return
+        # What came with the tracees' end was meant for them: a Ctrl-C, say.
+        while signal.sigtimedwait(self._taken, 0) is not None:
+            pass
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        self._mask = None
+        if self._child_handler == signal.SIG_IGN:
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    def _poll_signals(self) -> None:
+        while True:
+            info = signal.sigtimedwait(self._taken, 0)
+            if info is None:
+                return
+            self._signalled(info.si_signo, info.si_code)
+
+    def _block(self) -> None:
+        """Sleep until a tracee or a signal of our own wants something."""
+        info = signal.sigwaitinfo(self._taken)
+        if info.si_signo != signal.SIGCHLD:
+            self._signalled(info.si_signo, info.si_code)
+
+    def _signalled(self, number: int, code: int) -> None:
+        if number == signal.SIGCHLD:
+            return
+        terminal = code == _SI_KERNEL
+        if number == signal.SIGTSTP:
+            # Ctrl-Z: our tracees got it too, and may want to tidy up or to ignore
+            # it. We stop when the first of them has.
+            if terminal and self._first in self.tracees:
+                self._stop_with = True
+            else:
+                self._stop_ourselves()
+            return
+        again = self.interrupted is not None
+        self.interrupted = number
+        if self.on_interrupt == "ignore":
+            return
+        attached = any(tracee.attached for tracee in self.tracees.values())
+        if attached and again:
+            # Somebody is in a hurry: the kernel detaches what is left at our end.
+            for tracee in [t for t in self.tracees.values() if t.attached]:
+                self._gone(tracee)
+        elif attached:
+            self.detach_all()
+        for pid in self._spawned:
+            if self.on_interrupt == "end":
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGCONT)
+                    os.kill(pid, signal.SIGKILL if again else number)
+            elif not terminal:
+                # Sent to us alone; from a terminal it has reached them already.
+                with contextlib.suppress(OSError):
+                    os.kill(pid, number)
+
+    def _stop_ourselves(self) -> None:
+        self._stop_with = False
+        while self.sink.idle():
+            pass
+        # Out of the mask, the default action stops us right here.
+        os.kill(os.getpid(), signal.SIGTSTP)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTSTP})
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTSTP})
+
+
+# -- saying what went wrong ---------------------------------------------------
+
+
+def _status_text(tid: int) -> str:
+    try:
+        with open(f"/proc/{tid}/status", "rb", buffering=0) as file:
+            return file.read(8192).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _status_field(tid: int, key: str) -> str | None:
+    for line in _status_text(tid).splitlines():
+        name, _, value = line.partition(":")
+        if name == key:
+            return value.strip()
+    return None
+
+
+def _status_number(tid: int, key: str) -> int | None:
+    value = _status_field(tid, key)
+    return int(value) if value is not None and value.isdigit() else None
+
+
+def _yama() -> int:
+    try:
+        with open("/proc/sys/kernel/yama/ptrace_scope", encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
+def _may_ptrace() -> bool:
+    """Whether we have CAP_SYS_PTRACE (19) in effect."""
+    try:
+        return bool(int(_status_field(os.getpid(), "CapEff") or "0", 16) & 1 << 19)
+    except ValueError:
+        return False
+
+
+def _check_kernel() -> None:
+    release = os.uname().release
+    numbers = []
+    for part in release.split(".")[:2]:
+        digits = "".join(itertools.takewhile(str.isdigit, part))
+        numbers.append(int(digits or 0))
+    if tuple(numbers) < (5, 3):
+        raise EngineError(
+            f"Linux {release} is too old: bpfstrace needs PTRACE_GET_SYSCALL_INFO of Linux 5.3"
+        )
+    if not arches.of_machine():
+        raise EngineError(f"bpfstrace does not know the system calls of {os.uname().machine}")
+
+
+def _forbidden(error: int) -> str:
+    """Why a process may not even trace its own child."""
+    text = f"ptrace is not permitted here: {os.strerror(error)}"
+    if _yama() == 3:
+        return f"{text} (kernel.yama.ptrace_scope is 3, which forbids it until a reboot)"
+    if error in (errno.EPERM, errno.EACCES, errno.ENOSYS):
+        return (
+            f"{text} (in a container: start it with --cap-add=SYS_PTRACE and a seccomp profile"
+            " that allows ptrace)"
+        )
+    return text
+
+
+def _why_not(pid: int, tid: int, error: int) -> str:
+    """Why PTRACE_SEIZE failed, in words."""
+    status = _status_text(tid)
+    if not status or error == errno.ESRCH:
+        return f"no process {pid}"
+    if (_status_field(tid, "State") or "").startswith(("Z", "X")):
+        return f"process {pid} is a zombie: it has ended, and waits for its parent to notice"
+    tracer = _status_number(tid, "TracerPid")
+    if tracer:
+        by = _status_field(tracer, "Name") or "another process"
+        return f"process {pid} is already traced by {by} ({tracer}); it can have one tracer only"
+    if _status_field(tid, "Kthread") == "1" or not _has_memory(status):
+        return f"process {pid} is a kernel thread"
+    if error not in (errno.EPERM, errno.EACCES):
+        return f"process {pid}: {os.strerror(error)}"
+    text = f"not permitted to trace process {pid}"
+    scope = _yama()
+    if scope and not _may_ptrace():
+        return (
+            f"{text}: kernel.yama.ptrace_scope is {scope}; run as root, or"
+            " `sysctl kernel.yama.ptrace_scope=0`"
+        )
+    if not _may_ptrace():
+        uids = (_status_field(tid, "Uid") or "").split()
+        if uids and uids[0] != str(os.getuid()):
+            return f"{text}: it belongs to another user (uid {uids[0]}); run as root"
+        return f"{text}: it has privileges that we lack; run as root"
+    return f"{text} (in a container: it needs --cap-add=SYS_PTRACE and to share the PID namespace)"
+
+
+def _has_memory(status: str) -> bool:
+    return "\nVmSize:" in status or "\nVmPeak:" in status
