@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The machinery around the code: manifests, the skip check of CI, set-up, the virtual machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPO / "tools"))
+
+import record  # noqa: E402 - found through the line above
+import vm  # noqa: E402
+
+SKIPS = REPO / ".ci" / "check_skips.py"
+
+
+@pytest.mark.parametrize("name", record.all_names())
+def test_manifest_is_well_formed(name: str) -> None:
+    fixture = record.load(name)
+    assert fixture.title
+    assert fixture.expect
+    listed = {(fixture.folder / file).resolve() for file in fixture.files}
+    assert {Path(source).name for source in fixture.bpf_sources} <= {p.name for p in listed}
+
+
+def test_every_fixture_file_belongs_to_a_manifest() -> None:
+    known = {"manifest.toml", "trace.jsonl.gz"}
+    used = {
+        (record.FIXTURES / name / file).resolve()
+        for name in record.all_names()
+        for file in record.load(name).files
+    }
+    orphans = [
+        path
+        for path in record.FIXTURES.rglob("*")
+        if path.is_file()
+        and path.name not in known
+        and not path.name.startswith("golden")
+        and path.resolve() not in used
+    ]
+    assert orphans == []
+    folders = {path.name for path in record.FIXTURES.iterdir() if path.is_dir()}
+    assert folders == set(record.all_names())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("title = 'x'", "missing keys: command, where"),
+        ("title = 'x'\nwhere = 'host'\ncommand = ['true']\nfoo = 1", "unknown keys: foo"),
+        ("title = 'x'\nwhere = 'moon'\ncommand = ['true']", "where is neither"),
+        ("title = 'x'\nwhere = 'host'\ncommand = ['true']\nfiles = ['gone']", "no file gone"),
+        ("title = ", "manifest.toml"),
+    ],
+)
+def test_a_wrong_manifest_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.setattr(record, "FIXTURES", tmp_path)
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "manifest.toml").write_text(text)
+    with pytest.raises(record.ManifestError, match=message):
+        record.load("f")
+
+
+def test_kernel_releases_sort_by_number() -> None:
+    names = ["6.1.0-9-amd64", "6.1.0-56-amd64", "6.1.0-47-amd64"]
+    assert max(names, key=vm.natural_key) == "6.1.0-56-amd64"
+
+
+def test_guest_script_runs_as_written(tmp_path: Path) -> None:
+    """The script is plain sh: run it here, with the mounts left out."""
+    vm_setup, vm.GUEST_SETUP = vm.GUEST_SETUP, ""
+    try:
+        script = vm.guest_script(
+            ["sh", "-c", 'echo "$A"; echo oops >&2; exit 7'], tmp_path, {"A": "b c"}, tmp_path
+        )
+    finally:
+        vm.GUEST_SETUP = vm_setup
+    subprocess.run(["sh"], input=script.encode(), check=True)
+    assert (tmp_path / "stdout").read_text() == "b c\n"
+    assert (tmp_path / "stderr").read_text() == "oops\n"
+    assert (tmp_path / "rc").read_text() == "7\n"
+
+
+def junit(tmp_path: Path, *reasons: str) -> Path:
+    cases = "".join(
+        f'<testcase classname="t" name="n{i}"><skipped type="pytest.skip" message="{reason}"/>'
+        "</testcase>"
+        for i, reason in enumerate(reasons)
+    )
+    path = tmp_path / "junit.xml"
+    path.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+    return path
+
+
+def check_skips(xml: Path, allowed: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    rows = tmp_path / "allowed.toml"
+    rows.write_text(allowed)
+    return subprocess.run(
+        [sys.executable, SKIPS, xml, rows], capture_output=True, text=True, check=False
+    )
+
+
+def test_ci_accepts_only_listed_skips(tmp_path: Path) -> None:
+    allowed = '[[skip]]\nreason = "no kprobes"\nwhy = "old"\n'
+    assert check_skips(junit(tmp_path), allowed, tmp_path).returncode == 0
+    done = check_skips(junit(tmp_path, "kernel has no kprobes"), allowed, tmp_path)
+    assert done.returncode == 0
+    assert "allowed: old" in done.stdout
+    done = check_skips(junit(tmp_path, "no kprobes", "lazy"), allowed, tmp_path)
+    assert done.returncode == 1
+    assert "UNEXPECTED" in done.stdout
+
+
+def test_a_listed_skip_is_unexpected_where_its_path_exists(tmp_path: Path) -> None:
+    allowed = f'[[skip]]\nreason = "x"\nwhy = "y"\nunless_path = "{tmp_path}"\n'
+    assert check_skips(junit(tmp_path, "x"), allowed, tmp_path).returncode == 1
+
+
+def test_ci_list_of_skips_is_readable() -> None:
+    sys.path.insert(0, str(REPO / ".ci"))
+    import check_skips as module
+
+    assert module.read_allowed(REPO / ".ci" / "allowed_skips.toml")
+
+
+def test_set_up_without_root_says_so(tmp_path: Path) -> None:
+    """It must not fail a developer's machine, but must fail CI."""
+    if os.geteuid() == 0:
+        prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    else:
+        prefix = []
+    script = (REPO / "tools" / "setup_test_env.sh").read_text()
+    for ci, code in (("", 0), ("true", 1)):
+        done = subprocess.run(
+            [*prefix, "bash", "-s"],
+            input=script,
+            env={"PATH": os.environ["PATH"], "CI": ci},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code
+        assert "NOT DONE: not root" in done.stdout
