@@ -198,7 +198,11 @@ def targets(program: Iterable[Insn], *, xlated: bool = False) -> dict[int, Targe
 
 
 def calls(program: Iterable[Insn], *, xlated: bool = False) -> Iterator[CallSite]:
-    """Yield what a program calls: helpers, subprograms and kfuncs, in order of pc."""
+    """Yield what a program calls: helpers, subprograms and kfuncs, in order of pc.
+
+    In what the kernel gives back, a helper's number is a distance from
+    __bpf_call_base instead, and a kfunc's no BTF id.
+    """
     for insn in program:
         if insn.code != CALL_K:
             continue

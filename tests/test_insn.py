@@ -388,6 +388,71 @@ def test_every_code_that_the_kernel_lists(live_table: None) -> None:
 
 
 # ---------------------------------------------------------------------------
+# The table in the documentation
+
+DOCS = Path(__file__).parent.parent / "docs" / "instructions.md"
+PLACEHOLDERS = {
+    "{dst}": "D", "{src}": "S", "{off:+d}": "+OFF", "{imm}": "IMM", "{imm:+d}": "+IMM",
+    "{uimm:#x}": "0xIMM", "{imm64:#x}": "0xIMM64", "{name}": "NAME", "{to}": "TO",
+    "{origin}": "FROM",
+}  # fmt: skip
+GENERAL = (
+    (r"^\([0-9a-f]{2}\) ", ""),
+    (r"^(BUG(?:_\w+)?)_[0-9a-f]{2}$", r"\1_xx"),
+    (r"\bwD\b", "rD"),
+    (r"\bwS\b", "rS"),
+    (r"\b([us])(?:8|16|32|64)\b", r"\1SIZE"),
+    (r"\)wS\b", ")rS"),
+    (r"atomic64", "atomic"),
+    (r"_fetch_\w+", "_fetch_op"),
+    (r" s?(?:[-+*/%|&^]|<<|>>)= ", " op= "),
+    (r"(?<=^if rD) (?:s?[<>]=?|==|!=|&|jmp|exit) ", " op "),
+)
+
+
+def form(wording: str) -> str:
+    """A wording of the tables, with what only differs by code, size or operator made one."""
+    for braces, word in PLACEHOLDERS.items():
+        wording = wording.replace(braces, word)
+    for pattern, word in GENERAL:
+        wording = re.sub(pattern, word, wording)
+    return wording
+
+
+def form_of(insn: Insn) -> str:
+    """The form that an instruction has."""
+    wording = WORDINGS[insn.code]
+    if variants := VARIANTS.get(insn.code):
+        wording = variants.wordings.get(getattr(insn, variants.by), wording)
+    return form(wording)
+
+
+def test_the_table_of_forms(kernel: None) -> None:
+    section = DOCS.read_text().partition("## Every form")[2].partition("\n## ")[0]
+    table = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
+    rows = [[cell.strip() for cell in cells] for cells in table]
+    known = {form(wording) for wording in every_wording()}
+    assert sorted(row[0].strip("`") for row in rows) == sorted(known)
+    built = {}
+    for program in PROGRAMS:
+        with loaded(program) as outcome:
+            built[program.name] = {form_of(insn) for insn in insns(outcome.insns)}
+    for wanted, _, programs, other in rows:
+        for name in filter(None, programs.split(", ")):
+            assert wanted.strip("`") in built[name], f"{name} has no {wanted}"
+        for name in re.findall(r"`(test_\w+)`", other):
+            assert name in globals()
+        assert programs or other, f"nothing proves {wanted}"
+
+
+def every_wording() -> Iterator[str]:
+    """All of both tables."""
+    yield from WORDINGS
+    for variants in VARIANTS.values():
+        yield from variants.wordings.values()
+
+
+# ---------------------------------------------------------------------------
 # bpftool, which has the same dialect and prints what no kernel would load
 
 # Answers bpftool's question for a program's instructions with those in a file.
