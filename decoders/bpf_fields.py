@@ -44,6 +44,15 @@ TARGET = Pick(
     },
 )
 
+LINK_TARGET = Pick(
+    by_ifindex,
+    {
+        True: cs.Struct("target_ifindex" / IFINDEX),
+        False: cs.Struct("target_fd" / OPT_FD),
+    },
+)
+"""As TARGET; 0 for the many links that have their target elsewhere."""
+
 
 def relative(flags: str) -> Any:
     """relative_fd or relative_id, which BPF_F_ID in the field ``flags`` tells apart."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import construct as cs
 
-from decoders.bpf_fields import ATTACH_TYPE, FD, OPT_FD, TARGET, relative
+from decoders.bpf_fields import ATTACH_TYPE, FD, LINK_TARGET, OPT_FD, relative
 from decoders.declare import (
     S32,
     U32,
@@ -155,7 +155,7 @@ LINK_CREATE = cs.Struct(
     / cs.Struct(
         # struct_ops links take a map here; the fd's own identity says which.
         "prog_fd" / FD,
-        "target" / TARGET,
+        "target" / LINK_TARGET,
         "attach_type" / ATTACH_TYPE,
         "flags" / FlagSet(cs.Int32ul, names.link_create_flags, "BPF_F"),
         "variant" / Pick(variant, {**VARIANTS, "cgroup": CGROUP}, default=PLAIN, size=48),

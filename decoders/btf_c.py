@@ -98,7 +98,8 @@ class _Writer:
                 base = f"/* no type {type_id} */ void"
                 break
             if found.kind in _QUALIFIERS:
-                qualifiers.append(_QUALIFIERS[found.kind])
+                if _QUALIFIERS[found.kind] not in qualifiers:
+                    qualifiers.append(_QUALIFIERS[found.kind])
             elif found.kind == Kind.TYPE_TAG:
                 tags.append(_tag("btf_type_tag", found))
             elif found.kind == Kind.PTR:
@@ -158,7 +159,7 @@ class _Writer:
             lines.append(f"{indent}\t/* {_ELLIPSIS} */")
         elif found.vlen > len(found.members) + len(found.enumerators):
             lines.append(f"{indent}\t/* the data ends here; {found.vlen} are claimed */")
-        text = "\n".join([f"{head} {{", *lines, f"{indent}}}"])
+        text = "\n".join([f"{head} {{", *lines, f"{indent}}}"]) if lines else f"{head} {{}}"
         return " ".join([text, *([suffix] if suffix else []), *self._decl_tags(found.id)])
 
     def _enumerators(self, found: Type, indent: str) -> list[str]:

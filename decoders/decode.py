@@ -167,11 +167,16 @@ def _decode(raw: RawCall, syscall: Syscall, facts: Facts) -> Call:
         after = Snapshot(chunk for chunk in raw.chunks if chunk.stage == EXIT)
         leave = follow(syscall.args, view, after, EXIT, raw.failed, entry)
     decoder = _Decoder(raw, env)
-    args = Struct(tuple(decoder.fields(entry, leave, False)))
+    # What lies beyond the last argument is left over in the registers.
+    args = Struct(
+        tuple(
+            pair for pair in decoder.fields(entry, leave, False) if pair[0] != "extra_data"
+        )
+    )
     ret: Value | None = None
     if raw.ret is not None:
         ret = Int(raw.ret)
-        if not raw.failed and syscall.returns_fd(args):
+        if not raw.failed and syscall.returns_fd(view):
             env.stage = EXIT
             ret = Fd(raw.ret, env.fd(raw.ret))
     return Call(raw, syscall, args, ret)

@@ -157,13 +157,13 @@ class Syscall:
 
     name: str
     args: Any
-    returns: Callable[[Struct], bool] | bool = False
+    returns: Callable[[Scope], bool] | bool = False
     """Whether a successful result is an fd."""
     label: str | None = None
     """The argument that says what the call does: bpf's cmd, ioctl's request."""
 
-    def returns_fd(self, args: Struct) -> bool:
-        """Whether the result of a call with these arguments is an fd."""
+    def returns_fd(self, args: Scope) -> bool:
+        """Whether the result of a call with these raw arguments is an fd."""
         return self.returns(args) if callable(self.returns) else self.returns
 
     def command(self, args: Struct) -> str:
@@ -175,11 +175,8 @@ class Syscall:
         return self.name
 
 
-def _bpf_returns_fd(args: Struct) -> bool:
-    cmd = args.get("cmd")
-    if not isinstance(cmd, Name):
-        return False
-    row = bpf_attr.COMMANDS.get(cmd.value & ~const.BPF_COMMON_ATTRS)
+def _bpf_returns_fd(args: Scope) -> bool:
+    row = bpf_attr.COMMANDS.get(args["cmd"] & ~const.BPF_COMMON_ATTRS)
     return row is not None and row.returns_fd
 
 

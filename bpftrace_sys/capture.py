@@ -1,0 +1,212 @@
+"""From ptrace stops to RawCalls.
+
+In a stop this only copies: argument registers, the memory that the declaration
+of the call says is worth having, and what the fds are.  Everything else waits
+in a queue until no tracee waits for us.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from bpftrace_sys.engine import Tracee
+from bpftrace_sys.fd_facts import FdLookup
+from bpftrace_sys.live_memory import LiveMemory
+from decoders.events import ProcessEvent
+from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
+
+INTERESTING: Final = re.compile(
+    rb"/sys/(?:bus/event_source/|devices/[^/]+/type$|kernel/(?:tracing|debug/|btf)"
+    rb"|fs/(?:bpf|cgroup))"
+    rb"|/proc/(?:kallsyms|sys/(?:kernel/(?:perf_|unprivileged_bpf|kptr_)|net/core/bpf_))"
+    rb"|/boot/vmlinux|/usr/lib/debug/.*vmlinux|/lib/modules/[^/]+/(?:build/)?vmlinux"
+)
+"""Paths that belong to BPF's story."""
+
+
+class Recorder:
+    """Live memory that remembers what was read, as Chunks."""
+
+    __slots__ = ("_memory", "_stage", "chunks")
+
+    def __init__(self, memory: LiveMemory, stage: int, chunks: list[Chunk]) -> None:
+        self._memory = memory
+        self._stage = stage
+        self.chunks = chunks
+
+    def read(self, addr: int, size: int) -> bytes:
+        data = self._memory.read(addr, size)
+        self.chunks.append(Chunk(self._stage, addr, data, size))
+        return data
+
+    def cstr(self, addr: int, limit: int) -> tuple[bytes, bool]:
+        data = self._memory.cstr(addr, limit)
+        # Our copy ends with the NUL where there is one, so that replay knows it.
+        ended = len(data) < limit and self._memory.read(addr + len(data), 1) == b"\0"
+        kept = data + b"\0" if ended else data
+        wanted = len(kept) if ended else limit
+        self.chunks.append(Chunk(self._stage, addr, kept, wanted))
+        return data, ended
+
+
+class _Env:
+    """The world around a live call: records what it answers."""
+
+    __slots__ = ("_lookup", "_pmus", "_raw", "arch", "cpus", "ret", "stage")
+
+    def __init__(self, raw: RawCall, lookup: FdLookup, pmus: dict[int, str], cpus: int) -> None:
+        self._raw = raw
+        self._lookup = lookup
+        self._pmus = pmus
+        self.cpus = cpus
+        self.arch = raw.arch
+        self.ret: int | None = None
+        self.stage = ENTRY
+
+    def fd(self, fd: int) -> FdFact | None:
+        for fact in self._raw.fds:
+            if fact.fd == fd and fact.stage == self.stage:
+                return fact
+        found = self._lookup.fact(self._raw.tid, fd, self.stage)
+        if found is not None:
+            self._raw.fds.append(found)
+        return found
+
+    def fact(self, kind: str, key: int) -> str | None:
+        return self._pmus.get(key) if kind == "pmu" else None
+
+    def newer(self, enum: str, value: int) -> str | None:
+        return None
+
+
+class Capture:
+    """The engine's sink.
+
+    ``take`` gets each item of the trace in order: RawCalls as they complete,
+    and ProcessEvents.  ``all_paths``: keep every openat, not only BPF's.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[RawCall | ProcessEvent], None],
+        *,
+        pmus: dict[int, str],
+        cpus: int,
+        all_paths: bool = False,
+        notes: Callable[[str], None] | None = None,
+    ) -> None:
+        self._take = take
+        self._pmus = pmus
+        self._cpus = cpus
+        self._all_paths = all_paths
+        self._notes = notes
+        self._lookup = FdLookup()
+        self._pending: dict[int, tuple[RawCall, Any, Any, Any]] = {}
+        self._queue: deque[RawCall | ProcessEvent] = deque()
+        self._seq = 0
+        self.main_pid = 0
+
+    # ------------------------------------------------------------ calls
+
+    def entry(
+        self, tracee: Tracee, arch: int, nr: int, args: tuple[int, ...], time_ns: int
+    ) -> bool:
+        from decoders import follow as walk
+        from decoders.declare import layout_of
+        from decoders.syscalls import ARGS_SIZE, pack_args, syscall_of
+
+        syscall = syscall_of(arch, nr)
+        raw = RawCall(0, time_ns, tracee.pid, tracee.tid, "", arch, nr, tuple(args))
+        env = _Env(raw, self._lookup, self._pmus, self._cpus)
+        view = walk.View(layout_of(syscall.args), pack_args(raw.args), ARGS_SIZE, None, env)
+        memory = Recorder(tracee.memory, ENTRY, raw.chunks)
+        node = walk.follow(syscall.args, view, memory, ENTRY)
+        if syscall.name == "openat" and not self._all_paths and not self._wanted(raw):
+            return False
+        self._seq += 1
+        raw.seq = self._seq
+        raw.comm = tracee.comm
+        self._pending[tracee.tid] = (raw, env, node, syscall)
+        return True
+
+    @staticmethod
+    def _wanted(raw: RawCall) -> bool:
+        return any(INTERESTING.match(chunk.data) for chunk in raw.chunks)
+
+    def exit(self, tracee: Tracee, ret: int, failed: bool, time_ns: int) -> None:
+        from decoders import follow as walk
+
+        pending = self._pending.pop(tracee.tid, None)
+        if pending is None:
+            return
+        raw, env, node, syscall = pending
+        raw.ret, raw.failed = ret, failed
+        raw.duration = time_ns - raw.time
+        env.stage, env.ret = EXIT, ret
+        memory = Recorder(tracee.memory, EXIT, raw.chunks)
+        walk.follow(syscall.args, node.view, memory, EXIT, failed, node)
+        if not failed and syscall.returns_fd(node.view):
+            env.fd(ret)
+        self._queue.append(raw)
+
+    def idle(self) -> bool:
+        queue = self._queue
+        for _ in range(16):
+            if not queue:
+                return False
+            self._take(queue.popleft())
+        return bool(queue)
+
+    def drain(self) -> None:
+        """Hands over everything that waits, and the calls that never returned."""
+        while self._queue:
+            self._take(self._queue.popleft())
+        for tid in sorted(self._pending):
+            raw, *_ = self._pending.pop(tid)
+            self._take(raw)
+        self._lookup.close()
+
+    # ------------------------------------------------------------ processes
+
+    def forked(self, parent: Tracee, child_tid: int, child_pid: int, how: str) -> None:
+        self._event(parent, "fork", {"child": child_pid, "child_tid": child_tid, "how": how})
+
+    def execed(self, tracee: Tracee) -> None:
+        former = getattr(tracee, "former_tid", tracee.tid)
+        self._unfinished(former)
+        self._event(tracee, "exec", {"former_tid": former} if former != tracee.tid else {})
+
+    def exited(
+        self, tracee: Tracee, code: int | None, signal: int | None, core: bool
+    ) -> None:
+        self._unfinished(tracee.tid)
+        self._lookup.forget(tracee.tid)
+        details: dict[str, Any] = {}
+        if code is not None:
+            details["code"] = code
+        if signal is not None:
+            details["signal"] = signal
+            if core:
+                details["core"] = True
+        self._event(tracee, "exit", details)
+
+    def _unfinished(self, tid: int) -> None:
+        pending = self._pending.pop(tid, None)
+        if pending is not None:
+            self._queue.append(pending[0])
+
+    def _event(self, tracee: Tracee, what: str, details: dict[str, Any]) -> None:
+        import time
+
+        self._queue.append(
+            ProcessEvent(what, time.time_ns(), tracee.pid, tracee.tid, details)
+        )
+
+    def note(self, tracee: Tracee | None, text: str) -> None:
+        if self._notes is not None:
+            self._notes(text if tracee is None else f"[{tracee.tid}] {text}")
+
+

@@ -1,0 +1,104 @@
+"""bpfstrace's command line: which command, and errors as messages."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from bpftrace_sys import __version__
+from bpftrace_sys.options import Settings, UsageError, parse, usage
+
+BAD_USAGE = 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs bpfstrace; returns its exit code.
+
+    125: bpfstrace's own failure, 126/127: PROG cannot be executed / found,
+    2: wrong arguments or an unreadable trace; else PROG's own.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(words)
+    except UsageError as error:
+        print(f"bpfstrace: {error}", file=sys.stderr)
+        print("Try 'bpfstrace --help'.", file=sys.stderr)
+        return BAD_USAGE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+
+
+def _run(words: list[str]) -> int:
+    command = words[0] if words else ""
+    if command in COMMANDS:
+        return COMMANDS[command](words[1:])
+    settings = parse(words, "live")
+    done = _said(settings)
+    if done:
+        return 0
+    if not settings.args:
+        raise UsageError("no program to trace: bpfstrace [OPTIONS] PROG [ARGS]")
+    from bpftrace_sys.live import OWN_FAILURE, trace
+    from bpftrace_sys.output import OutputError
+
+    try:
+        return trace(settings)
+    except OutputError as error:
+        print(f"bpfstrace: {error}", file=sys.stderr)
+        return OWN_FAILURE
+
+
+def _said(settings: Settings) -> bool:
+    """--help and --version."""
+    if settings.help:
+        print(usage(), end="")
+    elif settings.version:
+        print(f"bpfstrace {__version__}")
+    else:
+        return False
+    return True
+
+
+def _replay(words: list[str]) -> int:
+    settings = parse(words, "replay")
+    if _said(settings):
+        return 0
+    from bpftrace_sys.output import OutputError
+    from bpftrace_sys.replay import TROUBLE, replay
+
+    try:
+        return replay(settings)
+    except OutputError as error:
+        print(f"bpfstrace: {error}", file=sys.stderr)
+        return TROUBLE
+
+
+def _disasm(words: list[str]) -> int:
+    if len(words) != 1 or words[0] in ("-h", "--help"):
+        raise UsageError("disasm takes one file of raw instructions (- is stdin)")
+    from decoders.insn_text import disasm
+
+    try:
+        if words[0] == "-":
+            data = sys.stdin.buffer.read()
+        else:
+            with open(words[0], "rb") as file:
+                data = file.read()
+    except OSError as error:
+        print(f"bpfstrace: {words[0]}: {error.strerror}", file=sys.stderr)
+        return BAD_USAGE
+    for line in disasm(data):
+        sys.stdout.write(line + "\n")
+    if len(data) % 8:
+        print(f"bpfstrace: {len(data) % 8} bytes after the last instruction", file=sys.stderr)
+        return 1
+    return 0
+
+
+COMMANDS = {"replay": _replay, "disasm": _disasm}
+"""By the first word; ``bpfstrace -- replay`` traces a program of that name."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

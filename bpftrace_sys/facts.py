@@ -1,0 +1,217 @@
+"""Names that only the machine of the trace knows: live, or as recorded.
+
+A fact is (kind, key) -> name.  Whatever a live source answers is recorded in
+the trace before the call that asked, so that replay says the same.
+
+kinds: ``pmu`` (type number), ``tracepoint`` (id in tracefs), ``ifindex``,
+``btf_vmlinux`` (type id), ``ksym`` (address), ``prog``/``map``/``link`` (kernel
+id, for objects from before the trace), ``enum NAME`` (a value that our tables
+lack and the running kernel's BTF names).
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+TRACEFS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+PMU_DEVICES: Final = "/sys/bus/event_source/devices"
+VMLINUX_BTF: Final = "/sys/kernel/btf/vmlinux"
+
+
+class Facts(Protocol):
+    """See :class:`decoders.decode.Facts`."""
+
+    cpus: int
+
+    def fact(self, kind: str, key: int) -> str | None: ...
+    def newer(self, enum: str, value: int) -> str | None: ...
+
+
+def read_text(path: str, limit: int = 1 << 16) -> str | None:
+    """A small file of the kernel's, or None."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(limit).decode("utf-8", "replace")
+    except OSError:
+        return None
+
+
+def pmu_types() -> dict[int, str]:
+    """The PMUs of this machine by their type number."""
+    found: dict[int, str] = {}
+    for path in glob.glob(f"{PMU_DEVICES}/*/type"):
+        text = read_text(path, 32)
+        if text is not None and text.strip().isdigit():
+            found[int(text)] = path.split("/")[-2]
+    return found
+
+
+def possible_cpus() -> int:
+    """How many CPUs per-CPU maps have room for."""
+    text = read_text("/sys/devices/system/cpu/possible", 256) or "0"
+    try:
+        return max(int(part.split("-")[-1]) for part in text.strip().split(",")) + 1
+    except ValueError:
+        return os.cpu_count() or 1
+
+
+class LiveFacts:
+    """Asks this machine, once per question.
+
+    ``record`` is told of each answer.  ``pid`` is the process in whose network
+    namespace an ifindex counts.
+    """
+
+    def __init__(self, record: Callable[[str, int, str], None] | None = None) -> None:
+        self.cpus = possible_cpus()
+        self.pmus = pmu_types()
+        self.pid = 0
+        self.record = record
+        self._known: dict[tuple[str, int], str | None] = {}
+        self._btf: Any = None
+        self._tracepoints: dict[int, str] | None = None
+        self._symbols: Any = None
+        self._newer: dict[str, dict[int, str]] | None = None
+
+    def fact(self, kind: str, key: int) -> str | None:
+        if kind == "pmu":
+            return self.pmus.get(key)
+        question = (kind, key)
+        if question in self._known:
+            return self._known[question]
+        ask = getattr(self, f"_ask_{kind}", None)
+        answer = None if ask is None else ask(key)
+        if kind != "ifindex" or answer is not None:
+            self._known[question] = answer
+        if answer is not None and self.record is not None:
+            self.record(kind, key, answer)
+        return answer
+
+    def newer(self, enum: str, value: int) -> str | None:
+        question = (f"enum {enum}", value)
+        if question not in self._known:
+            answer = self._newer_names().get(enum, {}).get(value)
+            self._known[question] = answer
+            if answer is not None and self.record is not None:
+                self.record(*question, answer)
+        return self._known[question]
+
+    def vmlinux(self) -> Any:
+        """The running kernel's BTF, or None."""
+        if self._btf is None:
+            from decoders import btf
+
+            try:
+                with open(VMLINUX_BTF, "rb") as file:
+                    self._btf = btf.parse(file.read())
+            except (OSError, btf.BtfError):
+                self._btf = False
+        return self._btf or None
+
+    def _newer_names(self) -> dict[str, dict[int, str]]:
+        if self._newer is None:
+            self._newer = {}
+            vmlinux = self.vmlinux()
+            if vmlinux is not None:
+                from decoders import newer
+                from decoders.uapi import helpers, names, perf
+
+                # The kernel has an enum of its own by the name of bpf_stream_id.
+                tables = {
+                    name: table
+                    for module in (names, perf, helpers)
+                    for name, table in vars(module).items()
+                    if isinstance(table, dict) and name not in ("ALIASES", "bpf_stream_id")
+                }
+                self._newer = newer.newer_names(vmlinux, tables)
+        return self._newer
+
+    def _ask_tracepoint(self, key: int) -> str | None:
+        if self._tracepoints is None or key not in self._tracepoints:
+            self._tracepoints = {}
+            for root in TRACEFS:
+                for path in glob.glob(f"{root}/events/*/*/id"):
+                    text = read_text(path, 32)
+                    if text is not None and text.strip().isdigit():
+                        category, name = path.split("/")[-3:-1]
+                        self._tracepoints[int(text)] = f"{category}:{name}"
+                if self._tracepoints:
+                    break
+        return self._tracepoints.get(key)
+
+    def _ask_ifindex(self, key: int) -> str | None:
+        same = True
+        if self.pid:
+            try:
+                same = os.readlink(f"/proc/{self.pid}/ns/net") == os.readlink("/proc/self/ns/net")
+            except OSError:
+                same = False
+        if not same:
+            # /proc/PID/net is that process's own; dev_mcast has index and name.
+            text = read_text(f"/proc/{self.pid}/net/dev_mcast") or ""
+            for line in text.splitlines():
+                words = line.split()
+                if len(words) > 1 and words[0] == str(key):
+                    return words[1]
+            return None
+        try:
+            return socket.if_indextoname(key)
+        except (OSError, OverflowError):
+            return None
+
+    def _ask_btf_vmlinux(self, key: int) -> str | None:
+        vmlinux = self.vmlinux()
+        name = None if vmlinux is None else vmlinux.name(key)
+        return name or None
+
+    def _ask_ksym(self, key: int) -> str | None:
+        if self._symbols is None:
+            self._symbols = {}
+            try:
+                with open("/proc/kallsyms", encoding="ascii", errors="replace") as file:
+                    for line in file:
+                        addr, _, rest = line.partition(" ")
+                        if addr.strip("0"):
+                            self._symbols.setdefault(int(addr, 16), rest[2:].rstrip("\n"))
+            except (OSError, ValueError):
+                pass
+        found = self._symbols.get(key)
+        return None if found is None else str(found)
+
+    def _ask_prog(self, key: int) -> str | None:
+        from bpftrace_sys import bpf_objects
+
+        return bpf_objects.name("prog", key)
+
+    def _ask_map(self, key: int) -> str | None:
+        from bpftrace_sys import bpf_objects
+
+        return bpf_objects.name("map", key)
+
+    def _ask_link(self, key: int) -> str | None:
+        from bpftrace_sys import bpf_objects
+
+        return bpf_objects.name("link", key)
+
+
+class RecordedFacts:
+    """What a trace file says.  Also records again, for a trace written from it."""
+
+    def __init__(self, pmus: dict[int, str], cpus: int) -> None:
+        self.pmus = pmus
+        self.cpus = cpus
+        self.known: dict[tuple[str, int], str] = {}
+
+    def learn(self, kind: str, key: int, name: str) -> None:
+        """Takes a fact from the trace."""
+        self.known[(kind, key)] = name
+
+    def fact(self, kind: str, key: int) -> str | None:
+        return self.pmus.get(key) if kind == "pmu" else self.known.get((kind, key))
+
+    def newer(self, enum: str, value: int) -> str | None:
+        return self.known.get((f"enum {enum}", value))

@@ -1,0 +1,157 @@
+"""A program's listing: instructions with source lines, functions and names.
+
+Joins what a PROG_LOAD passed (instructions, func_info, line_info, fd_array) with
+what the model knows (BTF, maps).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from bpftrace_sys.model import Model, Object
+from decoders import insn as isa
+from decoders.decode import Call, plain
+from decoders.insn_text import InsnNames
+from decoders.insn_text import listing as insn_lines
+from decoders.raw import EXIT, FdFact
+from decoders.tag import tags
+from decoders.values import Array, Fd, Insns, Int, Struct, Value
+
+
+class Line(NamedTuple):
+    """One instruction.  ``source`` and ``function`` are given where they begin."""
+
+    pc: int
+    text: str
+    comment: str | None
+    target: str | None
+    """jump, callback or subprog, where other instructions lead here."""
+    source: str | None
+    where: str | None
+    """File, line and column of the source line."""
+    function: str | None
+    """The prototype of the function that starts here."""
+
+
+@dataclass(slots=True)
+class Listing:
+    """The lines, and what is said of the program as a whole."""
+
+    lines: list[Line]
+    count: int
+    """Slots that the loader claimed."""
+    sha1: str
+    sha256: str
+    missing: int = 0
+    """Slots that could not be read."""
+    helpers: list[int] = field(default_factory=list)
+
+
+def records(value: Value | None, *names: str) -> list[tuple[int, ...]]:
+    """Fields of each struct of an array behind a pointer."""
+    found = plain(value)
+    rows = []
+    for item in found.items if isinstance(found, Array) else ():
+        if isinstance(item, Struct):
+            fields = dict(item.fields)
+            rows.append(
+                tuple(
+                    part.value if isinstance(part := fields.get(name), Int) else 0
+                    for name in names
+                )
+            )
+    return rows
+
+
+def _map_names(call: Call, model: Model) -> tuple[dict[int, str], dict[int, str]]:
+    """Map names by fd, and by index of fd_array."""
+    by_fd: dict[int, str] = {}
+    for fact in call.raw.fds:
+        if fact.stage != EXIT and fact.kind == "map":
+            found = model.object(fact, call.raw.pid)
+            if found is not None:
+                by_fd[fact.fd] = _short(found)
+    by_index: dict[int, str] = {}
+    array = plain(call.attr("attr", "fd_array"))
+    for index, item in enumerate(array.items if isinstance(array, Array) else ()):
+        if isinstance(item, Fd) and item.value in by_fd:
+            by_index[index] = by_fd[item.value]
+    return by_fd, by_index
+
+
+def _short(found: Object) -> str:
+    return found.name or f"id={found.id}"
+
+
+def btf_fd(call: Call) -> FdFact | None:
+    """The BTF that a load was given."""
+    return call.fact("attr", "prog_btf_fd")
+
+
+def listing_of(call: Call, model: Model) -> Listing | None:
+    """The listing of a PROG_LOAD, or None where no instructions were seen."""
+    known = call.notes.get("listing")
+    if isinstance(known, Listing):
+        return known
+    insns = plain(call.attr("attr", "insns"))
+    if not isinstance(insns, Insns):
+        return None
+    made = listing(call, insns, model)
+    call.notes["listing"] = made
+    return made
+
+
+def listing(call: Call, insns: Insns, model: Model) -> Listing:
+    """Joins instructions with the BTF, lines and functions of their load."""
+    btf = model.btf_of(btf_fd(call))
+    lines_at: dict[int, tuple[str, str]] = {}
+    functions: dict[int, str] = {}
+    subprogs: dict[int, str] = {}
+    if btf is not None:
+        from decoders import btf_c
+
+        for off, type_id in records(call.attr("attr", "func_info"), "insn_off", "type_id"):
+            subprogs[off] = btf.name(type_id)
+            functions[off] = btf_c.func_prototype(btf, type_id) or subprogs[off]
+        for off, file_off, line_off, line_col in records(
+            call.attr("attr", "line_info"), "insn_off", "file_name_off", "line_off", "line_col"
+        ):
+            where = f"{btf.string(file_off)}:{line_col >> 10}:{line_col & 0x3FF}"
+            lines_at[off] = (btf.string(line_off).strip(), where)
+    maps, by_index = _map_names(call, model)
+
+    def kfunc(type_id: int, off: int) -> str | None:
+        return model.facts.fact("btf_vmlinux", type_id) if off == 0 else None
+
+    def variable(type_id: int, fd: int) -> str | None:
+        return model.facts.fact("btf_vmlinux", type_id) if fd == 0 else None
+
+    names = InsnNames(
+        maps=maps, fd_array=by_index, subprogs=subprogs, kfunc=kfunc, variable=variable
+    )
+    rows: list[Line] = []
+    program = list(isa.insns(insns.data))
+    for row in insn_lines(program, names):
+        source = lines_at.get(row.pc)
+        rows.append(
+            Line(
+                row.pc,
+                row.text,
+                row.comment,
+                row.target,
+                None if source is None else source[0],
+                None if source is None else source[1],
+                functions.get(row.pc),
+            )
+        )
+    computed = tags(insns.data)
+    helpers = sorted({site.id for site in isa.calls(program) if site.kind == "helper"})
+    return Listing(
+        rows,
+        insns.count,
+        computed.sha1,
+        computed.sha256,
+        insns.count - len(insns.data) // 8,
+        helpers,
+    )

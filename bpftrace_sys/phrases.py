@@ -1,0 +1,143 @@
+"""Wordings: what a perf event counts, what a file tells, a call in short."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bpftrace_sys.facts import Facts
+from decoders.decode import Call, plain
+from decoders.values import Fd, Int, Name, Pointer, Text, Value
+
+if TYPE_CHECKING:
+    from bpftrace_sys.model import Object
+
+_PMU_TYPE = re.compile(r"/sys/bus/event_source/devices/([^/]+)/type$")
+_PMU_FORMAT = re.compile(r"/sys/bus/event_source/devices/([^/]+)/format/")
+_TRACEPOINT_ID = re.compile(r"/sys/kernel/(?:debug/)?tracing/events/([^/]+)/([^/]+)/id$")
+
+
+def printable(text: str) -> str:
+    """Text of the tracee's with nothing in it that a terminal obeys."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def _text(value: Value | None) -> str:
+    value = plain(value)
+    if isinstance(value, Text):
+        return printable(value.data.decode("utf-8", "backslashreplace"))
+    return ""
+
+
+def opened(path: str) -> str | None:
+    """What a file that a loader reads stands for: ``pmu kprobe``, ``tracepoint a:b``."""
+    found = _PMU_TYPE.search(path)
+    if found:
+        return f"pmu {found[1]}"
+    found = _TRACEPOINT_ID.search(path)
+    return f"tracepoint {found[1]}:{found[2]}" if found else None
+
+
+def open_note(path: str, facts: Facts) -> str | None:
+    """A comment for an openat: ``PMU kprobe = 6``."""
+    found = _PMU_TYPE.search(path)
+    if found:
+        number = getattr(facts, "pmus", {})
+        for key, name in number.items():
+            if name == found[1]:
+                return f"PMU {name} = {key}"
+    found = _PMU_FORMAT.search(path)
+    if found:
+        return f"attr format of PMU {printable(found[1])}"
+    found = _TRACEPOINT_ID.search(path)
+    return f"tracepoint {printable(found[1])}:{printable(found[2])}" if found else None
+
+
+def event_name(call: Call, facts: Facts) -> str:
+    """What a perf_event_open counts or probes: ``kprobe do_sys_openat2``."""
+    kind = call.attr("attr", "type")
+    config = call.attr("attr", "config")
+    name = ""
+    if isinstance(kind, Name) and kind.name is not None:
+        name = kind.name.removeprefix("PERF_TYPE_").lower()
+    elif isinstance(kind, Int):
+        name = kind.note or f"pmu {kind.value}"
+    retprobe = isinstance(config, Int) and bool(config.value & 1)
+    offset = call.number("attr", "probe_offset") or 0
+    if name == "kprobe":
+        what = "kretprobe" if retprobe else "kprobe"
+        func = _text(call.attr("attr", "kprobe_func"))
+        if func:
+            return f"{what} {func}" + (f"+{offset:#x}" if offset else "")
+        addr = call.attr("attr", "kprobe_addr")
+        if isinstance(addr, Int):
+            return f"{what} {addr.note or hex(addr.value)}"
+        return what
+    if name == "uprobe":
+        what = "uretprobe" if retprobe else "uprobe"
+        return f"{what} {uprobe_place(call, facts, offset)}"
+    if name == "tracepoint" and isinstance(config, Int):
+        return f"tracepoint {config.note or f'id {config.value}'}"
+    if name in ("software", "hardware") and isinstance(config, Name):
+        shown = config.name or f"{name} event {config.value}"
+        return _spoken(shown)
+    if name == "hw_cache" and isinstance(config, Int):
+        return f"hw_cache {config.note or hex(config.value)}"
+    if name == "breakpoint":
+        return f"breakpoint {call.number('attr', 'bp_addr') or 0:#x}"
+    value = getattr(config, "value", 0)
+    return f"{name or 'event'} config={value:#x}"
+
+
+def _spoken(name: str) -> str:
+    for prefix in ("PERF_COUNT_SW_", "PERF_COUNT_HW_"):
+        if name.startswith(prefix):
+            kind = "software" if prefix == "PERF_COUNT_SW_" else "hardware"
+            return f"{kind} {name.removeprefix(prefix).lower().replace('_', '-')}"
+    return name
+
+
+def uprobe_place(call: Call, facts: Facts, offset: int) -> str:
+    """``/bin/bash:readline`` where the symbol is known, else ``/bin/bash:0x1234``."""
+    path = _text(call.attr("attr", "uprobe_path")) or "?"
+    pointer = call.attr("attr", "uprobe_path")
+    symbol = None
+    if isinstance(pointer, Pointer) and path != "?":
+        symbol = symbol_of(path, offset, facts, call.raw.pid)
+    return f"{path}:{symbol or hex(offset)}"
+
+
+def symbol_of(path: str, offset: int, facts: Facts, pid: int) -> str | None:
+    """The function of an ELF file at an offset, if the machine of the trace could tell."""
+    ask = getattr(facts, "symbol", None)
+    return None if ask is None else ask(path, offset, pid)
+
+
+def short_call(call: Call) -> str:
+    """A call in a few words: ``bpf(BPF_PROG_LOAD) = 5``."""
+    from decoders.values import Int as Number
+
+    result = ""
+    if call.raw.ret is not None and isinstance(call.ret, Fd | Number):
+        result = f" = {call.raw.ret}"
+    name = call.syscall.name
+    if name == "openat":
+        return f'openat("{_text(call.attr("pathname"))}"){result}'
+    if name == "perf_event_open":
+        made: Object | None = call.notes.get("made")
+        return f"perf_event_open({made.name if made else ''}){result}"
+    if name == "ioctl":
+        fd = call.number("fd")
+        argument = call.attr("arg")
+        words = [str(fd), call.command]
+        if isinstance(argument, Fd):
+            words.append(str(argument.value))
+        return f"ioctl({', '.join(words)})"
+    if name == "bpf":
+        return f"bpf({call.command})" + (result if isinstance(call.ret, Fd) else "")
+    return f"{name}(){result}"

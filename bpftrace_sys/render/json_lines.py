@@ -1,0 +1,283 @@
+"""JSON: the decoded trace, one object a line, with what replay needs in ``raw``.
+
+The path of a value in ``args`` is its path in C.  Numbers that are addresses or
+bit patterns are strings in hex; named values are their names, unknown ones
+numbers; flags are lists (a rest that no name covers is a number in it);
+pointers are objects with addr and value; fields that the kernel changed are
+objects with before and after.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Callable
+from typing import IO, Any, Final
+
+from bpftrace_sys.attach import Attachment
+from bpftrace_sys.listing import Listing, listing_of
+from bpftrace_sys.model import Model, Object
+from bpftrace_sys.trace_file import (
+    FORMAT,
+    Header,
+    Pieces,
+    dumps,
+    event_line,
+    raw_line,
+)
+from decoders.decode import Call
+from decoders.events import ProcessEvent
+from decoders.raw import EXIT
+from decoders.uapi import system
+from decoders.values import (
+    NULL,
+    Absent,
+    Array,
+    Bytes,
+    Changed,
+    Fd,
+    Flags,
+    Insns,
+    Int,
+    Name,
+    Pointer,
+    Struct,
+    Text,
+    Value,
+)
+
+BYTES_SHOWN: Final = 4096
+"""Of longer pieces only the beginning stands in ``args``, with size and hash."""
+
+
+def errno_name(number: int) -> str:
+    """EPERM, ENOTSUPP, or the number."""
+    return errno.errorcode.get(number) or system.kernel_errno.get(number) or str(number)
+
+
+def object_json(found: Object) -> dict[str, Any]:
+    """An object as it stands in ``fd`` and ``fds``."""
+    line: dict[str, Any] = {"kind": found.kind}
+    if found.name:
+        line["name"] = found.name
+    if found.id is not None:
+        line["id"] = found.id
+    for name in ("tag", "type"):
+        if found.info.get(name):
+            line[name] = found.info[name]
+    if found.kind == "map" and "key_size" in found.info:
+        for name in ("map_type", "key_size", "value_size", "max_entries"):
+            if name in found.info:
+                line[name] = found.info[name]
+    return line
+
+
+class _Values:
+    """Makes JSON of the values of one call."""
+
+    def __init__(self, call: Call, model: Model) -> None:
+        self.call = call
+        self.model = model
+
+    def json(self, value: Value) -> Any:
+        return _BY_TYPE[type(value)](self, value)
+
+    def int(self, value: Int) -> Any:
+        number: Any = hex(value.value) if value.base == 16 and value.value else value.value
+        return {"value": number, "name": value.note} if value.note else number
+
+    def name(self, value: Name) -> Any:
+        return value.value if value.name is None else value.name
+
+    def flags(self, value: Flags) -> Any:
+        return [*value.names, value.rest] if value.rest else list(value.names)
+
+    def fd(self, value: Fd) -> Any:
+        return value.value
+
+    def text(self, value: Text) -> Any:
+        text = value.data.decode("utf-8", "backslashreplace")
+        return text if value.whole else {"text": text, "truncated": True}
+
+    def bytes(self, value: Bytes) -> Any:
+        line: dict[str, Any] = {"hex": value.data[:BYTES_SHOWN].hex()}
+        if len(value.data) > BYTES_SHOWN:
+            # All of it is in raw; here its identity is enough.
+            line["size"] = len(value.data)
+            line["sha256"] = hashlib.sha256(value.data).hexdigest()
+        if value.wanted > len(value.data):
+            line["wanted"] = value.wanted
+        return line
+
+    def insns(self, value: Insns) -> Any:
+        found = listing_of(self.call, self.model)
+        if found is None or not _is_load(self.call):
+            from decoders.insn_text import disasm
+
+            return [{"text": line} for line in disasm(value.data)]
+        return insns_json(found)
+
+    def struct(self, value: Struct) -> Any:
+        line: dict[str, Any] = {}
+        for name, member in value.fields:
+            if isinstance(member, Absent) and member.reason == "beyond size":
+                continue
+            key = name
+            while key in line:
+                key += "_"
+            line[key] = self.json(member)
+        return line
+
+    def array(self, value: Array) -> Any:
+        items = [self.json(item) for item in value.items]
+        if value.total > len(items):
+            return {"items": items, "total": value.total}
+        return items
+
+    def pointer(self, value: Pointer) -> Any:
+        if isinstance(value.value, Absent):
+            return {"addr": hex(value.addr), "absent": value.value.reason}
+        return {"addr": hex(value.addr), "value": self.json(value.value)}
+
+    def absent(self, value: Absent) -> Any:
+        return None if value.reason == NULL else {"absent": value.reason}
+
+    def changed(self, value: Changed) -> Any:
+        return {"before": self.json(value.before), "after": self.json(value.after)}
+
+
+_BY_TYPE: Final[dict[type, Callable[[_Values, Any], Any]]] = {
+    Int: _Values.int,
+    Name: _Values.name,
+    Flags: _Values.flags,
+    Fd: _Values.fd,
+    Text: _Values.text,
+    Bytes: _Values.bytes,
+    Insns: _Values.insns,
+    Struct: _Values.struct,
+    Array: _Values.array,
+    Pointer: _Values.pointer,
+    Absent: _Values.absent,
+    Changed: _Values.changed,
+}
+
+
+def _is_load(call: Call) -> bool:
+    return call.command.startswith("BPF_PROG_LOAD")
+
+
+def insns_json(found: Listing) -> list[dict[str, Any]]:
+    """A listing's lines; ``src`` and ``fn`` where a source line or function begins."""
+    lines = []
+    for row in found.lines:
+        line: dict[str, Any] = {"pc": row.pc, "text": row.text}
+        if row.source is not None:
+            line["src"] = row.source
+        if row.function is not None:
+            line["fn"] = row.function
+        if row.comment is not None:
+            line["comment"] = row.comment
+        lines.append(line)
+    return lines
+
+
+class JsonLines:
+    """The renderer.  Lines come out whole, one write each."""
+
+    def __init__(self, out: IO[str], model: Model) -> None:
+        self.out = out
+        self.model = model
+        self.pieces = Pieces()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self.out.write(dumps(line) + "\n")
+
+    def header(self, header: Header) -> None:
+        """The first line."""
+        self._write(header.line())
+
+    def fact(self, kind: str, key: int, name: str) -> None:
+        """A name from the live machine; stands before the line that needs it."""
+        self._write({"type": "fact", "kind": kind, "key": key, "name": name})
+
+    def call(self, call: Call) -> None:
+        """A completed (or never completed) call."""
+        raw = call.raw
+        line: dict[str, Any] = {
+            "type": "syscall",
+            "seq": raw.seq,
+            "time": raw.time,
+            "duration": raw.duration,
+            "pid": raw.pid,
+            "tid": raw.tid,
+            "comm": raw.comm,
+            "syscall": call.syscall.name,
+        }
+        values = _Values(call, self.model)
+        args = {}
+        for name, value in call.args.fields:
+            shown = values.json(value)
+            # The attr is the argument, not what it points at (issue: attr.insns).
+            if (
+                name.startswith("attr")
+                and isinstance(value, Pointer)
+                and isinstance(value.value, Struct)
+            ):
+                shown = shown["value"]
+            args[name] = shown
+        line["args"] = args
+        if raw.ret is None:
+            line["ret"] = None
+        elif raw.failed:
+            line["ret"] = -1
+            line["errno"] = errno_name(-raw.ret)
+            line["errnum"] = -raw.ret
+        else:
+            line["ret"] = raw.ret
+        made = call.notes.get("made")
+        if made is not None:
+            line["fd"] = object_json(made)
+        objects: dict[tuple[int, int], Object] = call.notes.get("objects", {})
+        fds = {
+            str(fd): object_json(found) for (fd, stage), found in objects.items() if stage != EXIT
+        }
+        if fds:
+            line["fds"] = fds
+        found = call.notes.get("listing")
+        if isinstance(found, Listing):
+            line["tag"] = {"sha1": found.sha1, "sha256": found.sha256}
+        for name in ("probe", "explanation"):
+            if name in call.notes:
+                line[name] = call.notes[name]
+        if call.problem is not None:
+            line["problem"] = call.problem
+        line["raw"] = raw_line(raw, self.pieces)
+        self._write(line)
+
+    def attachment(self, told: Attachment) -> None:
+        """A program attached, enabled, replaced or detached."""
+        self._write(
+            {
+                "type": "attachment",
+                "verb": told.verb,
+                "prog": None if told.prog is None else object_json(told.prog),
+                "target": told.target,
+                "via": told.via,
+                "pid": told.pid,
+                "steps": [
+                    {"role": step.role, "seq": step.call.raw.seq} for step in told.steps
+                ],
+            }
+        )
+
+    def process(self, event: ProcessEvent) -> None:
+        """A fork, exec or exit."""
+        self._write(event_line(event))
+
+    def end(self, status: dict[str, Any]) -> None:
+        """The last line: the trace is whole."""
+        self._write({"type": "end", "status": status})
+        self.out.flush()
+
+
+__all__ = ["FORMAT", "JsonLines", "errno_name", "insns_json", "object_json"]

@@ -1,0 +1,78 @@
+"""Colours: names of what is painted, and the escape sequences that rich makes of them.
+
+Without colours painting returns the text itself.  rich is imported only for a
+terminal that shows colours.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import IO, Any, Final
+
+STYLES: Final = {
+    "syscall": "bold",
+    "name": "cyan",
+    "field": "",
+    "number": "",
+    "string": "green",
+    "comment": "bright_black",
+    "object": "magenta",
+    "error": "bold red",
+    "insn": "",
+    "source": "yellow",
+    "function": "bold yellow",
+    "attached": "bold green",
+    "detached": "bold yellow",
+    "pid": "bright_black",
+    "note": "italic",
+}
+
+_ESCAPE: Final = re.compile(r"\x1b\[[0-9;]*m")
+Painter = Callable[[str, str], str]
+
+
+def plain_painter(style: str, text: str) -> str:
+    """No colours."""
+    return text
+
+
+def visible(text: str) -> int:
+    """How many columns a painted text takes (our own text is ASCII but for names)."""
+    return len(_ESCAPE.sub("", text)) if "\x1b" in text else len(text)
+
+
+def wants_colour(stream: IO[Any]) -> bool:
+    """A terminal, no NO_COLOR (https://no-color.org) and not TERM=dumb."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    try:
+        return stream.isatty()
+    except ValueError:
+        return False
+
+
+def painter(stream: IO[Any]) -> Painter:
+    """How to paint on a stream."""
+    if not wants_colour(stream):
+        return plain_painter
+    from rich.color import ColorSystem
+    from rich.style import Style
+
+    styles = {name: Style.parse(words) for name, words in STYLES.items() if words}
+    memo: dict[tuple[str, str], str] = {}
+
+    def paint(style: str, text: str) -> str:
+        found = styles.get(style)
+        if found is None or not text:
+            return text
+        key = (style, text)
+        painted = memo.get(key)
+        if painted is None:
+            painted = found.render(text, color_system=ColorSystem.EIGHT_BIT)
+            if len(memo) < 10_000:
+                memo[key] = painted
+        return painted
+
+    return paint

@@ -1,0 +1,543 @@
+"""The text that people read: calls in strace's manner, listings, attachments.
+
+Every byte of the tracee's passes :func:`quoted` or ``printable`` before it gets
+here, so nothing of it can steer a terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any, Final
+
+from bpftrace_sys.attach import Attachment
+from bpftrace_sys.listing import Listing, listing_of
+from bpftrace_sys.model import Model, Object
+from bpftrace_sys.phrases import open_note, printable
+from bpftrace_sys.render.json_lines import errno_name
+from bpftrace_sys.render.style import Painter, plain_painter, visible
+from bpftrace_sys.trace_file import Header
+from decoders.decode import Call, plain
+from decoders.events import ProcessEvent
+from decoders.raw import ENTRY, EXIT, FdFact
+from decoders.values import (
+    BEYOND_SIZE,
+    EMPTY,
+    NULL,
+    Absent,
+    Array,
+    Bytes,
+    Changed,
+    Fd,
+    Flags,
+    Insns,
+    Int,
+    Name,
+    Pointer,
+    Struct,
+    Text,
+    Value,
+)
+
+INDENT: Final = "        "
+ITEMS_SHOWN: Final = 16
+LOG_LINES: Final = 12
+MEANINGFUL_ZERO: Final = frozenset({"probe_offset", "retval", "key_size"})
+"""Fields whose zero says something, so it is not folded."""
+NAMES: Final = frozenset({"pathname", "path", "uprobe_path", "kprobe_func", "name", "license"})
+"""Fields that are shown whole whatever -s says, as strace does with paths."""
+NAME_LIMIT: Final = 4096
+
+
+@dataclass(slots=True)
+class Options:
+    """What the person asked for."""
+
+    verbose: bool = False
+    insns: bool = True
+    string_limit: int = 64
+    width: int = 100
+    quiet: bool = False
+
+
+_QUOTE: Final = {
+    **{byte: f"\\x{byte:02x}" for byte in range(256) if byte < 32 or byte > 126},
+    ord("\n"): "\\n",
+    ord("\t"): "\\t",
+    ord("\r"): "\\r",
+    ord('"'): '\\"',
+    ord("\\"): "\\\\",
+}
+_QUOTED: Final = tuple(_QUOTE.get(byte, chr(byte)) for byte in range(256))
+
+
+def quoted(data: bytes, limit: int, whole: bool = True) -> str:
+    """A C string literal; ``...`` follows where more was there."""
+    shown = data[:limit]
+    try:
+        # Names in other scripts stay readable; control characters do not.
+        text = shown.decode("utf-8")
+        body = text.translate(_QUOTE) if text.isascii() else "".join(
+            _QUOTED[ord(char)] if ord(char) < 128 else printable(char) for char in text
+        )
+    except UnicodeDecodeError:
+        body = "".join(_QUOTED[byte] for byte in shown)
+    return f'"{body}"' + ("" if whole and len(data) <= limit else "...")
+
+
+def octets(data: bytes, limit: int, whole: bool = True) -> str:
+    """Bytes: as a string where they are one, else in hex."""
+    stripped = data.rstrip(b"\0")
+    if stripped and len(stripped) > 2 and all(31 < byte < 127 for byte in stripped):
+        return quoted(data, limit, whole).replace("\\x00", "\\0")
+    shown = data[:limit].hex(" ")
+    return f"[{shown}]" + ("" if whole and len(data) <= limit else "...")
+
+
+def is_zero(name: str, value: Value) -> bool:
+    """Whether a field may be folded: zero, and zero means nothing there."""
+    if name in MEANINGFUL_ZERO:
+        return False
+    if isinstance(value, Int | Name):
+        return value.value == 0
+    if isinstance(value, Flags):
+        return value.value == 0 and not (value.names and name == "flags")
+    if isinstance(value, Fd):
+        return value.value == 0 and value.fact is None
+    if isinstance(value, Text):
+        return not value.data
+    if isinstance(value, Bytes):
+        return not value.data.strip(b"\0")
+    return isinstance(value, Absent) and value.reason in (NULL, BEYOND_SIZE)
+
+
+class TextRenderer:
+    """Writes calls, attachments and events as text."""
+
+    def __init__(
+        self, out: IO[str], model: Model, options: Options, paint: Painter = plain_painter
+    ) -> None:
+        self.out = out
+        self.model = model
+        self.options = options
+        self.paint = paint
+        self.objects: dict[tuple[int, int], Object] = {}
+        self.call_: Call | None = None
+        self._values: dict[type, Callable[[Any], str]] = {
+            Int: self._int,
+            Name: self._name,
+            Flags: self._flags,
+            Fd: self._fd,
+            Text: self._text,
+            Bytes: self._bytes,
+            Insns: self._insns,
+            Struct: self._struct,
+            Array: self._array,
+            Pointer: self._pointer,
+            Absent: self._absent,
+            Changed: self._changed,
+        }
+
+    # ------------------------------------------------------------ the stream
+
+    def header(self, header: Header) -> None:
+        """Nothing: strace says nothing either."""
+
+    def fact(self, kind: str, key: int, name: str) -> None:
+        """Facts are for replay only."""
+
+    def _write(self, text: str) -> None:
+        self.out.write(text + "\n")
+
+    def call(self, call: Call) -> None:
+        """One call."""
+        self._write(self.call_text(call))
+
+    def attachment(self, told: Attachment) -> None:
+        """The block that says what was attached where, and how."""
+        self._write(self.attachment_text(told))
+
+    def process(self, event: ProcessEvent) -> None:
+        """A process's end; forks and execs are in the JSON."""
+        if event.what != "exit" or self.options.quiet or event.tid != event.pid:
+            return
+        if "signal" in event.details:
+            number = event.details["signal"]
+            try:
+                name = signal.Signals(number).name
+            except ValueError:
+                name = f"signal {number}"
+            core = " (core dumped)" if event.details.get("core") else ""
+            self._write(f"{self._pid(event.tid)} +++ killed by {name}{core} +++")
+        elif "code" in event.details:
+            code = event.details["code"]
+            self._write(f"{self._pid(event.tid)} +++ exited with {code} +++")
+
+    def end(self, status: dict[str, Any]) -> None:
+        """What was loaded and never attached."""
+        if not self.options.quiet:
+            for line in self.leftovers():
+                self._write(line)
+        self.out.flush()
+
+    def leftovers(self) -> Iterator[str]:
+        """Programs that this trace loaded and attached to nothing."""
+        for found in self.model.objects.values():
+            if found.kind == "prog" and found.call is not None and not found.info.get("used"):
+                if found.call.notes.get("probe"):
+                    continue
+                name = printable(found.name) or "(anonymous)"
+                yield (
+                    self.paint("detached", "not attached")
+                    + f"  {name} ({self._prog_details(found)})"
+                )
+
+    # ------------------------------------------------------------ calls
+
+    def _pid(self, tid: int) -> str:
+        return self.paint("pid", f"[{tid}]")
+
+    def call_text(self, call: Call) -> str:
+        """A call as text, of one or many lines."""
+        self.call_ = call
+        self.objects = call.notes.get("objects", {})
+        head = f"{self._pid(call.raw.tid)} {self.paint('syscall', call.syscall.name)}("
+        args = [
+            (name, value)
+            for name, value in call.args.fields
+            if not (isinstance(value, Absent) and value.reason == BEYOND_SIZE)
+        ]
+        tail = f"){self._result(call)}"
+        flat = self._flat_args(args)
+        if flat is not None:
+            line = f"{head}{', '.join(flat)}{tail}"
+            if visible(line) <= self.options.width or not self._breakable(args):
+                return line
+        return head + self._broken_args(args) + tail
+
+    def _flat_args(self, args: list[tuple[str, Value]]) -> list[str] | None:
+        words = []
+        for name, value in args:
+            if self._needs_lines(value):
+                return None
+            words.append(self._argument(name, value))
+        return words
+
+    def _argument(self, name: str, value: Value) -> str:
+        if name.startswith("attr") and isinstance(value, Pointer):
+            return self.value(value.value)
+        return self._named(name, value)
+
+    def _named(self, name: str, value: Value) -> str:
+        """The value of a field, with what its name says of how to show it."""
+        if name in NAMES:
+            inner = plain(value)
+            if isinstance(inner, Text):
+                shown = self.paint("string", quoted(inner.data, NAME_LIMIT, inner.whole))
+                if isinstance(value, Pointer) and self._shows_address():
+                    return f"{value.addr:#x} {shown}"
+                return shown
+        return self.value(value)
+
+    @staticmethod
+    def _breakable(args: list[tuple[str, Value]]) -> bool:
+        return any(isinstance(plain(value), Struct) for _, value in args)
+
+    def _broken_args(self, args: list[tuple[str, Value]]) -> str:
+        words = []
+        for name, value in args:
+            struct = plain(value)
+            if isinstance(struct, Struct):
+                body = "\n".join(self._struct_lines(struct, INDENT))
+                words.append(f"{{\n{body}\n{INDENT[:-2]}}}")
+            else:
+                words.append(self._argument(name, value))
+        return ", ".join(words)
+
+    def _struct_lines(self, struct: Struct, indent: str) -> list[str]:
+        """The fields of a struct, filled into lines; large ones stand alone."""
+        lines: list[str] = []
+        current = ""
+        width = max(self.options.width, 40)
+
+        def flush() -> None:
+            nonlocal current
+            if current:
+                lines.append(indent + current)
+                current = ""
+
+        shown, folded = self._shown(struct)
+        for index, (name, value) in enumerate(shown):
+            comma = "," if index < len(shown) - 1 or folded else ""
+            block = self._block(name, value, indent, comma)
+            if block is not None:
+                flush()
+                lines.extend(block)
+                continue
+            word = f"{self._key(name)}{self._named(name, value)}{comma}"
+            if current and visible(indent + current) + 1 + visible(word) > width:
+                flush()
+            current = f"{current} {word}" if current else word
+        if folded:
+            current = f"{current} ..." if current else "..."
+        flush()
+        return lines
+
+    def _key(self, name: str) -> str:
+        return self.paint("field", f"{name}=") if name else ""
+
+    def _shown(self, struct: Struct) -> tuple[list[tuple[str, Value]], bool]:
+        """The fields to print, and whether any was folded."""
+        shown: list[tuple[str, Value]] = []
+        folded = False
+        for index, (name, value) in enumerate(struct.fields):
+            if isinstance(value, Absent) and value.reason == BEYOND_SIZE:
+                continue
+            if not self.options.verbose and index > 0 and is_zero(name, value):
+                folded = True
+                continue
+            shown.append((name, value))
+        return shown, folded
+
+    def _needs_lines(self, value: Value) -> bool:
+        inner = plain(value)
+        if isinstance(inner, Insns):
+            return True
+        if isinstance(inner, Text):
+            return b"\n" in inner.data.rstrip(b"\n")
+        if isinstance(inner, Struct):
+            return any(self._needs_lines(field) for _, field in inner.fields)
+        return False
+
+    def _block(self, name: str, value: Value, indent: str, comma: str) -> list[str] | None:
+        """The lines of a field that does not fit into one; None if it does."""
+        inner = plain(value)
+        if isinstance(inner, Insns):
+            return self._insn_block(name, inner, indent, comma)
+        if isinstance(inner, Text) and b"\n" in inner.data.rstrip(b"\n"):
+            return self._log_block(name, inner, indent, comma)
+        if isinstance(inner, Struct):
+            flat = None if self._needs_lines(inner) else self.value(inner)
+            if flat is None or visible(indent + name + flat) + 2 > self.options.width:
+                body = self._struct_lines(inner, indent + "  ")
+                return [f"{indent}{self._key(name)}{{", *body, f"{indent}}}{comma}"]
+        if isinstance(inner, Array) and inner.items and isinstance(plain(inner.items[0]), Struct):
+            flat = self._array(inner)
+            if visible(indent + name + flat) + 2 > self.options.width:
+                items = self._limited(inner)
+                body = [f"{indent}  {item}," for item in items]
+                return [f"{indent}{self._key(name)}[", *body, f"{indent}]{comma}"]
+        return None
+
+    def _log_block(self, name: str, text: Text, indent: str, comma: str) -> list[str]:
+        rows = text.data.rstrip(b"\n").split(b"\n")
+        dropped = 0
+        if not self.options.verbose and len(rows) > LOG_LINES:
+            dropped = len(rows) - LOG_LINES
+            rows = rows[-LOG_LINES:]
+        lines = [f'{indent}{self._key(name)}"""']
+        if dropped:
+            lines.append(self.paint("comment", f"{indent}  ... {dropped} lines before (-v)"))
+        for row in rows:
+            shown = printable(row.decode("utf-8", "backslashreplace").replace("\t", "    "))
+            lines.append(f"{indent}  {self.paint('string', shown)}")
+        return [*lines, f'{indent}"""{"" if text.whole else "..."}{comma}']
+
+    def _insn_block(self, name: str, insns: Insns, indent: str, comma: str) -> list[str] | None:
+        call = self.call_
+        found: Listing | None = None
+        if call is not None and call.command.startswith("BPF_PROG_LOAD"):
+            found = listing_of(call, self.model)
+        if not self.options.insns:
+            return None
+        if found is None:
+            from decoders.insn_text import disasm
+
+            body = [f"{indent}  {line}" for line in disasm(insns.data)]
+            return [f"{indent}{self._key(name)}[", *body, f"{indent}]{comma}"]
+        return [
+            f"{indent}{self._key(name)}[",
+            *self.listing_lines(found, indent + "  "),
+            f"{indent}]{comma}",
+        ]
+
+    def listing_lines(self, found: Listing, indent: str) -> Iterator[str]:
+        """A listing: functions, source lines, instructions with comments in one column."""
+        last_source = None
+        width = max(2, len(str(found.count - 1)))
+        several = sum(1 for row in found.lines if row.function is not None) > 1
+        for row in found.lines:
+            if row.function is not None and (several or self.options.verbose):
+                yield indent + self.paint("function", printable(row.function) + ":")
+            if row.source is not None and row.source != last_source:
+                last_source = row.source
+                where = ""
+                if self.options.verbose and row.where:
+                    where = self.paint("comment", f"   ({printable(row.where)})")
+                yield indent + self.paint("source", f"; {printable(row.source)}".rstrip()) + where
+            mark = ">" if row.target is not None and row.pc else " "
+            line = f"{mark}{row.pc:>{width}}: {printable(row.text)}"
+            if row.comment is not None:
+                comment = printable(row.comment)
+                line = f"{line:<42}{self.paint('comment', f' /* {comment} */')}"
+            yield indent + line
+        if found.missing:
+            yield indent + self.paint("error", f"{found.missing} more instructions unreadable")
+
+    def _result(self, call: Call) -> str:
+        raw = call.raw
+        if raw.ret is None:
+            return f" = {self.paint('error', '? (unfinished)')}"
+        if raw.failed:
+            name = errno_name(-raw.ret)
+            return f" = -1 {self.paint('error', name)} ({os.strerror(-raw.ret)})"
+        if isinstance(call.ret, Fd):
+            made: Object | None = call.notes.get("made")
+            shown = str(raw.ret)
+            if made is not None:
+                label = made.long_label if made.call is call else made.label
+                shown += self.paint("object", f"<{printable(label)}>")
+            result = f" = {shown}"
+        else:
+            result = f" = {raw.ret}"
+        if call.syscall.name == "openat":
+            path = plain(call.attr("pathname"))
+            if isinstance(path, Text):
+                note = open_note(path.data.decode("utf-8", "replace"), self.model.facts)
+                if note:
+                    result += "   " + self.paint("comment", f"/* {note} */")
+        return result
+
+    # ------------------------------------------------------------ values, on one line
+
+    def value(self, value: Value) -> str:
+        """A value on one line."""
+        return self._values[type(value)](value)
+
+    def _int(self, value: Int) -> str:
+        if value.base == 16 and value.value:
+            text = hex(value.value)
+        elif value.base == 8 and value.value:
+            text = f"0{value.value:o}"
+        else:
+            text = str(value.value)
+        if value.note is None:
+            return text
+        if value.note.startswith("KERNEL_VERSION("):
+            return value.note
+        return f"{text} {self._comment(value.note)}"
+
+    def _comment(self, text: str) -> str:
+        return self.paint("comment", f"/* {printable(text).replace('*/', '*|')} */")
+
+    def _name(self, value: Name) -> str:
+        if value.name is None:
+            enum = f" {self._comment(f'{value.enum} ???')}" if value.enum else ""
+            return f"{value.value:#x}{enum}" if value.value >= 0 else f"{value.value}{enum}"
+        text = self.paint("name", value.name)
+        return f"{text} {self._comment('from this kernel')}" if value.newer else text
+
+    def _flags(self, value: Flags) -> str:
+        words = [self.paint("name", name) for name in value.names]
+        if value.rest or not words:
+            words.append(hex(value.rest) if value.rest else "0")
+        return "|".join(words)
+
+    def _fd(self, value: Fd) -> str:
+        fact = value.fact
+        if fact is None:
+            return str(value.value)
+        return f"{value.value}{self._object(fact)}"
+
+    def _object(self, fact: FdFact) -> str:
+        found = self.objects.get((fact.fd, fact.stage)) or self.objects.get((fact.fd, ENTRY))
+        label = found.label if found is not None else ""
+        return self.paint("object", f"<{printable(label) or '?'}>")
+
+    def _text(self, value: Text) -> str:
+        return self.paint("string", quoted(value.data, self._limit(), value.whole))
+
+    def _limit(self) -> int:
+        return self.options.string_limit
+
+    def _bytes(self, value: Bytes) -> str:
+        return octets(value.data, self._limit(), len(value.data) >= value.wanted)
+
+    def _insns(self, value: Insns) -> str:
+        return self._comment(f"{value.count} instructions")
+
+    def _struct(self, value: Struct) -> str:
+        shown, folded = self._shown(value)
+        words = [f"{self._key(name)}{self._named(name, member)}" for name, member in shown]
+        if folded:
+            words.append("...")
+        return f"{{{', '.join(words)}}}"
+
+    def _limited(self, value: Array) -> list[str]:
+        limit = len(value.items) if self.options.verbose else ITEMS_SHOWN
+        words = [self.value(item) for item in value.items[:limit]]
+        more = value.total - len(words)
+        if more > 0:
+            words.append(self._comment(f"{more} more"))
+        return words
+
+    def _array(self, value: Array) -> str:
+        return f"[{', '.join(self._limited(value))}]"
+
+    def _pointer(self, value: Pointer) -> str:
+        inner = value.value
+        if isinstance(inner, Absent):
+            if inner.reason in (EMPTY, NULL):
+                return hex(value.addr)
+            return f"{value.addr:#x} {self._comment(inner.reason)}"
+        if isinstance(inner, Text) and self._shows_address():
+            return f"{value.addr:#x} {self.value(inner)}"
+        return self.value(inner)
+
+    def _shows_address(self) -> bool:
+        """A probe's name stands in a field that holds an address; both are worth seeing."""
+        return self.call_ is not None and self.call_.syscall.name == "perf_event_open"
+
+    def _absent(self, value: Absent) -> str:
+        return "NULL" if value.reason == NULL else self._comment(value.reason)
+
+    def _changed(self, value: Changed) -> str:
+        return f"{self.value(value.before)} => {self.value(value.after)}"
+
+    # ------------------------------------------------------------ attachments
+
+    @staticmethod
+    def _prog_details(found: Object) -> str:
+        words = []
+        if found.info.get("type"):
+            words.append(str(found.info["type"]))
+        if found.info.get("insns"):
+            words.append(f"{found.info['insns']} insns")
+        if found.info.get("tag"):
+            words.append(f"tag {found.info['tag']}")
+        if not words and found.id is not None:
+            words.append(f"id {found.id}")
+        return ", ".join(words)
+
+    def attachment_text(self, told: Attachment) -> str:
+        """``attached  NAME (...) -> TARGET``, and the steps below it."""
+        style = "detached" if told.verb == "detached" else "attached"
+        arrow = "-x" if told.verb == "detached" else "->"
+        prog = told.prog
+        if prog is None:
+            name = "a program"
+        elif prog.kind == "map":
+            name = f"map {printable(prog.name)}"
+        else:
+            name = f"{printable(prog.name) or '(anonymous)'} ({self._prog_details(prog)})"
+        head = f"{self.paint(style, told.verb)}  {name} {arrow} {printable(told.target)}"
+        if told.verb == "enabled" and len(told.steps) == 1:
+            return head
+        lines = [head]
+        lines += [f"  {step.role:<7} {printable(step.text)}" for step in told.steps]
+        return "\n".join(["", *lines, ""])
+
+
+__all__ = ["EXIT", "Options", "TextRenderer", "octets", "quoted"]

@@ -1,0 +1,66 @@
+"""Printing a saved trace again: the live path, with a file for its source."""
+
+from __future__ import annotations
+
+import sys
+
+from bpftrace_sys.facts import RecordedFacts
+from bpftrace_sys.live import close, complain, renderers
+from bpftrace_sys.options import Settings, UsageError
+from bpftrace_sys.output import Output, open_json, open_text
+from bpftrace_sys.pipeline import Pipeline
+from bpftrace_sys.trace_file import End, Fact, Flush, Reader, TraceError
+
+TROUBLE = 2
+"""Exit code for a trace that cannot be read, in whole or in part."""
+
+
+def replay(settings: Settings) -> int:
+    """Replays the file that the settings name."""
+    if len(settings.args) != 1:
+        raise UsageError("replay takes one trace file" + (" (- is stdin)" * (not settings.args)))
+    try:
+        reader = Reader(settings.args[0])
+    except TraceError as error:
+        complain(str(error))
+        return TROUBLE
+    # Replayed text is the output asked for, so it goes to stdout.
+    text = (
+        Output(sys.stdout, "<stdout>")
+        if settings.output is None
+        else open_text(settings.output, sys.stderr)
+    )
+    outputs = [text]
+    json = None
+    if settings.json is not None:
+        json = open_json(settings.json)
+        outputs.append(json)
+        if settings.json == "-" and settings.output is None:
+            text = Output(sys.stderr, "<stderr>")
+            outputs[0] = text
+    header = reader.header
+    facts = RecordedFacts({number: name for name, number in header.pmu_types.items()}, header.cpus)
+    pipeline = Pipeline(facts)
+    pipeline.renderers = renderers(settings, pipeline, text, json)
+    pipeline.header(header)
+    code = 0
+    try:
+        for item in reader:
+            if isinstance(item, Fact):
+                facts.learn(item.kind, item.key, item.name)
+                pipeline.fact(item.kind, item.key, item.name)
+            elif isinstance(item, Flush):
+                pipeline.flush()
+            elif isinstance(item, End):
+                pipeline.end(item.status)
+            else:
+                pipeline.take(item)
+    except TraceError as error:
+        pipeline.flush()
+        for output in outputs:
+            output.flush()
+        complain(f"{error}; what stood before was replayed")
+        code = TROUBLE
+    lost = [output for output in outputs if output.lost and not output.closed_pipe]
+    close([output for output in outputs if not output.closed_pipe])
+    return 1 if lost else code
