@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bpftrace_sys.facts import Facts
+from bpftrace_sys.typed import retype
 from decoders.decode import Call, plain
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, FdFact
@@ -191,6 +192,7 @@ class Model:
             found = self.object(fact, pid)
             if found is not None:
                 objects[(fact.fd, fact.stage)] = found
+        retype(call, self)
         if command == "BPF_OBJ_PIN" and succeeded:
             pinned = self.by_fd(call, "attr", "bpf_fd")
             if pinned is not None:

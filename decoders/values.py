@@ -60,10 +60,15 @@ class Text(NamedTuple):
 
 
 class Bytes(NamedTuple):
-    """Uninterpreted bytes; ``wanted`` is how many there should have been."""
+    """Uninterpreted bytes; ``wanted`` is how many there should have been.
+
+    ``typed``: what they mean by the BTF of their map; ``note``: what they are in short.
+    """
 
     data: bytes
     wanted: int
+    typed: Value | None = None
+    note: str | None = None
 
 
 class Insns(NamedTuple):

@@ -107,6 +107,10 @@ class _Values:
             line["sha256"] = hashlib.sha256(value.data).hexdigest()
         if value.wanted > len(value.data):
             line["wanted"] = value.wanted
+        if value.typed is not None:
+            line["typed"] = self.json(value.typed)
+        if value.note is not None:
+            line["summary"] = value.note
         return line
 
     def insns(self, value: Insns) -> Any:

@@ -49,6 +49,17 @@ MEANINGFUL_ZERO: Final = frozenset({"probe_offset", "retval", "key_size"})
 NAMES: Final = frozenset({"pathname", "path", "uprobe_path", "kprobe_func", "name", "license"})
 """Fields that are shown whole whatever -s says, as strace does with paths."""
 NAME_LIMIT: Final = 4096
+LISTED: Final = frozenset(
+    {
+        "func_info_rec_size",
+        "func_info",
+        "func_info_cnt",
+        "line_info_rec_size",
+        "line_info",
+        "line_info_cnt",
+    }
+)
+"""Fields of a PROG_LOAD that its listing shows; in full with -v only."""
 
 
 @dataclass(slots=True)
@@ -295,11 +306,16 @@ class TextRenderer:
         for index, (name, value) in enumerate(struct.fields):
             if isinstance(value, Absent) and value.reason == BEYOND_SIZE:
                 continue
-            if not self.options.verbose and index > 0 and is_zero(name, value):
+            if not self.options.verbose and index > 0 and (
+                is_zero(name, value) or (name in LISTED and self._is_load())
+            ):
                 folded = True
                 continue
             shown.append((name, value))
         return shown, folded
+
+    def _is_load(self) -> bool:
+        return self.call_ is not None and self.call_.command.startswith("BPF_PROG_LOAD")
 
     def _needs_lines(self, value: Value) -> bool:
         inner = plain(value)
@@ -348,7 +364,7 @@ class TextRenderer:
     def _insn_block(self, name: str, insns: Insns, indent: str, comma: str) -> list[str] | None:
         call = self.call_
         found: Listing | None = None
-        if call is not None and call.command.startswith("BPF_PROG_LOAD"):
+        if call is not None and self._is_load():
             found = listing_of(call, self.model)
         if not self.options.insns:
             return None
@@ -463,6 +479,10 @@ class TextRenderer:
         return self.options.string_limit
 
     def _bytes(self, value: Bytes) -> str:
+        if value.typed is not None:
+            return self.value(value.typed)
+        if value.note is not None:
+            return self._comment(f"{len(value.data)} bytes: {value.note}")
         return octets(value.data, self._limit(), len(value.data) >= value.wanted)
 
     def _insns(self, value: Insns) -> str:
