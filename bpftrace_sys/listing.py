@@ -149,9 +149,9 @@ def listing(call: Call, insns: Insns, model: Model) -> Listing:
     helpers = sorted({site.id for site in isa.calls(program) if site.kind == "helper"})
     return Listing(
         rows,
-        insns.count,
+        insns.total,
         computed.sha1,
         computed.sha256,
-        insns.count - len(insns.data) // 8,
+        insns.total - len(insns.data) // 8,
         helpers,
     )

@@ -252,7 +252,7 @@ class Model:
             info["type"] = kind.name.removeprefix("BPF_PROG_TYPE_").lower()
         insns = plain(call.attr("attr", "insns"))
         if isinstance(insns, Insns):
-            info["insns"] = insns.count
+            info["insns"] = insns.total
             info["data"] = insns.data
         info["verify_ns"] = call.raw.duration
         full = full_name(call, self)

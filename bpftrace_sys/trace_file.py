@@ -254,6 +254,7 @@ def raw_call(line: dict[str, Any], pieces: Pieces) -> RawCall:
         if failed:
             ret = -_int(line.get("errnum", 0), "errnum")
     duration = line.get("duration")
+    extra = raw.get("extra")
     return RawCall(
         seq=_int(line.get("seq"), "seq"),
         time=_int(line.get("time"), "time"),
@@ -269,7 +270,7 @@ def raw_call(line: dict[str, Any], pieces: Pieces) -> RawCall:
         chunks=chunks,
         fds=fds,
         watched_exit=bool(raw.get("watched_exit", True)),
-        extra=raw.get("extra") if isinstance(raw.get("extra"), dict) else {},
+        extra=extra if isinstance(extra, dict) else {},
     )
 
 

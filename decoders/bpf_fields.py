@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import construct as cs
 
-from decoders.declare import FactField, FdField, FlagSet, Named, Num, Pick, Scope, U32, Written
+from decoders.declare import U32, FactField, FdField, FlagSet, Named, Num, Pick, Scope, Written
 from decoders.uapi import const, names
 
 FD = FdField(cs.Int32ul)

@@ -550,7 +550,7 @@ class Layout:
         if self.full.size != offset:
             raise AssertionError(f"{declaration}: {fmt} is not {offset} bytes")
         # What a walk has to visit: everything else is only decoded later.
-        self.followed = tuple(
+        self.followed: tuple[Slot, ...] = tuple(
             slot
             for slot in slots
             if slot.kind in ("ptr", "pick", "fd")

@@ -74,11 +74,11 @@ class Bytes(NamedTuple):
 class Insns(NamedTuple):
     """An array of struct bpf_insn as passed; its listing is made elsewhere.
 
-    ``count`` is what the tracee claimed, ``data`` what could be read.
+    ``total`` is how many the tracee claimed, ``data`` what could be read.
     """
 
     data: bytes
-    count: int
+    total: int
 
 
 class Struct(NamedTuple):

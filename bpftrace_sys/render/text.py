@@ -486,7 +486,7 @@ class TextRenderer:
         return octets(value.data, self._limit(), len(value.data) >= value.wanted)
 
     def _insns(self, value: Insns) -> str:
-        return self._comment(f"{value.count} instructions")
+        return self._comment(f"{value.total} instructions")
 
     def _struct(self, value: Struct) -> str:
         shown, folded = self._shown(value)
