@@ -14,11 +14,14 @@ from __future__ import annotations
 import glob
 import os
 import socket
+import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 TRACEFS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 PMU_DEVICES: Final = "/sys/bus/event_source/devices"
+SETTLING: Final = 0.03
+"""Seconds to wait before asking what is left behind."""
 VMLINUX_BTF: Final = "/sys/kernel/btf/vmlinux"
 
 
@@ -76,6 +79,7 @@ class LiveFacts:
         self._tracepoints: dict[int, str] | None = None
         self._symbols: Any = None
         self._newer: dict[str, dict[int, str]] | None = None
+        self._settled = False
 
     def fact(self, kind: str, key: int) -> str | None:
         if kind == "pmu":
@@ -181,6 +185,27 @@ class LiveFacts:
                 pass
         found = self._symbols.get(key)
         return None if found is None else str(found)
+
+    def _alive(self, kind: str, key: int) -> str | None:
+        """Whether an object is still there after the last tracee's end.
+
+        The kernel frees objects a moment after their last fd is closed.
+        """
+        from bpftrace_sys import bpf_objects
+
+        if not self._settled:
+            time.sleep(SETTLING)
+            self._settled = True
+        return "yes" if bpf_objects.info(kind, key) is not None else None
+
+    def _ask_alive_prog(self, key: int) -> str | None:
+        return self._alive("prog", key)
+
+    def _ask_alive_map(self, key: int) -> str | None:
+        return self._alive("map", key)
+
+    def _ask_alive_link(self, key: int) -> str | None:
+        return self._alive("link", key)
 
     def _ask_prog(self, key: int) -> str | None:
         from bpftrace_sys import bpf_objects

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.engine import ArgRule, AttachError, Engine, EngineError, SpawnError, StopFilter
-from bpftrace_sys.options import Settings
+from bpftrace_sys.options import Settings, bpf_commands
 from bpftrace_sys.output import Output, open_json, open_text
 
 if TYPE_CHECKING:
@@ -22,8 +22,11 @@ OWN_FAILURE: Final = 125
 def stop_filter(settings: Settings) -> StopFilter:
     """Which calls stop a tracee."""
     from decoders.perf_ioctl import NAMES
+    from decoders.uapi.const import BPF_COMMON_ATTRS
 
     rules: dict[str, Any] = dict.fromkeys(settings.traced)
+    if "bpf" in rules and settings.commands:
+        rules["bpf"] = ArgRule(0, bpf_commands(settings.commands), mask=~BPF_COMMON_ATTRS)
     if "ioctl" in rules and "ioctl" not in settings.explicit:
         rules["ioctl"] = ArgRule(1, frozenset(NAMES))
     return StopFilter(rules)
@@ -115,23 +118,46 @@ def renderers(
 ) -> list[Renderer]:
     """What the settings ask for."""
     from bpftrace_sys.render.style import painter
+    from bpftrace_sys.render.tables import LedgerRenderer
     from bpftrace_sys.render.text import Options, TextRenderer
+    from bpftrace_sys.select import Selected, Selection
 
-    options = Options(
-        verbose=settings.verbose,
-        insns=settings.insns,
-        string_limit=settings.string_limit,
-        width=width_of(text),
-        quiet=settings.quiet,
-    )
     stream: Any = text
-    chosen: list[Renderer] = [
-        TextRenderer(stream, pipeline.model, options, painter(text.stream))
-    ]
+    chosen: list[Renderer] = []
+    if not settings.counts:
+        options = Options(
+            verbose=settings.verbose,
+            insns=settings.insns,
+            width=width_of(text),
+            quiet=settings.quiet or settings.style == "strace",
+        )
+        if settings.string_limit is not None:
+            options.string_limit = settings.string_limit
+        paint = painter(text.stream)
+        if settings.style == "strace":
+            from bpftrace_sys.render.strace import StraceRenderer
+
+            chosen.append(
+                StraceRenderer(
+                    stream,
+                    column=settings.column,
+                    string_limit=settings.string_limit,
+                    quiet=settings.quiet,
+                )
+            )
+        else:
+            chosen.append(TextRenderer(stream, pipeline.model, options, paint))
     if json is not None:
         from bpftrace_sys.render.json_lines import JsonLines
 
         chosen.append(JsonLines(json, pipeline.model))  # type: ignore[arg-type]
+    selection = Selection(settings.succeeded, settings.progs, settings.paths)
+    if selection:
+        chosen = [Selected(renderer, selection) for renderer in chosen]
+    if settings.counts or not (settings.quiet or settings.style == "strace"):
+        # After the text and before the JSON's last line.
+        ledger = LedgerRenderer(stream, text.stream, pipeline.model, settings.counts)
+        chosen.insert(0 if settings.counts else 1, ledger)
     return chosen
 
 

@@ -242,6 +242,12 @@ class Model:
         if event.what == "fork" and event.details.get("how") != "thread":
             self.parents[event.details["child"]] = event.pid
 
+    def settle(self) -> None:
+        """Asks which objects outlive the trace, so that the answer is recorded with it."""
+        for (kind, number), found in self.objects.items():
+            if kind in ("prog", "map", "link") and found.call is not None:
+                self.facts.fact(f"alive_{kind}", number)
+
     # ------------------------------------------------------------ makers
 
     def _prog_loaded(self, call: Call, made: Object) -> None:

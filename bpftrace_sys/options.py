@@ -5,7 +5,9 @@ Options stand before PROG; everything from PROG on belongs to it.
 
 from __future__ import annotations
 
+import fnmatch
 import getopt
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -14,42 +16,6 @@ TRACED: Final = ("bpf", "perf_event_open", "ioctl", "openat")
 
 class UsageError(Exception):
     """Arguments that cannot be understood; the text says which and what would do."""
-
-
-class Option(NamedTuple):
-    """A row of the table."""
-
-    short: str
-    long: str
-    metavar: str
-    help: str
-    only: str = ""
-    """``live`` or ``replay`` where it makes sense for one of them only."""
-
-
-OPTIONS: Final = (
-    Option("f", "follow-forks", "", "follow forks, vforks, clones and threads", "live"),
-    Option("o", "output", "FILE", "text to FILE instead of stderr"),
-    Option("", "json", "FILE", "the trace as JSON lines to FILE (- is stdout), for replay"),
-    Option("e", "expr", "EXPR", "trace=bpf,perf_event_open,ioctl,openat: any of these", "live"),
-    Option("v", "verbose", "", "fold nothing: all fields, all log lines, where lines come from"),
-    Option("", "no-insns", "", "instruction listings as one word"),
-    Option("s", "string-limit", "N", "show at most N bytes of a string (64)"),
-    Option("q", "quiet", "", "no exits of processes, no summary at the end"),
-    Option("", "no-seccomp", "", "stop on every system call rather than filter", "live"),
-    Option("h", "help", "", "this text"),
-    Option("V", "version", "", "the version"),
-)
-"""In the order of the help."""
-
-EXAMPLES: Final = """\
-examples:
-  bpfstrace -f python3 hello.py           what hello.py asks of the kernel's BPF
-  bpfstrace -f -o out.txt ./loader        the loader's own output stays apart
-  bpfstrace -f --json trace.jsonl ./loader
-  bpfstrace replay -v trace.jsonl         the same text again, unfolded
-  bpfstrace -e trace=bpf bpftool prog list
-"""
 
 
 @dataclass(slots=True)
@@ -62,9 +28,17 @@ class Settings:
     traced: tuple[str, ...] = TRACED
     explicit: frozenset[str] = frozenset()
     """Calls that -e named: all of them are shown, BPF's story or not."""
+    commands: tuple[str, ...] = ()
+    """Patterns of -e bpf=; one that begins with ! takes away."""
+    progs: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    succeeded: bool | None = None
+    counts: bool = False
     verbose: bool = False
     insns: bool = True
-    string_limit: int = 64
+    style: str = "bpfstrace"
+    column: int = 40
+    string_limit: int | None = None
     quiet: bool = False
     seccomp: bool = True
     help: bool = False
@@ -72,32 +46,175 @@ class Settings:
     args: list[str] = field(default_factory=list)
 
 
-def number(text: str, option: str) -> int:
-    """A count from the command line."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise UsageError(f"{option} takes a number, not {text!r}")
-    return value
+Apply = Callable[[Settings, str, str], None]
 
 
-def expression(settings: Settings, text: str) -> None:
-    """``-e trace=...``; the word ``trace=`` may be left out, as in strace."""
+def _set(name: str, value: object) -> Apply:
+    """An option without an argument."""
+
+    def apply(settings: Settings, flag: str, text: str) -> None:
+        setattr(settings, name, value)
+
+    return apply
+
+
+def _text(name: str) -> Apply:
+    """An option whose argument is taken as it is."""
+
+    def apply(settings: Settings, flag: str, text: str) -> None:
+        setattr(settings, name, text)
+
+    return apply
+
+
+def _number(name: str) -> Apply:
+    """An option that takes a count."""
+
+    def apply(settings: Settings, flag: str, text: str) -> None:
+        if not text.isascii() or not text.isdigit():
+            raise UsageError(f"{flag} takes a number, not {text!r}")
+        setattr(settings, name, int(text))
+
+    return apply
+
+
+def _add(name: str) -> Apply:
+    """An option that may stand several times."""
+
+    def apply(settings: Settings, flag: str, text: str) -> None:
+        setattr(settings, name, (*getattr(settings, name), text))
+
+    return apply
+
+
+def _style(settings: Settings, flag: str, text: str) -> None:
+    if text not in STYLES:
+        raise UsageError(f"{flag} takes {' or '.join(STYLES)}, not {text!r}")
+    settings.style = text
+
+
+def _expression(settings: Settings, flag: str, text: str) -> None:
+    """``-e KEY=VALUES``; the word ``trace=`` may be left out, as in strace."""
     key, equals, values = text.partition("=")
     if not equals:
         key, values = "trace", text
-    if key not in ("trace", "t"):
-        raise UsageError(f"-e {text}: only -e trace=... is understood")
-    chosen = [word for word in values.split(",") if word]
-    for word in chosen:
+    row = EXPRESSIONS.get(key)
+    if row is None:
+        known = ", ".join(f"{name}=" for name in EXPRESSIONS)
+        raise UsageError(f"{flag} {text}: {key!r} is none of {known}")
+    row(settings, text, [word for word in values.split(",") if word])
+
+
+def _trace(settings: Settings, text: str, words: list[str]) -> None:
+    for word in words:
         if word not in TRACED:
             raise UsageError(f"-e {text}: {word!r} is none of {', '.join(TRACED)}")
-    if not chosen:
+    if not words:
         raise UsageError(f"-e {text}: names no system call; take any of {', '.join(TRACED)}")
-    settings.traced = tuple(call for call in TRACED if call in chosen)
-    settings.explicit = frozenset(chosen)
+    settings.traced = tuple(call for call in TRACED if call in words)
+    settings.explicit = frozenset(words)
+
+
+def _bpf(settings: Settings, text: str, words: list[str]) -> None:
+    settings.commands = (*settings.commands, *words)
+    if not bpf_commands(settings.commands):
+        raise UsageError(f"-e {text}: no bpf command is left; they are {', '.join(_lower())}")
+
+
+def _prog(settings: Settings, text: str, words: list[str]) -> None:
+    settings.progs = (*settings.progs, *words)
+
+
+def _lower() -> dict[str, int]:
+    from decoders.uapi import names
+
+    plain = {name.removeprefix("BPF_").lower(): number for number, name in names.bpf_cmd.items()}
+    for alias, number in names.ALIASES.get("bpf_cmd", {}).items():
+        plain[alias.removeprefix("BPF_").lower()] = number
+    return plain
+
+
+def bpf_commands(patterns: tuple[str, ...]) -> frozenset[int]:
+    """The commands that ``prog_load,map_*,!map_freeze`` selects.
+
+    Names without BPF_, in any case; the first pattern decides whether the rest
+    begins with nothing or with everything.  UsageError for a name that is none.
+    """
+    known = _lower()
+    first = patterns[0].startswith("!") if patterns else True
+    chosen = set(known.values()) if first else set()
+    for pattern in patterns:
+        word = pattern.removeprefix("!").lower().removeprefix("bpf_")
+        found = {number for name, number in known.items() if fnmatch.fnmatchcase(name, word)}
+        if not found:
+            raise UsageError(f"-e bpf={pattern}: no such bpf command; see bpf(2)")
+        if pattern.startswith("!"):
+            chosen -= found
+        else:
+            chosen |= found
+    return frozenset(chosen)
+
+
+STYLES: Final = ("bpfstrace", "strace")
+EXPRESSIONS: Final[dict[str, Callable[[Settings, str, list[str]], None]]] = {
+    "trace": _trace,
+    "t": _trace,
+    "bpf": _bpf,
+    "prog": _prog,
+}
+
+
+class Option(NamedTuple):
+    """A row of the table."""
+
+    short: str
+    long: str
+    metavar: str
+    help: str
+    apply: Apply
+    only: str = ""
+    """``live`` or ``replay`` where it makes sense for one of them only."""
+
+
+OPTIONS: Final = (
+    Option("f", "follow-forks", "", "follow forks, vforks, clones and threads",
+           _set("follow", True), "live"),
+    Option("o", "output", "FILE", "text to FILE instead of stderr", _text("output")),
+    Option("", "json", "FILE", "the trace as JSON lines to FILE (- is stdout), for replay",
+           _text("json")),
+    Option("e", "expr", "EXPR", "trace=bpf,perf_event_open,ioctl,openat: any of these;\n"
+           "bpf=prog_load,map_*,!map_freeze: only these commands;\n"
+           "prog=NAME: only what concerns that program", _expression),
+    Option("P", "trace-path", "PATH", "only calls that have to do with PATH", _add("paths")),
+    Option("z", "successful-only", "", "only calls that succeeded", _set("succeeded", True)),
+    Option("Z", "failed-only", "", "only calls that failed", _set("succeeded", False)),
+    Option("c", "summary-only", "", "only the tables at the end", _set("counts", True)),
+    Option("v", "verbose", "", "fold nothing: all fields, all log lines, where lines come from",
+           _set("verbose", True)),
+    Option("", "no-insns", "", "instruction listings as one word", _set("insns", False)),
+    Option("", "style", "STYLE", "strace: one line a call, in the syntax of strace -v",
+           _style),
+    Option("a", "columns", "N", "with --style strace: align results at column N (40)",
+           _number("column")),
+    Option("s", "string-limit", "N", "show at most N bytes of a string (64)",
+           _number("string_limit")),
+    Option("q", "quiet", "", "no exits of processes, no summary at the end",
+           _set("quiet", True)),
+    Option("", "no-seccomp", "", "stop on every system call rather than filter",
+           _set("seccomp", False), "live"),
+    Option("h", "help", "", "this text", _set("help", True)),
+    Option("V", "version", "", "the version", _set("version", True)),
+)
+"""In the order of the help."""
+
+EXAMPLES: Final = """\
+examples:
+  bpfstrace -f python3 hello.py           what hello.py asks of the kernel's BPF
+  bpfstrace -f -o out.txt ./loader        the loader's own output stays apart
+  bpfstrace -f --json trace.jsonl ./loader
+  bpfstrace replay -v trace.jsonl         the same text again, unfolded
+  bpfstrace -f -e bpf=prog_load,link_create ./loader
+"""
 
 
 def parse(words: list[str], command: str) -> Settings:
@@ -113,30 +230,8 @@ def parse(words: list[str], command: str) -> Settings:
     by_flag = {f"-{row.short}": row for row in rows if row.short}
     by_flag |= {f"--{row.long}": row for row in rows}
     settings = Settings(args=rest)
-    for flag, value in pairs:
-        match by_flag[flag].long:
-            case "follow-forks":
-                settings.follow = True
-            case "output":
-                settings.output = value
-            case "json":
-                settings.json = value
-            case "expr":
-                expression(settings, value)
-            case "verbose":
-                settings.verbose = True
-            case "no-insns":
-                settings.insns = False
-            case "string-limit":
-                settings.string_limit = number(value, flag)
-            case "quiet":
-                settings.quiet = True
-            case "no-seccomp":
-                settings.seccomp = False
-            case "help":
-                settings.help = True
-            case "version":
-                settings.version = True
+    for flag, text in pairs:
+        by_flag[flag].apply(settings, flag, text)
     return settings
 
 
@@ -145,11 +240,14 @@ def usage() -> str:
     lines = [
         "usage: bpfstrace [OPTIONS] PROG [ARGS]     trace a program's use of eBPF",
         "       bpfstrace replay [OPTIONS] FILE     print a saved trace again",
+        "       bpfstrace disasm FILE               print raw instructions",
         "",
         "options (before PROG):",
     ]
     for row in OPTIONS:
         flags = f"-{row.short}, " if row.short else "    "
         flags += f"--{row.long}" + (f" {row.metavar}" if row.metavar else "")
-        lines.append(f"  {flags:<26} {row.help}")
+        first, *more = row.help.split("\n")
+        lines.append(f"  {flags:<26} {first}")
+        lines += [f"  {'':<26} {line}" for line in more]
     return "\n".join([*lines, "", EXAMPLES])

@@ -70,6 +70,7 @@ class Pipeline:
     def end(self, status: dict[str, Any]) -> None:
         """The trace ends."""
         self.flush()
+        self.model.settle()
         for renderer in self.renderers:
             renderer.end(status)
 
