@@ -479,8 +479,8 @@ class Btf:
             after += element[kind] * (info & 0xFFFFFF)
             if after > end:
                 self._problems.append(
-                    f"type {self.end_id - 1} at byte {position * _WORD} claims {info & 0xFFFFFF}"
-                    f" elements, more than the type section holds"
+                    f"type {self.end_id - 1} at byte {position * _WORD} of the type section"
+                    f" claims {info & 0xFFFFFF} elements, more than there are"
                 )
                 return
             position = after

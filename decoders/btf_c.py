@@ -34,6 +34,8 @@ DECLARATION_LIMIT: Final = 4 << 20
 SUMMARY_NAMES: Final = 8
 SUMMARY_OF_KIND: Final = 3
 
+_PROTO_DEPTH: Final = 4
+"""What a function type as a parameter counts: some levels of them are too many to read."""
 _ELLIPSIS: Final = "..."
 _WORDS: Final[dict[int, str]] = {
     Kind.STRUCT: "struct",
@@ -48,6 +50,7 @@ _QUALIFIERS: Final[dict[int, str]] = {
 }
 _ENUM_MODES: Final = {1: "byte", 2: "HI", 4: "SI", 8: "DI"}  # GCC's machine modes
 _MAX_ALIGN: Final = 16  # of a scalar; __int128 has it
+_MAX_PADDING: Final = 64  # unnamed bit-fields in one place
 _MAX_ALIGNED: Final = 1 << 16  # the largest aligned() that is tried to explain a gap
 
 
@@ -128,7 +131,7 @@ class _Writer:
             if not param.type and not param.name and index == len(proto.params) - 1:
                 texts.append(_ELLIPSIS)
             else:
-                texts.append(self.declare(param.type, param.name, depth))
+                texts.append(self.declare(param.type, param.name, depth + _PROTO_DEPTH))
             if self._left < 0:
                 texts.append(_ELLIPSIS)
                 break
@@ -165,7 +168,7 @@ class _Writer:
     def _enumerators(self, found: Type, indent: str) -> list[str]:
         lines = []
         for each in found.enumerators:
-            self._left -= 8 + len(each.name)
+            self._left -= 8 + len(each.name) + len(indent)
             if self._left < 0:
                 break
             lines.append(f"{indent}\t{each.name} = {_constant(each.value)},")
@@ -176,6 +179,7 @@ class _Writer:
         inner = f"{indent}\t"
         lines: list[str] = []
         for index, member in enumerate(found.members):
+            self._left -= len(member.name) + len(inner)
             if self._left < 0:
                 break
             text = self.declare(member.type, member.name, depth, inner)
@@ -198,6 +202,8 @@ class _Writer:
     def definition(self, found: Type) -> str:
         """The whole declaration of a type that can be declared."""
         btf = self.btf
+        if found.kind not in (*_WORDS, Kind.TYPEDEF, Kind.VAR):
+            self._left = min(self._left, TYPE_LIMIT)
         if found.kind == Kind.FWD or (found.kind in ENUMS and not found.vlen):
             return f"{self._base(found, 0, None)};"
         if found.kind in _WORDS:
@@ -331,18 +337,17 @@ def _aligned_to(position: int, offset: int) -> int:
 
 
 def _padding(position: int, offset: int) -> list[str]:
-    """Declarations that fill the bits in between."""
-    texts = []
-    if position % 8 or offset - position < 8:
-        bits = min(8 - position % 8, offset - position)
-        texts.append(f"char: {bits};")
+    """Declarations that fill the bits in between, without members of their own if they are few."""
+    texts: list[str] = []
+    while position < offset:
+        # Unnamed bit-fields may start anywhere in a unit of their type, but not leave it.
+        bits = min(offset - position, 64 - position % 64)
+        if len(texts) < _MAX_PADDING or bits < 64:
+            texts.append(f"long: {bits};")
+        else:
+            bits = (offset - position) // 64 * 64
+            texts.append(f"char __pad_{position // 8}[{bits // 8}];")
         position += bits
-    if offset - position >= 8:
-        size = (offset - position) // 8
-        texts.append(f"char __pad_{position // 8}[{size}];")
-        position += size * 8
-    if offset > position:
-        texts.append(f"char: {offset - position};")
     return texts
 
 

@@ -51,8 +51,8 @@ class LineInfo(NamedTuple):
     """The source of the instructions from slot ``insn_off`` on.
 
     ``file`` and ``text`` are hostile, as `Btf.string` gives them; ``text``
-    keeps its indentation.  ``line`` counts from 1, as does ``column``, which
-    is 0 where it is not known.
+    keeps its indentation.  ``line`` and ``column`` count from 1; 0 says that
+    the compiler knew none (then ``text`` is empty too).
     """
 
     insn_off: int
@@ -172,7 +172,7 @@ def core_relos(
 
 
 def access_path(btf: Btf, relo: CoreRelo) -> str:
-    """What a relocation is about: ``struct task_struct.mm.exe_file``, ``enum e.VALUE``.
+    """What a relocation is about: ``struct task_struct.mm.exe_file``, ``enum e::VALUE``.
 
     Its access string lists indexes: of an array of the type itself, then of
     members, elements or, for an enum, its enumerators.  Where these do not fit
@@ -183,7 +183,7 @@ def access_path(btf: Btf, relo: CoreRelo) -> str:
     found = btf.resolve(relo.type_id)
     if found is not None and found.kind in ENUMS:
         name = _indexed(found.enumerators, parts[0])
-        return f"{text}.{name.name}" if name else f"{text}:{relo.access}"
+        return f"{text}::{name.name}" if name else f"{text}:{relo.access}"
     if parts[0] not in ("0", ""):
         text += f"[{parts[0]}]"
     for index, part in enumerate(parts[1:], 1):
