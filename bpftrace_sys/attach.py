@@ -14,8 +14,8 @@ from bpftrace_sys.model import Model, Object, text_of
 from bpftrace_sys.phrases import short_call
 from decoders.decode import Call, plain
 from decoders.raw import EXIT
-from decoders.uapi import const
-from decoders.values import Absent, Array, Int, Name, Text, Value
+from decoders.uapi import const, names
+from decoders.values import Absent, Array, Bytes, Fd, Int, Name, Struct, Text, Value
 
 
 @dataclass(slots=True)
@@ -243,7 +243,55 @@ def link_detach(call: Call, model: Model) -> Way | None:
     return Way(prog, str(link.info.get("target") or link.label), "link", verb="detached")
 
 
+def map_update(call: Call, model: Model) -> Way | None:
+    """A program put into a map: a tail call, or XDP in a devmap or cpumap."""
+    value = plain(call.attr("attr", "value"))
+    typed = value.typed if isinstance(value, Bytes) else None
+    if isinstance(typed, Struct):
+        typed = typed.get("bpf_prog.fd")
+    if not isinstance(typed, Fd) or typed.fact is None or typed.fact.kind != "prog":
+        return None
+    holder = model.by_fd(call, "attr", "map_fd")
+    key = plain(call.attr("attr", "key"))
+    if holder is None or not isinstance(key, Bytes):
+        return None
+    prog = model.object(typed.fact, call.raw.pid)
+    number = int.from_bytes(key.data, "little")
+    kind = names.bpf_map_type.get(holder.info.get("map_type", 0), "").removeprefix("BPF_MAP_TYPE_")
+    what = "tail call" if kind == "PROG_ARRAY" else f"xdp {kind.lower().removesuffix('_hash')}"
+    return Way(prog, f"{what} {number} of {holder.label}", via="map")
+
+
+def ioctl_pointer(call: Call, model: Model) -> Way | None:
+    """TUNSETSTEERINGEBPF and TUNSETFILTEREBPF: a pointer to the program's fd, -1 to detach."""
+    prog = model.by_fd(call, "arg", "fd")
+    what = call.command.removeprefix("TUNSET").removesuffix("EBPF").lower()
+    target = f"tun {what} on {_file(call, 'fd')}"
+    return Way(prog, target, verb="attached" if prog is not None else "detached")
+
+
+def kcm_attach(call: Call, model: Model) -> Way | None:
+    """SIOCKCMATTACH: a socket and the program that splits its stream."""
+    return Way(model.by_fd(call, "arg", "bpf_fd"), f"kcm parser of socket {_file(call, 'arg', 'fd')}")
+
+
+def sockopt(call: Call, model: Model) -> Way | None:
+    """setsockopt(SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_EBPF, SO_DETACH_...)."""
+    option = _name(call.attr("optname"), "SO_")
+    what = "reuseport group of" if "reuseport" in option else "socket"
+    target = f"{what} {_file(call, 'fd')}"
+    if "detach" in option:
+        return Way(None, target, verb="detached")
+    prog = model.by_fd(call, "optval", "fd")
+    return None if prog is None else Way(prog, target)
+
+
 ROWS: Final[dict[str, Row]] = {
+    "BPF_MAP_UPDATE_ELEM": map_update,
+    "TUNSETSTEERINGEBPF": ioctl_pointer,
+    "TUNSETFILTEREBPF": ioctl_pointer,
+    "SIOCKCMATTACH": kcm_attach,
+    "setsockopt": sockopt,
     "PERF_EVENT_IOC_SET_BPF": set_bpf,
     "BPF_RAW_TRACEPOINT_OPEN": raw_tracepoint,
     "BPF_LINK_CREATE": link_create,
@@ -290,6 +338,9 @@ class Attachments:
         if way.prog is not None and way.prog.call is not None and way.verb != "detached":
             steps.append(Step("load", way.prog.call))
         if way.event is not None and way.event.call is not None:
+            defined = way.event.info.get("defined")
+            if isinstance(defined, Call):
+                steps.append(Step("define", defined))
             type_call = self._type_call(way.event.call)
             if type_call is not None:
                 steps.append(Step("type", type_call))

@@ -12,12 +12,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from bpftrace_sys.engine import Tracee
+from bpftrace_sys.engine import StopFilter, Tracee
 from bpftrace_sys.fd_facts import FdLookup
 from bpftrace_sys.live_memory import LiveMemory
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
+from decoders.uapi import const
+from decoders.uapi.system import so_filter
 
+SOL_SOCKET: Final = 1
 INTERESTING: Final = re.compile(
     rb"/sys/(?:bus/event_source/|devices/[^/]+/type$|kernel/(?:tracing|debug/|btf)"
     rb"|fs/(?:bpf|cgroup))"
@@ -25,6 +28,11 @@ INTERESTING: Final = re.compile(
     rb"|/boot/vmlinux|/usr/lib/debug/.*vmlinux|/lib/modules/[^/]+/(?:build/)?vmlinux"
 )
 """Paths that belong to BPF's story."""
+DEFINING: Final = re.compile(
+    rb"/sys/kernel/(?:debug/)?tracing/(?:kprobe|uprobe|dynamic|synthetic)_events(?:\0|$)"
+)
+"""Files of tracefs that define probes by what is written to them."""
+WATCHED: Final = StopFilter({"write": None, "close": None})
 
 
 class Recorder:
@@ -86,7 +94,8 @@ class Capture:
     """The engine's sink.
 
     ``take`` gets each item of the trace in order: RawCalls as they complete,
-    and ProcessEvents.  ``all_paths``: keep every openat, not only BPF's.
+    and ProcessEvents.  ``explicit``: calls that are kept even where they are
+    none of BPF's story.
     """
 
     def __init__(
@@ -95,13 +104,17 @@ class Capture:
         *,
         pmus: dict[int, str],
         cpus: int,
-        all_paths: bool = False,
+        explicit: frozenset[str] = frozenset(),
         notes: Callable[[str], None] | None = None,
     ) -> None:
         self._take = take
         self._pmus = pmus
         self._cpus = cpus
-        self._all_paths = all_paths
+        self._explicit = explicit
+        self.watch: Callable[[Tracee, StopFilter | None], None] | None = None
+        """Engine.watch, where there is an engine."""
+        self._defining: dict[int, int] = {}
+        """Thread -> the fd through which it defines probes in tracefs."""
         self._notes = notes
         self._lookup = FdLookup()
         self._pending: dict[int, tuple[RawCall, Any, Any, Any]] = {}
@@ -124,7 +137,7 @@ class Capture:
         view = walk.View(layout_of(syscall.args), pack_args(raw.args), ARGS_SIZE, None, env)
         memory = Recorder(tracee.memory, ENTRY, raw.chunks)
         node = walk.follow(syscall.args, view, memory, ENTRY)
-        if syscall.name == "openat" and not self._all_paths and not self._wanted(raw):
+        if syscall.name not in self._explicit and not self._wanted(syscall.name, raw, view):
             return False
         self._seq += 1
         raw.seq = self._seq
@@ -132,9 +145,27 @@ class Capture:
         self._pending[tracee.tid] = (raw, env, node, syscall)
         return True
 
-    @staticmethod
-    def _wanted(raw: RawCall) -> bool:
-        return any(INTERESTING.match(chunk.data) for chunk in raw.chunks)
+    def _wanted(self, name: str, raw: RawCall, view: Any) -> bool:
+        """Whether a call belongs to BPF's story."""
+        if name == "openat":
+            return any(INTERESTING.match(chunk.data) for chunk in raw.chunks)
+        if name == "setsockopt":
+            return bool(view["level"] == SOL_SOCKET and view["optname"] in so_filter)
+        if name in ("write", "close"):
+            return self._defining.get(raw.tid) == view["fd"]
+        return True
+
+    def _watch(self, tracee: Tracee, raw: RawCall, name: str, view: Any) -> None:
+        """From the open of a file that defines probes to its close, see what is written."""
+        if self.watch is None:
+            return
+        if name == "openat" and not raw.failed and view["flags"] & const.O_ACCMODE:
+            if any(DEFINING.match(chunk.data) for chunk in raw.chunks) and raw.ret is not None:
+                self._defining[raw.tid] = raw.ret
+                self.watch(tracee, WATCHED)
+        elif name == "close" and self._defining.get(raw.tid) == view["fd"]:
+            del self._defining[raw.tid]
+            self.watch(tracee, None)
 
     def exit(self, tracee: Tracee, ret: int, failed: bool, time_ns: int) -> None:
         from decoders import follow as walk
@@ -150,6 +181,7 @@ class Capture:
         walk.follow(syscall.args, node.view, memory, EXIT, failed, node)
         if not failed and syscall.returns_fd(node.view):
             env.fd(ret)
+        self._watch(tracee, raw, syscall.name, node.view)
         self._queue.append(raw)
 
     def idle(self) -> bool:

@@ -49,11 +49,13 @@ _SECCOMP_SET_MODE_FILTER: Final = 1
 _PTRACE_TRACEME: Final = 0
 _PTRACE_ATTACH: Final = 16
 _PTRACE_SEIZE: Final = 0x4206
+_CLONE_UNTRACED: Final = 0x00800000
 _WATCH: Final = StopFilter(
     {
         "prctl": ArgRule(0, frozenset({_PR_SET_NAME, _PR_SET_SECCOMP})),
         "seccomp": ArgRule(0, frozenset({_SECCOMP_SET_MODE_STRICT, _SECCOMP_SET_MODE_FILTER})),
         "ptrace": ArgRule(0, frozenset({_PTRACE_TRACEME, _PTRACE_ATTACH, _PTRACE_SEIZE})),
+        "clone": ArgRule(0, frozenset({_CLONE_UNTRACED}), mask=_CLONE_UNTRACED),
     }
 )
 
@@ -92,6 +94,7 @@ class Tracee:
 
     __slots__ = (
         "_comm",
+        "also",
         "arch",
         "attached",
         "detach",
@@ -106,6 +109,7 @@ class Tracee:
         "sp",
         "target",
         "tid",
+        "unfiltered",
         "watched",
     )
 
@@ -131,6 +135,9 @@ class Tracee:
         self.watched = ""  # a call of our own interest is on its way
         self.target = 0  # the pid in a ptrace call of the tracee's
         self.every_call = False  # PTRACE_SYSCALL rather than the filter
+        self.unfiltered = False  # every_call, but for watch()
+        self.also: StopFilter | None = None
+        """Further calls that this one thread stops for, for a while: see watch()."""
         self.silent = False  # traced, but not told of
         self.detach = False  # at its next stop
         self.injected: int | None = None  # the call is skipped and returns this
@@ -235,10 +242,11 @@ class Engine:
         self._first = 0
         self._status: int | None = None
         self._spawned: set[int] = set()
-        self._working = False  # the sink may have work queued
+        self._working = True  # the sink may have work queued
         self._mask: set[Any] | None = None
         self._taken: set[Any] = set()
         self._child_handler: Any = signal.SIG_DFL
+        self._first_stopped = False  # in a group-stop, as far as we know
         self._stop_with = False  # we are to stop as soon as the first tracee has
         try:
             cpus = len(os.sched_getaffinity(0))
@@ -529,7 +537,10 @@ class Engine:
         args = tuple(rest[:6])
         if _WATCH.wants(arch, nr, args):
             self._watched(tracee, arch, nr, args)
-        if not tracee.silent and self.stops.wants(arch, nr, args):
+        if not tracee.silent and (
+            self.stops.wants(arch, nr, args)
+            or (tracee.also is not None and tracee.also.wants(arch, nr, args))
+        ):
             self._working = True
             tracee.entered = self.sink.entry(tracee, arch, nr, args, time.time_ns())
         else:
@@ -547,6 +558,12 @@ class Engine:
         elif called == "ptrace":
             tracee.watched = "ptrace"
             tracee.target = args[1] & 0xFFFFFFFF if what != _PTRACE_TRACEME else 0
+        elif called == "clone" and self.follow and not tracee.silent:
+            lost = ", and the calls that we trace fail there" if self.use_seccomp else ""
+            self.sink.note(
+                tracee,
+                f"{tracee.comm} starts a child with CLONE_UNTRACED, which hides it from us{lost}",
+            )
 
     def _seccomp(self, tracee: Tracee, info: tuple[int, ...]) -> None:
         """A seccomp stop that is not simply the entry of a call for the sink."""
@@ -560,6 +577,19 @@ class Engine:
             self._skip(tracee, -errno.ENOSYS)
         more = tracee.every_call or tracee.entered or tracee.watched or tracee.injected is not None
         px.resume(px.PTRACE_SYSCALL if more else px.PTRACE_CONT, tracee.tid, 0, 0)
+
+    def watch(self, tracee: Tracee, calls: StopFilter | None) -> None:
+        """From within a sink: stop this thread for ``calls`` too; None: no longer.
+
+        Until then every call of the thread stops it, so this is for moments.
+        """
+        if calls is not None:
+            if tracee.also is None:
+                tracee.unfiltered = tracee.every_call
+            tracee.every_call = True
+        elif tracee.also is not None:
+            tracee.every_call = tracee.unfiltered
+        tracee.also = calls
 
     def inject(self, tracee: Tracee, ret: int) -> bool:
         """From within Sink.entry: the call is not to be executed but to return
@@ -633,9 +663,13 @@ class Engine:
         if event == px.PTRACE_EVENT_STOP and number in _STOP_SIGNALS:
             # A group-stop: it stays stopped until SIGCONT, which we hear of.
             px.resume(px.PTRACE_LISTEN, tracee.tid, 0, 0)
-            if self._stop_with and tracee.pid == self._first:
-                self._stop_ourselves()
+            if tracee.pid == self._first:
+                self._first_stopped = True
+                if self._stop_with:
+                    self._stop_ourselves()
             return
+        if tracee.pid == self._first:
+            self._first_stopped = False
         if event or number == (signal.SIGTRAP | 0x80):
             number = 0
         step = tracee.every_call or tracee.entered or tracee.watched
@@ -859,7 +893,7 @@ class Engine:
         if number == signal.SIGTSTP:
             # Ctrl-Z: our tracees got it too, and may want to tidy up or to ignore
             # it. We stop when the first of them has.
-            if terminal and self._first in self.tracees:
+            if terminal and self._first in self.tracees and not self._first_stopped:
                 self._stop_with = True
             else:
                 self._stop_ourselves()

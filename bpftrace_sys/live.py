@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -23,12 +24,15 @@ def stop_filter(settings: Settings) -> StopFilter:
     """Which calls stop a tracee."""
     from decoders.perf_ioctl import NAMES
     from decoders.uapi.const import BPF_COMMON_ATTRS
+    from decoders.uapi.system import so_filter
 
     rules: dict[str, Any] = dict.fromkeys(settings.traced)
     if "bpf" in rules and settings.commands:
         rules["bpf"] = ArgRule(0, bpf_commands(settings.commands), mask=~BPF_COMMON_ATTRS)
     if "ioctl" in rules and "ioctl" not in settings.explicit:
         rules["ioctl"] = ArgRule(1, frozenset(NAMES))
+    if "setsockopt" in rules and "setsockopt" not in settings.explicit:
+        rules["setsockopt"] = ArgRule(2, frozenset(so_filter))
     return StopFilter(rules)
 
 
@@ -71,7 +75,7 @@ def trace(settings: Settings) -> int:
         pipeline.take,
         pmus=facts.pmus,
         cpus=facts.cpus,
-        all_paths="openat" in settings.explicit,
+        explicit=settings.explicit,
         notes=complain,
     )
     uname = os.uname()
@@ -90,6 +94,7 @@ def trace(settings: Settings) -> int:
         stops=stop_filter(settings),
         use_seccomp=settings.seccomp,
     )
+    capture.watch = engine.watch
     pipeline.header(header)
     status = 0
     try:
@@ -194,10 +199,8 @@ def leave(code: int) -> int:
     sys.stderr.flush()
     # Its core, if any, is the tracee's; ours would tell nothing.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    try:
+    with contextlib.suppress(OSError, ValueError):  # SIGKILL has no handler to reset
         signal.signal(number, signal.SIG_DFL)
-    except (OSError, ValueError):
-        pass
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)
     return 128 + number

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bpftrace_sys.facts import Facts
+from bpftrace_sys.phrases import defined_probes
 from bpftrace_sys.typed import retype
 from decoders.decode import Call, plain
 from decoders.events import ProcessEvent
@@ -90,6 +91,8 @@ class Model:
         self.all_events: list[Object] = []
         self.parents: dict[int, int] = {}
         self.btfs: dict[int, Any] = {}
+        self.probes: dict[str, tuple[str, Call]] = {}
+        """Probes defined through tracefs: what they probe, and the write that defined them."""
         self.pmu_calls: dict[tuple[int, str], Call] = {}
         """The openat that read a PMU's type or a tracepoint's id, by what it was."""
         self._makers: dict[str, Callable[[Call, Object], None]] = {
@@ -197,12 +200,21 @@ class Model:
             pinned = self.by_fd(call, "attr", "bpf_fd")
             if pinned is not None:
                 pinned.pins.append(text_of(call.attr("attr", "pathname")))
+        elif command == "write" and succeeded:
+            self._written(call)
         elif command.startswith("BPF_MAP_") and command != "BPF_MAP_CREATE":
             used = self.by_fd(call, "attr", "map_fd") or self.by_fd(
                 call, "attr", "batch", "map_fd"
             )
             if used is not None:
                 used.operations += 1
+
+    def _written(self, call: Call) -> None:
+        """A probe defined through tracefs, as BCC and older libbpf do it."""
+        fact = call.fact("fd")
+        path = "" if fact is None else str(fact.info.get("path", ""))
+        for name, target in defined_probes(path, text_of(call.attr("buf"))).items():
+            self.probes[name] = (target, call)
 
     def _made(
         self, call: Call, command: str, objects: dict[tuple[int, int], Object]
@@ -213,10 +225,13 @@ class Model:
         if call.syscall.name == "perf_event_open":
             from bpftrace_sys.phrases import event_name
 
-            made: Object | None = Object(
-                "perf_event", None, event_name(call, self.facts), call=call
-            )
+            name = event_name(call, self.facts)
+            defined = self.probes.get(name.removeprefix("tracepoint "))
+            made: Object | None = Object("perf_event", None, name, call=call)
             assert made is not None
+            if defined is not None:
+                made.name = f"{defined[0]} via tracefs"
+                made.info["defined"] = defined[1]
             self.events[(call.raw.pid, fd)] = made
             self.all_events.append(made)
         elif call.syscall.name == "openat":

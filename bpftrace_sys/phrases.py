@@ -58,6 +58,26 @@ def open_note(path: str, facts: Facts) -> str | None:
     return f"tracepoint {printable(found[1])}:{printable(found[2])}" if found else None
 
 
+_PROBE = re.compile(r"^([pr])\d*(?::(?:([^\s/.]+)[/.])?([^\s/]+))?\s+(\S+)")
+_PROBE_FILES = {"kprobe_events": "kprobe", "uprobe_events": "uprobe"}
+
+
+def defined_probes(path: str, text: str) -> dict[str, str]:
+    """The probes that a write to tracefs defines: ``uprobes:name`` -> ``uprobe /bin/x:0x10``.
+
+    Documentation/trace/kprobetrace.rst and uprobetracer.rst: ``p[:[GRP/]EVENT] TARGET``.
+    """
+    kind = _PROBE_FILES.get(path.rpartition("/")[2])
+    found: dict[str, str] = {}
+    for line in text.splitlines() if kind else ():
+        match = _PROBE.match(line.strip())
+        if match and match[3]:
+            what = f"{kind[0]}ret{kind[1:]}" if match[1] == "r" and kind else kind
+            group = match[2] or f"{kind}s"
+            found[f"{group}:{match[3]}"] = f"{what} {printable(match[4])}"
+    return found
+
+
 def event_name(call: Call, facts: Facts) -> str:
     """What a perf_event_open counts or probes: ``kprobe do_sys_openat2``."""
     kind = call.attr("attr", "type")
@@ -138,6 +158,10 @@ def short_call(call: Call) -> str:
         if isinstance(argument, Fd):
             words.append(str(argument.value))
         return f"ioctl({', '.join(words)})"
+    if name == "write":
+        fact = call.fact("fd")
+        path = printable(str(fact.info.get("path", ""))) if fact is not None else "?"
+        return f'write({path}, "{_text(call.attr("buf")).removesuffix(chr(92) + "n")}")'
     if name == "bpf":
         return f"bpf({call.command})" + (result if isinstance(call.ret, Fd) else "")
     return f"{name}(){result}"

@@ -35,9 +35,10 @@ class Selection:
 
     def call(self, call: Call) -> bool:
         """Whether a call is shown."""
-        if self.succeeded is not None:
-            if call.raw.ret is None or call.raw.failed is self.succeeded:
-                return False
+        if self.succeeded is not None and (
+            call.raw.ret is None or call.raw.failed is self.succeeded
+        ):
+            return False
         if self.progs and not any(self._prog(found) for found in progs_of(call)):
             return False
         return not self.paths or any(path in self.paths for path in paths_of(call))

@@ -56,6 +56,7 @@ from decoders.declare import (
     fd_array_used,
     this,
 )
+from decoders.map_value import ValueIn, ValueOut
 from decoders.uapi import const, names
 
 PERCPU_MAPS: Final = frozenset({5, 6, 10, 21})
@@ -175,8 +176,8 @@ def _elem(**pointers: Any) -> Any:
 
 
 KEY_IN = In(Blob(key_size))
-MAP_LOOKUP_ELEM = _elem(key=KEY_IN, value=Out(Blob(value_size)))
-MAP_UPDATE_ELEM = _elem(key=KEY_IN, value=In(Blob(value_size)))
+MAP_LOOKUP_ELEM = _elem(key=KEY_IN, value=Out(ValueOut(value_size)))
+MAP_UPDATE_ELEM = _elem(key=KEY_IN, value=In(ValueIn(value_size)))
 MAP_DELETE_ELEM = cs.Struct(
     "map_fd" / FD, "_" / Padding(4), "key" / KEY_IN, "value" / X64, "flags" / ELEM_FLAGS
 )

@@ -19,7 +19,10 @@ from decoders import bpf_attr, perf_ioctl
 from decoders.declare import (
     S32,
     U32,
+    U64,
     X64,
+    Blob,
+    Chunked,
     CStr,
     FdField,
     Field,
@@ -151,6 +154,43 @@ OPENAT = cs.Struct(
 )
 
 
+SOL_SOCKET: Final = 1
+"""As on all architectures that we trace (include/uapi/asm-generic/socket.h)."""
+SO_FD: Final = frozenset({"SO_ATTACH_BPF", "SO_ATTACH_REUSEPORT_EBPF"})
+
+
+def socket_option(scope: Scope) -> str:
+    """What optval holds: a program's fd, or bytes."""
+    name = system.so_filter.get(scope["optname"], "") if scope["level"] == SOL_SOCKET else ""
+    return "fd" if name in SO_FD else "bytes"
+
+
+SETSOCKOPT = cs.Struct(
+    *half("fd", FD_ARG),
+    *half("level", Named(cs.Int32sl, {SOL_SOCKET: "SOL_SOCKET"})),
+    *half("optname", Named(cs.Int32sl, system.so_filter)),
+    "optval"
+    / Pick(
+        socket_option,
+        {
+            "fd": cs.Struct("optval" / In(One(cs.Struct("fd" / FD_ARG), size=this.optlen))),
+            "bytes": cs.Struct(
+                "optval" / In(Blob(lambda scope: min(max(scope["optlen"], 0), 4096)))
+            ),
+        },
+    ),
+    *half("optlen", S32),
+)
+
+# Only of files that define probes (kprobe_events and the like), while they are open.
+WRITE = cs.Struct(
+    *half("fd", FD_ARG),
+    "buf" / In(Chunked(lambda scope: min(scope["count"], 1 << 16))),
+    "count" / U64,
+)
+CLOSE = cs.Struct(*half("fd", FD_ARG))
+
+
 @dataclass(frozen=True, slots=True)
 class Syscall:
     """A traced call: its name, its arguments' declaration, what it returns."""
@@ -187,6 +227,9 @@ SYSCALLS: Final[dict[str, Syscall]] = {
         Syscall("perf_event_open", PERF_EVENT_OPEN, True),
         Syscall("ioctl", IOCTL, False, "request"),
         Syscall("openat", OPENAT, True),
+        Syscall("setsockopt", SETSOCKOPT),
+        Syscall("write", WRITE),
+        Syscall("close", CLOSE),
     )
 }
 """By name."""
