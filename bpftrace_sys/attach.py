@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bpftrace_sys.model import Model, Object, text_of
-from bpftrace_sys.phrases import short_call
+from bpftrace_sys.phrases import short_call, symbol_of
 from decoders.decode import Call, plain
 from decoders.raw import EXIT
 from decoders.uapi import const, names
@@ -80,10 +80,23 @@ def _device(value: Value | None) -> str:
     return "?"
 
 
+HOOKS: Final = {
+    "cgroup_inet_ingress": "cgroup_skb ingress",
+    "cgroup_inet_egress": "cgroup_skb egress",
+}
+"""Attach types that are better known by another name."""
+
+
+def _hook(kind: str) -> str:
+    return HOOKS.get(kind, kind)
+
+
 def _file(call: Call, *path: str) -> str:
     fact = call.fact(*path)
     if fact is not None and fact.kind == "file":
         return str(fact.info.get("path", "?"))
+    if fact is not None and fact.kind == "map":
+        return f"map id {fact.id}"
     number = call.number(*path)
     return f"fd {number} <?>"
 
@@ -152,6 +165,20 @@ def _probes(call: Call, way: str, fields: tuple[str, ...]) -> str:
     return "?"
 
 
+def _places(value: Value | None, path: str, model: Model, limit: int = 3) -> str:
+    """Offsets in a file, by the functions that stand there."""
+    found = plain(value)
+    if not isinstance(found, Array):
+        return "?"
+    words = [
+        symbol_of(path, item.value, model.facts) or hex(item.value)
+        for item in found.items[:limit]
+        if isinstance(item, Int)
+    ]
+    more = found.total - len(words)
+    return ", ".join(words) + (f" and {more} more" if more > 0 else "")
+
+
 def link_create(call: Call, model: Model) -> Way | None:
     """LINK_CREATE, by attach type."""
     link = ("attr", "link_create")
@@ -171,7 +198,7 @@ def link_create(call: Call, model: Model) -> Way | None:
         return Way(prog, f"{kind.removeprefix('trace_').replace('kprobe', what)} {probes}", "link")
     if kind in ("trace_uprobe_multi", "trace_uprobe_session"):
         path = text_of(call.attr(*link, "uprobe_multi", "path"))
-        offsets = _probes(call, "uprobe_multi", ("offsets",))
+        offsets = _places(call.attr(*link, "uprobe_multi", "offsets"), path, model)
         flags = call.number(*link, "uprobe_multi", "flags") or 0
         what = "uretprobe" if flags & const.BPF_F_UPROBE_MULTI_RETURN else "uprobe"
         name = kind.removeprefix("trace_").replace("uprobe", what)
@@ -194,10 +221,8 @@ def link_create(call: Call, model: Model) -> Way | None:
         return Way(prog, _btf_target(prog) or "iterator", "link")
     if kind in ("trace_fentry", "trace_fexit", "modify_return", "lsm_mac", "trace_raw_tp"):
         return Way(prog, _btf_target(prog) or kind, "link")
-    if "cgroup" in kind:
-        return Way(prog, f"{kind} on {_file(call, *link, 'target_fd')}", "link")
-    target = _btf_target(prog)
-    return Way(prog, target or f"{kind} on {_file(call, *link, 'target_fd')}", "link")
+    target = "" if "cgroup" in kind else _btf_target(prog)
+    return Way(prog, target or f"{_hook(kind)} on {_file(call, *link, 'target_fd')}", "link")
 
 
 def _attach_target(call: Call) -> str:
@@ -205,12 +230,9 @@ def _attach_target(call: Call) -> str:
     device = call.attr("attr", "target_ifindex")
     if device is not None:
         return f"{kind.replace('_', ' ')} on {_device(device)}"
-    fact = call.fact("attr", "target_fd")
-    if fact is not None and fact.kind == "map":
-        return f"{kind} on map id {fact.id}"
     if kind in ("flow_dissector", "lirc_mode2", "sk_lookup"):
         return kind
-    return f"{kind} on {_file(call, 'attr', 'target_fd')}"
+    return f"{_hook(kind)} on {_file(call, 'attr', 'target_fd')}"
 
 
 def prog_attach(call: Call, model: Model) -> Way | None:
@@ -231,6 +253,8 @@ def link_update(call: Call, model: Model) -> Way | None:
     prog = model.by_fd(call, "attr", "link_update", "new_prog_fd")
     link = model.by_fd(call, "attr", "link_update", "link_fd")
     target = "" if link is None else link.info.get("target") or link.label
+    if link is not None:
+        link.info["prog"] = prog
     return Way(prog, str(target), "link", verb="replaced")
 
 
@@ -272,7 +296,8 @@ def ioctl_pointer(call: Call, model: Model) -> Way | None:
 
 def kcm_attach(call: Call, model: Model) -> Way | None:
     """SIOCKCMATTACH: a socket and the program that splits its stream."""
-    return Way(model.by_fd(call, "arg", "bpf_fd"), f"kcm parser of socket {_file(call, 'arg', 'fd')}")
+    prog = model.by_fd(call, "arg", "bpf_fd")
+    return Way(prog, f"kcm parser of socket {_file(call, 'arg', 'fd')}")
 
 
 def sockopt(call: Call, model: Model) -> Way | None:
@@ -346,12 +371,13 @@ class Attachments:
                 steps.append(Step("type", type_call))
             steps.append(Step("event", way.event.call))
         steps.append(Step("detach" if way.verb == "detached" else "attach", call))
-        if way.prog is not None:
-            if way.verb == "detached":
-                if way.target in way.prog.attached:
-                    way.prog.attached.remove(way.target)
-            else:
-                way.prog.attached.append(way.target)
+        if way.verb != "attached":
+            for known in self.model.objects.values():
+                gone = known is way.prog if way.verb == "detached" else known is not way.prog
+                if gone and way.target in known.attached:
+                    known.attached.remove(way.target)
+        if way.prog is not None and way.verb != "detached":
+            way.prog.attached.append(way.target)
         made: Object | None = call.notes["objects"].get((call.raw.ret or -1, EXIT))
         if made is not None and made.kind == "link":
             made.info["target"] = way.target

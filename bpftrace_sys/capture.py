@@ -152,7 +152,7 @@ class Capture:
         if name == "setsockopt":
             return bool(view["level"] == SOL_SOCKET and view["optname"] in so_filter)
         if name in ("write", "close"):
-            return self._defining.get(raw.tid) == view["fd"]
+            return bool(self._defining.get(raw.tid) == view["fd"])
         return True
 
     def _watch(self, tracee: Tracee, raw: RawCall, name: str, view: Any) -> None:

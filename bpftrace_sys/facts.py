@@ -4,16 +4,19 @@ A fact is (kind, key) -> name.  Whatever a live source answers is recorded in
 the trace before the call that asked, so that replay says the same.
 
 kinds: ``pmu`` (type number), ``tracepoint`` (id in tracefs), ``ifindex``,
-``btf_vmlinux`` (type id), ``ksym`` (address), ``prog``/``map``/``link`` (kernel
-id, for objects from before the trace), ``enum NAME`` (a value that our tables
-lack and the running kernel's BTF names).
+``usym PATH`` (offset in a file), ``btf_vmlinux`` (type id), ``ksym`` (address),
+``prog``/``map``/``link`` (kernel id, for objects from before the trace),
+``alive_prog`` and so on (still there at the end), ``enum NAME`` (a value that
+our tables lack and the running kernel's BTF names).
 """
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -62,6 +65,38 @@ def possible_cpus() -> int:
         return os.cpu_count() or 1
 
 
+def _ifname(index: int) -> str | None:
+    try:
+        return socket.if_indextoname(index)
+    except (OSError, OverflowError):
+        return None
+
+
+def _in_netns(pid: int, index: int) -> str | None:
+    """An interface's name in the network namespace of a process.
+
+    A namespace is a thread's own, so a thread of ours goes there and ends.
+    """
+    found: list[str | None] = []
+
+    def ask() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        try:
+            fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            if libc.setns(fd, 0x40000000) == 0:  # CLONE_NEWNET
+                found.append(_ifname(index))
+        finally:
+            os.close(fd)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    return found[0] if found else None
+
+
 class LiveFacts:
     """Asks this machine, once per question.
 
@@ -78,6 +113,7 @@ class LiveFacts:
         self._btf: Any = None
         self._tracepoints: dict[int, str] | None = None
         self._symbols: Any = None
+        self._elf: Any = None
         self._newer: dict[str, dict[int, str]] | None = None
         self._settled = False
 
@@ -85,13 +121,18 @@ class LiveFacts:
         if kind == "pmu":
             return self.pmus.get(key)
         question = (kind, key)
-        if question in self._known:
-            return self._known[question]
-        ask = getattr(self, f"_ask_{kind}", None)
-        answer = None if ask is None else ask(key)
-        if kind != "ifindex" or answer is not None:
-            self._known[question] = answer
-        if answer is not None and self.record is not None:
+        known = self._known.get(question)
+        # An ifindex means another device in another network namespace.
+        if question in self._known and kind != "ifindex":
+            return known
+        word, _, rest = kind.partition(" ")
+        ask = getattr(self, f"_ask_{word}", None)
+        if rest:
+            answer = None if ask is None else ask(key, rest)
+        else:
+            answer = None if ask is None else ask(key)
+        self._known[question] = answer
+        if answer is not None and answer != known and self.record is not None:
             self.record(kind, key, answer)
         return answer
 
@@ -148,24 +189,25 @@ class LiveFacts:
         return self._tracepoints.get(key)
 
     def _ask_ifindex(self, key: int) -> str | None:
-        same = True
-        if self.pid:
-            try:
-                same = os.readlink(f"/proc/{self.pid}/ns/net") == os.readlink("/proc/self/ns/net")
-            except OSError:
-                same = False
-        if not same:
-            # /proc/PID/net is that process's own; dev_mcast has index and name.
-            text = read_text(f"/proc/{self.pid}/net/dev_mcast") or ""
-            for line in text.splitlines():
-                words = line.split()
-                if len(words) > 1 and words[0] == str(key):
-                    return words[1]
-            return None
         try:
-            return socket.if_indextoname(key)
-        except (OSError, OverflowError):
-            return None
+            theirs = os.stat(f"/proc/{self.pid or 'self'}/ns/net").st_ino
+        except OSError:
+            return None  # gone, and its namespace perhaps with it
+        if theirs == os.stat("/proc/self/ns/net").st_ino:
+            return _ifname(key)
+        return _in_netns(self.pid, key)
+
+    def _ask_usym(self, offset: int, path: str) -> str | None:
+        if self._elf is None:
+            from bpftrace_sys.symbols import Symbols
+
+            self._elf = Symbols()
+        # The tracee may see other files under that path than we do.
+        for root in (f"/proc/{self.pid}/root", ""):
+            found = self._elf.at(root + path, offset) if path.startswith("/") else None
+            if found is not None:
+                return str(found)
+        return None
 
     def _ask_btf_vmlinux(self, key: int) -> str | None:
         vmlinux = self.vmlinux()

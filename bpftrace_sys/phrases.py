@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bpftrace_sys.facts import Facts
 from decoders.decode import Call, plain
-from decoders.values import Fd, Int, Name, Pointer, Text, Value
+from decoders.values import Fd, Int, Name, Text, Value
 
 if TYPE_CHECKING:
     from bpftrace_sys.model import Object
@@ -125,17 +125,13 @@ def _spoken(name: str) -> str:
 def uprobe_place(call: Call, facts: Facts, offset: int) -> str:
     """``/bin/bash:readline`` where the symbol is known, else ``/bin/bash:0x1234``."""
     path = _text(call.attr("attr", "uprobe_path")) or "?"
-    pointer = call.attr("attr", "uprobe_path")
-    symbol = None
-    if isinstance(pointer, Pointer) and path != "?":
-        symbol = symbol_of(path, offset, facts, call.raw.pid)
-    return f"{path}:{symbol or hex(offset)}"
+    return f"{path}:{symbol_of(path, offset, facts) or hex(offset)}"
 
 
-def symbol_of(path: str, offset: int, facts: Facts, pid: int) -> str | None:
+def symbol_of(path: str, offset: int, facts: Facts) -> str | None:
     """The function of an ELF file at an offset, if the machine of the trace could tell."""
-    ask = getattr(facts, "symbol", None)
-    return None if ask is None else ask(path, offset, pid)
+    found = facts.fact(f"usym {path}", offset)
+    return None if found is None else printable(found)
 
 
 def short_call(call: Call) -> str:
