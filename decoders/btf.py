@@ -285,7 +285,7 @@ class Btf:
         self._sizes: dict[int, int | None] = {}
         self._ids_of: dict[int, array[int]] | None = None
         self._ids_by_name: dict[int, dict[int, list[int]]] = {}
-        self._tags: dict[int, list[int]] | None = None
+        self._tags: dict[tuple[int, int], list[int]] | None = None
 
     # -- the whole -----------------------------------------------------------------
 
@@ -303,6 +303,11 @@ class Btf:
     def ids(self) -> range:
         """The ids of this BTF's own types, without its base's and without void."""
         return range(self.start_id, self.end_id)
+
+    @property
+    def data_size(self) -> int:
+        """Bytes of its types and strings."""
+        return len(self._types) + len(self._strings)
 
     @property
     def nr_strings(self) -> int:
@@ -408,15 +413,16 @@ class Btf:
             self._sizes[type_id] = self._size_of(type_id)
         return self._sizes[type_id]
 
-    def tags(self, type_id: int) -> list[Type]:
-        """The DECL_TAGs put on a type, lowest id first."""
+    def tags(self, type_id: int, component: int = -1) -> list[int]:
+        """Ids of the DECL_TAGs put on a type, or on that member or parameter of it."""
         if self._tags is None:
             self._tags = {}
             for each in self.ids_of(Kind.DECL_TAG):
-                target = self._words[self._positions[each - self.start_id] + 2]
-                self._tags.setdefault(target, []).append(each)
-        found = self.base.tags(type_id) if self.base and type_id < self.start_id else []
-        return found + [tag for each in self._tags.get(type_id, ()) if (tag := self.type(each))]
+                position = self._positions[each - self.start_id]
+                where = self._words[position + 2], self._words[position + _TYPE_WORDS]
+                self._tags.setdefault(where, []).append(each)
+        found = self.base.tags(type_id, component) if self.base and type_id < self.start_id else []
+        return found + self._tags.get((type_id, component & 0xFFFFFFFF), [])
 
     # -- parsing -------------------------------------------------------------------
 

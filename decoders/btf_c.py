@@ -193,11 +193,14 @@ class _Writer:
         return [inner + line for line in lines], layout.suffix
 
     def _decl_tags(self, type_id: int, component: int = -1) -> list[str]:
-        return [
-            _tag("btf_decl_tag", each)
-            for each in self.btf.tags(type_id)
-            if each.component == component
-        ]
+        texts = []
+        for each in self.btf.tags(type_id, component):
+            found = self.btf.type(each)
+            if found is None or self._left < 0:
+                break
+            self._left -= 32 + len(found.name)
+            texts.append(_tag("btf_decl_tag", found))
+        return texts
 
     def definition(self, found: Type) -> str:
         """The whole declaration of a type that can be declared."""
@@ -408,11 +411,20 @@ def func_prototype(btf: Btf, func_id: int) -> str | None:
 def declarations(btf: Btf, roots: Iterable[int] | None = None) -> Iterator[str]:
     """Declarations of all types of that BTF (or of ``roots`` and what they need), as `ordered`."""
     writer = _Writer(btf, DECLARATION_LIMIT)
+    # An honest BTF's text is some times as long as its data; one that says the same again
+    # and again could go on for ever.
+    left = DECLARATION_LIMIT + 16 * btf.data_size
     for type_id, whole in ordered(btf, roots):
         found = btf.type(type_id)
-        if found is not None:
-            writer.restart()
-            yield writer.definition(found) if whole else f"{writer.declare(type_id, '')};"
+        if found is None:
+            continue
+        if left < 0:
+            yield f"/* {_ELLIPSIS} */"
+            return
+        writer.restart()
+        text = writer.definition(found) if whole else f"{writer.declare(type_id, '')};"
+        left -= len(text)
+        yield text
 
 
 def ordered(btf: Btf, roots: Iterable[int] | None = None) -> Iterator[tuple[int, bool]]:
@@ -421,19 +433,20 @@ def ordered(btf: Btf, roots: Iterable[int] | None = None) -> Iterator[tuple[int,
     What a struct holds by value comes before it; with it comes False before
     that for each struct or union which it only points at, if not declared yet.
     """
+    left = _Work(DECLARATION_LIMIT + 16 * btf.data_size)
     done: set[int] = set()
     declared: set[int] = set()  # structs and unions whose names are known
     for root in btf.ids if roots is None else roots:
         if root in done or not _is_declared(btf.type(root)):
             continue
         done.add(root)
-        stack = [(root, needs := _needs(btf, root), iter(needs))]
+        stack = [(root, needs := _needs(btf, root, left), iter(needs))]
         while stack:
             type_id, needs, rest = stack[-1]
             for need, complete in rest:
                 if complete and need not in done:
                     done.add(need)
-                    stack.append((need, deeper := _needs(btf, need), iter(deeper)))
+                    stack.append((need, deeper := _needs(btf, need, left), iter(deeper)))
                     break
             else:
                 stack.pop()
@@ -456,10 +469,18 @@ def _is_declared(found: Type | None) -> bool:
     return bool(found.name) or found.kind in ENUMS
 
 
-def _needs(btf: Btf, type_id: int) -> list[tuple[int, bool]]:
+class _Work:
+    """How many more steps may be taken; without it, many types that all hold one large
+    anonymous one would take for ever.  What comes after is in the order of the ids."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+
+def _needs(btf: Btf, type_id: int, work: _Work) -> list[tuple[int, bool]]:
     """What a declaration needs declared before it: (type id, whether completely)."""
     found = btf.type(type_id)
-    if found is None:
+    if found is None or work.left < 0:
         return []
     todo = [(member.type, True) for member in found.members]
     if found.kind == Kind.TYPEDEF or found.kind == Kind.FUNC:
@@ -476,6 +497,7 @@ def _needs(btf: Btf, type_id: int) -> list[tuple[int, bool]]:
         if item in seen:
             continue
         seen.add(item)
+        work.left -= 1
         each, complete = item
         found = btf.type(each)
         if found is None:

@@ -58,6 +58,11 @@ class _Reader:
         self._names: dict[tuple[int, int], dict[int, str]] = {}
         self._ctypes: dict[int, str] = {}
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether no more values may be made."""
+        return self._values <= 0
+
     def raw(self, start: int, size: int) -> Value:
         """Uninterpreted bytes, as many of them as there are."""
         if start >= len(self.data) and size:
@@ -206,7 +211,7 @@ class _Reader:
         there = max(len(self.data) - start, 0)
         items = []
         for index in range(min(found.nelems, -(-there // step))):
-            if self._values <= 0:
+            if self.exhausted:
                 break
             items.append(self.value(found.type, start + index * step, depth + 1))
         return Array(tuple(items), found.nelems)
@@ -232,3 +237,19 @@ def value(btf: Btf, type_id: int, data: bytes) -> Value:
     if isinstance(found, Struct):
         return found._replace(fields=(*found.fields, rest))
     return Struct((("value", found), rest))
+
+
+def values(btf: Btf, type_id: int, data: bytes, step: int) -> Array:
+    """Values of that type, one every ``step`` bytes: a batch, or one value per CPU.
+
+    All together are bounded as one call of `value` is; what lies between the
+    end of a value and the next is padding.
+    """
+    total = len(data) // step if step > 0 else 0
+    reader = _Reader(btf, data)
+    items = []
+    for index in range(total):
+        if reader.exhausted:
+            break
+        items.append(reader.value(type_id, index * step))
+    return Array(tuple(items), total)

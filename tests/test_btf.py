@@ -760,9 +760,11 @@ def test_our_c_makes_the_same_btf_again(types: Btf, tmp_path: Path) -> None:
 @needs_vmlinux
 def test_all_declarations_of_the_kernel_are_made() -> None:
     btf = vmlinux()
-    kinds = Counter(btf.kind(type_id) for type_id, whole in btf_c.ordered(btf) if whole)
+    order = list(btf_c.ordered(btf))
+    kinds = Counter(btf.kind(type_id) for type_id, whole in order if whole)
     for kind in (Kind.FUNC, Kind.TYPEDEF, Kind.VAR):
         assert kinds[kind] == len(btf.ids_of(kind))
+    assert sum(1 for _ in btf_c.declarations(btf)) == len(order)
 
 
 # ------------------------------------------------------------------------ values
@@ -959,6 +961,18 @@ def test_short_structs_keep_what_is_there(kit: tuple[Blob, dict[str, int]]) -> N
         ),
         100,
     )
+
+
+def test_values_in_a_row(kit: tuple[Blob, dict[str, int]]) -> None:
+    blob, ids = kit
+    btf = blob.parse()
+    data = struct.pack("<iiii", 1, 0, -2, 0)
+    assert btf_values.values(btf, ids["int"], data, 8) == Array((Int(1), Int(-2)), 2)
+    assert btf_values.values(btf, ids["int"], data, 0) == Array((), 0)
+    assert btf_values.values(btf, ids["int"], data, 100) == Array((), 0)
+    many = btf_values.values(btf, ids["u8"], bytes(1 << 20), 1)
+    assert many.total == 1 << 20
+    assert len(many.items) <= btf_values.MAX_VALUES + 1
 
 
 def test_sections_of_variables(kit: tuple[Blob, dict[str, int]]) -> None:
@@ -1270,7 +1284,7 @@ def test_a_new_commands_unnamed_struct_is_newer_as_a_whole() -> None:
 
 def use_everything(btf: Btf) -> None:
     """Calls all there is, and demands bounded results."""
-    data_size = len(btf._types) + len(btf._strings)
+    data_size = btf.data_size
     assert btf.problem is None or btf.problem
     made = list(btf)
     assert len(made) == len(btf.ids) <= data_size // 12
@@ -1423,6 +1437,25 @@ def test_bombs() -> None:
     assert isinstance(value, Struct)
     copied = sum(len(each.data) for _, each in value.fields if isinstance(each, Text | Bytes))
     assert copied <= 6 * len(data)
+
+
+def test_repetition_is_bounded() -> None:
+    """A few bytes each that make a large text again and again."""
+    blob = Blob()
+    number = blob.number("int", 4, 1)
+    large = blob.struct("", 1, *[("member", number, 0)] * 8_000)
+    for _ in range(8_000):
+        blob.add(TYPEDEF, "again", large)
+    tagged = blob.struct("tagged", 1, *[("m", number, 0)] * 8_000)
+    for _ in range(8_000):
+        blob.add(DECL_TAG, "tag", tagged, 5)
+    btf = blob.parse()
+    start = time.perf_counter()
+    texts = list(btf_c.declarations(btf))
+    assert sum(map(len, texts)) < 2 * btf_c.DECLARATION_LIMIT + 17 * btf.data_size
+    assert texts[-1] == "/* ... */"
+    assert len(btf_c.c_decl(btf, tagged)) < btf_c.DECLARATION_LIMIT
+    assert time.perf_counter() - start < 30
 
 
 def test_cycles_end() -> None:
