@@ -278,8 +278,7 @@ _LINK_INFO: Final = {
     "TCX": "ifindex:I attach_type:I",
     "NETKIT": "ifindex:I attach_type:I",
     "SOCKMAP": "map_id:I attach_type:I",
-    "UPROBE_MULTI": "name:P offsets:P ref_ctr_offsets:P cookies:P name_len:I count:I flags:I"
-    " pid:I",
+    "UPROBE_MULTI": "name:P offsets:P ref_ctr_offsets:P cookies:P name_len:I count:I flags:I pid:I",
     "PERF_EVENT": "event_type:I pad:I name:P name_len:I offset:I cookie:Q",
 }
 
@@ -311,6 +310,11 @@ def link_facts(fd: int) -> dict[str, Any]:
 
 def _name(names: dict[str, int], number: int) -> str:
     return next((name for name, value in names.items() if value == number), str(number))
+
+
+def errno_name(number: int) -> str:
+    """The kernel's name for it; Python calls EOPNOTSUPP by its other name, ENOTSUP."""
+    return errno.errorcode.get(number, str(number)).replace("ENOTSUP", "EOPNOTSUPP")
 
 
 class Kit:
@@ -371,8 +375,7 @@ class Kit:
         try:
             yield
         except OSError as err:
-            name = errno.errorcode.get(err.errno or 0, str(err.errno))
-            self.refused[step or getattr(err, "step", "?")] = name
+            self.refused[step or getattr(err, "step", "?")] = errno_name(err.errno or 0)
 
 
 def run(work: Callable[[Kit], None]) -> None:
@@ -418,6 +421,11 @@ def count(array: int) -> int:
     value = buffer(8)
     call("MAP_LOOKUP_ELEM", map_fd=array, key=u32s(0), value=value)
     return int(struct.unpack("<Q", value.raw)[0])
+
+
+def result_of(prog: int) -> int:
+    """What a program returns for a packet of 64 zero bytes: PROG_TEST_RUN."""
+    return int(call("PROG_TEST_RUN", prog_fd=prog, data_in=bytes(64), data_size_in=64)["retval"])
 
 
 class Btf:
@@ -474,8 +482,8 @@ PERF_EVENT_IOC_SET_BPF, PERF_EVENT_IOC_QUERY_BPF = 0x40042408, 0xC008240A
 
 libc = ctypes.CDLL(None, use_errno=True)
 _SYSCALLS: Final = {
-    "x86_64": {"perf_event_open": 298},
-    "aarch64": {"perf_event_open": 241},
+    "x86_64": {"perf_event_open": 298, "bpf": 321},
+    "aarch64": {"perf_event_open": 241, "bpf": 280},
 }
 # Newer system calls have one number everywhere.
 _EVERYWHERE: Final = {
@@ -568,7 +576,8 @@ def rtnetlink(kind: int, flags: int, body: bytes) -> None:
 
 
 def _attribute(kind: int, data: bytes) -> bytes:
-    return (struct.pack("<HH", 4 + len(data), kind) + data).ljust(-(-(4 + len(data)) // 4) * 4, b"\0")
+    padding = bytes(-len(data) % 4)
+    return struct.pack("<HH", 4 + len(data), kind) + data + padding
 
 
 def new_device(kind: str, name: str, more: bytes = b"") -> int:
@@ -605,8 +614,8 @@ def own_cgroup(kit: Kit, name: str) -> tuple[int, Path]:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY), path
 
 
-def in_child(job: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run ``job`` in a forked child; what it returned, which tells its pid too."""
+def start_child(job: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """Fork a child that runs ``job``; call the result to wait for what that returned, and a pid."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -617,12 +626,16 @@ def in_child(job: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         finally:
             os._exit(status)
     os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read()
-    _, status = os.waitpid(pid, 0)
-    if status:
-        raise RuntimeError(f"the child ended with status {status}")
-    return dict(json.loads(said))
+
+    def result() -> dict[str, Any]:
+        with os.fdopen(reader, "rb") as pipe:
+            said = pipe.read()
+        _, status = os.waitpid(pid, 0)
+        if status:
+            raise RuntimeError(f"the child ended with status {status}")
+        return dict(json.loads(said))
+
+    return result
 
 
 def many(values: Sequence[bytes]) -> tuple[Any, list[Any]]:

@@ -31,9 +31,10 @@ def work(kit: Kit) -> None:
         "PROG_ATTACH", attach_bpf_fd=skb, attach_flags=BPF_F_ALLOW_MULTI,
         expected_revision=revision, **where,
     )  # fmt: skip
+    other = kit.prog("CGROUP_SKB", returning(1), "other", "CGROUP_INET_EGRESS")
     with kit.may_be_refused("PROG_ATTACH with an old revision"):
         call(
-            "PROG_ATTACH", attach_bpf_fd=first, attach_flags=BPF_F_ALLOW_MULTI,
+            "PROG_ATTACH", attach_bpf_fd=other, attach_flags=BPF_F_ALLOW_MULTI,
             expected_revision=max(revision - 1, 1), **where,
         )  # fmt: skip
     kit.say(revision=revision)
