@@ -7,12 +7,14 @@ in a queue until no tracee waits for us.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 from bpftrace_sys.engine import StopFilter, Tracee
+from bpftrace_sys.evidence import credentials
 from bpftrace_sys.fd_facts import FdLookup
 from bpftrace_sys.live_memory import LiveMemory
 from decoders.events import ProcessEvent
@@ -28,6 +30,8 @@ INTERESTING: Final = re.compile(
     rb"|/boot/vmlinux|/usr/lib/debug/.*vmlinux|/lib/modules/[^/]+/(?:build/)?vmlinux"
 )
 """Paths that belong to BPF's story."""
+REFUSED: Final = frozenset({errno.EPERM, errno.EACCES})
+"""Errors that may be a matter of capabilities."""
 DEFINING: Final = re.compile(
     rb"/sys/kernel/(?:debug/)?tracing/(?:kprobe|uprobe|dynamic|synthetic)_events(?:\0|$)"
 )
@@ -181,6 +185,9 @@ class Capture:
         walk.follow(syscall.args, node.view, memory, EXIT, failed, node)
         if not failed and syscall.returns_fd(node.view):
             env.fd(ret)
+        elif failed and -ret in REFUSED:
+            # Asked now, for the thread may drop its capabilities, or end.
+            raw.extra["cred"] = credentials(tracee.tid)
         self._watch(tracee, raw, syscall.name, node.view)
         self._queue.append(raw)
 

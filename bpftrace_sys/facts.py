@@ -7,7 +7,7 @@ kinds: ``pmu`` (type number), ``tracepoint`` (id in tracefs), ``ifindex``,
 ``usym PATH`` (offset in a file), ``btf_vmlinux`` (type id), ``ksym`` (address),
 ``prog``/``map``/``link`` (kernel id, for objects from before the trace),
 ``alive_prog`` and so on (still there at the end), ``enum NAME`` (a value that
-our tables lack and the running kernel's BTF names).
+our tables lack and the running kernel's BTF names), ``why ...`` (see evidence.py).
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ class LiveFacts:
         self._elf: Any = None
         self._newer: dict[str, dict[int, str]] | None = None
         self._settled = False
+        self._evidence: Any = None
 
     def fact(self, kind: str, key: int) -> str | None:
         if kind == "pmu":
@@ -208,6 +209,14 @@ class LiveFacts:
             if found is not None:
                 return str(found)
         return None
+
+    def _ask_why(self, key: int, question: str) -> str | None:
+        if self._evidence is None:
+            from bpftrace_sys.evidence import Evidence
+
+            self._evidence = Evidence(self)
+        found = self._evidence.ask(question, key)
+        return None if found is None else str(found)
 
     def _ask_btf_vmlinux(self, key: int) -> str | None:
         vmlinux = self.vmlinux()
