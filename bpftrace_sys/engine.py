@@ -103,6 +103,7 @@ class Tracee:
         "former_tid",
         "injected",
         "ip",
+        "lapsing",
         "memory",
         "pid",
         "silent",
@@ -135,7 +136,8 @@ class Tracee:
         self.watched = ""  # a call of our own interest is on its way
         self.target = 0  # the pid in a ptrace call of the tracee's
         self.every_call = False  # PTRACE_SYSCALL rather than the filter
-        self.unfiltered = False  # every_call, but for watch()
+        self.unfiltered = False  # what every_call is without watch()
+        self.lapsing = False  # a watch() ends at the next exit
         self.also: StopFilter | None = None
         """Further calls that this one thread stops for, for a while: see watch()."""
         self.silent = False  # traced, but not told of
@@ -246,6 +248,7 @@ class Engine:
         self._mask: set[Any] | None = None
         self._taken: set[Any] = set()
         self._child_handler: Any = signal.SIG_DFL
+        self._x32: set[int] = set()  # processes that were told of
         self._first_stopped = False  # in a group-stop, as far as we know
         self._stop_with = False  # we are to stop as soon as the first tracee has
         try:
@@ -426,7 +429,12 @@ class Engine:
         flags = os.WNOHANG | px.WALL
         syscall_stop, seccomp_stop = px.SYSCALL_STOP, px.SECCOMP_STOP
         cont, step = px.PTRACE_CONT, px.PTRACE_SYSCALL
-        watched = {arch: _WATCH.numbers(arch) for arch in arches.NAMES}
+        # Numbers that the hot path leaves to _seccomp.
+        watched = {
+            arch: _WATCH.numbers(arch) | {nr for nr in numbers if arches.is_x32(arch, nr)}
+            for arch in arches.NAMES
+            for numbers in (self.stops.numbers(arch),)
+        }
         nothing: frozenset[int] = frozenset()
         ours = seccomp.RET_DATA
         tracees = self.tracees
@@ -501,7 +509,8 @@ class Engine:
                     else:
                         if tracee.injected is not None:
                             tracee.injected = None
-                        resume(cont, tid, 0, 0)
+                        # The sink may have asked to watch() more of this thread.
+                        resume(step if tracee.every_call else cont, tid, 0, 0)
                 elif status == syscall_stop and not tracee.detach:
                     if fetch(tid) <= 0:
                         continue
@@ -541,6 +550,10 @@ class Engine:
             self.stops.wants(arch, nr, args)
             or (tracee.also is not None and tracee.also.wants(arch, nr, args))
         ):
+            if arches.is_x32(arch, nr):
+                tracee.entered = False
+                self._told_x32(tracee)
+                return
             self._working = True
             tracee.entered = self.sink.entry(tracee, arch, nr, args, time.time_ns())
         else:
@@ -565,6 +578,16 @@ class Engine:
                 f"{tracee.comm} starts a child with CLONE_UNTRACED, which hides it from us{lost}",
             )
 
+    def _told_x32(self, tracee: Tracee) -> None:
+        if tracee.pid in self._x32:
+            return
+        self._x32.add(tracee.pid)
+        self.sink.note(
+            tracee,
+            f"{tracee.comm} makes system calls through the x32 ABI, which bpfstrace does not"
+            " know: they are not shown",
+        )
+
     def _seccomp(self, tracee: Tracee, info: tuple[int, ...]) -> None:
         """A seccomp stop that is not simply the entry of a call for the sink."""
         px = self._px
@@ -584,11 +607,14 @@ class Engine:
         Until then every call of the thread stops it, so this is for moments.
         """
         if calls is not None:
-            if tracee.also is None:
+            if not tracee.lapsing and tracee.also is None:
                 tracee.unfiltered = tracee.every_call
             tracee.every_call = True
+            tracee.lapsing = False
         elif tracee.also is not None:
-            tracee.every_call = tracee.unfiltered
+            # Not at once: this may be a call's entry, which the filter, too, will report.
+            tracee.lapsing = True
+            tracee.watched = tracee.watched or "also"
         tracee.also = calls
 
     def inject(self, tracee: Tracee, ret: int) -> bool:
@@ -613,13 +639,16 @@ class Engine:
             tracee.injected = None
             self._px.set_return(tracee.tid, ret)
         watched, tracee.watched = tracee.watched, ""
+        if tracee.lapsing:
+            tracee.lapsing = False
+            tracee.every_call = tracee.unfiltered
         if watched == "seccomp" and ret >= 0:
             # Its filter may now refuse calls before ours can report them: from
             # here on every call stops, ahead of all filters. Its other threads
             # may have been given the filter too (SECCOMP_FILTER_FLAG_TSYNC).
             for other in self.tracees.values():
                 if other.pid == tracee.pid:
-                    other.every_call = True
+                    other.every_call = other.unfiltered = True
         elif watched == "ptrace" and failed and -ret in (errno.EPERM, errno.ESRCH):
             self._told_ptrace(tracee)
         if tracee.entered:
@@ -739,7 +768,8 @@ class Engine:
             child.every_call = not self.use_seccomp
             child.silent = not self.follow
         else:
-            child.every_call = parent.every_call
+            watching = parent.lapsing or parent.also is not None
+            child.every_call = parent.unfiltered if watching else parent.every_call
             child.silent = parent.silent or self.quiet_children
             child.attached = parent.attached
             # An attached process's new threads are its own; its children are not.
