@@ -16,7 +16,8 @@ def work(kit: Kit) -> None:
         "XDP", insns, "xdp_main", prog_btf_fd=btf,
         func_info=u32s(0, main, 3, verdict), func_info_cnt=2, func_info_rec_size=8,
     )  # fmt: skip
-    before = result_of(target)
+    kit.say(target="xdp_main", function="verdict", function_btf_id=verdict)
+    kit.say(before=result_of(target))
 
     new_types = Btf()
     function = new_types.func("new_verdict", exported=True, number=new_types.int)
@@ -25,7 +26,6 @@ def work(kit: Kit) -> None:
         attach_prog_fd=target, attach_btf_id=verdict,
         func_info=u32s(0, function), func_info_cnt=1, func_info_rec_size=8,
     )  # fmt: skip
-    kit.say(target="xdp_main", function="verdict", function_btf_id=verdict, before=before)
     kit.link("CGROUP_INET_INGRESS", replacement, target, "target_btf_id", target_btf_id=verdict)
     kit.say(after=result_of(target))
 
