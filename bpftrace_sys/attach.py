@@ -12,7 +12,7 @@ from typing import Final
 
 from bpftrace_sys.model import Model, Object, text_of
 from bpftrace_sys.phrases import short_call, symbol_of
-from decoders.decode import Call, plain
+from decoders.call import Call, plain
 from decoders.raw import EXIT
 from decoders.uapi import const, names
 from decoders.values import Absent, Array, Bytes, Fd, Int, Name, Struct, Text, Value

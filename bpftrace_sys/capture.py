@@ -11,8 +11,9 @@ import errno
 import re
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from bpftrace_sys import arch as arches
 from bpftrace_sys.engine import StopFilter, Tracee
 from bpftrace_sys.evidence import credentials
 from bpftrace_sys.fd_facts import FdLookup
@@ -21,6 +22,9 @@ from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
 from decoders.uapi import const
 from decoders.uapi.system import so_filter
+
+if TYPE_CHECKING:
+    from decoders.follow import Node, View
 
 SOL_SOCKET: Final = 1
 INTERESTING: Final = re.compile(
@@ -37,6 +41,11 @@ DEFINING: Final = re.compile(
 )
 """Files of tracefs that define probes by what is written to them."""
 WATCHED: Final = StopFilter({"write": None, "close": None})
+WATCHING: Final = frozenset({"openat", "close"})
+"""Calls after which there is something to watch, or no longer."""
+FILTERED: Final = frozenset({"setsockopt", "write", "close"})
+"""Calls of which only some are BPF's (the seccomp filter cannot tell all)."""
+PATH_LIMIT: Final = 4096
 
 
 class Recorder:
@@ -94,77 +103,115 @@ class _Env:
         return None
 
 
+class _Row:
+    """What capture needs of a traced call; made when such a call is first seen.
+
+    Imports the declarations only then: most programs make none of our calls.
+    """
+
+    __slots__ = ("_args", "_follow", "_layout", "_pack", "_size", "_view", "syscall")
+
+    def __init__(self, arch: int, nr: int) -> None:
+        from decoders import follow as walk
+        from decoders.declare import layout_of
+        from decoders.syscalls import ARGS_SIZE, pack_args, syscall_of
+
+        self.syscall = syscall_of(arch, nr)
+        self._args = self.syscall.args
+        self._layout = layout_of(self._args)
+        self._follow, self._view = walk.follow, walk.View
+        self._pack, self._size = pack_args, ARGS_SIZE
+
+    def enter(self, args: tuple[int, ...], memory: Recorder, env: _Env) -> Node:
+        """Copies what the kernel is going to read."""
+        view = self._view(self._layout, self._pack(args), self._size, None, env)
+        return self._follow(self._args, view, memory, ENTRY)
+
+    def leave(self, node: Node, memory: Recorder, failed: bool) -> None:
+        """Copies what the kernel has written."""
+        self._follow(self._args, node.view, memory, EXIT, failed, node)
+
+
 class Capture:
     """The engine's sink.
 
-    ``take`` gets each item of the trace in order: RawCalls as they complete,
-    and ProcessEvents.  ``explicit``: calls that are kept even where they are
-    none of BPF's story.
+    ``explicit``: calls that are kept even where they are none of BPF's story.
     """
 
     def __init__(
         self,
-        take: Callable[[RawCall | ProcessEvent], None],
-        *,
-        pmus: dict[int, str],
-        cpus: int,
         explicit: frozenset[str] = frozenset(),
         notes: Callable[[str], None] | None = None,
     ) -> None:
-        self._take = take
-        self._pmus = pmus
-        self._cpus = cpus
+        self._take: Callable[[RawCall | ProcessEvent], None] | None = None
+        self._pmus: dict[int, str] = {}
+        self._cpus = 1
+        self._notes = notes
+        self._lookup = FdLookup()
+        self._pending: dict[int, tuple[RawCall, _Env, Node, _Row]] = {}
+        self._queue: deque[RawCall | ProcessEvent] = deque()
+        self._seq = 0
         self._explicit = explicit
         self.watch: Callable[[Tracee, StopFilter | None], None] | None = None
         """Engine.watch, where there is an engine."""
         self._defining: dict[int, int] = {}
         """Thread -> the fd through which it defines probes in tracefs."""
-        self._notes = notes
-        self._lookup = FdLookup()
-        self._pending: dict[int, tuple[RawCall, Any, Any, Any]] = {}
-        self._queue: deque[RawCall | ProcessEvent] = deque()
-        self._seq = 0
-        self.main_pid = 0
+        self._openats = (
+            {}
+            if "openat" in explicit
+            else {arch: arches.number(arch, "openat") for arch in arches.NAMES}
+        )
+        self._rows: dict[tuple[int, int], _Row] = {}
+
+    def begin(
+        self, take: Callable[[RawCall | ProcessEvent], None], pmus: dict[int, str], cpus: int
+    ) -> None:
+        """What was captured goes to ``take`` from now on; until then it waits.
+
+        It gets each item of the trace in order: RawCalls as they complete, and
+        ProcessEvents.  ``pmus``: PMU names by type number.
+        """
+        self._take, self._pmus, self._cpus = take, pmus, cpus
 
     # ------------------------------------------------------------ calls
 
     def entry(
         self, tracee: Tracee, arch: int, nr: int, args: tuple[int, ...], time_ns: int
     ) -> bool:
-        from decoders import follow as walk
-        from decoders.declare import layout_of
-        from decoders.syscalls import ARGS_SIZE, pack_args, syscall_of
-
-        syscall = syscall_of(arch, nr)
-        raw = RawCall(0, time_ns, tracee.pid, tracee.tid, "", arch, nr, tuple(args))
+        if nr == self._openats.get(arch) and not INTERESTING.match(
+            tracee.memory.cstr(args[1], PATH_LIMIT)
+        ):
+            return False
+        row = self._rows.get((arch, nr))
+        if row is None:
+            row = self._rows[(arch, nr)] = _Row(arch, nr)
+        raw = RawCall(0, time_ns, tracee.pid, tracee.tid, "", arch, nr, args)
         env = _Env(raw, self._lookup, self._pmus, self._cpus)
-        view = walk.View(layout_of(syscall.args), pack_args(raw.args), ARGS_SIZE, None, env)
         memory = Recorder(tracee.memory, ENTRY, raw.chunks)
-        node = walk.follow(syscall.args, view, memory, ENTRY)
-        if syscall.name not in self._explicit and not self._wanted(syscall.name, raw, view):
+        node = row.enter(args, memory, env)
+        name = row.syscall.name
+        if name in FILTERED and name not in self._explicit and not self._wanted(name, raw, node):
             return False
         self._seq += 1
         raw.seq = self._seq
         raw.comm = tracee.comm
-        self._pending[tracee.tid] = (raw, env, node, syscall)
+        self._pending[tracee.tid] = (raw, env, node, row)
         return True
 
-    def _wanted(self, name: str, raw: RawCall, view: Any) -> bool:
-        """Whether a call belongs to BPF's story."""
-        if name == "openat":
-            return any(INTERESTING.match(chunk.data) for chunk in raw.chunks)
+    def _wanted(self, name: str, raw: RawCall, node: Node) -> bool:
+        """Whether a call of FILTERED belongs to BPF's story."""
         if name == "setsockopt":
-            return bool(view["level"] == SOL_SOCKET and view["optname"] in so_filter)
-        if name in ("write", "close"):
-            return bool(self._defining.get(raw.tid) == view["fd"])
-        return True
+            return bool(node.view["level"] == SOL_SOCKET and node.view["optname"] in so_filter)
+        return bool(self._defining.get(raw.tid) == node.view["fd"])
 
-    def _watch(self, tracee: Tracee, raw: RawCall, name: str, view: Any) -> None:
+    def _watch(self, tracee: Tracee, raw: RawCall, name: str, view: View) -> None:
         """From the open of a file that defines probes to its close, see what is written."""
         if self.watch is None:
             return
-        if name == "openat" and not raw.failed and view["flags"] & const.O_ACCMODE:
-            if any(DEFINING.match(chunk.data) for chunk in raw.chunks) and raw.ret is not None:
+        if name == "openat":
+            writes = not raw.failed and view["flags"] & const.O_ACCMODE
+            if writes and any(DEFINING.match(chunk.data) for chunk in raw.chunks):
+                assert raw.ret is not None
                 self._defining[raw.tid] = raw.ret
                 self.watch(tracee, WATCHED)
         elif name == "close" and self._defining.get(raw.tid) == view["fd"]:
@@ -172,27 +219,27 @@ class Capture:
             self.watch(tracee, None)
 
     def exit(self, tracee: Tracee, ret: int, failed: bool, time_ns: int) -> None:
-        from decoders import follow as walk
-
         pending = self._pending.pop(tracee.tid, None)
         if pending is None:
             return
-        raw, env, node, syscall = pending
+        raw, env, node, row = pending
         raw.ret, raw.failed = ret, failed
         raw.duration = time_ns - raw.time
         env.stage, env.ret = EXIT, ret
-        memory = Recorder(tracee.memory, EXIT, raw.chunks)
-        walk.follow(syscall.args, node.view, memory, EXIT, failed, node)
-        if not failed and syscall.returns_fd(node.view):
-            env.fd(ret)
-        elif failed and -ret in REFUSED:
+        row.leave(node, Recorder(tracee.memory, EXIT, raw.chunks), failed)
+        if not failed:
+            if row.syscall.returns_fd(node.view):
+                env.fd(ret)
+        elif -ret in REFUSED:
             # Asked now, for the thread may drop its capabilities, or end.
             raw.extra["cred"] = credentials(tracee.tid)
-        self._watch(tracee, raw, syscall.name, node.view)
+        if row.syscall.name in WATCHING:
+            self._watch(tracee, raw, row.syscall.name, node.view)
         self._queue.append(raw)
 
     def idle(self) -> bool:
         queue = self._queue
+        assert self._take is not None
         for _ in range(16):
             if not queue:
                 return False
@@ -201,6 +248,7 @@ class Capture:
 
     def drain(self) -> None:
         """Hands over everything that waits, and the calls that never returned."""
+        assert self._take is not None
         while self._queue:
             self._take(self._queue.popleft())
         for tid in sorted(self._pending):

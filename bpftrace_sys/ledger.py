@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from bpftrace_sys.model import Model, Object
 from bpftrace_sys.phrases import printable
-from decoders.decode import Call
+from decoders.call import Call
 from decoders.uapi import names
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from bpftrace_sys.model import Model, Object
 from decoders import insn as isa
-from decoders.decode import Call, plain
+from decoders.call import Call, plain
 from decoders.insn_text import InsnNames
 from decoders.insn_text import listing as insn_lines
 from decoders.raw import EXIT, FdFact

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from bpftrace_sys.engine import ArgRule, AttachError, Engine, EngineError, SpawnError, StopFilter
+from bpftrace_sys.capture import Capture
+from bpftrace_sys.engine import ArgRule, Engine, EngineError, SpawnError, StopFilter
 from bpftrace_sys.options import Settings, bpf_commands
 from bpftrace_sys.output import Output, open_json, open_text
 
 if TYPE_CHECKING:
-    from bpftrace_sys.pipeline import Renderer
+    from bpftrace_sys.pipeline import Pipeline, Renderer
 
 OWN_FAILURE: Final = 125
 """bpfstrace itself could not do its work, as with env(1) and timeout(1)."""
@@ -22,72 +25,74 @@ OWN_FAILURE: Final = 125
 
 def stop_filter(settings: Settings) -> StopFilter:
     """Which calls stop a tracee."""
-    from decoders.perf_ioctl import NAMES
     from decoders.uapi.const import BPF_COMMON_ATTRS
-    from decoders.uapi.system import so_filter
+    from decoders.uapi.perf import perf_event_ioc, perf_event_ioc_compat32
+    from decoders.uapi.system import kcm_ioctl, so_filter, tun_ioctl
 
     rules: dict[str, Any] = dict.fromkeys(settings.traced)
     if "bpf" in rules and settings.commands:
         rules["bpf"] = ArgRule(0, bpf_commands(settings.commands), mask=~BPF_COMMON_ATTRS)
     if "ioctl" in rules and "ioctl" not in settings.explicit:
-        rules["ioctl"] = ArgRule(1, frozenset(NAMES))
+        rules["ioctl"] = ArgRule(
+            1, frozenset({*perf_event_ioc, *perf_event_ioc_compat32, *tun_ioctl, *kcm_ioctl})
+        )
     if "setsockopt" in rules and "setsockopt" not in settings.explicit:
         rules["setsockopt"] = ArgRule(2, frozenset(so_filter))
     return StopFilter(rules)
 
 
 def complain(text: str) -> None:
-    """A message for the person, on stderr."""
-    print(f"bpfstrace: {text}", file=sys.stderr)
+    """A message for the person, on stderr; whatever it quotes cannot steer a terminal."""
+    from bpftrace_sys.phrases import printable
+
+    with contextlib.suppress(OSError, ValueError):  # stderr is closed or full
+        print(f"bpfstrace: {printable(text)}", file=sys.stderr)
 
 
 def spawn_failure(error: SpawnError, argv: list[str]) -> str:
     """Why the program did not start, and what to do."""
-    name = argv[0]
+    from bpftrace_sys.phrases import printable
+
+    name = printable(argv[0])
+    if error.stage != "exec" or not argv[0]:
+        return f"{name or repr('')}: {error if argv[0] else 'no such program'}"
+    file = error.path if "/" in argv[0] else shutil.which(argv[0]) or error.path
+    head = _head(file)
     if error.script:
-        hint = f"; try: bpfstrace python3 {name}" if name.endswith(".py") else ""
-        return f"Exec format error: {os.path.basename(name)} has no #! line{hint}"
-    if error.stage == "exec" and error.exit_code == 127:
+        if head.startswith(b"\x7fELF"):
+            return f"Exec format error: {name} is a program for another machine, or damaged"
+        script = name.removeprefix("./")
+        hint = f"; try: bpfstrace python3 {script}" if name.endswith(".py") else ""
+        return f"Exec format error: {script} has no #! line{hint}"
+    if error.errno == errno.ENOENT and head.startswith(b"#!"):
+        interpreter = head[2:].split(b"\n")[0].strip().decode("utf-8", "backslashreplace")
+        return f"{name}: its #! line names {printable(interpreter)}, which is not there"
+    if error.exit_code == 127:
         return f"{name}: no such program" + ("" if "/" in name else " in PATH")
+    if os.path.isdir(file):
+        return f"{name}: is a directory"
+    if error.errno == errno.EACCES and os.path.isfile(file) and not os.access(file, os.X_OK):
+        return f"{name}: Permission denied: not executable (chmod +x makes it so)"
     return f"{name}: {os.strerror(error.errno)}"
+
+
+def _head(path: str) -> bytes:
+    """The beginning of a file; empty where it cannot be read."""
+    try:
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                return file.read(256)
+    except (OSError, ValueError):
+        pass
+    return b""
 
 
 def trace(settings: Settings) -> int:
     """Runs a program under the tracer; returns the exit code, or dies by its signal."""
-    outputs: list[Output] = []
     text = open_text(settings.output, sys.stderr)
-    outputs.append(text)
-    json = None
-    if settings.json is not None:
-        json = open_json(settings.json)
-        outputs.append(json)
-
-    from bpftrace_sys.capture import Capture
-    from bpftrace_sys.facts import LiveFacts
-    from bpftrace_sys.pipeline import Pipeline
-    from bpftrace_sys.trace_file import Header
-
-    facts = LiveFacts()
-    pipeline = Pipeline(facts)
-    facts.record = pipeline.fact
-    pipeline.renderers = renderers(settings, pipeline, text, json)
-    capture = Capture(
-        pipeline.take,
-        pmus=facts.pmus,
-        cpus=facts.cpus,
-        explicit=settings.explicit,
-        notes=complain,
-    )
-    uname = os.uname()
-    header = Header(
-        argv=settings.args,
-        kernel=uname.release,
-        machine=uname.machine,
-        cpus=facts.cpus,
-        pmu_types={name: number for number, name in sorted(facts.pmus.items())},
-        start=time.time_ns(),
-        options={"traced": list(settings.traced), "explicit": sorted(settings.explicit)},
-    )
+    json = None if settings.json is None else open_json(settings.json)
+    outputs = [output for output in (text, json) if output is not None]
+    capture = Capture(explicit=settings.explicit, notes=complain)
     engine = Engine(
         capture,
         follow=settings.follow,
@@ -95,27 +100,65 @@ def trace(settings: Settings) -> int:
         use_seccomp=settings.seccomp,
     )
     capture.watch = engine.watch
-    pipeline.header(header)
+    trouble: SpawnError | EngineError | None = None
     status = 0
+    started = time.time_ns()
     try:
         engine.spawn(settings.args)
-        status = engine.run()
-    except SpawnError as error:
-        complain(spawn_failure(error, settings.args))
-        pipeline.end({"error": str(error)})
-        close(outputs)
-        return error.exit_code
-    except (EngineError, AttachError) as error:
-        complain(str(error))
-        pipeline.end({"error": str(error)})
-        close(outputs)
-        return OWN_FAILURE
+    except (SpawnError, EngineError) as error:
+        trouble = error
+    # The program runs, up to its first call that concerns us, while this is imported.
+    pipeline = begin(settings, capture, text, json, started)
+    if trouble is None:
+        try:
+            status = engine.run()
+        except EngineError as error:
+            trouble = error
     capture.drain()
+    if trouble is not None:
+        complain(_why(trouble, settings.args))
+        pipeline.end({"error": str(trouble)})
+        close(outputs)
+        if isinstance(trouble, SpawnError):
+            return trouble.exit_code if settings.args[0] else 127
+        return OWN_FAILURE
     code = os.waitstatus_to_exitcode(status)
     pipeline.end({"signal": -code} if code < 0 else {"code": code})
     if not close(outputs):
         return OWN_FAILURE
     return leave(code)
+
+
+def _why(error: SpawnError | EngineError, argv: list[str]) -> str:
+    return spawn_failure(error, argv) if isinstance(error, SpawnError) else str(error)
+
+
+def begin(
+    settings: Settings, capture: Capture, text: Output, json: Output | None, started: int
+) -> Pipeline:
+    """Sets up all that comes after the capture, and writes the header."""
+    from bpftrace_sys.facts import LiveFacts
+    from bpftrace_sys.header import Header
+    from bpftrace_sys.pipeline import Pipeline
+
+    facts = LiveFacts()
+    pipeline = Pipeline(facts)
+    facts.record = pipeline.fact
+    capture.begin(pipeline.take, facts.pmus, facts.cpus)
+    pipeline.renderers = renderers(settings, pipeline, text, json)
+    uname = os.uname()
+    pipeline.header(
+        Header(
+            argv=settings.args,
+            kernel=uname.release,
+            machine=uname.machine,
+            cpus=facts.cpus,
+            pmu_types={name: number for number, name in sorted(facts.pmus.items())},
+            start=started,
+            options={"traced": list(settings.traced), "explicit": sorted(settings.explicit)},
+        )
+    )
+    return pipeline
 
 
 def renderers(

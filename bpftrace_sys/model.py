@@ -15,7 +15,7 @@ from typing import Any, Final
 from bpftrace_sys.facts import Facts
 from bpftrace_sys.phrases import defined_probes
 from bpftrace_sys.typed import retype
-from decoders.decode import Call, plain
+from decoders.call import Call, plain
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, FdFact
 from decoders.uapi import names

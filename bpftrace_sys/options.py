@@ -182,7 +182,8 @@ OPTIONS: Final = (
     Option("o", "output", "FILE", "text to FILE instead of stderr", _text("output")),
     Option("", "json", "FILE", "the trace as JSON lines to FILE (- is stdout), for replay",
            _text("json")),
-    Option("e", "expr", "EXPR", "trace=CALLS: any of bpf,perf_event_open,ioctl,\nopenat,setsockopt;\n"
+    Option("e", "expr", "EXPR", "trace=CALLS: any of bpf, perf_event_open, ioctl,\n"
+           "openat, setsockopt;\n"
            "bpf=prog_load,map_*,!map_freeze: only these commands;\n"
            "prog=NAME: only what concerns that program", _expression),
     Option("P", "trace-path", "PATH", "only calls that have to do with PATH", _add("paths")),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.facts import Facts
-from decoders.decode import Call, plain
+from decoders.call import Call, plain
+from decoders.uapi import system
 from decoders.values import Fd, Int, Name, Text, Value
 
 if TYPE_CHECKING:
@@ -161,3 +163,13 @@ def short_call(call: Call) -> str:
     if name == "bpf":
         return f"bpf({call.command})" + (result if isinstance(call.ret, Fd) else "")
     return f"{name}(){result}"
+
+
+_KERNEL_SPELLING: Final = {errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK"}
+"""Where Python's table has the other of two names; ENOTSUP looks like ENOTSUPP, too."""
+
+
+def errno_name(number: int) -> str:
+    """EPERM, ENOTSUPP, or the number."""
+    name = _KERNEL_SPELLING.get(number) or errno.errorcode.get(number)
+    return name or system.kernel_errno.get(number) or str(number)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from bpftrace_sys.attach import Attachment, Attachments
 from bpftrace_sys.facts import Facts
+from bpftrace_sys.header import Header
 from bpftrace_sys.model import Model
-from bpftrace_sys.trace_file import Header
-from decoders.decode import Call, decode
+from decoders.call import Call
 from decoders.events import ProcessEvent
 from decoders.raw import RawCall
 
@@ -33,6 +33,7 @@ class Pipeline:
         self.model = Model(facts)
         self.attachments = Attachments(self.model)
         self.renderers: Sequence[Renderer] = ()
+        self._decode: Callable[[RawCall, Facts], Call] | None = None
 
     def header(self, header: Header) -> None:
         """The trace begins."""
@@ -53,9 +54,14 @@ class Pipeline:
             for renderer in self.renderers:
                 renderer.process(item)
             return
+        if self._decode is None:
+            # Most programs ask nothing of BPF: for them none of this is imported.
+            from decoders.decode import decode
+
+            self._decode = decode
         if hasattr(self.facts, "pid"):
             self.facts.pid = item.pid
-        call = decode(item, self.facts)
+        call = self._decode(item, self.facts)
         self.model.observe(call)
         self._tell(self.attachments.before(call))
         told = self.attachments.after(call)

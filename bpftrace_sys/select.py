@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bpftrace_sys.attach import Attachment
+from bpftrace_sys.header import Header
 from bpftrace_sys.model import Object, text_of
-from bpftrace_sys.trace_file import Header
-from decoders.decode import Call, plain
+from decoders.call import Call, plain
 from decoders.events import ProcessEvent
 from decoders.values import Struct, Text, Value
 

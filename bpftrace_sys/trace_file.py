@@ -21,16 +21,12 @@ import sys
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, Any, Final, TypeAlias
 
-from bpftrace_sys import __version__
+from bpftrace_sys.header import FORMAT, VERSION, Header
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
-
-FORMAT: Final = "bpfstrace"
-VERSION: Final = 1
-"""Raised when a reader of the old version would misread a trace; additions keep it."""
 
 NUMBERED: Final = 64
 """Bytes from which a piece is counted, so that it need not be written twice."""
@@ -51,41 +47,6 @@ class TraceError(Exception):
         self.path = path
         self.line = line
         self.why = why
-
-
-@dataclass(slots=True)
-class Header:
-    """Who was traced, where, and what the machine was like."""
-
-    argv: list[str]
-    kernel: str
-    machine: str
-    cpus: int
-    pmu_types: dict[str, int]
-    start: int
-    """Nanoseconds since the epoch."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """What decides what was recorded: syscalls, all paths or not."""
-    version: str = __version__
-    extra: dict[str, Any] = field(default_factory=dict)
-    """Fields that we do not know, kept for writing the trace again."""
-
-    def line(self) -> dict[str, Any]:
-        """As it stands in the file."""
-        return {
-            "type": "trace",
-            "format": FORMAT,
-            "version": VERSION,
-            "bpfstrace": self.version,
-            "argv": self.argv,
-            "kernel": self.kernel,
-            "machine": self.machine,
-            "cpus": self.cpus,
-            "start": self.start,
-            "pmu_types": self.pmu_types,
-            "options": self.options,
-            **self.extra,
-        }
 
 
 @dataclass(slots=True)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from decoders.bpf_attr import PERCPU_MAPS
-from decoders.decode import Call
+from decoders.call import Call
 from decoders.values import Array, Bytes, Changed, Pointer, Struct, Value
 
 if TYPE_CHECKING:
@@ -83,6 +82,8 @@ def _retype(
     btf = model.btf(used.info["btf_id"])
     if btf is None:
         return
+    from decoders.bpf_attr import PERCPU_MAPS
+
     info = used.info
     per_cpu = info.get("map_type") in PERCPU_MAPS
     size = info.get("value_size", 0)

@@ -9,7 +9,7 @@ that the other does not.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from decoders.declare import (
     ITEM_LIMIT,
@@ -64,12 +64,17 @@ class View:
         return default if found is None or found.data is None else make(found.data)
 
 
+NOTHING: Final = -1
+"""What is ``wanted`` where nothing stands: the length of it is 0."""
+
+
 class Found(NamedTuple):
     """Where a pointer led.
 
     ``data`` is None where nothing was captured, and shorter than ``wanted``
-    where memory ended.  ``inner``: the Node of a single struct, or the Founds
-    or Nodes of an array's elements.
+    where memory ended; ``wanted`` is NOTHING where a length of 0 was given.
+    ``inner``: the Node of a single struct, or the Founds or Nodes of an array's
+    elements.
     """
 
     addr: int
@@ -135,7 +140,9 @@ def _follow_slot(
                 before = None
             size = slot.size if kind == "pick" else layout.size
             data = view.data[slot.offset : slot.offset + size]
-            inner = View(layout, data, size, view, view.env)
+            # What the caller's size cuts off, it cuts off from inner structs too.
+            wanted = min(size, max(0, view.wanted - slot.offset))
+            inner = View(layout, data, wanted, view, view.env)
             node.inner[slot.index] = follow(declaration, inner, memory, stage, failed, before)
 
 
@@ -153,13 +160,15 @@ def _follow_pointer(
         return None
     scope = view if entry is None else entry.view
     if field.writes:
-        if failed and not field.always:
+        if failed and not field.kept(view.env.ret):
             return None
         return follow_target(field.target, addr, scope, view, memory, stage, failed, before)
     # A struct that the kernel reads may hold what it writes (bpf_attr).
     if isinstance(field.target, One) and before is not None and before.inner is not None:
         inner: Node = before.inner
-        if inner.view.layout.written:
+        if inner.view.layout.written and (
+            not field.target.rewritten or -(view.env.ret or 0) in field.target.rewritten
+        ):
             return follow_target(field.target, addr, scope, view, memory, stage, failed, before)
         if inner.view.layout.exits:
             struct_ = field.target.struct(scope)
@@ -180,7 +189,10 @@ def follow_target(
 ) -> Found:
     """Reads what stands at ``addr``; ``scope`` and ``later`` measure it at entry and now."""
     if isinstance(target, CStr):
-        answer = memory.cstr(addr, target.most(scope))
+        limit = target.most(scope)
+        if not limit:
+            return Found(addr, b"", NOTHING)
+        answer = memory.cstr(addr, limit)
         if answer is None:
             return Found(addr, None, 1)
         data, ended = answer
@@ -193,9 +205,10 @@ def follow_target(
             return Found(addr, None, 0)
         wanted = size_
         if later is not scope:
-            wanted = min(wanted, target.size(later) or 0)
+            final = target.size(later) or 0
+            wanted = final if target.open_end and not wanted else min(wanted, final)
     if wanted <= 0:
-        return Found(addr, b"", 0)
+        return Found(addr, b"", NOTHING)
     read = memory.read(addr, min(wanted, READ_LIMIT))
     if read is None:
         return Found(addr, None, wanted)

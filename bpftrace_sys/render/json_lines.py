@@ -9,26 +9,24 @@ objects with before and after.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 from collections.abc import Callable
 from typing import IO, Any, Final
 
 from bpftrace_sys.attach import Attachment
+from bpftrace_sys.header import FORMAT, Header
 from bpftrace_sys.listing import Listing, listing_of
 from bpftrace_sys.model import Model, Object
+from bpftrace_sys.phrases import errno_name
 from bpftrace_sys.trace_file import (
-    FORMAT,
-    Header,
     Pieces,
     dumps,
     event_line,
     raw_line,
 )
-from decoders.decode import Call
+from decoders.call import Call
 from decoders.events import ProcessEvent
 from decoders.raw import EXIT
-from decoders.uapi import system
 from decoders.values import (
     NULL,
     Absent,
@@ -50,9 +48,6 @@ BYTES_SHOWN: Final = 4096
 """Of longer pieces only the beginning stands in ``args``, with size and hash."""
 
 
-def errno_name(number: int) -> str:
-    """EPERM, ENOTSUPP, or the number."""
-    return errno.errorcode.get(number) or system.kernel_errno.get(number) or str(number)
 
 
 def object_json(found: Object) -> dict[str, Any]:

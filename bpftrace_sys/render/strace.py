@@ -41,6 +41,7 @@ import construct as cs
 
 from decoders import bpf_attr, bpf_info, bpf_link, insn, perf_attr
 from decoders.bpf_fields import ATTACH_BY_IFINDEX
+from decoders.call import Call
 from decoders.declare import (
     Bits,
     Chars,
@@ -56,7 +57,6 @@ from decoders.declare import (
     Written,
     layout_of,
 )
-from decoders.decode import Call
 from decoders.events import ProcessEvent
 from decoders.memory import Snapshot
 from decoders.raw import AUDIT_ARCH_I386, ENTRY, EXIT
@@ -70,7 +70,7 @@ PATH_MAX: Final = 4096
 # ---------------------------------------------------------------- what is printed
 
 _TARGET: Final = "target_ifindex?by_ifindex target_fd?!by_ifindex"
-_CHANGING: Final = " elem_flags:elem flags} =>batch.count"
+_CHANGING: Final = " elem_flags:lookup flags } =>batch.count"
 _ORDERED: Final = (
     "relative_id?flags&BPF_F_ID relative_fd?!flags&BPF_F_ID expected_revision:x}"
 )
@@ -83,7 +83,7 @@ ROWS: Final[dict[str, str]] = {
     " |numa_node numa_node:numa?map_flags&BPF_F_NUMA_NODE | map_name | map_ifindex"
     " | btf_fd btf_key_type_id btf_value_type_id | btf_vmlinux_value_type_id | map_extra:u64"
     " | value_type_btf_obj_fd | map_token_fd | excl_prog_hash excl_prog_hash_size",
-    "MAP_LOOKUP_ELEM": "map_fd key value | flags:elem",
+    "MAP_LOOKUP_ELEM": "map_fd key value | flags:lookup",
     "MAP_UPDATE_ELEM": "map_fd key value flags:elem",
     "MAP_DELETE_ELEM": "map_fd key",
     "MAP_GET_NEXT_KEY": "map_fd key next_key",
@@ -121,7 +121,7 @@ ROWS: Final[dict[str, str]] = {
     "BTF_GET_NEXT_ID": "=PROG_GET_NEXT_ID",
     "MAP_LOOKUP_BATCH": "batch{ in_batch out_batch keys values count map_fd" + _CHANGING,
     "MAP_LOOKUP_AND_DELETE_BATCH": "=MAP_LOOKUP_BATCH",
-    "MAP_UPDATE_BATCH": "batch{ keys values count map_fd" + _CHANGING,
+    "MAP_UPDATE_BATCH": "batch{ keys values count map_fd" + _CHANGING.replace("lookup", "elem"),
     "MAP_DELETE_BATCH": "batch{ keys count map_fd" + _CHANGING,
     "LINK_CREATE": "link_create{ prog_fd " + _TARGET + " attach_type flags:attach"
     " |target_btf_id *link }",
@@ -134,7 +134,7 @@ ROWS: Final[dict[str, str]] = {
     "LINK_DETACH": "link_detach{ link_fd }",
     "PROG_BIND_MAP": "prog_bind_map{ prog_fd map_fd flags }",
     "TOKEN_CREATE": "token_create{ flags bpffs_fd }",
-    "PROG_STREAM_READ_BY_FD": "prog_stream_read{ stream_buf@:bytes(ret) stream_buf_len"
+    "PROG_STREAM_READ_BY_FD": "prog_stream_read{ stream_buf@:stream(ret) stream_buf_len"
     " stream_id:u prog_fd }",
     "PROG_ASSOC_STRUCT_OPS": "prog_assoc_struct_ops{ map_fd prog_fd flags }",
     # Behind pointers, or not of bpf(2) at all.
@@ -152,7 +152,7 @@ ROWS: Final[dict[str, str]] = {
     " jited_line_info> nr_jited_line_info> line_info_rec_size> jited_line_info_rec_size>"
     " nr_prog_tags> prog_tags | run_time_ns run_cnt | recursion_misses:u64 | verified_insns"
     " | attach_btf_obj_id attach_btf_id",
-    "PERF_ATTR": "type size:attr_size config:config sample_freq?freq sample_period?!freq"
+    "PERF_ATTR": "type:attr_type size:attr_size config:config sample_freq?freq sample_period?!freq"
     " sample_type read_format "
     + " ".join(
         f"{name}?{name}" if name in _AFTER_STRACE else name
@@ -205,9 +205,6 @@ DEFAULTS: Final[dict[str, str]] = {
     "bpf_attach_type": "BPF_???",
     "bpf_stats_type": "BPF_STATS_???",
     "bpf_task_fd_type": "BPF_FD_TYPE_???",
-    "perf_type_id": "PERF_TYPE_???",
-    "perf_hw_id": "PERF_COUNT_HW_???",
-    "perf_sw_ids": "PERF_COUNT_SW_???",
 }
 """What strace says of a number that an enum has no name for."""
 
@@ -227,7 +224,10 @@ IOCTLS: Final[dict[str, str]] = {
 }
 """How the argument of a request is printed; others as a number in hex."""
 
-_OPEN_ORDER: Final = ["O_CREAT", "O_EXCL", "O_NOCTTY", "O_TRUNC", "O_APPEND", "O_NONBLOCK", "O_SYNC", "O_DSYNC", "O_DIRECT", "O_LARGEFILE", "O_NOFOLLOW", "O_NOATIME", "O_CLOEXEC", "O_PATH", "O_TMPFILE", "O_DIRECTORY", "FASYNC"]
+_OPEN_ORDER: Final = (
+    "O_CREAT O_EXCL O_NOCTTY O_TRUNC O_APPEND O_NONBLOCK O_SYNC O_DSYNC O_DIRECT O_LARGEFILE"
+    " O_NOFOLLOW O_NOATIME O_CLOEXEC O_PATH O_TMPFILE O_DIRECTORY FASYNC"
+)
 _PRECISE: Final = (
     "arbitrary skid",
     "constant skid",
@@ -250,6 +250,7 @@ _FILE_FLAGS: Final = {
     **{bit: name for bit, name in names.map_flags.items() if bit >= 1 << 15},
 }
 _ELEM_FLAGS: Final = dict(sorted(names.map_elem_flags.items(), reverse=True))
+_LOOKUP_FLAGS: Final = {bit: name for bit, name in _ELEM_FLAGS.items() if not bit & 3}
 
 # ---------------------------------------------------------------- numbers and strings
 
@@ -316,19 +317,17 @@ def hex_quoted(data: bytes) -> str:
 
 # ---------------------------------------------------------------- instructions
 
-_CLASS: Final = ["BPF_LD", "BPF_LDX", "BPF_ST", "BPF_STX", "BPF_ALU", "BPF_JMP", "BPF_JMP32", "BPF_ALU64"]
+
+def _codes(text: str) -> dict[int, str]:
+    """The constants of ``insn`` that go by these names, by number."""
+    return {getattr(insn, name): f"BPF_{name}" for name in text.split()}
+
+
+_CLASS: Final = _codes("LD LDX ST STX ALU JMP JMP32 ALU64")
 _SIZE: Final = {0x00: "BPF_W", 0x08: "BPF_H", 0x10: "BPF_B", 0x18: "BPF_DW"}
-_MODE: Final = {
-    getattr(insn, name): f"BPF_{name}" for name in ("IMM", "ABS", "IND", "MEM", "MEMSX", "ATOMIC")
-}
-_ALU: Final = {
-    getattr(insn, name): f"BPF_{name}"
-    for name in ["ADD", "SUB", "MUL", "DIV", "OR", "AND", "LSH", "RSH", "NEG", "MOD", "XOR", "MOV", "ARSH", "END"]
-}
-_JMP: Final = {
-    getattr(insn, name): f"BPF_{name}"
-    for name in ["JA", "JEQ", "JGT", "JGE", "JSET", "JNE", "JSGT", "JSGE", "CALL", "EXIT", "JLT", "JLE", "JSLT", "JSLE", "JCOND"]
-}
+_MODE: Final = _codes("IMM ABS IND MEM MEMSX ATOMIC")
+_ALU: Final = _codes("ADD SUB MUL DIV OR AND LSH RSH NEG MOD XOR MOV ARSH END")
+_JMP: Final = _codes("JA JEQ JGT JGE JSET JNE JSGT JSGE CALL EXIT JLT JLE JSLT JSLE JCOND")
 
 
 def _code(code: int) -> str:
@@ -552,7 +551,7 @@ def _signed(field: Any) -> bool:
 # ---------------------------------------------------------------- one line
 
 
-class _Pending(Exception):
+class _PendingError(Exception):
     """What comes next is printed at the exit, which never came."""
 
 
@@ -567,11 +566,11 @@ class _Item(NamedTuple):
     late: bool
     """Printed at the exit."""
     memory: Snapshot | None
-    count: int | None
+    many: int | None
     """What its length says; None if its row names none."""
 
-    def bytes(self) -> bytes:
-        """Those of the field."""
+    def raw(self) -> bytes:
+        """The bytes of the field."""
         frame = self.frame
         data = frame.after if self.late and frame.after is not None else frame.before
         return data[self.place.offset : self.place.end].ljust(self.place.size, b"\0")
@@ -584,17 +583,17 @@ class _Item(NamedTuple):
         """``count`` elements of ``size`` bytes behind the pointer."""
         if not self.value:
             return "NULL"
-        if not self.count:
+        if not self.many:
             return "[]"
         data = None
         # What a failed call should have written is not worth strace's reading.
         if self.memory is not None and not (self.late and self.line.failed):
-            data = self.memory.read(self.value, self.count * size)
+            data = self.memory.read(self.value, self.many * size)
         if not data or len(data) < size:
             return address(self.value)
         whole = len(data) // size
         shown = list(show(data[: whole * size]))
-        if whole < self.count:
+        if whole < self.many:
             shown.append(f"... /* {self.value + whole * size:#x} */")
         return f"[{', '.join(shown)}]"
 
@@ -634,7 +633,7 @@ class _Line:
     def exit(self) -> Snapshot:
         """Memory at exit."""
         if self.after is None:
-            raise _Pending
+            raise _PendingError
         return self.after
 
     def frame(self, path: tuple[str, ...], addr: int, size: int) -> _Frame | None:
@@ -675,7 +674,7 @@ class _Line:
             if word.kind == "again":
                 assert word.place is not None
                 if frame.after is None:
-                    raise _Pending
+                    raise _PendingError
                 new = word.place.number(frame.after)
                 if new != word.place.number(frame.before):
                     outer, _, field = word.name.partition(".")
@@ -746,7 +745,7 @@ class _Line:
         late = frame.late
         if word.mark == "@" or late:
             if frame.after is None:
-                raise _Pending
+                raise _PendingError
             data = frame.after
             late = True
         elif word.mark == "~" and frame.after is not None:
@@ -779,7 +778,7 @@ class _Line:
             if new != old:
                 self.out.append(f" => {text(new)}")
         elif word.mark == ">":
-            raise _Pending
+            raise _PendingError
 
     # ------------------------------------------------------------ strings
 
@@ -875,14 +874,16 @@ def _kernel_version(item: _Item) -> str:
 
 
 def _chars(item: _Item) -> str:
-    data = item.bytes()
-    size = min(item.place.size, item.frame.size - item.place.offset)
+    data = item.raw()
+    size = item.place.size
+    if not item.frame.late:
+        size = min(size, item.frame.size - item.place.offset)
     text, end, _ = data[:size].partition(b"\0")
     return quoted(text) if end else quoted(text[: size - 1]) + "..."
 
 
 def _raw(item: _Item) -> str:
-    return hex_quoted(item.bytes())
+    return hex_quoted(item.raw())
 
 
 def _dev(item: _Item) -> str:
@@ -929,7 +930,7 @@ def _attach(value: int) -> str:
 def _iter(item: _Item) -> str:
     if not item.value:
         return "NULL"
-    if not item.count:
+    if not item.many:
         return "[]"
     data = item.memory.read(item.value, 4) if item.memory is not None else None
     if data is None or len(data) < 4:
@@ -1003,9 +1004,9 @@ def _config(item: _Item) -> str:
 
 
 def _reserved(item: _Item) -> str:
-    if item.name == "__reserved_3":
-        return f"{hexa(item.value)} /* Bits 931..959 */"
-    return f"{hexa(item.value)} /* Bits 63..{item.place.shift} */"
+    # strace counts the bits of aux_action from the end of the struct's version 6.
+    last = "931..959" if item.name == "__reserved_3" else f"63..{item.place.shift}"
+    return f"{hexa(item.value)} /* Bits {last} */"
 
 
 def _max_stack(item: _Item) -> str:
@@ -1035,6 +1036,7 @@ FORMATS: Final[dict[str, Callable[[_Item], str]]] = {
     "flags": _flags,
     "attach": lambda item: _attach(item.value),
     "elem": lambda item: flags(item.value, _ELEM_FLAGS, "BPF_???"),
+    "lookup": lambda item: flags(item.value, _LOOKUP_FLAGS, "BPF_???"),
     "file": lambda item: flags(item.value, _FILE_FLAGS, "BPF_F_???"),
     "ifindex": _ifindex,
     "kernel_version": _kernel_version,
@@ -1043,10 +1045,13 @@ FORMATS: Final[dict[str, Callable[[_Item], str]]] = {
     "dev": _dev,
     "numa": _numa,
     "path": lambda item: item.line.path(item.value),
-    "text": lambda item: item.line.text(item.value, item.count, item.memory),
+    "text": lambda item: item.line.text(item.value, item.many, item.memory),
     "name128": lambda item: item.line.text(item.value, 128, item.memory),
-    "bytes": lambda item: item.line.data(item.value, item.count or 0, item.memory, quoted),
-    "hex": lambda item: item.line.data(item.value, item.count or 0, item.memory, hex_quoted),
+    "bytes": lambda item: item.line.data(item.value, item.many or 0, item.memory, quoted),
+    "stream": lambda item: (
+        address(item.value) if item.line.failed else FORMATS["bytes"](item)
+    ),
+    "hex": lambda item: item.line.data(item.value, item.many or 0, item.memory, hex_quoted),
     "us": _numbers("<I", str),
     "xs": _numbers("<Q", hexa),
     "attaches": _numbers("<I", _attach),
@@ -1054,6 +1059,7 @@ FORMATS: Final[dict[str, Callable[[_Item], str]]] = {
     "insns": _insns,
     "iter": _iter,
     "info": _info,
+    "attr_type": lambda item: xval(item.value, perf.perf_type_id, "PERF_TYPE_???"),
     "attr_size": _attr_size,
     "config": _config,
     "precise": lambda item: f"{item.value} /* {_PRECISE[item.value & 3]} */",
@@ -1072,11 +1078,8 @@ def _bpf(line: _Line) -> None:
     plain = cmd & ~const.BPF_COMMON_ATTRS
     name = names.bpf_cmd.get(plain)
     known = line.call.args.get("cmd")
-    if isinstance(known, Name) and known.name is not None:
-        out.append(known.name)
-    else:
-        out.append(f"{hexa(cmd)} /* BPF_??? */")
-    out.append(", ")
+    shown = known.name if isinstance(known, Name) else names.bpf_cmd.get(cmd)
+    out.append(f"{shown or f'{hexa(cmd)} /* BPF_??? */'}, ")
     key = "" if name is None else name.removeprefix("BPF_")
     frame = line.frame(("attr",), addr, size) if 0 < size <= PAGE and key in ROWS else None
     if frame is None:
@@ -1168,7 +1171,7 @@ def _ioctl(line: _Line) -> None:
     elif kind in ("number", "number_out"):
         if kind == "number_out" and line.after is None:
             line.out[-1] = line.out[-1].removesuffix(", ")
-            raise _Pending
+            raise _PendingError
         memory = line.before if kind == "number" else None if line.failed else line.after
         data = memory.read(arg, 8) if memory is not None and arg else None
         whole = data is not None and len(data) == 8
@@ -1206,8 +1209,8 @@ def _openat(line: _Line) -> None:
     known = line.call.args.get("flags")
     found = list(getattr(known, "names", ()))
     rest = getattr(known, "rest", bits)
-    order = {name: index for index, name in enumerate(_OPEN_ORDER)}
-    shown = sorted(found, key=lambda name: order.get(name, -1))
+    # The access mode, which is in no order, comes first.
+    shown = sorted(found, key=lambda name: f" {_OPEN_ORDER} ".find(f" {name} "))
     if rest & 3 == 3:
         shown.insert(0, "O_ACCMODE")
         rest &= ~3
@@ -1219,11 +1222,32 @@ def _openat(line: _Line) -> None:
         line.out.append(f", {line.args[3] & 0xFFFF:#05o}".replace("0o", "0"))
 
 
+def _setsockopt(line: _Line) -> None:
+    fd, level, option, addr, size = line.args[0], *line.args[1:5]
+    known = [line.call.args.get(name) for name in ("level", "optname")]
+    shown = [
+        value.name if isinstance(value, Name) and value.name else hexa(number & 0xFFFFFFFF)
+        for value, number in zip(known, (level, option), strict=True)
+    ]
+    size = _s32(size)
+    line.out.append(f"{_s32(fd)}, {', '.join(shown)}, ")
+    line.out.append(line.data(addr, size, line.before, quoted) if size >= 0 else address(addr))
+    line.out.append(f", {size}")
+
+
+def _write(line: _Line) -> None:
+    fd, addr, size = line.args[:3]
+    line.out.append(f"{_s32(fd)}, {line.data(addr, size, line.before, quoted)}, {size}")
+
+
 _CALLS: Final[dict[str, Callable[[_Line], None]]] = {
     "bpf": _bpf,
     "perf_event_open": _perf_event_open,
     "ioctl": _ioctl,
     "openat": _openat,
+    "setsockopt": _setsockopt,
+    "write": _write,
+    "close": lambda line: line.out.append(str(_s32(line.args[0]))),
 }
 
 
@@ -1251,7 +1275,7 @@ def call_line(
             line.out.append(", ".join(hexa(arg) for arg in line.args))
         else:
             show(line)
-    except _Pending:
+    except _PendingError:
         line.out.append(" <unfinished ...>")
     text = "".join(line.out) + ") "
     return f"{text:<{max(0, column)}}= {result(call)}"
@@ -1282,6 +1306,68 @@ def event_line(event: ProcessEvent, *, prefix: str = "") -> str | None:
         return f"{prefix}+++ killed by {_signal(number)} {core}+++"
     code = event.details.get("code")
     return None if code is None else f"{prefix}+++ exited with {code} +++"
+
+
+class StraceRenderer:
+    """Writes each call as strace would, and how processes ended.
+
+    As soon as there are two threads, lines begin with whose they are: the pid
+    in brackets on a terminal or pipe, and just the pid in a file, as strace does
+    with and without -o.
+    """
+
+    def __init__(
+        self, out: Any, *, column: int = 40, string_limit: int | None = None, quiet: bool = False
+    ) -> None:
+        self.out = out
+        self.column = column
+        self.string_limit = 32 if string_limit is None else string_limit
+        self.quiet = quiet
+        self._file = getattr(out, "name", "<stderr>") not in ("<stderr>", "<stdout>")
+        self._threads: set[int] = set()
+        self._many = False
+
+    def header(self, header: Any) -> None:
+        """Nothing is said of it."""
+
+    def fact(self, kind: str, key: int, name: str) -> None:
+        """Nothing is said of it."""
+
+    def attachment(self, told: Any) -> None:
+        """strace knows no attachments."""
+
+    def call(self, call: Call) -> None:
+        """A line."""
+        line = call_line(
+            call,
+            prefix=self._prefix(call.raw.tid),
+            column=self.column,
+            string_limit=self.string_limit,
+        )
+        self.out.write(line + "\n")
+
+    def process(self, event: ProcessEvent) -> None:
+        """A line where a thread ended."""
+        prefix = self._prefix(event.tid)
+        if event.what == "fork":
+            child = event.details.get("child_tid", event.details.get("child"))
+            if isinstance(child, int):
+                self._prefix(child)
+        elif event.what == "exit":
+            self._threads.discard(event.tid)
+            line = event_line(event, prefix=prefix)
+            if line is not None and not self.quiet:
+                self.out.write(line + "\n")
+
+    def end(self, status: dict[str, Any]) -> None:
+        """Nothing is said of it."""
+
+    def _prefix(self, tid: int) -> str:
+        self._threads.add(tid)
+        if self._file:
+            self._many = self._many or len(self._threads) > 1
+            return f"{tid:<5} " if self._many else ""
+        return f"[pid {tid:5}] " if len(self._threads) > 1 else ""
 
 
 def _signal(number: int) -> str:

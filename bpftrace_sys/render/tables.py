@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import IO, Any, Final
 
 from bpftrace_sys.attach import Attachment
+from bpftrace_sys.header import Header
 from bpftrace_sys.ledger import Counts, Table, tables
 from bpftrace_sys.model import Model
 from bpftrace_sys.render.style import wants_colour
-from bpftrace_sys.trace_file import Header
-from decoders.decode import Call
+from decoders.call import Call
 from decoders.events import ProcessEvent
 
 GAP: Final = 2

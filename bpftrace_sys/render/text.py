@@ -6,20 +6,19 @@ here, so nothing of it can steer a terminal.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.attach import Attachment
-from bpftrace_sys.listing import Listing, listing_of
+from bpftrace_sys.header import Header
 from bpftrace_sys.model import Model, Object
-from bpftrace_sys.phrases import open_note, printable
-from bpftrace_sys.render.json_lines import errno_name
+from bpftrace_sys.phrases import errno_name, open_note, printable
 from bpftrace_sys.render.style import Painter, plain_painter, visible
-from bpftrace_sys.trace_file import Header
-from decoders.decode import Call, plain
+from decoders.call import Call, plain
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, FdFact
 from decoders.values import (
@@ -40,6 +39,9 @@ from decoders.values import (
     Text,
     Value,
 )
+
+if TYPE_CHECKING:
+    from bpftrace_sys.listing import Listing
 
 INDENT: Final = "        "
 ITEMS_SHOWN: Final = 16
@@ -292,6 +294,8 @@ class TextRenderer:
                 flush()
             current = f"{current} {word}" if current else word
         if folded:
+            if current and visible(indent + current) + len(" ...") > width:
+                flush()
             current = f"{current} ..." if current else "..."
         flush()
         return lines
@@ -365,6 +369,8 @@ class TextRenderer:
         call = self.call_
         found: Listing | None = None
         if call is not None and self._is_load():
+            from bpftrace_sys.listing import listing_of
+
             found = listing_of(call, self.model)
         if not self.options.insns:
             return None
@@ -383,6 +389,7 @@ class TextRenderer:
         """A listing: functions, source lines, instructions with comments in one column."""
         last_source = None
         width = max(2, len(str(found.count - 1)))
+        column = min(42, max(24, self.options.width - len(indent) - 20))
         several = sum(1 for row in found.lines if row.function is not None) > 1
         for row in found.lines:
             if row.function is not None and (several or self.options.verbose):
@@ -397,7 +404,7 @@ class TextRenderer:
             line = f"{mark}{row.pc:>{width}}: {printable(row.text)}"
             if row.comment is not None:
                 comment = printable(row.comment)
-                line = f"{line:<42}{self.paint('comment', f' /* {comment} */')}"
+                line = f"{line:<{column}}{self.paint('comment', f' /* {comment} */')}"
             yield indent + line
         if found.missing:
             yield indent + self.paint("error", f"{found.missing} more instructions unreadable")
@@ -407,8 +414,9 @@ class TextRenderer:
         if raw.ret is None:
             return f" = {self.paint('error', '? (unfinished)')}"
         if raw.failed:
-            name = errno_name(-raw.ret)
-            return f" = -1 {self.paint('error', name)} ({os.strerror(-raw.ret)})"
+            name = self.paint("error", errno_name(-raw.ret))
+            meaning = os.strerror(-raw.ret) if -raw.ret in errno.errorcode else ""
+            return f" = -1 {name} ({meaning})" if meaning else f" = -1 {name}"
         if isinstance(call.ret, Fd):
             made: Object | None = call.notes.get("made")
             shown = str(raw.ret)

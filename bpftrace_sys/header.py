@@ -1,0 +1,47 @@
+"""The header of a trace: its first line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from bpftrace_sys import __version__
+
+FORMAT: Final = "bpfstrace"
+VERSION: Final = 1
+"""Raised when a reader of the old version would misread a trace; additions keep it."""
+
+
+@dataclass(slots=True)
+class Header:
+    """Who was traced, where, and what the machine was like."""
+
+    argv: list[str]
+    kernel: str
+    machine: str
+    cpus: int
+    pmu_types: dict[str, int]
+    start: int
+    """Nanoseconds since the epoch."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """What decides what was recorded: syscalls, all paths or not."""
+    version: str = __version__
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Fields that we do not know, kept for writing the trace again."""
+
+    def line(self) -> dict[str, Any]:
+        """As it stands in the file."""
+        return {
+            "type": "trace",
+            "format": FORMAT,
+            "version": VERSION,
+            "bpfstrace": self.version,
+            "argv": self.argv,
+            "kernel": self.kernel,
+            "machine": self.machine,
+            "cpus": self.cpus,
+            "start": self.start,
+            "pmu_types": self.pmu_types,
+            "options": self.options,
+            **self.extra,
+        }

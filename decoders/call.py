@@ -1,0 +1,71 @@
+"""A decoded call: what every later stage takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from decoders.raw import FdFact, RawCall
+from decoders.values import Changed, Fd, Pointer, Struct, Value
+
+if TYPE_CHECKING:
+    from decoders.syscalls import Syscall
+
+
+@dataclass(slots=True)
+class Call:
+    """A decoded call.  Frozen by convention: renderers only read it."""
+
+    raw: RawCall
+    syscall: Syscall
+    args: Struct
+    ret: Value | None
+    """None: never returned, or not watched."""
+    problem: str | None = None
+    """A mistake of ours while decoding: the raw bytes are still there."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What the model adds: listing, ret comment, explanation, folding."""
+
+    @property
+    def command(self) -> str:
+        """The bpf command's or ioctl request's name, or the syscall's own."""
+        return self.syscall.command(self.args)
+
+    def attr(self, *path: str) -> Value | None:
+        """A value by its path below the args, through pointers; None if not there."""
+        value: Value | None = self.args
+        for name in path:
+            value = plain(value)
+            if not isinstance(value, Struct):
+                return None
+            value = value.get(name)
+        return value
+
+    def number(self, *path: str) -> int | None:
+        """The number at a path (the later one where it changed), or None."""
+        value = self.attr(*path)
+        if isinstance(value, Changed):
+            value = value.after
+        number = getattr(value, "value", None)
+        if isinstance(value, Pointer):
+            return value.addr
+        return number if isinstance(number, int) else None
+
+    def fact(self, *path: str) -> FdFact | None:
+        """What the fd at a path is."""
+        value = self.attr(*path)
+        return value.fact if isinstance(value, Fd) else None
+
+    def fd(self, fd: int) -> FdFact | None:
+        """What an fd was when the call was made; after it where only that is known."""
+        for fact in self.raw.fds:
+            if fact.fd == fd:
+                return fact
+        return None
+
+
+def plain(value: Value | None) -> Value | None:
+    """A value without its pointer and its past."""
+    while isinstance(value, Pointer | Changed):
+        value = value.value if isinstance(value, Pointer) else value.after
+    return value
