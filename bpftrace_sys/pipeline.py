@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bpftrace_sys.attach import Attachment, Attachments
 from bpftrace_sys.facts import Facts
@@ -12,6 +12,9 @@ from bpftrace_sys.model import Model
 from decoders.call import Call
 from decoders.events import ProcessEvent
 from decoders.raw import RawCall
+
+if TYPE_CHECKING:
+    from bpftrace_sys.probes import Probes
 
 
 class Renderer(Protocol):
@@ -34,6 +37,10 @@ class Pipeline:
         self.attachments = Attachments(self.model)
         self.renderers: Sequence[Renderer] = ()
         self._decode: Callable[[RawCall, Facts], Call] | None = None
+        self._comment: Callable[[Call], None] | None = None
+        self.probes: Probes | None = None
+        self.waiting: Callable[[], None] | None = None
+        """Told after a call that a renderer may hold back until :meth:`idle`."""
 
     def header(self, header: Header) -> None:
         """The trace begins."""
@@ -50,6 +57,8 @@ class Pipeline:
         if isinstance(item, ProcessEvent):
             if item.what == "exit":
                 self._tell(self.attachments.flush(item.tid))
+            if self.probes is not None and item.what == "exit" and item.tid == item.pid:
+                self.probes.exited(item.pid)
             self.model.process(item)
             for renderer in self.renderers:
                 renderer.process(item)
@@ -59,15 +68,50 @@ class Pipeline:
             from decoders.decode import decode
 
             self._decode = decode
+            self._comment = self._commentary()
         if hasattr(self.facts, "pid"):
             self.facts.pid = item.pid
         call = self._decode(item, self.facts)
         self.model.observe(call)
         self._tell(self.attachments.before(call))
         told = self.attachments.after(call)
+        assert self._comment is not None
+        self._comment(call)
         for renderer in self.renderers:
             renderer.call(call)
         self._tell(told)
+        if self.waiting is not None and self.probes is not None and self.probes.recent:
+            self.waiting()
+
+    def _commentary(self) -> Callable[[Call], None]:
+        """What puts probes, retries and explanations into a call's notes."""
+        from bpftrace_sys.explain import Retries, explain
+        from bpftrace_sys.probes import Probes
+
+        probes = self.probes = Probes(self.model)
+        retries = Retries()
+
+        def comment(call: Call) -> None:
+            probes.watch(call)
+            if "probe" in call.notes:
+                return
+            retries.watch(call)
+            if call.raw.failed:
+                lines = explain(call, self.model, self.facts)
+                if lines:
+                    call.notes["explanation"] = lines
+
+        return comment
+
+    def idle(self) -> None:
+        """Nothing has come for a while: nothing is held back any longer."""
+        self.flush()
+        if self.probes is not None:
+            self.probes.recent = False
+        for renderer in self.renderers:
+            tell = getattr(renderer, "idle", None)
+            if tell is not None:
+                tell()
 
     def flush(self) -> None:
         """Attachments that waited for a sequel are told now."""

@@ -20,16 +20,18 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from bpftrace_sys.model import Model, Object
-from decoders.decode import Call, plain
-from decoders.raw import ENTRY, EXIT
+from decoders.call import Call, plain
+from decoders.raw import ENTRY
 from decoders.uapi import const, helpers, names
-from decoders.values import Absent, Array, Bytes, Fd, Insns, Text, Value
+from decoders.values import Absent, Bytes, Fd, Insns, Text, Value
 
 ANY_FD: Final = 0xFFFFFFFF
 """-1: an fd that nobody has, or an ifindex that no device has."""
 SMALL: Final = 4100 * 8
 """Bytes of the longest program that is looked at (bpftool's test of the limit of 4096)."""
 SMALL_BTF: Final = 256
+ENOTSUPP: Final = 524
+"""The kernel's own, which errno(3) does not know."""
 
 Verdict = Callable[[Call], "bool | None"]
 
@@ -169,7 +171,9 @@ PROGRAMS: Final[dict[bytes, Found]] = {
     ZERO + _insn(0x15, off=1, imm=1) + _insn(0x06, imm=1) + _insn(0xB7, imm=1) + EXIT_: Found(
         "instructions of ISA v4", "cilium/ebpf"
     ),
-    _insn(0xB7, imm=1) * 4096 + EXIT_: Found("programs of 4097 instructions", "bpftool, cilium/ebpf"),
+    _insn(0xB7, imm=1) * 4096 + EXIT_: Found(
+        "programs of 4097 instructions", "bpftool, cilium/ebpf"
+    ),
 }
 """Unnamed programs that nobody would load for their own sake, by their instructions.
 
@@ -241,7 +245,7 @@ def _load(call: Call) -> Load | None:
     insns = plain(call.attr("attr", "insns"))
     data = b""
     if isinstance(insns, Insns):
-        if insns.count * 8 > SMALL or len(insns.data) != insns.count * 8:
+        if insns.total * 8 > SMALL or len(insns.data) != insns.total * 8:
             return None
         data = insns.data
     elif call.number("attr", "insn_cnt"):
@@ -274,7 +278,7 @@ def _prog_load(call: Call, model: Model) -> Found | None:
         # One helper is called with whatever the registers hold.
         if data[:4] == b"\x85\0\0\0" and data[8:] in (EXIT_, TRIVIAL_LL):
             helper = struct.unpack_from("<i", data, 4)[0]
-            name = helpers.helpers.get(helper, "").removeprefix("bpf_")
+            name = helpers.bpf_func_id.get(helper, "")
             label = f"helper {name or f'#{helper}'} in {_type_name(load.kind)}"
             return Found(label, "libbpf, bpftool, bpftrace, cilium/ebpf", knows_helper)
         if data == TRIVIAL_LL:
@@ -299,7 +303,7 @@ def _trivial(load: Load, data: bytes) -> Found | None:
         says = log_says("is not a function", "Cannot replace kernel functions")
         return Found(f"program type {kind}", "libbpf", says)
     if kind == "struct_ops":
-        verdict = fails_with(const_enotsupp())
+        verdict = fails_with(ENOTSUPP)
         return Found(f"program type {kind}", "libbpf, cilium/ebpf", verdict)
     if kind == "kprobe" and load.attach in LINK_TESTS:
         return Found(LINK_TESTS[load.attach], "libbpf", weak=True)
@@ -310,11 +314,6 @@ def _trivial(load: Load, data: bytes) -> Found | None:
     if kind == "socket_filter":
         return Found("loading a program", "libbpf, bpftool, bpftrace, cilium/ebpf", weak=True)
     return Found(f"program type {kind}", "libbpf, bpftool, bpftrace, cilium/ebpf", weak=True)
-
-
-def const_enotsupp() -> int:
-    """ENOTSUPP, which errno(3) does not know."""
-    return 524
 
 
 def _named(load: Load) -> Found | None:
@@ -390,7 +389,7 @@ def _map_create(call: Call, model: Model) -> Found | None:
             return Found(label, "cilium/ebpf", fails_with(errno.EBADF))
         return Found(label, "libbpf", weak=True) if sizes == (4, 4, 1) else None
     if kind == "STRUCT_OPS" and call.number("attr", "btf_vmlinux_value_type_id") == 1:
-        return Found(label, "libbpf, cilium/ebpf", fails_with(const_enotsupp()))
+        return Found(label, "libbpf, cilium/ebpf", fails_with(ENOTSUPP))
     if kind.endswith("_STORAGE") and call.number("attr", "btf_fd") == ANY_FD:
         return Found(label, "cilium/ebpf", fails_with(errno.EBADF))
     if kind == "HASH" and sizes == (4, 4, 10):
@@ -438,7 +437,7 @@ def _strings(*words: bytes) -> frozenset[bytes]:
     return frozenset(words)
 
 
-_INT, _PTR, _STRUCT, _FWD, _FUNC, _PROTO = (1, 0), (2, 0), 4, 7, 12, 13
+_INT, _PTR = (1, 0), (2, 0)
 _VAR, _FLOAT, _DECL_TAG, _TYPE_TAG = (14, 0), (16, 0), (17, 0), (18, 0)
 
 BTF: Final[dict[tuple[tuple[tuple[int, int], ...], frozenset[bytes]], tuple[str, str]]] = {
@@ -503,7 +502,8 @@ def _link_create(call: Call, model: Model) -> Found | None:
         return None
     if kind == "BPF_PERF_EVENT" and target in (ANY_FD, 0):
         return Found("perf links", "libbpf, cilium/ebpf", fails_with(errno.EBADF))
-    if kind == "BPF_TRACE_UPROBE_MULTI" and _string(call.attr(*link, "uprobe_multi", "path")) == "/":
+    path = _string(call.attr(*link, "uprobe_multi", "path"))
+    if kind == "BPF_TRACE_UPROBE_MULTI" and path == "/":
         if call.number(*link, "uprobe_multi", "pid") == ANY_FD:
             return Found("uprobe_multi links of a process", "libbpf", fails_with(errno.EINVAL))
         return Found(
@@ -511,10 +511,9 @@ def _link_create(call: Call, model: Model) -> Found | None:
         )
     if kind in LINK_TESTS:
         return Found(LINK_TESTS[kind], "bpftrace, cilium/ebpf")
-    if kind.startswith(("BPF_TCX", "BPF_NETKIT")):
-        if call.number(*link, "target_ifindex") == ANY_FD:
-            name = "tcx links" if kind.startswith("BPF_TCX") else "netkit links"
-            return Found(name, "cilium/ebpf", fails_with(errno.ENODEV))
+    if call.number(*link, "target_ifindex") == ANY_FD:
+        name = "tcx links" if kind.startswith("BPF_TCX") else "netkit links"
+        return Found(name, "cilium/ebpf", fails_with(errno.ENODEV))
     return None
 
 
@@ -569,6 +568,20 @@ def _common_attrs(call: Call, model: Model) -> Found | None:
     return Found("common attributes of bpf()", "libbpf", fails_with(errno.EFAULT))
 
 
+def _test_run(call: Call, model: Model) -> Found | None:
+    used = model.by_fd(call, "attr", "test", "prog_fd")
+    probe = _probe_of(used)
+    size = call.number("attr", "test", "data_size_in")
+    if probe == "program type raw_tracepoint" and not size:
+        return Found("test runs of raw tracepoints", "bpftrace")
+    load = None if used is None else used.call
+    if probe == "loading a program" and size == 14 and load is not None:
+        if _string(load.attr("attr", "license")) != "MIT":
+            return None
+        return Found("BPF_PROG_TEST_RUN", "cilium/ebpf", fails_with(errno.EINTR, ENOTSUPP))
+    return None
+
+
 MATCHERS: Final[dict[str, Callable[[Call, Model], Found | None]]] = {
     "BPF_PROG_LOAD": _prog_load,
     "BPF_PROG_LOAD|BPF_COMMON_ATTRS": _common_attrs,
@@ -580,6 +593,7 @@ MATCHERS: Final[dict[str, Callable[[Call, Model], Found | None]]] = {
     "BPF_MAP_LOOKUP_BATCH": _lookup_batch,
     "BPF_MAP_UPDATE_BATCH": _lookup_batch,
     "BPF_OBJ_GET_INFO_BY_FD": _info,
+    "BPF_PROG_TEST_RUN": _test_run,
     "BPF_PROG_QUERY": _prog_query,
     "BPF_PROG_ATTACH": _prog_attach,
 }
@@ -617,9 +631,12 @@ class Probes:
     def __init__(self, model: Model) -> None:
         self.model = model
         self._processes: dict[int, _Process] = {}
+        self.recent = False
+        """Whether the last call was a probe, perhaps, so that it may be held back."""
 
     def watch(self, call: Call) -> None:
         """A call, after the model has seen it and before anybody prints it."""
+        self.recent = False
         if call.syscall.name not in ("bpf", "openat", "perf_event_open", "ioctl"):
             return
         process = self._processes.get(call.raw.pid)
@@ -633,6 +650,7 @@ class Probes:
             process.pending = list(self._judged(process, call, found))
         if found is None:
             return
+        self.recent = True
         call.notes["probe_found"] = found
         if not found.weak:
             process.company = True
@@ -697,6 +715,9 @@ def _probe(pending: _Pending) -> None:
 # ---------------------------------------------------------------- folding
 
 LISTED: Final = 6
+"""How many features are named in a line."""
+FEW: Final = 3
+"""Up to so many are named though all are supported."""
 
 
 def result(call: Call) -> bool | None:
@@ -733,10 +754,10 @@ def summary(calls: Iterable[Call]) -> str:
         text += f", {len(refused)} refused with EPERM"
     if lacking:
         text += f", {len(lacking)} unsupported: {_listed(lacking)}"
-    elif not refused:
-        text += f": {_listed(list(results))}" + (" supported" if count <= LISTED else "")
-        if count > LISTED:
-            text = f"{count} feature probes, all supported"
+    elif all(results.values()):
+        text += ", all supported" if count > 1 else ", supported"
+        if count <= FEW:
+            text += f": {_listed(list(results))}"
     return text
 
 
@@ -781,4 +802,10 @@ class Folds:
         return told
 
 
-__all__ = ["EXIT", "Array", "Folds", "Found", "Probes", "result", "summary"]
+def remark(call: Call) -> str | None:
+    """A probe told on its own: ``feature probe of libbpf: BTF floats: supported``."""
+    found = call.notes.get("probe_found")
+    if "probe" not in call.notes or not isinstance(found, Found):
+        return None
+    said = {True: "supported", False: "unsupported", None: "no telling"}[result(call)]
+    return f"feature probe of {found.by}: {found.name}: {said}"

@@ -50,7 +50,10 @@ def replay(settings: Settings) -> int:
                 facts.learn(item.kind, item.key, item.name)
                 pipeline.fact(item.kind, item.key, item.name)
             elif isinstance(item, Flush):
-                pipeline.flush()
+                if item.idle:
+                    pipeline.idle()
+                else:
+                    pipeline.flush()
             elif isinstance(item, End):
                 pipeline.end(item.status)
             else:

@@ -119,6 +119,12 @@ class Selected:
         """As Renderer's."""
         self.renderer.process(event)
 
+    def idle(self) -> None:
+        """As Pipeline's, for a renderer that holds back anything."""
+        tell = getattr(self.renderer, "idle", None)
+        if tell is not None:
+            tell()
+
     def end(self, status: dict[str, Any]) -> None:
         """As Renderer's."""
         self.renderer.end(status)

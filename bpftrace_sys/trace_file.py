@@ -1,7 +1,7 @@
 """The trace file: one JSON object a line; writer and reader side by side.
 
 Line types: ``trace`` (the header, first), ``fact``, ``syscall``, ``process``,
-``attachment``, ``end`` (last).  Only ``raw`` of a syscall, facts, processes and
+``attachment``, ``flush``, ``end`` (last).  Only ``raw`` of a syscall, facts, processes and
 the header are read back: everything else in a line is decoded again from them.
 Readers pass over line types and fields that they do not know.
 
@@ -60,7 +60,12 @@ class Fact:
 
 @dataclass(slots=True)
 class Flush:
-    """An attachment stood here: whatever the model held back came out at this point."""
+    """An attachment stood here: whatever the model held back came out at this point.
+
+    ``idle``: a ``flush`` stood here: all that waited to be told was told.
+    """
+
+    idle: bool = False
 
 
 @dataclass(slots=True)
@@ -434,6 +439,8 @@ class Reader:
             )
         if kind == "attachment":
             return Flush()
+        if kind == "flush":
+            return Flush(idle=True)
         if kind == "end":
             self.whole = True
             status = line.get("status")

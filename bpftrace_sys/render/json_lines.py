@@ -245,7 +245,7 @@ class JsonLines:
         found = call.notes.get("listing")
         if isinstance(found, Listing):
             line["tag"] = {"sha1": found.sha1, "sha256": found.sha256}
-        for name in ("probe", "explanation"):
+        for name in ("probe", "retry", "explanation"):
             if name in call.notes:
                 line[name] = call.notes[name]
         if call.problem is not None:
@@ -272,6 +272,10 @@ class JsonLines:
     def process(self, event: ProcessEvent) -> None:
         """A fork, exec or exit."""
         self._write(event_line(event))
+
+    def idle(self) -> None:
+        """Where the text told what it had held back; so does replay."""
+        self._write({"type": "flush"})
 
     def end(self, status: dict[str, Any]) -> None:
         """The last line: the trace is whole."""

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.attach import Attachment
+from bpftrace_sys.explain import remarks
 from bpftrace_sys.header import Header
 from bpftrace_sys.model import Model, Object
 from bpftrace_sys.phrases import errno_name, open_note, printable
+from bpftrace_sys.probes import Folds
 from bpftrace_sys.render.style import Painter, plain_painter, visible
 from decoders.call import Call, plain
 from decoders.events import ProcessEvent
@@ -86,6 +88,9 @@ _QUOTE: Final = {
 _QUOTED: Final = tuple(_QUOTE.get(byte, chr(byte)) for byte in range(256))
 
 
+_PRINTABLE: Final = frozenset(range(32, 127))
+
+
 def quoted(data: bytes, limit: int, whole: bool = True) -> str:
     """A C string literal; ``...`` follows where more was there."""
     shown = data[:limit]
@@ -103,7 +108,7 @@ def quoted(data: bytes, limit: int, whole: bool = True) -> str:
 def octets(data: bytes, limit: int, whole: bool = True) -> str:
     """Bytes: as a string where they are one, else in hex."""
     stripped = data.rstrip(b"\0")
-    if stripped and len(stripped) > 2 and all(31 < byte < 127 for byte in stripped):
+    if len(stripped) > 2 and stripped.isascii() and _PRINTABLE.issuperset(stripped):
         return quoted(data, limit, whole).replace("\\x00", "\\0")
     shown = data[:limit].hex(" ")
     return f"[{shown}]" + ("" if whole and len(data) <= limit else "...")
@@ -111,19 +116,24 @@ def octets(data: bytes, limit: int, whole: bool = True) -> str:
 
 def is_zero(name: str, value: Value) -> bool:
     """Whether a field may be folded: zero, and zero means nothing there."""
-    if name in MEANINGFUL_ZERO:
-        return False
-    if isinstance(value, Int | Name):
-        return value.value == 0
-    if isinstance(value, Flags):
-        return value.value == 0 and not (value.names and name == "flags")
-    if isinstance(value, Fd):
-        return value.value == 0 and value.fact is None
-    if isinstance(value, Text):
-        return not value.data
-    if isinstance(value, Bytes):
-        return not value.data.strip(b"\0")
-    return isinstance(value, Absent) and value.reason in (NULL, BEYOND_SIZE)
+    kind = type(value)
+    if kind is Int or kind is Name:
+        zero: bool = value.value == 0  # type: ignore[union-attr]
+    elif isinstance(value, Flags):
+        zero = value.value == 0 and not (value.names and name == "flags")
+    elif isinstance(value, Fd):
+        zero = value.value == 0 and value.fact is None
+    elif isinstance(value, Text):
+        zero = not value.data
+    elif isinstance(value, Bytes):
+        zero = not value.data.strip(b"\0")
+    else:
+        zero = isinstance(value, Absent) and value.reason in (NULL, BEYOND_SIZE)
+    return zero and name not in MEANINGFUL_ZERO
+
+
+_DEEP: Final = frozenset({Pointer, Changed, Struct, Text, Insns})
+"""Values that may need lines of their own."""
 
 
 class TextRenderer:
@@ -138,6 +148,9 @@ class TextRenderer:
         self.paint = paint
         self.objects: dict[tuple[int, int], Object] = {}
         self.call_: Call | None = None
+        self._words: dict[int, list[str]] = {}
+        """The fields of the structs of this call on one line each, by the struct's id()."""
+        self.folds = Folds()
         self._values: dict[type, Callable[[Any], str]] = {
             Int: self._int,
             Name: self._name,
@@ -162,18 +175,45 @@ class TextRenderer:
         """Facts are for replay only."""
 
     def _write(self, text: str) -> None:
+        if self.folds:
+            self.flush()
         self.out.write(text + "\n")
 
+    def flush(self) -> None:
+        """Feature probes that waited to be told in a line."""
+        for told in self.folds.take():
+            if isinstance(told, Call):
+                self._write(self.call_text(told))
+                self._remarks(told)
+            else:
+                self._write(f"{self._pid(told[0])} {self.paint('comment', told[1])}")
+
+    def idle(self) -> None:
+        """Nothing has come for a while."""
+        self.flush()
+        self.out.flush()
+
     def call(self, call: Call) -> None:
-        """One call."""
+        """One call; a feature probe waits, to be told with others."""
+        if not self.options.verbose and self.folds.hold(call):
+            return
         self._write(self.call_text(call))
+        self._remarks(call)
+
+    def _remarks(self, call: Call) -> None:
+        for line in remarks(call):
+            self._write(self.paint("comment", printable(line)))
 
     def attachment(self, told: Attachment) -> None:
         """The block that says what was attached where, and how."""
+        if not self.options.verbose and told.steps and "probe" in told.steps[-1].call.notes:
+            return  # attached for a moment, to see whether it can be
         self._write(self.attachment_text(told))
 
     def process(self, event: ProcessEvent) -> None:
         """A process's end; forks and execs are in the JSON."""
+        if event.what == "exit":
+            self.flush()
         if event.what != "exit" or self.options.quiet or event.tid != event.pid:
             return
         if "signal" in event.details:
@@ -190,6 +230,7 @@ class TextRenderer:
 
     def end(self, status: dict[str, Any]) -> None:
         """What was loaded and never attached."""
+        self.flush()
         if not self.options.quiet:
             for line in self.leftovers():
                 self._write(line)
@@ -216,6 +257,7 @@ class TextRenderer:
         """A call as text, of one or many lines."""
         self.call_ = call
         self.objects = call.notes.get("objects", {})
+        self._words.clear()
         head = f"{self._pid(call.raw.tid)} {self.paint('syscall', call.syscall.name)}("
         args = [
             (name, value)
@@ -282,14 +324,20 @@ class TextRenderer:
                 current = ""
 
         shown, folded = self._shown(struct)
+        words = self._words.get(id(struct))
         for index, (name, value) in enumerate(shown):
             comma = "," if index < len(shown) - 1 or folded else ""
-            block = self._block(name, value, indent, comma)
+            block = None
+            if words is None or visible(indent + words[index]) + 2 > width:
+                block = self._block(name, value, indent, comma)
             if block is not None:
                 flush()
                 lines.extend(block)
                 continue
-            word = f"{self._key(name)}{self._named(name, value)}{comma}"
+            if words is not None:
+                word = words[index] + comma
+            else:
+                word = f"{self._key(name)}{self._named(name, value)}{comma}"
             if current and visible(indent + current) + 1 + visible(word) > width:
                 flush()
             current = f"{current} {word}" if current else word
@@ -322,14 +370,24 @@ class TextRenderer:
         return self.call_ is not None and self.call_.command.startswith("BPF_PROG_LOAD")
 
     def _needs_lines(self, value: Value) -> bool:
-        inner = plain(value)
-        if isinstance(inner, Insns):
-            return True
-        if isinstance(inner, Text):
-            return b"\n" in inner.data.rstrip(b"\n")
-        if isinstance(inner, Struct):
-            return any(self._needs_lines(field) for _, field in inner.fields)
-        return False
+        inner = value
+        while True:
+            kind = type(inner)
+            if kind is Pointer:
+                inner = inner.value  # type: ignore[union-attr, assignment]
+            elif kind is Changed:
+                inner = inner.after  # type: ignore[union-attr]
+            else:
+                break
+        if kind is Struct:
+            return any(
+                self._needs_lines(field)
+                for _, field in inner.fields  # type: ignore[union-attr]
+                if type(field) in _DEEP
+            )
+        if kind is Text:
+            return b"\n" in inner.data.rstrip(b"\n")  # type: ignore[union-attr]
+        return kind is Insns
 
     def _block(self, name: str, value: Value, indent: str, comma: str) -> list[str] | None:
         """The lines of a field that does not fit into one; None if it does."""
@@ -499,8 +557,10 @@ class TextRenderer:
     def _struct(self, value: Struct) -> str:
         shown, folded = self._shown(value)
         words = [f"{self._key(name)}{self._named(name, member)}" for name, member in shown]
+        # Rendered once: if the line turns out too long, these are laid out again.
+        self._words[id(value)] = words
         if folded:
-            words.append("...")
+            return f"{{{', '.join(words)}, ...}}"
         return f"{{{', '.join(words)}}}"
 
     def _limited(self, value: Array) -> list[str]:
