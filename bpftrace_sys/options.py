@@ -37,6 +37,7 @@ class Settings:
     verbose: bool = False
     insns: bool = True
     style: str = "bpfstrace"
+    canonical: bool = False
     column: int = 40
     string_limit: int | None = None
     quiet: bool = False
@@ -195,6 +196,8 @@ OPTIONS: Final = (
     Option("", "no-insns", "", "instruction listings as one word", _set("insns", False)),
     Option("", "style", "STYLE", "strace: one line a call, in the syntax of strace -v",
            _style),
+    Option("", "canonical", "", "stable text, without pids, fds, ids, addresses and times,\n"
+           "for plain diff and git's textconv", _set("canonical", True), "replay"),
     Option("a", "columns", "N", "with --style strace: align results at column N (40)",
            _number("column")),
     Option("s", "string-limit", "N", "show at most N bytes of a string (64)",

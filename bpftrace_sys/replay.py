@@ -60,6 +60,10 @@ def replay(settings: Settings) -> int:
                 pipeline.take(item)
     except TraceError as error:
         pipeline.flush()
+        for renderer in pipeline.renderers:
+            cut = getattr(getattr(renderer, "renderer", renderer), "cut", None)
+            if cut is not None:  # one that writes all at the end
+                cut()
         for output in outputs:
             output.flush()
         complain(f"{error}; what stood before was replayed")

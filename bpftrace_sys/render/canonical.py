@@ -1,0 +1,214 @@
+"""``replay --canonical``: stable text, for plain diff and for git's textconv.
+
+Processes come in the order of their tree, each with its own calls in order, so
+that the text does not depend on who was scheduled when.  What does not fit in
+memory waits in a temporary file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterator
+from typing import IO, Any, Final
+
+from bpftrace_sys.attach import Attachment
+from bpftrace_sys.canonical import (
+    Canon,
+    Entry,
+    Known,
+    Process,
+    Tied,
+    indexes,
+    jump_text,
+    ref,
+    refs,
+)
+from bpftrace_sys.header import Header
+from bpftrace_sys.model import Model
+from bpftrace_sys.phrases import printable
+from decoders.call import Call
+from decoders.events import ProcessEvent
+
+VERSION: Final = 1
+"""Raised when the text of an unchanged trace changes."""
+HELD: Final = 8 << 20
+"""Characters that are held in memory."""
+
+
+class _Spool:
+    """Texts by process, in memory and, beyond a limit, in a file without a name."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[int, ...], list[str]] = {}
+        self._size = 0
+        self._file: IO[bytes] | None = None
+        self._extents: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+
+    def add(self, path: tuple[int, ...], text: str) -> None:
+        """Appends to a process's text."""
+        self._held.setdefault(path, []).append(text)
+        self._size += len(text)
+        if self._size > HELD:
+            self._spill()
+
+    def _spill(self) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="bpfstrace-")  # noqa: SIM115
+        for path, texts in self._held.items():
+            data = "".join(texts).encode("utf-8", "surrogateescape")
+            self._extents.setdefault(path, []).append((self._file.tell(), len(data)))
+            self._file.write(data)
+        self._held.clear()
+        self._size = 0
+
+    def paths(self) -> list[tuple[int, ...]]:
+        """All processes, in the order of the tree."""
+        return sorted({*self._held, *self._extents})
+
+    def text(self, path: tuple[int, ...]) -> Iterator[str]:
+        """A process's text, in pieces that end with a line."""
+        for start, length in self._extents.get(path, ()):
+            assert self._file is not None
+            self._file.seek(start)
+            yield self._file.read(length).decode("utf-8", "surrogateescape")
+        yield "".join(self._held.get(path, ()))
+
+
+class CanonicalRenderer:
+    """The renderer.  All comes out at the end, when every object has its name."""
+
+    def __init__(self, out: IO[str], model: Model, verbose: bool = False) -> None:
+        self.out = out
+        self.verbose = verbose
+        self.canon = Canon(model, self._take)
+        self.spool = _Spool()
+        self._last: dict[tuple[int, ...], bytes] = {}
+        self._collected: set[tuple[tuple[int, ...], str]] = set()
+        self._by_path: dict[tuple[int, ...], Process] = {}
+        self._done = False
+
+    def header(self, header: Header) -> None:
+        """As Renderer's."""
+        self.canon.header(header)
+
+    def fact(self, kind: str, key: int, name: str) -> None:
+        """As Renderer's."""
+
+    def call(self, call: Call) -> None:
+        """As Renderer's."""
+        self.canon.call(call)
+
+    def attachment(self, told: Attachment) -> None:
+        """As Renderer's."""
+        self.canon.attachment(told)
+
+    def process(self, event: ProcessEvent) -> None:
+        """As Renderer's."""
+        self.canon.process(event)
+
+    def end(self, status: dict[str, Any]) -> None:
+        """Writes everything."""
+        self.canon.end(status)
+        self._write("the trace is whole")
+
+    def cut(self) -> None:
+        """The trace ends before its end: writes what there is."""
+        if not self._done:
+            self.canon.end({})
+            self._write("the trace is not whole")
+
+    # -------------------------------------------------------------- one entry
+
+    def _take(self, entry: Entry | Tied) -> None:
+        path = entry.process.path
+        self._by_path[path] = entry.process
+        if isinstance(entry, Tied):
+            via = f" ({entry.via})" if entry.via else ""
+            roles = " ".join(entry.roles)
+            arrow = "-x" if entry.verb == "detached" else "->"
+            text = f"{entry.verb} {entry.prog} {arrow} {entry.target}{via}: {roles}\n"
+        elif entry.collects and not self.verbose:
+            # What is read from maps depends on what happened on the machine.
+            what = "a map" if entry.subject is None else ref(entry.subject)
+            if (path, what) in self._collected:
+                return
+            if len(self._collected) < 1 << 16:
+                self._collected.add((path, what))
+            text = f"reads {what}\n"
+        else:
+            text = "".join(line + "\n" for line in entry_lines(entry))
+        if not self.verbose:
+            # A call that is made again and again, as by a loop that waits, is one.
+            digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
+            if self._last.get(path) == digest:
+                return
+            self._last[path] = digest
+        self.spool.add(path, text)
+
+    # -------------------------------------------------------------- all of it
+
+    def _write(self, last: str) -> None:
+        self._done = True
+        head = self.canon.head
+        write = self.out.write
+        write(f"canonical trace, version {VERSION}\n")
+        if head is not None:
+            write(f"argv: {' '.join(printable(word) for word in head.argv)}\n")
+            write(f"kernel: {printable(head.kernel)} {printable(head.machine)}\n")
+        names = _names(self.spool, self.canon.objects.all)
+        for path in self.spool.paths():
+            process = self._by_path[path]
+            write(f"\nprocess {process.label}\n")
+            for text in self.spool.text(path):
+                write(_REF.sub(lambda match: names[int(match[1])], text))
+            if process.exit:
+                write(f"{process.exit}\n")
+        write(f"\n{last}\n")
+        self.out.flush()
+
+
+_REF: Final = re.compile("\0([0-9]+)\0")
+
+
+def _names(spool: _Spool, objects: list[Known]) -> list[str]:
+    """Names of all objects, told apart in the order in which the text speaks of them."""
+    labels = [""] * len(objects)
+    taken: dict[str, int] = {}
+    left = len(objects)
+    for path in spool.paths():
+        for text in spool.text(path):
+            if not left:
+                return labels
+            for number in refs(text):
+                if not labels[number]:
+                    base = objects[number].base
+                    count = taken[base] = taken.get(base, 0) + 1
+                    labels[number] = base if count == 1 else f"{base}#{count}"
+                    left -= 1
+    return labels
+
+
+def entry_lines(entry: Entry) -> Iterator[str]:
+    """A call: its head and result, and a line for each field."""
+    yield entry.head + (f" = {entry.result}" if entry.result else "")
+    for name, text in entry.fields:
+        yield f"    {name}: {text}"
+    for block in entry.blocks:
+        yield f"    {block.name}:"
+        for line in block.lines:
+            yield f"        {line}".rstrip()
+    if entry.insns is not None:
+        yield "    insns:"
+        index_of = indexes(entry.insns)
+        source = None
+        for at, line in enumerate(entry.insns):
+            if line.function is not None:
+                yield f"        {line.function}:"
+            if line.source and line.source != source:
+                source = line.source
+                yield f"        ; {source}"
+            yield f"        {jump_text(line, index_of, at)}"
+        if entry.missing:
+            yield f"        {entry.missing} more, unreadable"
