@@ -720,7 +720,6 @@ class _Fields:
 
     def btf(self, path: str, value: Bytes) -> None:
         from decoders import btf as btf_module
-        from decoders import btf_c
 
         if self.call.command != "BPF_BTF_LOAD":
             self.add(path, f"{value.wanted} bytes")

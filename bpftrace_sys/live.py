@@ -172,7 +172,11 @@ def renderers(
 
     stream: Any = text
     chosen: list[Renderer] = []
-    if not settings.counts:
+    if settings.canonical:
+        from bpftrace_sys.render.canonical import CanonicalRenderer
+
+        chosen.append(CanonicalRenderer(stream, pipeline.model, settings.verbose))
+    elif not settings.counts:
         options = Options(
             verbose=settings.verbose,
             insns=settings.insns,
@@ -202,7 +206,9 @@ def renderers(
     selection = Selection(settings.succeeded, settings.progs, settings.paths)
     if selection:
         chosen = [Selected(renderer, selection) for renderer in chosen]
-    if settings.counts or not (settings.quiet or settings.style == "strace"):
+    if not settings.canonical and (
+        settings.counts or not (settings.quiet or settings.style == "strace")
+    ):
         # After the text and before the JSON's last line.
         ledger = LedgerRenderer(stream, text.stream, pipeline.model, settings.counts)
         chosen.insert(0 if settings.counts else 1, ledger)

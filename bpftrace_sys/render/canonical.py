@@ -197,8 +197,8 @@ def entry_lines(entry: Entry) -> Iterator[str]:
         yield f"    {name}: {text}"
     for block in entry.blocks:
         yield f"    {block.name}:"
-        for line in block.lines:
-            yield f"        {line}".rstrip()
+        for row in block.lines:
+            yield f"        {row}".rstrip()
     if entry.insns is not None:
         yield "    insns:"
         index_of = indexes(entry.insns)
