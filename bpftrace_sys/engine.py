@@ -273,8 +273,14 @@ class Engine:
         env: Mapping[str, str] | None = None,
         argv0: str | None = None,
         user: str | None = None,
+        background: int = 0,
     ) -> int:
         """Start a program; returns its pid when its execve has succeeded and it runs.
+
+        ``background``: this very process becomes the program, and the tracer, in
+        which alone this returns, goes to the background: 1 as a grandchild in the
+        same process group, 2 in a group, 3 in a session of its own (strace's -D,
+        -DD, -DDD). Its parent then gets the program's status from the kernel.
 
         Raises SpawnError if the program cannot be executed, EngineError if it
         cannot be traced.
@@ -291,6 +297,7 @@ class Engine:
             env=env,
             argv0=argv0,
             user=user,
+            background=background,
         )
         px = self._px  # imported while the child gets going
         pid = starting.pid
@@ -305,7 +312,8 @@ class Engine:
             px.seize(pid, options)
         except px.PtraceError as error:
             starting.close()
-            os.waitpid(pid, 0)
+            if not background:
+                os.waitpid(pid, 0)
             raise EngineError(_forbidden(error.errno or 0)) from None
         tracee = Tracee(pid, pid)
         tracee.silent = True
@@ -323,6 +331,8 @@ class Engine:
             return pid
         finally:
             starting.close()
+        if background:
+            raise EngineError("no seccomp filter can be installed here: try --no-seccomp")
         # A kernel, or a sandbox around us, without seccomp filters.
         self.use_seccomp = False
         self.sink.note(
@@ -759,7 +769,8 @@ class Engine:
             self._handle(child, early)
             return
         late = self.strangers.pop(tid, None)
-        if late is not None and child is not None:
+        if late is not None and child is not None and not os.path.exists(f"/proc/{tid}"):
+            # Killed before it ever stopped. (An older one of that id, if it is there.)
             self._ended(child, late)
 
     def _new_child(self, parent: Tracee | None, tid: int, pid: int) -> Tracee:

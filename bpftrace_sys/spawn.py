@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn
 
 # include/uapi/linux/prctl.h, seccomp.h
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_SET_PTRACER: Final = 0x59616D61
 _SECCOMP_SET_MODE_FILTER: Final = 1
 _SECCOMP_FILTER_FLAG_SPEC_ALLOW: Final = 1 << 2  # Linux 4.17
 _SECCOMP_NR: Final = {"x86_64": 317, "aarch64": 277}
@@ -74,10 +75,6 @@ class Starting:
         os.close(self._go)
         self._go = -1
 
-    def cancel(self) -> None:
-        """Make a child that was not let go end by itself, and forget about it."""
-        self.close()
-
     def error(self) -> SpawnError | None:
         """After the child's end: what it reported. None: nothing (killed)."""
         try:
@@ -91,6 +88,7 @@ class Starting:
         return SpawnError(error, STAGES[stage], path)
 
     def close(self) -> None:
+        """Close both pipes; a child that was not let go then ends by itself."""
         for name in ("_go", "_report"):
             file = getattr(self, name)
             if file >= 0:
@@ -122,13 +120,16 @@ def start(
     env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
     argv0: str | None = None,
     user: str | None = None,
+    background: int = 0,
 ) -> Starting:
     """Fork a child that will execute ``argv``.
 
     ``bpf_filter``: an array of struct sock_filter, or None. ``mask``: the signal
     mask of the program. ``ignored``: signals that the program is to ignore
-    though we do not. ``user``: a user's name or number. Raises SpawnError (stage
-    "user" for one that is unknown, "fork" where there can be no more processes).
+    though we do not. ``user``: a user's name or number. ``background``: it
+    is this process that executes, and a grandchild that returns (see
+    Engine.spawn). Raises SpawnError (stage "user" for one that is unknown, "fork"
+    where there can be no more processes).
     """
     who = None if user is None else _user(user)
     environment: Mapping[Any, Any] = own_environment() if env is None else env
@@ -136,12 +137,15 @@ def start(
     arguments = [argv[0] if argv0 is None else argv0, *argv[1:]]
     go_read, go_write = os.pipe()
     report_read, report_write = os.pipe()
+    program = os.getpid() if background else None
     try:
         pid = os.fork()
     except OSError as error:
         for file in (go_read, go_write, report_read, report_write):
             os.close(file)
         raise SpawnError(error.errno or errno.EAGAIN, "fork", "fork") from None
+    if program is not None:
+        pid = _swap(pid, program, background)
     if pid == 0:
         try:
             os.close(go_write)
@@ -154,6 +158,24 @@ def start(
     os.close(go_read)
     os.close(report_write)
     return Starting(pid, go_write, report_read)
+
+
+def _swap(pid: int, program: int, background: int) -> int:
+    """After a fork: the parent is to be the program (returns 0 there), and a
+    grandchild the tracer (returns the program's pid there)."""
+    if pid:
+        os.waitpid(pid, 0)
+        # Where Yama lets only ancestors trace, a descendant has to be allowed to.
+        everybody = ctypes.c_ulong(2**64 - 1)
+        ctypes.CDLL(None).prctl(_PR_SET_PTRACER, everybody, *[ctypes.c_ulong(0)] * 3)
+        return 0
+    if os.fork():
+        os._exit(0)
+    if background == 2:
+        os.setpgrp()
+    elif background > 2:
+        os.setsid()
+    return program
 
 
 def _candidates(name: str) -> list[str]:

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import pty
+import re
 import select
 import shutil
 import signal
@@ -114,7 +115,11 @@ def drive(path: str, options: dict[str, Any], argv: Sequence[str]) -> int:
             sink.tell("attached", pid)
         if argv:
             engine.spawn(
-                argv, argv0=options.get("argv0"), user=options.get("user"), env=options.get("env")
+                argv,
+                argv0=options.get("argv0"),
+                user=options.get("user"),
+                env=options.get("env"),
+                background=options.get("background", 0),
             )
     except AttachError as error:
         print(error, file=sys.stderr)
@@ -442,6 +447,27 @@ int main(int argc, char **argv)
         printf("%ld %d\n", ret, errno);
         return 0;
     }
+    if (!strcmp(what, "storm")) {
+        int rounds = atoi(argv[2]), n = 0;
+        for (int i = 0; i < rounds; i++) {
+            pid_t pid = fork();
+            if (!pid) {
+                pthread_t t;
+                alarm(30);
+                srand(getpid());
+                for (int k = 0; k < 20; k++) pthread_create(&t, 0, thread, "storm");
+                usleep(rand() % 20000);
+                if (rand() % 3 == 0) execl("/bin/true", "true", (char *)0);
+                if (rand() % 2) _exit(0);
+                kill(getpid(), SIGKILL);
+            }
+            usleep(3000);
+            if (i % 2) kill(pid, SIGKILL);
+        }
+        while (wait(0) > 0) n++;
+        printf("%d\n", n);
+        return 0;
+    }
     if (!strcmp(what, "forks")) {
         for (int i = 0; i < atoi(argv[2]); i++)
             if (!fork()) { mark("child"); _exit(0); }
@@ -765,6 +791,96 @@ def test_exec_bomb(trace: Tracer) -> None:
     done = trace("sh", str(path), "200", follow=True)
     assert done.returncode == 8
     assert len(done.all("execed")) == 201
+
+
+STORM_ROUNDS = 40
+
+
+@pytest.mark.parametrize("seccomp", [True, False])
+def test_storm(trace: Tracer, program: str, seccomp: bool) -> None:
+    """Threads that are born, call, execute and get killed, all at once."""
+    for _ in range(3):
+        done = trace(program, "storm", str(STORM_ROUNDS), follow=True, seccomp=seccomp)
+        assert (done.stdout, done.returncode) == (f"{STORM_ROUNDS}\n", 0)
+        # Whoever was announced has ended, once; whoever spoke was announced.
+        ended = [event[1] for event in done.all("exited")]
+        known = {done.all("execed")[0][1]} | {event[2] for event in done.all("forked")}
+        assert known == set(ended)
+
+
+def test_background_process_is_waited_for(trace: Tracer) -> None:
+    """With follow a daemon is traced to its end, which is later than its parent's."""
+    done = trace(*python(
+        "import os, time\n"
+        "if not os.fork():\n"
+        "    os.setsid(); time.sleep(0.4)\n"
+        "    try: os.open('/marker-daemon', 0)\n"
+        "    except OSError: pass\n"
+        "    os._exit(5)\n"
+        "os._exit(4)\n"), follow=True)  # fmt: skip
+    assert done.returncode == 4
+    assert done.markers() == ["/marker-daemon"]
+    assert [event[2] for event in done.all("exited")] == [4, 5]
+
+
+def test_pid_namespace(trace: Tracer) -> None:
+    """Ids are told as we see them, not as a container's processes do."""
+    unshare = ["unshare", "--fork", "--pid"]
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no PID namespaces for us")
+    done = trace(*unshare, "sh", "-c", "echo $$; (true </dev/null); exit 3", follow=True)
+    assert (done.stdout, done.returncode) == ("1\n", 3)
+    known = {done.all("execed")[0][1]} | {event[2] for event in done.all("forked")}
+    assert {event[1] for event in done.events} == known
+    assert 1 not in known
+
+
+@pytest.mark.parametrize("background", [1, 2, 3])
+def test_tracer_in_the_background(trace: Tracer, background: int) -> None:
+    """The program is what was started; the tracer is nobody's child."""
+    code = (
+        "import os\n"
+        "print(os.getpid(), os.getpgrp() == os.getpid())\n"
+        "open('/dev/null').close()\n"
+        "raise SystemExit(6)\n"
+    )
+    process, path = trace.start(
+        python(code),
+        follow=True,
+        background=background,
+        popen={"stdout": subprocess.PIPE, "start_new_session": True},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"{process.pid} True\n"
+    assert process.wait(LIMIT) == 6
+    wait_for(lambda: ["exited", process.pid, 6, None] in read_events(path))
+    assert "/dev/null" in [event[8] for event in read_events(path) if event[0] == "entry"]
+    done = trace("/no/such/program", follow=True, background=background)
+    assert done.returncode == 127
+
+
+CPYTHON = ["test_fork1", "test_wait3", "test_wait4", "test_pty", "test_threadsignals"]
+
+
+def test_cpython_suites_agree(trace: Tracer) -> None:
+    """The interpreter's own tests of processes and signals, test by test."""
+    if subprocess.run(
+        [sys.executable, "-c", "import test.libregrtest, test.test_fork1"],
+        capture_output=True,
+        check=False,
+    ).returncode:
+        pytest.skip("this Python comes without its tests")
+    command = [sys.executable, "-m", "test", "-v", *CPYTHON]
+
+    def verdicts(text: str) -> list[str]:
+        pattern = r"^(test\w+ \(.*?\)).*? \.\.\. (ok|FAIL|ERROR|skipped)"
+        return sorted(" ".join(each) for each in re.findall(pattern, text, re.MULTILINE))
+
+    plain = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    traced = trace(*command, follow=True)
+    assert len(verdicts(plain.stdout)) > 10
+    assert verdicts(traced.stdout) == verdicts(plain.stdout)
+    assert traced.returncode == plain.returncode
 
 
 # -- calls ----------------------------------------------------------------------
