@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 import zlib
 from collections import OrderedDict
@@ -36,6 +37,10 @@ REMEMBERED: Final = 64 << 20
 """Bytes of pieces that reader and writer remember; the oldest go first."""
 LINE_LIMIT: Final = 256 << 20
 PIECE_LIMIT: Final = 64 << 20
+CALL_LIMIT: Final = 256 << 20
+"""Bytes that the pieces of one call may unpack to."""
+BLANK_LIMIT: Final = 1000
+"""Blank lines in a row that are passed over; a compressed file could hold billions."""
 
 
 class TraceError(Exception):
@@ -187,29 +192,43 @@ def _number(value: Any, what: str) -> int:
     return _int(value, what)
 
 
+_TAG: Final = re.compile("[0-9a-f]{1,64}")
+
+
+def _fd_fact(entry: Any) -> FdFact:
+    """An fd of ``raw.fds``; what is shown without quotes has to look as the kernel writes it."""
+    if not isinstance(entry, list) or len(entry) < 4:
+        raise ValueError("an fd of raw is not [fd, stage, kind, info]")
+    fd, stage, kind, info = entry[:4]
+    if not isinstance(kind, str) or not isinstance(info, dict):
+        raise ValueError("an fd of raw is not [fd, stage, kind, info]")
+    for name, value in info.items():
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise ValueError(f"{name[:40]!r} of an fd is neither number nor text")
+    tag = info.get("prog_tag", "0")
+    if not isinstance(tag, str) or not _TAG.fullmatch(tag):
+        raise ValueError("the prog_tag of an fd is not in hex")
+    return FdFact(_int(fd, "an fd"), _int(stage, "a stage"), kind, info)
+
+
 def raw_call(line: dict[str, Any], pieces: Pieces) -> RawCall:
     """The RawCall of a syscall line; ValueError if it is not well formed."""
     raw = line.get("raw")
     if not isinstance(raw, dict):
         raise ValueError("a syscall without raw")
     chunks: list[Chunk] = []
+    size = 0
     for stage, name in _STAGES:
         for entry in raw.get(name, ()):
             if not isinstance(entry, list) or len(entry) < 2:
                 raise ValueError(f"a chunk of raw.{name} is not [address, bytes, ...]")
             data = unpack(entry[1], pieces)
+            size += len(data)
+            if size > CALL_LIMIT:
+                raise ValueError(f"the raw of one call unpacks to more than {CALL_LIMIT} bytes")
             wanted = _int(entry[2], "a chunk's size") if len(entry) > 2 else len(data)
             chunks.append(Chunk(stage, _number(entry[0], "an address"), data, wanted))
-    fds = []
-    for entry in raw.get("fds", ()):
-        if (
-            not isinstance(entry, list)
-            or len(entry) < 4
-            or not isinstance(entry[2], str)
-            or not isinstance(entry[3], dict)
-        ):
-            raise ValueError("an fd of raw is not [fd, stage, kind, info]")
-        fds.append(FdFact(_int(entry[0], "an fd"), _int(entry[1], "a stage"), entry[2], entry[3]))
+    fds = [_fd_fact(entry) for entry in raw.get("fds", ())]
     args = raw.get("args")
     if not isinstance(args, list):
         raise ValueError("raw.args is not a list")
@@ -254,12 +273,19 @@ def event_line(event: ProcessEvent) -> dict[str, Any]:
 
 def _event(line: dict[str, Any]) -> ProcessEvent:
     known = ("type", "event", "time", "pid", "tid")
+    what = str(line.get("event"))
+    details = {key: value for key, value in line.items() if key not in known}
+    for key in ("child", "child_tid", "code", "signal", "former_tid"):
+        if key in details:
+            _int(details[key], key)
+    if what == "fork" and not {"child", "child_tid"} <= details.keys():
+        raise ValueError("a fork without child and child_tid")
     return ProcessEvent(
-        str(line.get("event")),
+        what,
         _int(line.get("time"), "time"),
         _int(line.get("pid"), "pid"),
         _int(line.get("tid"), "tid"),
-        {key: value for key, value in line.items() if key not in known},
+        details,
     )
 
 
@@ -341,7 +367,7 @@ class Reader:
         return file
 
     def _next(self) -> dict[str, Any] | None:
-        while True:
+        for _ in range(BLANK_LIMIT):
             self.line += 1
             try:
                 text = self._file.readline(LINE_LIMIT)
@@ -357,9 +383,9 @@ class Reader:
                 return None
             if len(text) >= LINE_LIMIT:
                 raise self._error(f"a line of more than {LINE_LIMIT} bytes")
-            if not text.strip():
-                continue
-            return self._parse(text)
+            if not text.isspace():
+                return self._parse(text)
+        raise self._error(f"more than {BLANK_LIMIT} blank lines")
 
     def _parse(self, text: bytes) -> dict[str, Any]:
         try:
@@ -370,7 +396,7 @@ class Reader:
             raise self._error("nested too deeply") from None
         except ValueError as error:
             what = str(error)
-            if self.line == 1:
+            if self.line == 1 and not text.startswith(b'{"type":"trace"'):
                 raise self._error(f"not a {FORMAT} trace: not JSON") from None
             if not text.endswith(b"\n"):
                 raise self._error("the line ends in the middle: the trace is truncated") from None
@@ -383,9 +409,11 @@ class Reader:
         if line.get("format") != FORMAT or line.get("type") != "trace":
             raise self._error(f"not a {FORMAT} trace: its first line is not our header")
         version = line.get("version")
-        if not isinstance(version, int) or version > VERSION:
+        if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+            raise self._error("the header names no version of the format")
+        if version > VERSION:
             raise self._error(
-                f"written in version {version!s:.20} of the format; this bpfstrace reads up to "
+                f"written in version {version} of the format; this bpfstrace reads up to "
                 f"version {VERSION}: use a newer bpfstrace"
             )
         argv, pmus = line.get("argv"), line.get("pmu_types")
