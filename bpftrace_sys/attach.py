@@ -182,7 +182,7 @@ def _places(value: Value | None, path: str, model: Model, limit: int = 3) -> str
 def link_create(call: Call, model: Model) -> Way | None:
     """LINK_CREATE, by attach type."""
     link = ("attr", "link_create")
-    prog = model.by_fd(call, *link, "prog_fd")
+    prog = model.by_fd(call, *link, "prog_fd") or model.by_fd(call, *link, "map_fd")
     kind = _name(call.attr(*link, "attach_type"))
     if prog is not None and prog.kind == "map":
         return Way(prog, f"struct_ops {prog.name}", via="link")
@@ -250,7 +250,8 @@ def prog_detach(call: Call, model: Model) -> Way | None:
 
 def link_update(call: Call, model: Model) -> Way | None:
     """LINK_UPDATE: another program takes the place of the one before."""
-    prog = model.by_fd(call, "attr", "link_update", "new_prog_fd")
+    update = ("attr", "link_update")
+    prog = model.by_fd(call, *update, "new_prog_fd") or model.by_fd(call, *update, "new_map_fd")
     link = model.by_fd(call, "attr", "link_update", "link_fd")
     target = "" if link is None else link.info.get("target") or link.label
     if link is not None:

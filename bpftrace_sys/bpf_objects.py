@@ -22,6 +22,8 @@ _GET_FD: Final = {
 }
 _NAME_AT: Final = {"prog": 64, "map": 24}
 """Offset of ``name`` in bpf_prog_info and bpf_map_info (decoders.uapi.layouts)."""
+_ATTACH_BTF_ID: Final = 224
+"""Offset of ``attach_btf_id`` in bpf_prog_info (Linux 5.17)."""
 _INFO_ROOM: Final = 256
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -54,6 +56,13 @@ def info(kind: str, object_id: int) -> bytes | None:
         return None
     finally:
         os.close(fd)
+
+
+def attach_btf_id(prog_id: int) -> int | None:
+    """The id in vmlinux BTF of what a program is attached to; None where it is unknown."""
+    data = info("prog", prog_id)
+    found = int.from_bytes(data[_ATTACH_BTF_ID : _ATTACH_BTF_ID + 4], "little") if data else 0
+    return found or None
 
 
 def name(kind: str, object_id: int) -> str | None:

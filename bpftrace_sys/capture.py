@@ -46,6 +46,8 @@ WATCHING: Final = frozenset({"openat", "close"})
 FILTERED: Final = frozenset({"setsockopt", "write", "close"})
 """Calls of which only some are BPF's (the seccomp filter cannot tell all)."""
 PATH_LIMIT: Final = 4096
+Ask = Callable[[str, int], str | None]
+"""Facts.fact: what the machine calls a number."""
 
 
 class Recorder:
@@ -76,9 +78,12 @@ class Recorder:
 class _Env:
     """The world around a live call: records what it answers."""
 
-    __slots__ = ("_lookup", "_pmus", "_raw", "arch", "cpus", "ret", "stage")
+    __slots__ = ("_ask", "_lookup", "_pmus", "_raw", "arch", "cpus", "ret", "stage")
 
-    def __init__(self, raw: RawCall, lookup: FdLookup, pmus: dict[int, str], cpus: int) -> None:
+    def __init__(
+        self, raw: RawCall, lookup: FdLookup, pmus: dict[int, str], cpus: int, ask: Ask | None
+    ) -> None:
+        self._ask = ask
         self._raw = raw
         self._lookup = lookup
         self._pmus = pmus
@@ -88,16 +93,24 @@ class _Env:
         self.stage = ENTRY
 
     def fd(self, fd: int) -> FdFact | None:
+        """What an argument is: as it was when the call began, whatever became of it."""
         for fact in self._raw.fds:
-            if fact.fd == fd and fact.stage == self.stage:
+            if fact.fd == fd:
                 return fact
+        return self.made(fd)
+
+    def made(self, fd: int) -> FdFact | None:
+        """What an fd is now: one that the call returned."""
         found = self._lookup.fact(self._raw.tid, fd, self.stage)
         if found is not None:
             self._raw.fds.append(found)
         return found
 
     def fact(self, kind: str, key: int) -> str | None:
-        return self._pmus.get(key) if kind == "pmu" else None
+        if kind == "pmu":
+            return self._pmus.get(key)
+        # Of all else only this decides what is copied; it is asked once a program.
+        return self._ask(kind, key) if self._ask is not None and kind == "iter_target" else None
 
     def newer(self, enum: str, value: int) -> str | None:
         return None
@@ -146,6 +159,7 @@ class Capture:
         self._take: Callable[[RawCall | ProcessEvent], None] | None = None
         self._pmus: dict[int, str] = {}
         self._cpus = 1
+        self._ask: Ask | None = None
         self._notes = notes
         self._lookup = FdLookup()
         self._pending: dict[int, tuple[RawCall, _Env, Node, _Row]] = {}
@@ -164,14 +178,18 @@ class Capture:
         self._rows: dict[tuple[int, int], _Row] = {}
 
     def begin(
-        self, take: Callable[[RawCall | ProcessEvent], None], pmus: dict[int, str], cpus: int
+        self,
+        take: Callable[[RawCall | ProcessEvent], None],
+        pmus: dict[int, str],
+        cpus: int,
+        ask: Ask | None = None,
     ) -> None:
         """What was captured goes to ``take`` from now on; until then it waits.
 
         It gets each item of the trace in order: RawCalls as they complete, and
-        ProcessEvents.  ``pmus``: PMU names by type number.
+        ProcessEvents.  ``pmus``: PMU names by type number.  ``ask``: Facts.fact.
         """
-        self._take, self._pmus, self._cpus = take, pmus, cpus
+        self._take, self._pmus, self._cpus, self._ask = take, pmus, cpus, ask
 
     # ------------------------------------------------------------ calls
 
@@ -186,7 +204,7 @@ class Capture:
         if row is None:
             row = self._rows[(arch, nr)] = _Row(arch, nr)
         raw = RawCall(0, time_ns, tracee.pid, tracee.tid, "", arch, nr, args)
-        env = _Env(raw, self._lookup, self._pmus, self._cpus)
+        env = _Env(raw, self._lookup, self._pmus, self._cpus, self._ask)
         memory = Recorder(tracee.memory, ENTRY, raw.chunks)
         node = row.enter(args, memory, env)
         name = row.syscall.name
@@ -229,7 +247,7 @@ class Capture:
         row.leave(node, Recorder(tracee.memory, EXIT, raw.chunks), failed)
         if not failed:
             if row.syscall.returns_fd(node.view):
-                env.fd(ret)
+                env.made(ret)
         elif -ret in REFUSED:
             # Asked now, for the thread may drop its capabilities, or end.
             raw.extra["cred"] = credentials(tracee.tid)

@@ -6,7 +6,8 @@ the trace before the call that asked, so that replay says the same.
 kinds: ``pmu`` (type number), ``tracepoint`` (id in tracefs), ``ifindex``,
 ``usym PATH`` (offset in a file), ``btf_vmlinux`` (type id), ``ksym`` (address),
 ``prog``/``map``/``link`` (kernel id, for objects from before the trace),
-``alive_prog`` and so on (still there at the end), ``enum NAME`` (a value that
+``iter_target`` (id of an iterator program: what it walks), ``fields STRUCT``
+(members that our layouts lack), ``alive_prog`` and so on (still there at the end), ``enum NAME`` (a value that
 our tables lack and the running kernel's BTF names), ``why ...`` (see evidence.py).
 """
 
@@ -175,6 +176,25 @@ class LiveFacts:
                 }
                 self._newer = newer.newer_names(vmlinux, tables)
         return self._newer
+
+    def _ask_fields(self, key: int, struct: str) -> str | None:
+        """Members of a struct that our layouts lack, as decoders.newer packs them."""
+        vmlinux = self.vmlinux()
+        if vmlinux is None:
+            return None
+        from decoders import newer
+        from decoders.uapi.layouts import LAYOUTS
+
+        found = newer.newer_fields(vmlinux, {struct: LAYOUTS.get(struct, ())}).get(struct)
+        return newer.packed(found) if found else None
+
+    def _ask_iter_target(self, key: int) -> str | None:
+        from bpftrace_sys import bpf_objects
+
+        type_id = bpf_objects.attach_btf_id(key)
+        vmlinux = self.vmlinux() if type_id else None
+        name = "" if vmlinux is None else str(vmlinux.name(type_id))
+        return name.removeprefix("bpf_iter_") if name.startswith("bpf_iter_") else None
 
     def _ask_tracepoint(self, key: int) -> str | None:
         if self._tracepoints is None or key not in self._tracepoints:

@@ -144,7 +144,7 @@ def begin(
     facts = LiveFacts()
     pipeline = Pipeline(facts)
     facts.record = pipeline.fact
-    capture.begin(pipeline.take, facts.pmus, facts.cpus)
+    capture.begin(pipeline.take, facts.pmus, facts.cpus, facts.fact)
     pipeline.renderers = renderers(settings, pipeline, text, json)
     uname = os.uname()
     pipeline.header(

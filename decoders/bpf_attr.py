@@ -8,6 +8,7 @@ kernel/bpf/syscall.c.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -16,14 +17,19 @@ import construct as cs
 from decoders.bpf_fields import (
     ATTACH_FLAGS,
     ATTACH_TYPE,
+    CORE_RELO,
     FD,
+    FUNC_INFO,
     IFINDEX,
+    LINE_INFO,
     LOG_LIMIT,
+    MPROG,
     OPT_FD,
     OPT_SFD,
     OUT_U32,
     OUT_U64,
     TARGET,
+    TOO_SMALL,
     relative,
 )
 from decoders.bpf_info import INFO
@@ -35,11 +41,13 @@ from decoders.declare import (
     X32,
     X64,
     Blob,
+    Called,
     Chars,
     CStr,
     FactField,
     FdField,
     FlagSet,
+    Idle,
     In,
     InOut,
     InsnArray,
@@ -54,10 +62,12 @@ from decoders.declare import (
     Scope,
     Written,
     fd_array_used,
+    kernel,
     this,
 )
 from decoders.map_value import ValueIn, ValueOut
 from decoders.uapi import const, names
+from decoders.values import Flags, Value
 
 PERCPU_MAPS: Final = frozenset({5, 6, 10, 21})
 """BPF_MAP_TYPE_PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH, PERCPU_CGROUP_STORAGE."""
@@ -85,12 +95,18 @@ def value_size(scope: Scope) -> int | None:
     if size is None or _map_info(scope, "map_type") not in PERCPU_MAPS:
         return size
     flags = scope["elem_flags" if "elem_flags" in _names(scope) else "flags"]
-    rounded = (size + 7) & ~7
-    return rounded if flags & (const.BPF_F_CPU | const.BPF_F_ALL_CPUS) else rounded * scope.env.cpus
+    if flags & (const.BPF_F_CPU | const.BPF_F_ALL_CPUS):
+        return size
+    return ((size + 7) & ~7) * scope.env.cpus
 
 
 def _names(scope: Any) -> Mapping[str, int]:
     return scope.layout.index  # type: ignore[no-any-return]
+
+
+def _is_bloom_filter(scope: Scope) -> bool:
+    """A bloom filter has no keys: a lookup asks whether the value is there."""
+    return _map_info(scope, "map_type") == const.BPF_MAP_TYPE_BLOOM_FILTER
 
 
 def cursor_size(scope: Scope) -> int | None:
@@ -112,31 +128,18 @@ def fd_array_count(scope: Any) -> int:
     return said or int(scope.fetched("insns", fd_array_used, 0))
 
 
+def attach_fd_kind(scope: Any) -> str | None:
+    """What attach_prog_fd is: prog (freplace, fentry on BPF) or btf (of a module)."""
+    fact = scope.env.fd(scope["attach_prog_fd"]) if scope["attach_prog_fd"] else None
+    return None if fact is None else fact.kind
+
+
 def kern_version(value: int, scope: Scope) -> str | None:
     """KERNEL_VERSION(a, b, c) as a comment-like spelling."""
     if not value:
         return None
     return f"KERNEL_VERSION({value >> 16}, {value >> 8 & 0xFF}, {value & 0xFF})"
 
-
-FUNC_INFO = cs.Struct(
-    "insn_off" / U32,
-    "type_id" / U32,
-)
-LINE_INFO = cs.Struct(
-    "insn_off" / U32,
-    "file_name_off" / U32,
-    "line_off" / U32,
-    "line_col" / NotedField(
-        cs.Int32ul, lambda value, _: f"line {value >> 10}, column {value & 0x3FF}"
-    ),
-)
-CORE_RELO = cs.Struct(
-    "insn_off" / U32,
-    "type_id" / U32,
-    "access_str_off" / U32,
-    "kind" / Named(cs.Int32ul, names.bpf_core_relo_kind, "bpf_core_relo_kind"),
-)
 
 MAP_CREATE = cs.Struct(
     "map_type" / Named(cs.Int32ul, names.bpf_map_type, "bpf_map_type"),
@@ -160,7 +163,19 @@ MAP_CREATE = cs.Struct(
     "_" / Padding(4),
 )
 
-ELEM_FLAGS = FlagSet(cs.Int64ul, names.map_elem_flags, "BPF")
+
+class ElemFlags(FlagSet):
+    """Flags of an element; with BPF_F_CPU the upper half is a CPU number."""
+
+    def value(self, raw: Any, scope: Scope) -> Value:
+        if not raw & const.BPF_F_CPU:
+            return super().value(raw, scope)
+        found = super().value(raw & 0xFFFFFFFF, scope)
+        assert isinstance(found, Flags)
+        return found._replace(value=raw, names=(*found.names, f"{raw >> 32}<<32"))
+
+
+ELEM_FLAGS = ElemFlags(cs.Int64ul, names.map_elem_flags, "BPF")
 
 
 def _elem(**pointers: Any) -> Any:
@@ -176,27 +191,47 @@ def _elem(**pointers: Any) -> Any:
 
 
 KEY_IN = In(Blob(key_size))
-MAP_LOOKUP_ELEM = _elem(key=KEY_IN, value=Out(ValueOut(value_size)))
+MAP_LOOKUP_ELEM = _elem(
+    key=KEY_IN, value=Out(ValueOut(value_size), reads_if=lambda scope: _is_bloom_filter(scope))
+)
 MAP_UPDATE_ELEM = _elem(key=KEY_IN, value=In(ValueIn(value_size)))
 MAP_DELETE_ELEM = cs.Struct(
-    "map_fd" / FD, "_" / Padding(4), "key" / KEY_IN, "value" / X64, "flags" / ELEM_FLAGS
+    "map_fd" / FD,
+    "_" / Padding(4),
+    "key" / KEY_IN,
+    "value" / Idle(X64),
+    "flags" / Idle(ELEM_FLAGS),
 )
 MAP_GET_NEXT_KEY = cs.Struct(
-    "map_fd" / FD, "_" / Padding(4), "key" / KEY_IN, "next_key" / Out(Blob(key_size))
+    "map_fd" / FD,
+    "_" / Padding(4),
+    "key" / KEY_IN,
+    "next_key" / Out(Blob(key_size)),
+    "flags" / Idle(ELEM_FLAGS),
 )
 # A hash map's key of LOOKUP_AND_DELETE is read; a queue's or stack's is NULL.
 MAP_LOOKUP_AND_DELETE_ELEM = MAP_LOOKUP_ELEM
-MAP_FREEZE = cs.Struct("map_fd" / FD)
+MAP_FREEZE = cs.Struct(
+    "map_fd" / FD,
+    "_" / Padding(4),
+    "key" / Idle(X64),
+    "value" / Idle(X64),
+    "flags" / Idle(ELEM_FLAGS),
+)
+
+
+# With these a lookup has copied ``count`` elements, and the cursor behind them.
+PARTLY: Final = frozenset({errno.ENOENT, errno.ENOSPC, errno.EINTR, errno.EAGAIN})
 
 
 def _batch(way: Any) -> Any:
     """struct batch; what is In for updates and deletes is Out for lookups."""
-    always = {"always": True} if way is Out else {}
+    always = {"always": PARTLY} if way is Out else {}
     return cs.Struct(
         "batch"
         / cs.Struct(
             "in_batch" / In(Blob(cursor_size)),
-            "out_batch" / Out(Blob(cursor_size)),
+            "out_batch" / Out(Blob(cursor_size), always=PARTLY),
             "keys" / way(Blob(_times_count(key_size)), **always),
             "values" / way(Blob(_times_count(value_size)), **always),
             "count" / OUT_U32,
@@ -230,9 +265,11 @@ PROG_LOAD = cs.Struct(
     "line_info_rec_size" / U32,
     "line_info" / In(Many(LINE_INFO, this.line_info_cnt, stride=this.line_info_rec_size)),
     "line_info_cnt" / U32,
-    "attach_btf_id" / FactField(cs.Int32ul, "btf_vmlinux"),
-    # A program to attach to (freplace, fentry on BPF) or the BTF of a module.
-    "attach_prog_fd" / OPT_FD,
+    # An id in the BTF of the program to attach to, else of the kernel or a module.
+    "attach_btf_id"
+    / FactField(cs.Int32ul, "btf_vmlinux", when=lambda scope: attach_fd_kind(scope) != "prog"),
+    "attach_prog_fd"
+    / Called(OPT_FD, "attach_btf_obj_fd", lambda scope: attach_fd_kind(scope) == "btf"),
     "core_relo_cnt" / U32,
     "fd_array" / In(Many(FdField(cs.Int32sl), fd_array_count)),
     "core_relos" / In(Many(CORE_RELO, this.core_relo_cnt, stride=this.core_relo_rec_size)),
@@ -276,7 +313,7 @@ PROG_DETACH = cs.Struct(
     "attach_bpf_fd" / OPT_FD,
     "attach_type" / ATTACH_TYPE,
     "attach_flags" / ATTACH_FLAGS,
-    "_" / Padding(4),
+    "replace_bpf_fd" / Idle(OPT_FD),
     "relative" / relative("attach_flags"),
     "expected_revision" / U64,
 )
@@ -289,13 +326,15 @@ PROG_TEST_RUN = cs.Struct(
         "data_size_in" / U32,
         "data_size_out" / OUT_U32,
         "data_in" / In(Blob(this.data_size_in)),
-        "data_out" / Out(Blob(this.data_size_out), always=True),
+        # bpf_test_finish(): a room of 0 is no limit for data, as before there was one.
+        "data_out" / Out(Blob(this.data_size_out, open_end=True), always=TOO_SMALL),
         "repeat" / U32,
         "duration" / OUT_U32,
         "ctx_size_in" / U32,
         "ctx_size_out" / OUT_U32,
-        "ctx_in" / In(Blob(this.ctx_size_in)),
-        "ctx_out" / Out(Blob(this.ctx_size_out), always=True),
+        # A program of type syscall finds its context here, and leaves it here.
+        "ctx_in" / InOut(Blob(this.ctx_size_in)),
+        "ctx_out" / Out(Blob(this.ctx_size_out), always=TOO_SMALL),
         "flags" / FlagSet(cs.Int32ul, names.test_run_flags, "BPF_F_TEST"),
         "cpu" / U32,
         "batch_size" / U32,
@@ -303,14 +342,20 @@ PROG_TEST_RUN = cs.Struct(
     )
 )
 
-GET_NEXT_ID = cs.Struct("start_id" / U32, "next_id" / OUT_U32, "open_flags" / X32)
+OPEN_FLAGS = FlagSet(cs.Int32ul, names.open_flags, "BPF_F")
+GET_NEXT_ID = cs.Struct(
+    "start_id" / U32,
+    "next_id" / OUT_U32,
+    "open_flags" / OPEN_FLAGS,
+    "fd_by_id_token_fd" / Idle(OPT_SFD),
+)
 
 
 def _get_fd_by_id(name: str) -> Any:
     return cs.Struct(
         name / U32,
         "next_id" / U32,
-        "open_flags" / FlagSet(cs.Int32ul, names.open_flags, "BPF_F"),
+        "open_flags" / OPEN_FLAGS,
         "fd_by_id_token_fd" / OPT_SFD,
     )
 
@@ -320,11 +365,10 @@ OBJ_GET_INFO_BY_FD = cs.Struct(
     / cs.Struct(
         "bpf_fd" / FD,
         "info_len" / OUT_U32,
-        "info" / InOut(One(INFO, size=this.info_len)),
+        "info" / InOut(One(INFO, size=this.info_len), always=TOO_SMALL),
     )
 )
 
-IDS = Many(U32, this.prog_cnt)
 PROG_QUERY = cs.Struct(
     "query"
     / cs.Struct(
@@ -332,12 +376,13 @@ PROG_QUERY = cs.Struct(
         "attach_type" / ATTACH_TYPE,
         "query_flags" / FlagSet(cs.Int32ul, names.query_flags, "BPF_F_QUERY"),
         "attach_flags" / Written(ATTACH_FLAGS),
-        "prog_ids" / Out(Many(U32, this.prog_cnt), always=True),
-        "prog_cnt" / OUT_U32,
+        "prog_ids" / Out(Many(U32, this.prog_cnt), always=TOO_SMALL),
+        "prog_cnt"
+        / Called(OUT_U32, "count", lambda scope: scope["attach_type"] in MPROG),
         "_" / Padding(4),
-        "prog_attach_flags" / Out(Many(ATTACH_FLAGS, this.prog_cnt), always=True),
-        "link_ids" / Out(Many(U32, this.prog_cnt), always=True),
-        "link_attach_flags" / Out(Many(ATTACH_FLAGS, this.prog_cnt), always=True),
+        "prog_attach_flags" / Out(Many(ATTACH_FLAGS, this.prog_cnt), always=TOO_SMALL),
+        "link_ids" / Out(Many(U32, this.prog_cnt), always=TOO_SMALL),
+        "link_attach_flags" / Out(Many(ATTACH_FLAGS, this.prog_cnt), always=TOO_SMALL),
         "revision" / OUT_U64,
     )
 )
@@ -370,8 +415,9 @@ TASK_FD_QUERY = cs.Struct(
         "fd" / U32,
         "flags" / X32,
         "buf_len" / OUT_U32,
-        # buf_len at exit is the length of the name, without its NUL.
-        "buf" / Out(CStr(lambda scope: min(scope["buf_len"] + 1, 4096)), always=True),
+        # buf_len at exit is the length of the name, without its NUL, for which there
+        # may have been no room; what is in buf ends with one in any case.
+        "buf" / Out(CStr(lambda scope: min(scope["buf_len"], 4096)), always=TOO_SMALL),
         "prog_id" / OUT_U32,
         "fd_type" / Written(Named(cs.Int32ul, names.bpf_task_fd_type, "bpf_task_fd_type")),
         "probe_offset" / Written(Num(cs.Int64ul, 16)),
@@ -379,14 +425,23 @@ TASK_FD_QUERY = cs.Struct(
     )
 )
 
+
+
+def takes_map(scope: Any) -> bool:
+    """Whether the link of a LINK_UPDATE is one of struct_ops, which links a map."""
+    link = scope.env.fd(scope["link_fd"])
+    new = scope.env.fd(scope["new_prog_fd"])
+    said = link is not None and link.info.get("link_type") == "struct_ops"
+    return said or (new is not None and new.kind == "map")
+
+
 LINK_UPDATE = cs.Struct(
     "link_update"
     / cs.Struct(
         "link_fd" / FD,
-        # struct_ops links take a map; the fd's own identity says which.
-        "new_prog_fd" / FD,
+        "new_prog_fd" / Called(FD, "new_map_fd", takes_map),
         "flags" / FlagSet(cs.Int32ul, names.link_update_flags, "BPF_F"),
-        "old_prog_fd" / OPT_FD,
+        "old_prog_fd" / Called(OPT_FD, "old_map_fd", takes_map),
     )
 )
 LINK_DETACH = cs.Struct("link_detach" / cs.Struct("link_fd" / FD))
@@ -414,12 +469,15 @@ PROG_ASSOC_STRUCT_OPS = cs.Struct(
     "prog_assoc_struct_ops" / cs.Struct("map_fd" / FD, "prog_fd" / FD, "flags" / X32)
 )
 
-COMMON_ATTR = cs.Struct(
-    "log_buf" / Out(CStr(lambda scope: min(scope["log_size"], LOG_LIMIT)), always=True),
-    "log_size" / U32,
-    "log_level" / U32,
-    "log_true_size" / OUT_U32,
-    "_" / Padding(4),
+COMMON_ATTR = kernel(
+    "bpf_common_attr",
+    cs.Struct(
+        "log_buf" / Out(CStr(lambda scope: min(scope["log_size"], LOG_LIMIT)), always=True),
+        "log_size" / U32,
+        "log_level" / U32,
+        "log_true_size" / OUT_U32,
+        "_" / Padding(4),
+    ),
 )
 
 
@@ -430,46 +488,54 @@ class Command(NamedTuple):
     returns_fd: bool = False
 
 
+def _row(attr: Any, returns_fd: bool = False, unnamed: str = "") -> Command:
+    """A command's row; ``unnamed``: the key in uapi.layouts of an attr that has no name."""
+    kernel(f"bpf_attr.{unnamed}" if unnamed else "bpf_attr", attr)
+    if not unnamed:
+        kernel(f"bpf_attr.{attr.subcons[0].name}", attr.subcons[0].subcon)
+    return Command(attr, returns_fd)
+
+
 COMMANDS: Final[dict[int, Command]] = {
-    0: Command(MAP_CREATE, True),
-    1: Command(MAP_LOOKUP_ELEM),
-    2: Command(MAP_UPDATE_ELEM),
-    3: Command(MAP_DELETE_ELEM),
-    4: Command(MAP_GET_NEXT_KEY),
-    5: Command(PROG_LOAD, True),
-    6: Command(OBJ_PATH),
-    7: Command(OBJ_GET, True),
-    8: Command(PROG_ATTACH),
-    9: Command(PROG_DETACH),
-    10: Command(PROG_TEST_RUN),
-    11: Command(GET_NEXT_ID),
-    12: Command(GET_NEXT_ID),
-    13: Command(_get_fd_by_id("prog_id"), True),
-    14: Command(_get_fd_by_id("map_id"), True),
-    15: Command(OBJ_GET_INFO_BY_FD),
-    16: Command(PROG_QUERY),
-    17: Command(RAW_TRACEPOINT_OPEN, True),
-    18: Command(BTF_LOAD, True),
-    19: Command(_get_fd_by_id("btf_id"), True),
-    20: Command(TASK_FD_QUERY),
-    21: Command(MAP_LOOKUP_AND_DELETE_ELEM),
-    22: Command(MAP_FREEZE),
-    23: Command(GET_NEXT_ID),
-    24: Command(BATCH_OUT),
-    25: Command(BATCH_OUT),
-    26: Command(BATCH_IN),
-    27: Command(BATCH_IN),
-    28: Command(LINK_CREATE, True),
-    29: Command(LINK_UPDATE),
-    30: Command(_get_fd_by_id("link_id"), True),
-    31: Command(GET_NEXT_ID),
-    32: Command(ENABLE_STATS, True),
-    33: Command(ITER_CREATE, True),
-    34: Command(LINK_DETACH),
-    35: Command(PROG_BIND_MAP),
-    36: Command(TOKEN_CREATE, True),
-    37: Command(PROG_STREAM_READ),
-    38: Command(PROG_ASSOC_STRUCT_OPS),
+    0: _row(MAP_CREATE, True, unnamed="MAP_CREATE"),
+    1: _row(MAP_LOOKUP_ELEM, unnamed="MAP_*_ELEM"),
+    2: _row(MAP_UPDATE_ELEM, unnamed="MAP_*_ELEM"),
+    3: _row(MAP_DELETE_ELEM, unnamed="MAP_*_ELEM"),
+    4: _row(MAP_GET_NEXT_KEY, unnamed="MAP_*_ELEM"),
+    5: _row(PROG_LOAD, True, unnamed="PROG_LOAD"),
+    6: _row(OBJ_PATH, unnamed="OBJ_*"),
+    7: _row(OBJ_GET, True, unnamed="OBJ_*"),
+    8: _row(PROG_ATTACH, unnamed="PROG_ATTACH"),
+    9: _row(PROG_DETACH, unnamed="PROG_ATTACH"),
+    10: _row(PROG_TEST_RUN),
+    11: _row(GET_NEXT_ID, unnamed="*_GET_*_ID"),
+    12: _row(GET_NEXT_ID, unnamed="*_GET_*_ID"),
+    13: _row(_get_fd_by_id("prog_id"), True, unnamed="*_GET_*_ID"),
+    14: _row(_get_fd_by_id("map_id"), True, unnamed="*_GET_*_ID"),
+    15: _row(OBJ_GET_INFO_BY_FD),
+    16: _row(PROG_QUERY),
+    17: _row(RAW_TRACEPOINT_OPEN, True),
+    18: _row(BTF_LOAD, True, unnamed="BTF_LOAD"),
+    19: _row(_get_fd_by_id("btf_id"), True, unnamed="*_GET_*_ID"),
+    20: _row(TASK_FD_QUERY),
+    21: _row(MAP_LOOKUP_AND_DELETE_ELEM, unnamed="MAP_*_ELEM"),
+    22: _row(MAP_FREEZE, unnamed="MAP_*_ELEM"),
+    23: _row(GET_NEXT_ID, unnamed="*_GET_*_ID"),
+    24: _row(BATCH_OUT),
+    25: _row(BATCH_OUT),
+    26: _row(BATCH_IN),
+    27: _row(BATCH_IN),
+    28: _row(LINK_CREATE, True),
+    29: _row(LINK_UPDATE),
+    30: _row(_get_fd_by_id("link_id"), True, unnamed="*_GET_*_ID"),
+    31: _row(GET_NEXT_ID, unnamed="*_GET_*_ID"),
+    32: _row(ENABLE_STATS, True),
+    33: _row(ITER_CREATE, True),
+    34: _row(LINK_DETACH),
+    35: _row(PROG_BIND_MAP),
+    36: _row(TOKEN_CREATE, True),
+    37: _row(PROG_STREAM_READ),
+    38: _row(PROG_ASSOC_STRUCT_OPS),
 }
 """By number; the numbers' names are the generated table's."""
 
@@ -478,4 +544,10 @@ ATTR = Pick(
     {number: command.attr for number, command in COMMANDS.items()},
 )
 """What the attr pointer of bpf(2) points at, by ``cmd``."""
+UNKNOWN_COMMAND: Final = (
+    "bpf_attr",
+    "bpf_cmd",
+    lambda scope: scope["cmd"] & ~const.BPF_COMMON_ATTRS,
+)
+"""By what a newer kernel's BTF may know the attr of a command that has no row."""
 

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any, Final
 
 import construct as cs
 
-from decoders.declare import U32, FactField, FdField, FlagSet, Named, Num, Pick, Scope, Written
+from decoders.declare import (
+    U32,
+    FactField,
+    FdField,
+    FlagSet,
+    Named,
+    NotedField,
+    Num,
+    Pick,
+    Scope,
+    Written,
+    kernel,
+)
 from decoders.uapi import const, names
 
 FD = FdField(cs.Int32ul)
@@ -18,16 +31,20 @@ OUT_U64 = Written(Num(cs.Int64ul))
 ATTACH_TYPE = Named(cs.Int32ul, names.bpf_attach_type, "bpf_attach_type")
 LOG_LIMIT: Final = 16 << 20
 IDS_LIMIT: Final = 1 << 16
+TOO_SMALL: Final = frozenset({errno.ENOSPC})
+"""Where the kernel fails with one of these, it has filled what room it was given."""
 
-ATTACH_BY_IFINDEX: Final = frozenset(
+MPROG: Final = frozenset(
     {
-        const.BPF_XDP,
         const.BPF_TCX_INGRESS,
         const.BPF_TCX_EGRESS,
         const.BPF_NETKIT_PRIMARY,
         const.BPF_NETKIT_PEER,
     }
 )
+"""Attach types of kernel/bpf/mprog.c, where several programs stand in an order."""
+
+ATTACH_BY_IFINDEX: Final = frozenset({const.BPF_XDP, *MPROG})
 """Attach types whose target is a network device."""
 
 
@@ -60,4 +77,28 @@ def relative(flags: str) -> Any:
         lambda scope: bool(scope[flags] & const.BPF_F_ID),
         {True: cs.Struct("relative_id" / U32), False: cs.Struct("relative_fd" / OPT_FD)},
     )
+
+
 ATTACH_FLAGS = FlagSet(cs.Int32ul, names.attach_flags, "BPF_F")
+
+FUNC_INFO = kernel("bpf_func_info", cs.Struct("insn_off" / U32, "type_id" / U32))
+LINE_INFO = kernel(
+    "bpf_line_info",
+    cs.Struct(
+        "insn_off" / U32,
+        "file_name_off" / U32,
+        "line_off" / U32,
+        "line_col"
+        / NotedField(cs.Int32ul, lambda value, _: f"line {value >> 10}, column {value & 0x3FF}"),
+    ),
+)
+CORE_RELO = kernel(
+    "bpf_core_relo",
+    cs.Struct(
+        "insn_off" / U32,
+        "type_id" / U32,
+        "access_str_off" / U32,
+        "kind" / Named(cs.Int32ul, names.bpf_core_relo_kind, "bpf_core_relo_kind"),
+    ),
+)
+

@@ -7,11 +7,19 @@ buffers and their room inside the struct; the kernel writes how much there was.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import construct as cs
 
-from decoders.bpf_fields import ATTACH_TYPE, IFINDEX, OUT_U32
+from decoders.bpf_fields import (
+    ATTACH_TYPE,
+    FUNC_INFO,
+    IFINDEX,
+    LINE_INFO,
+    OUT_U32,
+    TOO_SMALL,
+)
 from decoders.declare import (
     S32,
     U32,
@@ -32,11 +40,27 @@ from decoders.declare import (
     Pick,
     Raw,
     Scope,
+    kernel,
     this,
 )
 from decoders.uapi import names, perf, system
+from decoders.values import Int, Value
 
+VMLINUX: Final = 1
+"""The id of the kernel's own BTF, which is the first to be made."""
 BTF_ID = FactField(cs.Int32ul, "btf_vmlinux")
+
+
+class Mask(FlagSet):
+    """Bit N stands for the value N of an enum; all of them for "any"."""
+
+    def __init__(self, table: Mapping[int, str]) -> None:
+        super().__init__(
+            cs.Int64ul, {1 << bit: name for bit, name in table.items() if 0 <= bit < 64}
+        )
+
+    def value(self, raw: Any, scope: Scope) -> Value:
+        return Int(raw, 16, "any") if raw == (1 << 64) - 1 else super().value(raw, scope)
 
 PROG_INFO = cs.Struct(
     "type" / Named(cs.Int32ul, names.bpf_prog_type, "bpf_prog_type"),
@@ -66,7 +90,7 @@ PROG_INFO = cs.Struct(
     "func_info"
     / Out(
         Many(
-            cs.Struct("insn_off" / U32, "type_id" / U32),
+            FUNC_INFO,
             this.nr_func_info,
             stride=this.func_info_rec_size,
         )
@@ -76,9 +100,7 @@ PROG_INFO = cs.Struct(
     "line_info"
     / Out(
         Many(
-            cs.Struct(
-                "insn_off" / U32, "file_name_off" / U32, "line_off" / U32, "line_col" / U32
-            ),
+            LINE_INFO,
             this.nr_line_info,
             stride=this.line_info_rec_size,
         )
@@ -95,7 +117,11 @@ PROG_INFO = cs.Struct(
     "recursion_misses" / U64,
     "verified_insns" / U32,
     "attach_btf_obj_id" / U32,
-    "attach_btf_id" / BTF_ID,
+    # Of the kernel's own BTF, or of a module's or program's.
+    "attach_btf_id"
+    / FactField(
+        cs.Int32ul, "btf_vmlinux", when=lambda scope: scope["attach_btf_obj_id"] == VMLINUX
+    ),
     "_pad" / Padding(4),
 )
 
@@ -125,16 +151,16 @@ BTF_INFO = cs.Struct(
     "btf" / Out(Blob(this.btf_size)),
     "btf_size" / OUT_U32,
     "id" / U32,
-    "name" / Out(CStr(this.name_len)),
+    "name" / Out(CStr(this.name_len), always=TOO_SMALL),
     "name_len" / OUT_U32,
     "kernel_btf" / U32,
 )
 
 TOKEN_INFO = cs.Struct(
-    "allowed_cmds" / X64,
-    "allowed_maps" / X64,
-    "allowed_progs" / X64,
-    "allowed_attachs" / X64,
+    "allowed_cmds" / Mask(names.bpf_cmd),
+    "allowed_maps" / Mask(names.bpf_map_type),
+    "allowed_progs" / Mask(names.bpf_prog_type),
+    "allowed_attachs" / Mask(names.bpf_attach_type),
 )
 
 
@@ -144,7 +170,10 @@ def _named(name: str, *fields: Any) -> Any:
 
 def _probe(name: str, pointer: str, *fields: Any) -> Any:
     return _named(
-        name, pointer / Out(CStr(this.name_len)), "name_len" / OUT_U32, *fields
+        name,
+        pointer / Out(CStr(this.name_len), always=TOO_SMALL),
+        "name_len" / OUT_U32,
+        *fields,
     )
 
 
@@ -162,18 +191,19 @@ EVENT = _named(
 )
 
 
-def _iter_target(scope: Scope) -> str:
-    found = scope.fetched("target_name", bytes, b"")
-    name = found.partition(b"\0")[0].decode("latin-1")
-    return name if name in ("cgroup", "task", "task_file", "task_vma") else "map"
+def _iter_target(scope: Scope) -> str | None:
+    """What the iterator walks; None where the caller did not ask for its name."""
+    found: bytes | None = scope.fetched("target_name", bytes, None)
+    return None if not found else found.partition(b"\0")[0].decode("latin-1")
 
 
+ITER_MAP = _named("map", "map_id" / U32)
 ITER_TASK = _named("task", "tid" / U32, "pid" / U32)
 
 LINK_DETAILS: Final[dict[str, Any]] = {
     "RAW_TRACEPOINT": _named(
         "raw_tracepoint",
-        "tp_name" / Out(CStr(this.tp_name_len)),
+        "tp_name" / Out(CStr(this.tp_name_len), always=TOO_SMALL),
         "tp_name_len" / OUT_U32,
         "_" / Padding(4),
         "cookie" / X64,
@@ -182,18 +212,23 @@ LINK_DETAILS: Final[dict[str, Any]] = {
         "tracing",
         "attach_type" / ATTACH_TYPE,
         "target_obj_id" / U32,
-        "target_btf_id" / BTF_ID,
+        "target_btf_id"
+        / FactField(
+            cs.Int32ul, "btf_vmlinux", when=lambda scope: scope["target_obj_id"] == VMLINUX
+        ),
         "_" / Padding(4),
         "cookie" / X64,
     ),
     "CGROUP": _named("cgroup", "cgroup_id" / U64, "attach_type" / ATTACH_TYPE),
     "ITER": _named(
         "iter",
-        "target_name" / Out(CStr(this.target_name_len)),
+        "target_name" / Out(CStr(this.target_name_len), always=TOO_SMALL),
         "target_name_len" / OUT_U32,
         "first"
         / Pick(
-            _iter_target, {"map": _named("map", "map_id" / U32)}, size=4
+            _iter_target,
+            dict.fromkeys((None, "bpf_map_elem", "bpf_sk_storage_map", "sockmap"), ITER_MAP),
+            size=4,
         ),
         "second"
         / Pick(
@@ -274,19 +309,42 @@ LINK_DETAILS: Final[dict[str, Any]] = {
 }
 """By the name of the link's type, without BPF_LINK_TYPE_."""
 
+# What fdinfo calls a type of links (bpf_link_type_strs of kernel/bpf/syscall.c) is
+# the end of the enum's name, but for this one.
+FDINFO_NAMES: Final = {"perf": "PERF_EVENT"}
+
+
+def link_type(scope: Scope) -> str:
+    """The link's type, without BPF_LINK_TYPE_.
+
+    At exit the kernel has written it.  Before, callers that pass buffers in the
+    union rarely set it; then the fd itself tells.
+    """
+    known = names.bpf_link_type.get(scope["type"], "")[14:]
+    if known and known != "UNSPEC":
+        return known
+    fact = scope.env.fd(scope["bpf_fd"])
+    said = str(fact.info.get("link_type", "")) if fact is not None else ""
+    return FDINFO_NAMES.get(said, said.upper())
+
+
 LINK_INFO = cs.Struct(
     "type" / Named(cs.Int32ul, names.bpf_link_type, "bpf_link_type"),
     "id" / U32,
     "prog_id" / U32,
     "_" / Padding(4),
     "details"
-    / Pick(
-        # The type is what the kernel writes, but callers that pass buffers in
-        # the union must know it before; at exit it is there in any case.
-        lambda scope: names.bpf_link_type.get(scope["type"], "")[14:],
-        LINK_DETAILS,
-    ),
+    / Pick(link_type, LINK_DETAILS),
 )
+
+for _name, _struct in (
+    ("bpf_prog_info", PROG_INFO),
+    ("bpf_map_info", MAP_INFO),
+    ("bpf_btf_info", BTF_INFO),
+    ("bpf_link_info", LINK_INFO),
+    ("bpf_token_info", TOKEN_INFO),
+):
+    kernel(_name, _struct)
 
 INFO = Pick(
     lambda scope: getattr(scope.env.fd(scope["bpf_fd"]), "kind", None),

@@ -16,11 +16,14 @@ from decoders.declare import (
     U32,
     U64,
     X64,
+    Called,
     CStr,
     FactField,
     FlagSet,
+    Idle,
     In,
     Many,
+    Meaning,
     Named,
     One,
     Padding,
@@ -28,14 +31,13 @@ from decoders.declare import (
     Scope,
     this,
 )
-from decoders.uapi import names, system
+from decoders.uapi import const, names, system
 
 BTF_ID = FactField(cs.Int32ul, "btf_vmlinux")
 
 # union bpf_iter_link_info: which member counts depends on the iterator's target,
 # which only the program's attach_btf_id names.  Callers pass the whole union
-# (16 bytes) or just struct map; what is not the map's fd is shown as a cgroup
-# walk when it has an order, else as a task's.
+# (16 bytes) or just struct map.
 ITER_MAP = cs.Struct("map" / cs.Struct("map_fd" / OPT_FD))
 ITER_CGROUP = cs.Struct(
     "cgroup"
@@ -48,14 +50,27 @@ ITER_CGROUP = cs.Struct(
 ITER_TASK = cs.Struct("task" / cs.Struct("tid" / U32, "pid" / U32, "pid_fd" / OPT_FD))
 
 
-def iter_target(scope: Scope) -> str:
-    """map, cgroup or task: by the target that the program's BTF id names, or unknown."""
+ITER_TARGETS: Final[dict[str, Any]] = {
+    "bpf_map_elem": ITER_MAP,
+    "bpf_sk_storage_map": ITER_MAP,
+    "sockmap": ITER_MAP,
+    "cgroup": ITER_CGROUP,
+    "task": ITER_TASK,
+    "task_file": ITER_TASK,
+    "task_vma": ITER_TASK,
+}
+"""By the iterator's target: those that have an attach_target of their own."""
+
+
+def iter_target(scope: Scope) -> str | None:
+    """What the iterator walks, by the machine's knowledge of the program; or None."""
     fact = scope.env.fd(scope["prog_fd"])
-    target = None if fact is None else fact.info.get("iter_target")
-    return target if isinstance(target, str) else "map"
+    known = None if fact is None or fact.id is None else fact.id
+    return None if known is None else scope.env.fact("iter_target", known)
 
 
-ITER_INFO = Pick(iter_target, {"map": ITER_MAP, "cgroup": ITER_CGROUP, "task": ITER_TASK})
+# Of an unknown target, a map's fd is what it may be: the others came later.
+ITER_INFO = Pick(iter_target, {**ITER_TARGETS, None: ITER_MAP})
 
 ITER = cs.Struct(
     "iter_info" / In(One(ITER_INFO, size=this.iter_info_len)),
@@ -82,11 +97,16 @@ UPROBE_MULTI = cs.Struct(
         "cnt" / U32,
         "flags" / FlagSet(cs.Int32ul, names.uprobe_multi_flags, "BPF_F_UPROBE_MULTI"),
         "pid" / U32,
-        "path_fd" / U32,
+        "path_fd"
+        / Pick(
+            lambda scope: bool(scope["flags"] & const.BPF_F_UPROBE_MULTI_PATH_FD),
+            {True: cs.Struct("path_fd" / FD), False: cs.Struct("path_fd" / U32)},
+        ),
     )
 )
+# The id is one of the BTF of the program in target_fd.
 TRACING = cs.Struct(
-    "tracing" / cs.Struct("target_btf_id" / BTF_ID, "_" / Padding(4), "cookie" / X64)
+    "tracing" / cs.Struct("target_btf_id" / U32, "_" / Padding(4), "cookie" / X64)
 )
 TRACING_MULTI = cs.Struct(
     "tracing_multi"
@@ -117,7 +137,7 @@ def _ordered(name: str) -> Any:
 
 
 CGROUP = _ordered("cgroup")
-PLAIN = cs.Struct("target_btf_id" / BTF_ID)
+PLAIN = cs.Struct("target_btf_id" / Idle(U32))
 
 VARIANTS: Final[dict[str, Any]] = {
     "BPF_TRACE_FENTRY": TRACING,
@@ -142,22 +162,42 @@ VARIANTS: Final[dict[str, Any]] = {
     "BPF_NETKIT_PEER": _ordered("netkit"),
 }
 """Attach type -> what its union holds.  Cgroup types are found by their names."""
+EXT: Final = "BPF_PROG_TYPE_EXT"
 
 
 def variant(scope: Scope) -> str:
     """Which row of the union a LINK_CREATE uses."""
+    fact = scope.env.fd(scope["prog_fd"])
+    if fact is not None and fact.info.get("prog_type") == const.BPF_PROG_TYPE_EXT:
+        return EXT  # it has no attach type: what stands there is 0, a cgroup's
     name = names.bpf_attach_type.get(scope["attach_type"], "")
     return "cgroup" if "CGROUP" in name else name
+
+
+LINK_FLAGS = FlagSet(cs.Int32ul, names.link_create_flags, "BPF_F")
+XDP_FLAGS = FlagSet(cs.Int32ul, names.xdp_flags, "XDP_FLAGS")
 
 
 LINK_CREATE = cs.Struct(
     "link_create"
     / cs.Struct(
-        # struct_ops links take a map here; the fd's own identity says which.
-        "prog_fd" / FD,
+        "prog_fd"
+        / Called(FD, "map_fd", lambda scope: scope["attach_type"] == const.BPF_STRUCT_OPS),
         "target" / LINK_TARGET,
         "attach_type" / ATTACH_TYPE,
-        "flags" / FlagSet(cs.Int32ul, names.link_create_flags, "BPF_F"),
-        "variant" / Pick(variant, {**VARIANTS, "cgroup": CGROUP}, default=PLAIN, size=48),
+        "flags"
+        / Meaning(
+            cs.Int32ul,
+            lambda scope: scope["attach_type"] == const.BPF_XDP,
+            {True: XDP_FLAGS, False: LINK_FLAGS},
+            base=16,
+        ),
+        "variant"
+        / Pick(
+            variant,
+            {**VARIANTS, "cgroup": CGROUP, EXT: TRACING},
+            default=PLAIN,
+            size=48,
+        ),
     )
 )

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import construct as cs
 from construct import this as this
 
 from decoders.raw import FdFact
+from decoders.uapi import names, perf, system
 from decoders.values import (
     EMPTY,
     NULL,
@@ -126,7 +127,10 @@ class Named(Field):
 
 
 class FlagSet(Field):
-    """A number made of named bits.  A name for 0 is used for 0 only."""
+    """A number made of named bits.  A name for 0 is used for 0 only.
+
+    Bits that the table lacks are looked up in the running kernel's enums.
+    """
 
     def __init__(self, subcon: Any, table: Mapping[int, str], enum: str = "") -> None:
         super().__init__(subcon)
@@ -137,23 +141,55 @@ class FlagSet(Field):
     def value(self, raw: Any, scope: Scope) -> Value:
         known = self.memo.get(raw)
         if known is None:
-            known = flags(raw, self.table, self.enum)
+            found = flags(raw, self.table, self.enum)
+            if found.rest:
+                # What a newer kernel has names for depends on the trace: no memo.
+                return named_by_kernel(found, self.table, scope)
+            known = found
             if len(self.memo) < 4096:
                 self.memo[raw] = known
         return known
+
+
+_tables: dict[int, str] = {}
+
+
+def table_name(table: Mapping[int, str]) -> str:
+    """What a generated table is called: under that name the kernel's BTF adds to it."""
+    if not _tables:
+        for module in (names, perf, system):
+            _tables.update({id(each): name for name, each in vars(module).items()})
+    return _tables.get(id(table), "")
+
+
+def named_by_kernel(found: Flags, table: Mapping[int, str], scope: Scope) -> Flags:
+    """Moves those bits from the rest to the names that the running kernel's BTF names."""
+    kind = table_name(table)
+    newer = {}
+    for shift in range(found.rest.bit_length()) if kind else ():
+        name = scope.env.newer(kind, 1 << shift) if found.rest >> shift & 1 else None
+        if name is not None:
+            newer[1 << shift] = name
+    if not newer:
+        return found
+    return found._replace(
+        names=(*found.names, *newer.values()),
+        rest=found.rest & ~sum(newer),
+        newer=tuple(newer.values()),
+    )
 
 
 def flags(raw: int, table: Mapping[int, str], enum: str = "") -> Flags:
     """Splits a number into the named bits of a table and the rest."""
     if raw == 0:
         return Flags(0, (table[0],) if 0 in table else (), 0, enum)
-    names = []
+    found = []
     rest = raw
     for bits, name in table.items():
         if bits and rest & bits == bits:
-            names.append(name)
+            found.append(name)
             rest &= ~bits
-    return Flags(raw, tuple(names), rest, enum)
+    return Flags(raw, tuple(found), rest, enum)
 
 
 class FdField(Field):
@@ -178,15 +214,22 @@ class FdField(Field):
 
 
 class FactField(Field):
-    """A number that the live machine has a name for: an ifindex, a BTF type id."""
+    """A number that the live machine has a name for: an ifindex, a BTF type id.
 
-    def __init__(self, subcon: Any, kind: str, base: int = 10) -> None:
+    ``when``: whether it is one, where other fields decide that.
+    """
+
+    def __init__(
+        self, subcon: Any, kind: str, base: int = 10, when: Callable[[Any], bool] | None = None
+    ) -> None:
         super().__init__(subcon)
         self.kind = kind
         self.base = base
+        self.when = when
 
     def value(self, raw: Any, scope: Scope) -> Value:
-        return Int(raw, self.base, scope.env.fact(self.kind, raw) if raw else None)
+        asked = raw and (self.when is None or self.when(scope))
+        return Int(raw, self.base, scope.env.fact(self.kind, raw) if asked else None)
 
 
 class NotedField(Field):
@@ -199,6 +242,43 @@ class NotedField(Field):
 
     def value(self, raw: Any, scope: Scope) -> Value:
         return Int(raw, self.base, self.note(raw, scope))
+
+
+class Meaning(Num):
+    """A number whose meaning depends on other fields: the Field that ``key`` selects."""
+
+    def __init__(
+        self, subcon: Any, key: Callable[[Any], Any], rows: Mapping[Any, Field], base: int = 10
+    ) -> None:
+        super().__init__(subcon, base)
+        self.key = key
+        self.rows = rows
+
+    def value(self, raw: Any, scope: Scope) -> Value:
+        chosen = self.rows.get(self.key(scope))
+        return Int(raw, self.base) if chosen is None else chosen.value(raw, scope)
+
+
+class Called(Field):
+    """A field that goes by another name at times, as like members of a union do.
+
+    Expressions use the name that it is declared under; ``other`` is the other one,
+    which it has where ``when`` says so.
+    """
+
+    def __init__(self, field: Field, other: str, when: Callable[[Any], bool]) -> None:
+        super().__init__(field)
+        self.field = field
+        self.other = other
+        self.when = when
+
+
+class Idle(Field):
+    """A member that the kernel wants to be zero here: said only where it is not."""
+
+    def __init__(self, field: Field) -> None:
+        super().__init__(field)
+        self.field = field
 
 
 class Bits(Field):
@@ -292,6 +372,8 @@ class Pick(Field):
 class Target:
     """What a pointer points at."""
 
+    open_end = False
+
     def size(self, scope: Scope) -> int | None:
         """How many bytes that is; None where only the memory can tell (strings)."""
         raise NotImplementedError
@@ -325,11 +407,16 @@ class CStr(Target):
 class Blob(Target):
     """Bytes that nothing here interprets."""
 
-    def __init__(self, length: Expr) -> None:
+    def __init__(self, length: Expr, open_end: bool = False) -> None:
+        """``open_end``: a length of 0 at entry means as much as there is."""
         self.length = length
+        self.open_end = open_end
 
     def size(self, scope: Scope) -> int | None:
-        return number(self.length, scope)
+        if isinstance(self.length, int):
+            return self.length
+        found: int | None = self.length(scope)  # None: of a map that nobody knows
+        return found
 
     def value(self, data: bytes, wanted: int, scope: Scope) -> Value:
         return Bytes(data, wanted)
@@ -417,6 +504,14 @@ class Many(Target):
         raise NotImplementedError  # follow.py walks the elements
 
 
+class Tail(NamedTuple):
+    """The flexible array at the end of a struct, which the kernel fills in."""
+
+    name: str
+    item: Field
+    count: Callable[[Any], int]
+
+
 class One(Target):
     """A single struct (or what a Pick selects), of which ``size`` bytes are valid."""
 
@@ -426,17 +521,25 @@ class One(Target):
         size: Expr | None = None,
         limit: int = 4096,
         peek: Callable[[bytes], int] | None = None,
-        tail: tuple[str, Field] | None = None,
+        tail: Tail | None = None,
+        rewritten: frozenset[int] = frozenset(),
+        unknown: tuple[str, str, Callable[[Any], int]] | None = None,
     ) -> None:
         """``peek``: the struct's first 8 bytes say its own size.
 
-        ``tail``: the name and kind of the elements of a flexible array at its end.
+        ``rewritten``: what the kernel writes into a struct that it only reads, it
+        writes when it fails with one of these errors.
+
+        ``unknown``: where no row says what stands there, the running kernel's BTF
+        may: the union that it is a member of, the enum that names it, and the value.
         """
         self.item = item
         self.length = size
         self.limit = limit
         self.peek = peek
         self.tail = tail
+        self.rewritten = rewritten
+        self.unknown = unknown
 
     def struct(self, scope: Scope) -> Any:
         """The construct Struct that stands there."""
@@ -455,12 +558,26 @@ class One(Target):
 class Ptr(Field):
     """A user-space address.  ``way``: the kernel reads, writes, or both."""
 
-    def __init__(self, target: Target, way: str, always: bool = False, subcon: Any = None):
+    def __init__(
+        self,
+        target: Target,
+        way: str,
+        always: bool | frozenset[int] = False,
+        subcon: Any = None,
+        reads_if: Callable[[Any], bool] | None = None,
+    ) -> None:
         super().__init__(cs.Int64ul if subcon is None else subcon)
         self.target = target
         self.reads = "in" in way
         self.writes = "out" in way
         self.always = always
+        self.reads_if = reads_if
+
+    def kept(self, ret: int | None) -> bool:
+        """Whether a failed call wrote there all the same."""
+        if isinstance(self.always, bool):
+            return self.always
+        return ret is not None and -ret in self.always
 
     def value(self, raw: Any, scope: Scope) -> Value:
         return Absent(NULL) if raw == 0 else Int(raw, 16)
@@ -471,15 +588,21 @@ def In(target: Target) -> Ptr:  # noqa: N802 - reads as the direction in the dec
     return Ptr(target, "in")
 
 
-def Out(target: Target, always: bool = False) -> Ptr:  # noqa: N802
+def Out(  # noqa: N802
+    target: Target,
+    always: bool | frozenset[int] = False,
+    reads_if: Callable[[Any], bool] | None = None,
+) -> Ptr:
     """A pointer to what the kernel writes: copied at exit.
 
-    ``always``: also when the call failed (logs; ENOSPC with a partial answer).
+    ``always``: also when the call failed (logs), or when it failed with one of
+    these errors (ENOSPC with a partial answer).  ``reads_if``: whether, with these
+    other fields, the kernel reads there before.
     """
-    return Ptr(target, "out", always)
+    return Ptr(target, "out", always, reads_if=reads_if)
 
 
-def InOut(target: Target, always: bool = False) -> Ptr:  # noqa: N802
+def InOut(target: Target, always: bool | frozenset[int] = False) -> Ptr:  # noqa: N802
     """A pointer to what the kernel reads and then writes."""
     return Ptr(target, "inout", always)
 
@@ -490,9 +613,13 @@ def InOut(target: Target, always: bool = False) -> Ptr:  # noqa: N802
 class Slot:
     """One field of a layout: its name, place and declaration."""
 
-    __slots__ = ("field", "index", "kind", "layout", "name", "offset", "size")
+    __slots__ = ("called", "field", "idle", "index", "kind", "layout", "name", "offset", "size")
 
     def __init__(self, name: str, offset: int, size: int, field: Any, index: int) -> None:
+        self.called = field if isinstance(field, Called) else None
+        self.idle = isinstance(field, Idle)
+        if isinstance(field, Called | Idle):
+            field = field.field
         self.name = name
         self.offset = offset
         self.size = size
@@ -530,9 +657,12 @@ class Layout:
     its pointers, so that there is something to copy at exit.
     """
 
-    __slots__ = ("exits", "followed", "full", "index", "names", "size", "slots", "written")
+    __slots__ = (
+        "ctype", "exits", "followed", "full", "index", "names", "size", "slots", "written",
+    )  # fmt: skip
 
     def __init__(self, declaration: Any) -> None:
+        self.ctype: str = getattr(declaration, "ctype", "")
         slots: list[Slot] = []
         fmt = "<"
         offset = 0
@@ -594,6 +724,15 @@ def _format(field: Any, size: int) -> str:
     return f"{size}s"
 
 
+def kernel(ctype: str, declaration: Any) -> Any:
+    """A construct Struct that is the kernel's ``ctype``, by its key in uapi.layouts.
+
+    Members that only the running kernel has are shown by the names in its BTF.
+    """
+    declaration.ctype = ctype
+    return declaration
+
+
 _layouts: dict[int, tuple[Any, Layout]] = {}
 
 
@@ -623,6 +762,7 @@ __all__ = [
     "Bits",
     "Blob",
     "CStr",
+    "Called",
     "Chars",
     "Chunked",
     "Env",
@@ -630,11 +770,13 @@ __all__ = [
     "FdField",
     "Field",
     "FlagSet",
+    "Idle",
     "In",
     "InOut",
     "InsnArray",
     "Layout",
     "Many",
+    "Meaning",
     "Named",
     "NotedField",
     "Num",
@@ -647,7 +789,9 @@ __all__ = [
     "Scope",
     "Skip",
     "Slot",
+    "Tail",
     "Target",
     "Written",
+    "kernel",
     "this",
 ]

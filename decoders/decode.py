@@ -6,11 +6,11 @@ Pure, and total: whatever the bytes say, a Call comes out.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Final, Protocol
 
 import construct
 
+from decoders.call import Call
 from decoders.declare import (
     ITEM_LIMIT,
     CStr,
@@ -18,6 +18,7 @@ from decoders.declare import (
     One,
     Ptr,
     Slot,
+    Tail,
     Target,
     layout_of,
 )
@@ -56,63 +57,8 @@ class Facts(Protocol):
         """An enum value's name in that kernel's BTF, where our tables lack it."""
 
 
-@dataclass(slots=True)
-class Call:
-    """A decoded call.  Frozen by convention: renderers only read it."""
-
-    raw: RawCall
-    syscall: Syscall
-    args: Struct
-    ret: Value | None
-    """None: never returned, or not watched."""
-    problem: str | None = None
-    """A mistake of ours while decoding: the raw bytes are still there."""
-    notes: dict[str, Any] = field(default_factory=dict)
-    """What the model adds: listing, ret comment, explanation, folding."""
-
-    @property
-    def command(self) -> str:
-        """The bpf command's or ioctl request's name, or the syscall's own."""
-        return self.syscall.command(self.args)
-
-    def attr(self, *path: str) -> Value | None:
-        """A value by its path below the args, through pointers; None if not there."""
-        value: Value | None = self.args
-        for name in path:
-            value = plain(value)
-            if not isinstance(value, Struct):
-                return None
-            value = value.get(name)
-        return value
-
-    def number(self, *path: str) -> int | None:
-        """The number at a path (the later one where it changed), or None."""
-        value = self.attr(*path)
-        if isinstance(value, Changed):
-            value = value.after
-        number = getattr(value, "value", None)
-        if isinstance(value, Pointer):
-            return value.addr
-        return number if isinstance(number, int) else None
-
-    def fact(self, *path: str) -> FdFact | None:
-        """What the fd at a path is."""
-        value = self.attr(*path)
-        return value.fact if isinstance(value, Fd) else None
-
-    def fd(self, fd: int) -> FdFact | None:
-        """What an fd was when the call was made; after it where only that is known."""
-        for fact in self.raw.fds:
-            if fact.fd == fd:
-                return fact
-        return None
-
-
-def plain(value: Value | None) -> Value | None:
-    """A value without its pointer and its past."""
-    while isinstance(value, Pointer | Changed):
-        value = value.value if isinstance(value, Pointer) else value.after
-    return value
+NAMELESS: Final = frozenset({"extra_data", "_", "pad"})
+"""How bytes are called that belong to no member."""
 
 
 class _Env:
@@ -130,9 +76,12 @@ class _Env:
         self.stage = ENTRY
 
     def fd(self, fd: int) -> FdFact | None:
-        if self.stage == EXIT and fd in self._exit:
-            return self._exit[fd]
-        return self._entry.get(fd)
+        found = self._entry.get(fd)
+        return self._exit.get(fd) if found is None and self.stage == EXIT else found
+
+    def made(self, fd: int) -> FdFact | None:
+        """What an fd is that the call returned."""
+        return self._exit.get(fd)
 
     def fact(self, kind: str, key: int) -> str | None:
         return self._facts.fact(kind, key)
@@ -164,6 +113,7 @@ def _decode(raw: RawCall, syscall: Syscall, facts: Facts) -> Call:
     entry = follow(syscall.args, view, Snapshot(before), ENTRY)
     leave: Node | None = None
     if raw.ret is not None:
+        env.stage = EXIT
         after = Snapshot(chunk for chunk in raw.chunks if chunk.stage == EXIT)
         leave = follow(syscall.args, view, after, EXIT, raw.failed, entry)
     decoder = _Decoder(raw, env)
@@ -177,8 +127,7 @@ def _decode(raw: RawCall, syscall: Syscall, facts: Facts) -> Call:
     if raw.ret is not None:
         ret = Int(raw.ret)
         if not raw.failed and syscall.returns_fd(view):
-            env.stage = EXIT
-            ret = Fd(raw.ret, env.fd(raw.ret))
+            ret = Fd(raw.ret, env.made(raw.ret))
     return Call(raw, syscall, args, ret)
 
 
@@ -215,6 +164,11 @@ class _Decoder:
             extra = view.data[view.layout.size :]
             if extra.strip(b"\0"):
                 fields.append(("extra_data", Bytes(extra, len(extra))))
+        if view.layout.ctype and unexplained(fields):
+            from decoders.newer import explained
+
+            known = self.env.fact(f"fields {view.layout.ctype.partition('.')[0]}", 0)
+            return explained(fields, view.layout, view.data, known) if known else fields
         return fields
 
     def _slot(
@@ -228,8 +182,12 @@ class _Decoder:
     ) -> None:
         kind = slot.kind
         raw = view.raws[slot.index]
+        if slot.idle and not raw:
+            return
+        called = slot.called
+        name = slot.name if called is None or not called.when(view) else called.other
         if kind == "ptr":
-            fields.append((slot.name, self._pointer(slot, entry, leave, latest)))
+            fields.append((name, self._pointer(slot, entry, leave, latest)))
         elif kind in ("struct", "pick"):
             before = None if entry is None else entry.inner.get(slot.index)
             after = None if leave is None else leave.inner.get(slot.index)
@@ -251,13 +209,14 @@ class _Decoder:
                 layout = layout_of(declaration)
                 size = slot.size if kind == "pick" else layout.size
                 data = view.data[slot.offset : slot.offset + size]
-                inner = View(layout, data, size, view, view.env)
+                wanted = min(size, max(0, view.wanted - slot.offset))
+                inner = View(layout, data, wanted, view, view.env)
                 after_view = None
                 if leave is not None and leave.view is not view and slot.offset < len(
                     leave.view.data
                 ):
                     data = leave.view.data[slot.offset : slot.offset + size]
-                    after_view = View(layout, data, size, leave.view, view.env)
+                    after_view = View(layout, data, wanted, leave.view, view.env)
                 before = Node(inner)
                 after = None if after_view is None else Node(after_view)
             members = self.fields(before, after, latest)
@@ -288,7 +247,7 @@ class _Decoder:
                     )
                 elif latest:
                     value = slot.field.value(new, leave.view)
-            fields.append((slot.name, value))
+            fields.append((name, value))
 
     def _pointer(
         self, slot: Slot, entry: Node | None, leave: Node | None, latest: bool
@@ -327,14 +286,14 @@ class _Decoder:
             return Absent(NOT_WRITTEN if field.writes and self.raw.failed else NOT_CAPTURED)
         if known.data is None:
             return Absent(NOT_CAPTURED)
-        if known.wanted == 0:
+        if known.wanted <= 0:
             return Absent(EMPTY)
         if not known.data:
             return Absent(UNREADABLE)
         entry = before.inner if before is not None else None
         leave = after.inner if after is not None else None
         if entry is None and leave is None:
-            return Bytes(known.data, known.wanted)
+            return self._unknown(field.target, known, scope)
         if entry is not None and leave is not None and entry.view.layout is not leave.view.layout:
             entry = None
         fields = self.fields(entry, leave, field.writes)
@@ -343,15 +302,35 @@ class _Decoder:
             node = leave if leave is not None else entry
             assert node is not None
             fields = [pair for pair in fields if pair[0] != "extra_data"]
-            fields.append((tail[0], _flexible(tail[1], node.view)))
+            if leave is None:
+                reason = NOT_WRITTEN if self.raw.failed else NOT_CAPTURED
+                fields.append((tail.name, Absent(reason)))
+            else:
+                fields.append((tail.name, _flexible(tail, node.view)))
         return Struct(tuple(fields))
+
+    def _unknown(self, target: Target, known: Found, scope: View) -> Value:
+        """A struct that no row describes: by the running kernel's BTF, or bytes."""
+        assert known.data is not None
+        unknown = getattr(target, "unknown", None)
+        if unknown is not None and known.data:
+            ctype, enum, key = unknown
+            word = self.env.newer(enum, key(scope))
+            said = self.env.fact(f"fields {ctype}", 0) if word is not None else None
+            if word is not None and said is not None:
+                from decoders.newer import struct_for
+
+                found = struct_for(word, known.data, said)
+                if found is not None:
+                    return found
+        return Bytes(known.data, known.wanted)
 
     def _target(self, target: Target, found: Found, scope: View) -> Value:
         """The value of anything but a single struct."""
         data = found.data
         if data is None:
             return Absent(NOT_CAPTURED)
-        if found.wanted == 0 and not isinstance(target, CStr):
+        if found.wanted < 0 or (found.wanted == 0 and not isinstance(target, CStr)):
             return Absent(EMPTY)
         if not data and found.wanted:
             return Absent(UNREADABLE)
@@ -382,10 +361,22 @@ class _Decoder:
         return Array(tuple(items), total)
 
 
-def _flexible(item: Any, view: View) -> Array:
+def unexplained(fields: list[tuple[str, Value]]) -> bool:
+    """Whether something is there that the declaration has no name for."""
+    return any(
+        isinstance(value, Bytes)
+        if name in NAMELESS
+        else name.startswith("__reserved") and isinstance(value, Int) and value.value
+        for name, value in fields
+    )
+
+
+def _flexible(tail: Tail, view: View) -> Array:
     """The elements that follow a struct."""
+    item = tail.item
     layout = layout_of(construct.Struct("item" / item))
-    data = view.data[view.layout.size :]
+    total = max(0, tail.count(view))
+    data = view.data[view.layout.size :][: total * layout.size]
     usable = len(data) - len(data) % layout.size
     items = tuple(item.value(raw, view) for (raw,) in layout.full.iter_unpack(data[:usable]))
-    return Array(items, len(items))
+    return Array(items, total)

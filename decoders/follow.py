@@ -155,7 +155,7 @@ def _follow_pointer(
         return None
     before = None if entry is None else entry.found.get(slot.index)
     if stage == ENTRY:
-        if field.reads:
+        if field.reads or (field.reads_if is not None and field.reads_if(view)):
             return follow_target(field.target, addr, view, view, memory, stage, failed, None)
         return None
     scope = view if entry is None else entry.view

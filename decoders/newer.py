@@ -7,13 +7,17 @@ fill the gaps; #defines are not in BTF, so flags that are no enum stay unknown.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
-from typing import Final, NamedTuple, Protocol
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, Protocol
 
 from decoders.btf import COMPOSITES, ENUMS, MAX_DEPTH, Btf, Kind, Type
 from decoders.btf_c import c_type
+from decoders.uapi.layouts import BASES
+from decoders.values import Bytes, Int, Name, Struct, Text, Value
 
 
 class Layout(Protocol):
@@ -209,7 +213,8 @@ def _missing(btf: Btf, struct: Type, level: _Level, ours: list[Layout]) -> Itera
         prefix = f"{level.prefix}{member.name}." if member.name else level.prefix
         beside = level.beside
         if in_union and not member.name and inner.kind == Kind.STRUCT and inner.members:
-            beside = level.prefix + inner.members[0].name
+            first = next(_flat(btf, inner, _Level("", 0, "", level.depth + 1)), None)
+            beside = level.prefix + ("" if first is None else first.path)
         deeper = _Level(prefix, bit, beside, level.depth + 1)
         if member.name:
             same = [each for each in ours if each.path.startswith(prefix)]
@@ -224,3 +229,195 @@ def _missing(btf: Btf, struct: Type, level: _Level, ours: list[Layout]) -> Itera
             covered = any(first < end and start < last for first, last in solid)
             if in_union or not covered:
                 yield leaf
+
+
+# ---------------------------------------------------------------- in a trace
+
+SAID: Final = "from this kernel"
+"""What is noted on a value whose name only the running kernel's BTF has."""
+MOST: Final = 4096
+"""The most fields that a fact may name, and the size in bytes that they may lie in."""
+
+_Fields = list[tuple[str, Value]]
+
+
+def packed(fields: Iterable[NewerField]) -> str:
+    """Fields as the text of a fact."""
+    return json.dumps([list(field) for field in fields], separators=(",", ":"))
+
+
+@lru_cache(maxsize=64)
+def unpacked(text: str) -> tuple[NewerField, ...]:
+    """The fields of a fact; what is malformed in it is left out."""
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError):
+        return ()
+    found = []
+    for row in rows[:MOST] if isinstance(rows, list) else ():
+        if not isinstance(row, list) or len(row) != len(NewerField._fields):
+            continue
+        path, offset, size, bit_offset, bit_size, ctype, beside = row
+        if not all(isinstance(each, str) for each in (path, ctype, beside)) or not path:
+            continue
+        if not all(_small(each) for each in (offset, size)):
+            continue
+        if (bit_offset is None) != (bit_size is None):
+            continue
+        if bit_size is not None and not (_small(bit_offset) and _small(bit_size)):
+            continue
+        found.append(NewerField(path, offset, size, bit_offset, bit_size, ctype, beside))
+    return tuple(found)
+
+
+def _small(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST
+
+
+def read(field: NewerField, data: bytes, base: int = 0) -> Value | None:
+    """The value of a field in ``data``, which starts ``base`` bytes into the outermost struct.
+
+    None where ``data`` does not reach so far.
+    """
+    start = field.offset - base
+    part = data[start : start + field.size] if start >= 0 else b""
+    if not part or len(part) < field.size:
+        return None
+    if field.bit_size is not None:
+        whole = int.from_bytes(part, "little")
+        shift = field.bit_offset or 0
+        return Int(whole >> shift & ((1 << field.bit_size) - 1), 10, SAID)
+    if field.ctype.startswith("char["):
+        return Text(part.partition(b"\0")[0], b"\0" in part)
+    if field.size not in (1, 2, 4, 8):
+        return Bytes(part, field.size)
+    signed = field.ctype.startswith(("__s", "int", "long", "short", "s8", "s16", "s32", "s64"))
+    return Int(
+        int.from_bytes(part, "little", signed=signed), 16 if field.size == 8 else 10, SAID
+    )
+
+
+def _nothing(value: Value) -> bool:
+    if isinstance(value, Int):
+        return value.value == 0
+    return isinstance(value, Bytes | Text) and not value.data.strip(b"\0")
+
+
+def _graft(fields: _Fields, path: list[str], value: Value, words: list[str]) -> bool:
+    """Puts a value at a path below ``fields``; False where that path means nothing here.
+
+    A struct that is not there yet must be named by one of ``words``: the names of
+    enum values that are new themselves.
+    """
+    if len(path) == 1:
+        fields.append((path[0], value))
+        return True
+    for index, (name, known) in enumerate(fields):
+        if name == path[0] and isinstance(known, Struct):
+            inner = list(known.fields)
+            if not _graft(inner, path[1:], value, words):
+                return False
+            fields[index] = (name, known._replace(fields=tuple(inner)))
+            return True
+    if not any(path[0].upper() in word for word in words):
+        return False
+    inner = []
+    _graft(inner, path[1:], value, [part.upper() for part in path])
+    fields.append((path[0], Struct(tuple(inner))))
+    return True
+
+
+def _first_names(layout: Any) -> set[str]:
+    """What the first member is called; several where it is a union."""
+    first = layout.slots[0]
+    rows = [*first.field.rows.values(), first.field.default] if first.kind == "pick" else []
+    return {first.name, *(row.subcons[0].name for row in rows if row is not None)}
+
+
+def explained(fields: _Fields, layout: Any, data: bytes, known: str) -> _Fields:
+    """``fields`` of a struct, with what is set of the members in ``known`` (a fact's text).
+
+    Bytes and reserved bits that these members account for are no longer shown as such.
+    """
+    struct, _, path = layout.ctype.partition(".")
+    anonymous = any(char.isupper() or char == "*" for char in path)
+    prefix = "" if anonymous or not path else f"{path}."
+    base = BASES.get(layout.ctype, 0)
+    words = [value.name for _, value in fields if isinstance(value, Name) and value.newer]
+    first = _first_names(layout)
+    result = list(fields)
+    covered = bytearray(len(data))
+    for field in unpacked(known):
+        if not field.path.startswith(prefix) or (anonymous and field.beside not in first):
+            continue
+        steps = field.path[len(prefix) :].split(".")
+        if len(steps) == 1 and struct == "bpf_attr" and not path:
+            continue  # a member of some command's unnamed struct
+        value = read(field, data, base)
+        if value is None or _nothing(value):
+            continue
+        if _graft(result, steps, value, [word for word in words if word]):
+            start = field.offset - base
+            shift = field.bit_offset or 0
+            bits = ((1 << (field.bit_size or field.size * 8)) - 1) << shift
+            for index in range(field.size):
+                covered[start + index] |= bits >> index * 8 & 0xFF
+    if not any(covered):
+        return fields
+    return _without(result, layout, data, covered)
+
+
+def _without(fields: _Fields, layout: Any, data: bytes, covered: bytearray) -> _Fields:
+    """``fields`` without those bits of nameless bytes that are ``covered``."""
+    starts = [*(slot.offset for slot in layout.slots), layout.size]
+    reserved = {
+        name: (slot.offset, slot.size, shift)
+        for slot in layout.slots
+        if slot.kind == "bits"
+        for name, shift, _, _ in slot.field.members
+    }
+    kept: _Fields = []
+    for name, value in fields:
+        if isinstance(value, Bytes) and name in ("extra_data", "_", "pad"):
+            for start in starts:
+                if data[start : start + len(value.data)] == value.data:
+                    rest = bytes(
+                        byte & ~covered[start + index] for index, byte in enumerate(value.data)
+                    )
+                    value = value._replace(data=rest)
+                    break
+            if not value.data.strip(b"\0"):
+                continue
+        elif name.startswith("__reserved") and isinstance(value, Int) and name in reserved:
+            offset, size, shift = reserved[name]
+            mask = int.from_bytes(covered[offset : offset + size], "little") >> shift
+            value = value._replace(value=value.value & ~mask)
+        kept.append((name, value))
+    return kept
+
+
+def struct_for(word: str, data: bytes, known: str) -> Struct | None:
+    """The struct in a union that a new enum value selects (a new command's), or None.
+
+    It is the one whose name is part of the value's; failing that, the only new one.
+    """
+    groups: dict[str, list[NewerField]] = {}
+    for field in unpacked(known):
+        head, dot, _ = field.path.partition(".")
+        if dot:
+            groups.setdefault(head, []).append(field)
+    fitting = sorted((head for head in groups if head.upper() in word), key=len)
+    if not fitting and len(groups) == 1:
+        fitting = list(groups)
+    if not fitting:
+        return None
+    fields: _Fields = []
+    end = 0
+    for field in groups[fitting[-1]]:
+        value = read(field, data)
+        if value is not None:
+            _graft(fields, field.path.split("."), value, [word, fitting[-1].upper()])
+            end = max(end, field.offset + field.size)
+    if data[end:].strip(b"\0"):
+        fields.append(("extra_data", Bytes(data[end:], len(data) - end)))
+    return Struct(tuple(fields))

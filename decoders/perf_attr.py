@@ -6,6 +6,7 @@ where its ``size`` says; fields after that are absent.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from decoders.declare import (
     Field,
     FlagSet,
     In,
+    Meaning,
     Named,
     NotedField,
     Num,
@@ -29,8 +31,12 @@ from decoders.declare import (
     Padding,
     Pick,
     Scope,
+    Written,
+    kernel,
+    this,
 )
-from decoders.uapi import perf, system
+from decoders.raw import AUDIT_ARCH_AARCH64, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64
+from decoders.uapi import const, perf, system
 from decoders.values import Int, Name, Value
 
 
@@ -61,16 +67,18 @@ def pmu(scope: Scope) -> str:
     return scope.env.fact("pmu", number) or ""
 
 
-def cache(value: int, _: Scope) -> str | None:
+def cache(value: int, scope: Scope) -> str | None:
     """The (cache, operation, result) triple of PERF_TYPE_HW_CACHE, as C would write it."""
     parts = [
         perf.perf_hw_cache_id.get(value & 0xFF),
         perf.perf_hw_cache_op_id.get(value >> 8 & 0xFF),
         perf.perf_hw_cache_op_result_id.get(value >> 16 & 0xFF),
     ]
-    if None in parts:
+    if None in parts or value >> 24 & 0xFF:
         return None
-    return f"{parts[2]}<<16|{parts[1]}<<8|{parts[0]}"
+    triple = f"{parts[2]}<<16|{parts[1]}<<8|{parts[0]}"
+    extended = value >> PMU_TYPE_SHIFT
+    return f"{_of_pmu(extended, scope)}|{triple}" if extended else triple
 
 
 def probe_config(value: int, _: Scope) -> str | None:
@@ -83,8 +91,27 @@ def probe_config(value: int, _: Scope) -> str | None:
     return ", ".join(parts) or None
 
 
+PMU_TYPE_SHIFT: Final = 32  # PERF_PMU_TYPE_SHIFT
+
+
+class HardwareConfig(Named):
+    """A generic hardware event; the upper half may say which PMU of several is to count it."""
+
+    def value(self, raw: Any, scope: Scope) -> Value:
+        found = super().value(raw & 0xFFFFFFFF, scope)
+        extended = raw >> PMU_TYPE_SHIFT
+        if not extended or not isinstance(found, Name):
+            return found
+        return Int(raw, 16, f"{_of_pmu(extended, scope)}|{found.name or hex(found.value)}")
+
+
+def _of_pmu(number: int, scope: Scope) -> str:
+    name = scope.env.fact("pmu", number)
+    return f"{number}<<32" if name is None else f"{name}<<32"
+
+
 CONFIG: Final[Mapping[str, Any]] = {
-    "hardware": cs.Struct("config" / Named(cs.Int64ul, perf.perf_hw_id, "perf_hw_id")),
+    "hardware": cs.Struct("config" / HardwareConfig(cs.Int64ul, perf.perf_hw_id, "perf_hw_id")),
     "software": cs.Struct("config" / Named(cs.Int64ul, perf.perf_sw_ids, "perf_sw_ids")),
     "tracepoint": cs.Struct("config" / FactField(cs.Int64ul, "tracepoint")),
     "hw_cache": cs.Struct("config" / NotedField(cs.Int64ul, cache, 16)),
@@ -159,13 +186,34 @@ FLAGS: Final = Bits(
     ("defer_output", 39, 1, None),
     ("__reserved_1", 40, 24, None),
 )
+
+
+def _registers(table: Mapping[int, str]) -> FlagSet:
+    """A mask of registers.  An XMM register of x86 is two bits, for its two halves."""
+    wide = {3 << bit: name for bit, name in table.items() if "_XMM" in name}
+    single = {1 << bit: name for bit, name in table.items() if "_XMM" not in name}
+    return FlagSet(cs.Int64ul, {**wide, **single}, "PERF_REG")
+
+
+_X86: Final = _registers(perf.perf_regs_x86)
+REGISTERS: Final = Meaning(
+    cs.Int64ul,
+    lambda scope: scope.env.arch,
+    {
+        AUDIT_ARCH_X86_64: _X86,
+        AUDIT_ARCH_I386: _X86,
+        AUDIT_ARCH_AARCH64: _registers(perf.perf_regs_arm64),
+    },
+    base=16,
+)
+BP_TYPE: Final = Named(cs.Int32ul, perf.hw_breakpoint_type)
 PERF_ATTR_SIZE_VER0: Final = 64
 FREQ: Final = 1 << 10
 WATERMARK: Final = 1 << 14
 
 PERF_ATTR = cs.Struct(
     "type" / PmuType(cs.Int32ul),
-    "size" / Size(cs.Int32ul),
+    "size" / Written(Size(cs.Int32ul)),
     "config" / Pick(pmu, CONFIG, default=cs.Struct("config" / X64)),
     "sample"
     / Pick(
@@ -180,15 +228,16 @@ PERF_ATTR = cs.Struct(
         lambda scope: bool(scope["flags"] & WATERMARK),
         {True: cs.Struct("wakeup_watermark" / U32), False: cs.Struct("wakeup_events" / U32)},
     ),
-    "bp_type" / FlagSet(cs.Int32ul, perf.hw_breakpoint_type, "HW_BREAKPOINT"),
+    "bp_type"
+    / Meaning(cs.Int32ul, this.type, {const.PERF_TYPE_BREAKPOINT: BP_TYPE}, base=16),
     "config1" / Pick(pmu, CONFIG1, default=cs.Struct("config1" / X64)),
     "config2" / Pick(second, CONFIG2, default=cs.Struct("config2" / X64)),
     "branch_sample_type"
     / FlagSet(cs.Int64ul, perf.perf_branch_sample_type, "PERF_SAMPLE_BRANCH"),
-    "sample_regs_user" / X64,
+    "sample_regs_user" / REGISTERS,
     "sample_stack_user" / U32,
     "clockid" / Named(cs.Int32sl, system.clockid, "CLOCK"),
-    "sample_regs_intr" / X64,
+    "sample_regs_intr" / REGISTERS,
     "aux_watermark" / U32,
     "sample_max_stack" / U16,
     "__reserved_2" / Padding(2),
@@ -207,9 +256,16 @@ PERF_ATTR = cs.Struct(
 )
 
 
+kernel("perf_event_attr", PERF_ATTR)
+
+
 def attr_size(head: bytes) -> int:
-    """The size that a struct claims; 0 means the first published one (perf_copy_attr())."""
-    return int.from_bytes(head[4:8], "little") or PERF_ATTR_SIZE_VER0
+    """The size that a struct claims; 0 means the first published one (perf_copy_attr()).
+
+    At least 8: type and size stand in any case.
+    """
+    return max(8, int.from_bytes(head[4:8], "little") or PERF_ATTR_SIZE_VER0)
 
 
-PERF_ATTR_POINTER = One(PERF_ATTR, peek=attr_size)
+# perf_copy_attr() writes the size that it would take into one of a wrong size.
+PERF_ATTR_POINTER = One(PERF_ATTR, peek=attr_size, rewritten=frozenset({errno.E2BIG}))

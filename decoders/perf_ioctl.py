@@ -10,10 +10,12 @@ from typing import Any, Final, NamedTuple
 
 import construct as cs
 
+from decoders.bpf_fields import TOO_SMALL
 from decoders.declare import (
     S32,
     U32,
     U64,
+    X64,
     CStr,
     FdField,
     Field,
@@ -23,8 +25,9 @@ from decoders.declare import (
     One,
     Out,
     Skip,
+    Tail,
     Written,
-    X64,
+    kernel,
 )
 from decoders.perf_attr import PERF_ATTR_POINTER
 from decoders.uapi import perf, system
@@ -38,8 +41,13 @@ def query_bpf_size(head: bytes) -> int:
     return 8 + 4 * min(int.from_bytes(head[:4], "little"), PERF_PROGS_MAX)
 
 
-GROUP = FlagSet(cs.Int32ul, perf.perf_event_ioc_flags, "PERF_IOC_FLAG")
+QUERY_BPF = kernel(
+    "perf_event_query_bpf", cs.Struct("ids_len" / U32, "prog_cnt" / Written(U32))
+)
 FD_ARG = FdField(cs.Int32sl)
+KCM_ATTACH = kernel("kcm_attach", cs.Struct("fd" / FD_ARG, "bpf_fd" / FD_ARG))
+KCM_UNATTACH = kernel("kcm_unattach", cs.Struct("fd" / FD_ARG))
+GROUP = FlagSet(cs.Int32ul, perf.perf_event_ioc_flags, "PERF_IOC_FLAG")
 FD_POINTER = In(One(cs.Struct("fd" / FdField(cs.Int32sl))))
 
 
@@ -72,11 +80,11 @@ REQUESTS: Final[dict[str, Request]] = {
             "arg"
             / InOut(
                 One(
-                    cs.Struct("ids_len" / U32, "prog_cnt" / Written(U32)),
+                    QUERY_BPF,
                     peek=query_bpf_size,
-                    tail=("ids", U32),
+                    tail=Tail("ids", U32, lambda view: min(view["ids_len"], view["prog_cnt"])),
                 ),
-                always=True,
+                always=TOO_SMALL,
             )
         )
     ),
@@ -84,9 +92,9 @@ REQUESTS: Final[dict[str, Request]] = {
     "TUNSETSTEERINGEBPF": Request(cs.Struct("arg" / FD_POINTER)),
     "TUNSETFILTEREBPF": Request(cs.Struct("arg" / FD_POINTER)),
     "SIOCKCMATTACH": Request(
-        cs.Struct("arg" / In(One(cs.Struct("fd" / FD_ARG, "bpf_fd" / FD_ARG))))
+        cs.Struct("arg" / In(One(KCM_ATTACH)))
     ),
-    "SIOCKCMUNATTACH": Request(cs.Struct("arg" / FD_POINTER)),
+    "SIOCKCMUNATTACH": Request(cs.Struct("arg" / In(One(KCM_UNATTACH)))),
     "SIOCKCMCLONE": Request(cs.Struct("arg" / Out(One(cs.Struct("fd" / FD_ARG))))),
 }
 """By name."""

@@ -113,7 +113,7 @@ MODE_ARG = Pick(wants_mode, {True: cs.Struct(*half("mode", MODE))}, size=8)
 
 BPF = cs.Struct(
     *half("cmd", Command(cs.Int32ul)),
-    "attr" / In(One(bpf_attr.ATTR, size=this.size)),
+    "attr" / In(One(bpf_attr.ATTR, size=this.size, unknown=bpf_attr.UNKNOWN_COMMAND)),
     *half("size", U32),
     "common"
     / Pick(

@@ -36,13 +36,15 @@ class Name(NamedTuple):
 class Flags(NamedTuple):
     """A set of flags: names of the known bits, and the bits that remain.
 
-    ``enum`` names the set, by the prefix of its members (``BPF_F``).
+    ``enum`` names the set, by the prefix of its members (``BPF_F``); ``newer`` are
+    those of the names that the running kernel's BTF knew and our tables did not.
     """
 
     value: int
     names: tuple[str, ...]
     rest: int
     enum: str = ""
+    newer: tuple[str, ...] = ()
 
 
 class Fd(NamedTuple):
