@@ -751,7 +751,8 @@ def summary(calls: Iterable[Call]) -> str:
     count = len(results)
     text = f"{count} feature probe{'s' if count != 1 else ''}"
     if refused:
-        text += f", {len(refused)} refused with EPERM"
+        which = "" if count == 1 else "all " if len(refused) == count else f"{len(refused)} "
+        text += f", {which}refused with EPERM"
     if lacking:
         text += f", {len(lacking)} unsupported: {_listed(lacking)}"
     elif all(results.values()):
@@ -765,6 +766,17 @@ def _listed(words: list[str]) -> str:
     more = len(words) - LISTED
     shown = ", ".join(words[:LISTED])
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _told(run: list[Call]) -> list[tuple[int, str, list[str]] | Call]:
+    """A run in a line; and why, where probes were refused for want of privilege."""
+    if not run:
+        return []
+    reasons: dict[str, None] = {}
+    for call in run:
+        if call.raw.ret == -errno.EPERM:
+            reasons.update(dict.fromkeys(call.notes.get("explanation", ())))
+    return [(run[0].raw.tid, summary(run), list(reasons)[:LISTED])]
 
 
 class Folds:
@@ -783,21 +795,19 @@ class Folds:
         self._held.setdefault(call.raw.pid, []).append(call)
         return True
 
-    def take(self) -> list[tuple[int, str] | Call]:
-        """What was held: (tid, line) for each run of probes, and calls that were none."""
-        told: list[tuple[int, str] | Call] = []
+    def take(self) -> list[tuple[int, str, list[str]] | Call]:
+        """What was held: (tid, line, reasons) for a run of probes, and calls that were none."""
+        told: list[tuple[int, str, list[str]] | Call] = []
         for calls in self._held.values():
             run: list[Call] = []
             for call in calls:
                 if "probe" in call.notes:
                     run.append(call)
                     continue
-                if run:
-                    told.append((run[0].raw.tid, summary(run)))
-                    run = []
+                told += _told(run)
+                run = []
                 told.append(call)
-            if run:
-                told.append((run[0].raw.tid, summary(run)))
+            told += _told(run)
         self._held.clear()
         return told
 

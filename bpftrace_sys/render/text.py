@@ -186,7 +186,10 @@ class TextRenderer:
                 self._write(self.call_text(told))
                 self._remarks(told)
             else:
-                self._write(f"{self._pid(told[0])} {self.paint('comment', told[1])}")
+                tid, line, reasons = told
+                self._write(f"{self._pid(tid)} {self.paint('comment', line)}")
+                for reason in reasons:
+                    self._write(self.paint("comment", printable(f"  why: {reason}")))
 
     def idle(self) -> None:
         """Nothing has come for a while."""
@@ -430,8 +433,9 @@ class TextRenderer:
             from bpftrace_sys.listing import listing_of
 
             found = listing_of(call, self.model)
-        if not self.options.insns:
-            return None
+        again = call is not None and "retry" in call.notes and not self.options.verbose
+        if not self.options.insns or again:
+            return None  # an attempt before this one has the listing
         if found is None:
             from decoders.insn_text import disasm
 
