@@ -54,14 +54,13 @@ from decoders.declare import (
     Pick,
     Ptr,
     Raw,
-    Written,
     layout_of,
 )
 from decoders.events import ProcessEvent
 from decoders.memory import Snapshot
 from decoders.raw import AUDIT_ARCH_I386, ENTRY, EXIT
 from decoders.uapi import const, names, perf, system
-from decoders.values import Int, Name
+from decoders.values import Flags, Int, Name
 
 PAGE: Final = 4096
 """strace prints the address of an attr or info struct that is larger."""
@@ -70,7 +69,7 @@ PATH_MAX: Final = 4096
 # ---------------------------------------------------------------- what is printed
 
 _TARGET: Final = "target_ifindex?by_ifindex target_fd?!by_ifindex"
-_CHANGING: Final = " elem_flags:lookup flags } =>batch.count"
+_CHANGING: Final = " elem_flags:lookup flags:x } =>batch.count"
 _ORDERED: Final = (
     "relative_id?flags&BPF_F_ID relative_fd?!flags&BPF_F_ID expected_revision:x}"
 )
@@ -81,16 +80,16 @@ _AFTER_STRACE: Final = ("defer_callchain", "defer_output")
 ROWS: Final[dict[str, str]] = {
     "MAP_CREATE": "map_type key_size value_size max_entries | map_flags | inner_map_fd"
     " |numa_node numa_node:numa?map_flags&BPF_F_NUMA_NODE | map_name | map_ifindex"
-    " | btf_fd btf_key_type_id btf_value_type_id | btf_vmlinux_value_type_id | map_extra:u64"
+    " | btf_fd btf_key_type_id btf_value_type_id | btf_vmlinux_value_type_id:u | map_extra:u64"
     " | value_type_btf_obj_fd | map_token_fd | excl_prog_hash excl_prog_hash_size",
     "MAP_LOOKUP_ELEM": "map_fd key value | flags:lookup",
     "MAP_UPDATE_ELEM": "map_fd key value flags:elem",
     "MAP_DELETE_ELEM": "map_fd key",
     "MAP_GET_NEXT_KEY": "map_fd key next_key",
     "PROG_LOAD": "prog_type insn_cnt insns:insns(insn_cnt) license:text"
-    " | log_level log_size log_buf~:text(log_size) | kern_version | prog_flags | prog_name"
+    " | log_level:u log_size log_buf~:text(log_size) | kern_version | prog_flags | prog_name"
     " | prog_ifindex | expected_attach_type | prog_btf_fd func_info_rec_size func_info"
-    " func_info_cnt line_info_rec_size line_info line_info_cnt | attach_btf_id | attach_prog_fd"
+    " func_info_cnt line_info_rec_size line_info line_info_cnt | attach_btf_id:u | attach_prog_fd"
     " |fd_array core_relo_cnt?#core_relos fd_array | core_relos core_relo_rec_size"
     " | log_true_size@ | prog_token_fd | fd_array_cnt"
     " | signature:hex(signature_size) signature_size keyring_id",
@@ -110,12 +109,12 @@ ROWS: Final[dict[str, str]] = {
     "PROG_QUERY": "query{ " + _TARGET + " attach_type query_flags attach_flags+"
     " prog_ids@:us(prog_cnt) prog_cnt> | prog_attach_flags@:attaches(prog_cnt)"
     " | link_ids@:us(prog_cnt) link_attach_flags@:attaches(prog_cnt) revision@:x }",
-    "RAW_TRACEPOINT_OPEN": "raw_tracepoint{ name:name128 prog_fd |+cookie cookie }",
-    "BTF_LOAD": "btf:bytes(btf_size) btf_log_buf btf_size btf_log_size btf_log_level"
+    "RAW_TRACEPOINT_OPEN": "raw_tracepoint{ name:name128 prog_fd |+cookie cookie:x }",
+    "BTF_LOAD": "btf:bytes(btf_size) btf_log_buf btf_size btf_log_size btf_log_level:u"
     " | btf_log_true_size@ | btf_flags:file btf_token_fd",
     "BTF_GET_FD_BY_ID": "btf_id | open_flags fd_by_id_token_fd",
     "TASK_FD_QUERY": "task_fd_query{ pid:d fd:fd flags:u buf_len> buf@:text(buf_len) prog_id@"
-    " fd_type@ probe_offset@ probe_addr@ }",
+    " fd_type@ probe_offset@:x probe_addr@:x }",
     "MAP_LOOKUP_AND_DELETE_ELEM": "=MAP_LOOKUP_ELEM",
     "MAP_FREEZE": "map_fd",
     "BTF_GET_NEXT_ID": "=PROG_GET_NEXT_ID",
@@ -130,18 +129,18 @@ ROWS: Final[dict[str, str]] = {
     "LINK_GET_FD_BY_ID": "link_id",
     "LINK_GET_NEXT_ID": "=PROG_GET_NEXT_ID",
     "ENABLE_STATS": "enable_stats{ type }",
-    "ITER_CREATE": "iter_create{ link_fd flags }",
+    "ITER_CREATE": "iter_create{ link_fd flags:x }",
     "LINK_DETACH": "link_detach{ link_fd }",
-    "PROG_BIND_MAP": "prog_bind_map{ prog_fd map_fd flags }",
-    "TOKEN_CREATE": "token_create{ flags bpffs_fd }",
+    "PROG_BIND_MAP": "prog_bind_map{ prog_fd map_fd flags:x }",
+    "TOKEN_CREATE": "token_create{ flags:x bpffs_fd }",
     "PROG_STREAM_READ_BY_FD": "prog_stream_read{ stream_buf@:stream(ret) stream_buf_len"
     " stream_id:u prog_fd }",
-    "PROG_ASSOC_STRUCT_OPS": "prog_assoc_struct_ops{ map_fd prog_fd flags }",
+    "PROG_ASSOC_STRUCT_OPS": "prog_assoc_struct_ops{ map_fd prog_fd flags:x }",
     # Behind pointers, or not of bpf(2) at all.
-    "COMMON_ATTR": "log_buf~:text(log_size) log_size log_level log_true_size@",
+    "COMMON_ATTR": "log_buf~:text(log_size) log_size log_level:u log_true_size@",
     "MAP_INFO": "type id key_size value_size max_entries map_flags | name"
-    " | ifindex btf_vmlinux_value_type_id netns_dev:dev netns_ino"
-    " | btf_id btf_key_type_id btf_value_type_id |map_extra btf_vmlinux_id map_extra"
+    " | ifindex btf_vmlinux_value_type_id:u netns_dev:dev netns_ino"
+    " | btf_id btf_key_type_id btf_value_type_id |map_extra btf_vmlinux_id map_extra:x"
     " | hash:x hash_size",
     "PROG_INFO": "type id tag jited_prog_len> jited_prog_insns:hex(jited_prog_len)"
     " xlated_prog_len> xlated_prog_insns:insns(xlated_prog_len/8)"
@@ -151,7 +150,7 @@ ROWS: Final[dict[str, str]] = {
     " | btf_id func_info_rec_size> func_info nr_func_info> nr_line_info> line_info"
     " jited_line_info> nr_jited_line_info> line_info_rec_size> jited_line_info_rec_size>"
     " nr_prog_tags> prog_tags | run_time_ns run_cnt | recursion_misses:u64 | verified_insns"
-    " | attach_btf_obj_id attach_btf_id",
+    " | attach_btf_obj_id attach_btf_id:u",
     "PERF_ATTR": "type:attr_type size:attr_size config:config sample_freq?freq sample_period?!freq"
     " sample_type read_format "
     + " ".join(
@@ -163,18 +162,18 @@ ROWS: Final[dict[str, str]] = {
     " wakeup_watermark?watermark wakeup_events?!watermark bp_type:bp_type?type=5"
     " bp_addr?type=5 config1:x?!type=5 |config2 bp_len:u?type=5 config2:x?!type=5"
     " |branch_sample_type branch_sample_type?sample_type&PERF_SAMPLE_BRANCH_STACK"
-    " | sample_regs_user |sample_stack_user"
-    " sample_stack_user:x?sample_type&PERF_SAMPLE_STACK_USER |clockid clockid?use_clockid"
-    " | sample_regs_intr | aux_watermark | sample_max_stack:max_stack | aux_sample_size"
+    " | sample_regs_user:x |sample_stack_user"
+    " sample_stack_user:x?sample_type&PERF_SAMPLE_STACK_USER |clockid clockid:clock?use_clockid"
+    " | sample_regs_intr:x | aux_watermark:u | sample_max_stack:max_stack | aux_sample_size"
     " | aux_start_paused aux_pause aux_resume __reserved_3:reserved?__reserved_3"
-    " | sig_data | config3 | config4",
+    " | sig_data:x | config3:x | config4:x",
 }
 """By the command without BPF_, or the struct's name; ``=NAME``: as that one."""
 
 LINK_ROWS: Final[dict[str, str]] = {
     "iter_info": "iter_info:iter(iter_info_len) iter_info_len",
-    "perf_event": "perf_event{ bpf_cookie }",
-    "tracing": "tracing{ target_btf_id cookie }",
+    "perf_event": "perf_event{ bpf_cookie:x }",
+    "tracing": "tracing{ target_btf_id:u cookie:x }",
     "tracing_multi": "tracing_multi{ ids:us(cnt) cookies:xs(cnt) cnt }",
     "netfilter": "netfilter{ pf:u hooknum:u priority flags }",
     "tcx": "tcx{ " + _ORDERED,
@@ -399,7 +398,7 @@ def _walk(declaration: Any, prefix: str, base: int) -> Iterator[tuple[str, _Plac
             for name, shift, width, _ in field.members:
                 yield prefix + name, _Place(at, slot.size, field, shift, width)
         else:
-            if isinstance(field, Written):
+            while hasattr(field, "field"):  # Written and the like, around the field itself
                 field = field.field
             yield prefix + slot.name, _Place(at, slot.size, field)
 
@@ -412,6 +411,7 @@ class _Word(NamedTuple):
 
     kind: str
     name: str = ""
+    """Of a field, with the structs in the struct: ``test.retval``."""
     place: _Place | None = None
     mark: str = ""
     format: Callable[[_Item], str] | None = None
@@ -451,22 +451,23 @@ def _row(name: str, inner: str = "", prefix: str = "") -> _Row:
         return _row(text[1:])
     places = _places(name)
 
-    def place(field: str) -> _Place:
+    def full(field: str) -> str:
         scope = path
         while scope + field not in places:
-            outer, _, _ = scope[:-1].rpartition(".")
             if not scope:
                 raise KeyError(field)
-            scope = outer + "." if outer else ""
-        return places[scope + field]
+            scope = scope[: scope.rfind(".", 0, -1) + 1]
+        return scope + field
+
+    def place(field: str) -> _Place:
+        return places[full(field)]
 
     path = prefix
     words: list[_Word] = []
     pieces = text.replace("}", " }").split()
     for index, piece in enumerate(pieces):
         if piece == "}":
-            path = path[:-1].rpartition(".")[0]
-            path = path + "." if path else ""
+            path = path[: path.rfind(".", 0, -1) + 1]
             words.append(_Word("close"))
         elif piece.endswith("{"):
             path += piece[:-1] + "."
@@ -492,7 +493,7 @@ def _row(name: str, inner: str = "", prefix: str = "") -> _Row:
             words.append(
                 _Word(
                     "field",
-                    match["name"],
+                    full(match["name"]),
                     here,
                     match["mark"],
                     FORMATS[match["format"]] if match["format"] else _format_of(here),
@@ -767,7 +768,7 @@ class _Line:
         def text(value: int) -> str:
             return show(_Item(self, frame, word.name, place, value, late, memory, count))
 
-        self.name(word.name, first)
+        self.name(word.name.rpartition(".")[2], first)
         if word.mark not in (">", "+"):
             self.out.append(text(place.number(data)))
             return
@@ -858,6 +859,10 @@ def _xval(item: _Item) -> str:
 
 def _flags(item: _Item) -> str:
     field = item.place.field
+    if item.value and not item.late:
+        known = item.decoded()
+        if isinstance(known, Flags) and known.newer and known.value == item.value:
+            return "|".join((*known.names, *([hexa(known.rest)] if known.rest else [])))
     return flags(item.value, field.table, f"{field.enum}_???")
 
 
@@ -1061,6 +1066,7 @@ FORMATS: Final[dict[str, Callable[[_Item], str]]] = {
     "info": _info,
     "attr_type": lambda item: xval(item.value, perf.perf_type_id, "PERF_TYPE_???"),
     "attr_size": _attr_size,
+    "clock": lambda item: xval(item.value, system.clockid, "CLOCK_???"),
     "config": _config,
     "precise": lambda item: f"{item.value} /* {_PRECISE[item.value & 3]} */",
     "reserved": _reserved,
