@@ -331,7 +331,7 @@ def _btf_name(found: Object, model: Model) -> str:
 # ------------------------------------------------------------------ processes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Process:
     """A process by its place in the tree: (1,) the first, (1, 2) its second child."""
 
@@ -585,7 +585,7 @@ class _Fields:
             if value.data:
                 self.entry.blocks.append(Block(path, tuple(log_lines(value.data))))
         elif isinstance(value, Bytes):
-            self.bytes(path, value, leaf)
+            self.octets(path, value, leaf)
         else:
             text = self.scalar(value, leaf)
             if text is not None and (top or leaf in KEPT or not self.nothing(value)):
@@ -622,7 +622,7 @@ class _Fields:
     def scalar(self, value: Value, leaf: str) -> str | None:
         """A value on one line; None: nothing that stays the same."""
         if isinstance(value, Int):
-            return self.int(value, leaf)
+            return self.integer(value, leaf)
         if isinstance(value, Name):
             return value.name or str(value.value)
         if isinstance(value, Flags):
@@ -641,10 +641,10 @@ class _Fields:
             return _digest(value.data) if value.typed is None else self.scalar(value.typed, leaf)
         if isinstance(value, Struct):
             words = [
-                f"{name}: {text}"
+                f"{name}: {shown}"
                 for name, member in value.fields
                 if not isinstance(member, Absent)
-                and (text := self.scalar(member, name)) is not None
+                and (shown := self.scalar(member, name)) is not None
             ]
             return "{" + ", ".join(words) + "}"
         if isinstance(value, Array):
@@ -653,7 +653,7 @@ class _Fields:
             return f"({value.reason})"
         return None
 
-    def int(self, value: Int, leaf: str) -> str | None:
+    def integer(self, value: Int, leaf: str) -> str | None:
         number = value.value
         if leaf in IDS and number:
             return self.by_id(IDS[leaf], number)
@@ -703,7 +703,7 @@ class _Fields:
             self.entry.subject = mentioned[0]
         return text
 
-    def bytes(self, path: str, value: Bytes, leaf: str) -> None:
+    def octets(self, path: str, value: Bytes, leaf: str) -> None:
         if leaf == "btf" and self.call.command in ("BPF_BTF_LOAD", "BPF_OBJ_GET_INFO_BY_FD"):
             self.btf(path, value)
             return
@@ -823,12 +823,12 @@ class _Fields:
         second = insn.next_imm or 0
         jump = None
         if insn.src in (isa.PSEUDO_MAP_FD, isa.PSEUDO_MAP_VALUE):
-            text = self.map(insn.imm)
+            text = self.map_of(insn.imm)
         elif insn.src in (isa.PSEUDO_MAP_IDX, isa.PSEUDO_MAP_IDX_VALUE):
             array = plain(self.call.attr("attr", "fd_array"))
             items = array.items if isinstance(array, Array) else ()
             item = items[insn.imm] if 0 <= insn.imm < len(items) else None
-            text = self.map(item.value) if isinstance(item, Fd) else f"map fd_array[{insn.imm}]"
+            text = self.map_of(item.value) if isinstance(item, Fd) else f"map fd_array[{insn.imm}]"
         elif insn.src == isa.PSEUDO_BTF_ID:
             name = self.canon.model.facts.fact("btf_vmlinux", insn.imm) if not second else None
             text = f"&{escaped(name)}" if name else f"variable of BTF id {insn.imm}"
@@ -843,7 +843,7 @@ class _Fields:
             text += f"[{second}]"
         return head + text, jump
 
-    def map(self, fd: int) -> str:
+    def map_of(self, fd: int) -> str:
         found = self.objects.get((fd, ENTRY)) or self.objects.get((fd, EXIT))
         return "map" if found is None else self.canon.objects.ref(found)
 

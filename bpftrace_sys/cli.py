@@ -96,7 +96,38 @@ def _disasm(words: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"replay": _replay, "disasm": _disasm}
+def _diff(words: list[str]) -> int:
+    from bpftrace_sys.diff_cli import main as diff
+
+    return diff(words)
+
+
+def _schema(words: list[str]) -> int:
+    from bpftrace_sys.schema_cli import main as schema
+
+    return schema(words)
+
+
+def _check(words: list[str]) -> int:
+    from bpftrace_sys.lock import check
+
+    return check(words)
+
+
+def _extract(words: list[str]) -> int:
+    from bpftrace_sys.extract import extract
+
+    return extract(words)
+
+
+COMMANDS = {
+    "replay": _replay,
+    "disasm": _disasm,
+    "diff": _diff,
+    "schema": _schema,
+    "check": _check,
+    "extract": _extract,
+}
 """By the first word; ``bpfstrace -- replay`` traces a program of that name."""
 
 

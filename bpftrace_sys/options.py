@@ -239,11 +239,25 @@ def parse(words: list[str], command: str) -> Settings:
     return settings
 
 
+def narrowed(settings: Settings) -> list[str]:
+    """The options that leave something out of a trace, as they were given."""
+    words = [f"-e bpf={pattern}" for pattern in settings.commands]
+    words += [f"-e prog={pattern}" for pattern in settings.progs]
+    words += [f"-P {path}" for path in settings.paths]
+    if settings.succeeded is not None:
+        words.append("-z" if settings.succeeded else "-Z")
+    return words
+
+
 def usage() -> str:
     """The help text."""
     lines = [
         "usage: bpfstrace [OPTIONS] PROG [ARGS]     trace a program's use of eBPF",
         "       bpfstrace replay [OPTIONS] FILE     print a saved trace again",
+        "       bpfstrace diff [OPTIONS] A B        what differs between two traces",
+        "       bpfstrace check FILE --lock LOCK    only what a reviewed file allows?",
+        "       bpfstrace extract FILE -o DIR       its programs as ELF objects, its BTF",
+        "       bpfstrace schema                    the JSON Schema of a trace's lines",
         "       bpfstrace disasm FILE               print raw instructions",
         "",
         "options (before PROG):",

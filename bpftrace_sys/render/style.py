@@ -27,6 +27,8 @@ STYLES: Final = {
     "detached": "bold yellow",
     "pid": "bright_black",
     "note": "italic",
+    "new": "green",
+    "gone": "red",
 }
 
 _ESCAPE: Final = re.compile(r"\x1b\[[0-9;]*m")

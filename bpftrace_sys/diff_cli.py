@@ -1,0 +1,134 @@
+"""``bpfstrace diff A B``: reads both traces whole, then says what differs."""
+
+from __future__ import annotations
+
+import getopt
+import json
+import sys
+from typing import Final
+
+from bpftrace_sys.canonical import Canon
+from bpftrace_sys.diff import KINDS, Options, Side, compare
+from bpftrace_sys.facts import RecordedFacts
+from bpftrace_sys.options import UsageError
+from bpftrace_sys.output import Output
+from bpftrace_sys.pipeline import Pipeline
+from bpftrace_sys.progress import Progress, on_terminal
+from bpftrace_sys.trace_file import End, Fact, Flush, Reader, TraceError
+
+SAME: Final = 0
+DIFFERENT: Final = 1
+TROUBLE: Final = 2
+
+USAGE: Final = """\
+usage: bpfstrace diff [OPTIONS] A B     what differs between two traces, by meaning
+
+  --json              one JSON object instead of text
+  --only PART         compare only progs, maps or attachments (may be repeated)
+  --ignore FIELD      leave a field out: license, attr.log_level, 'kern_*', target,
+                      count, order, source, insns, result, probe (may be repeated)
+  --strict            also what was read from maps, how often, and logs of loads
+                      that succeeded
+  -q, --quiet         no output, only the exit code
+  -h, --help          this text
+
+Exit code: 0 the same, 1 different, 2 trouble (a trace that is damaged or not whole).
+"""
+
+
+class _Settings:
+    def __init__(self, words: list[str]) -> None:
+        self.json = self.quiet = self.help = False
+        only: list[str] = []
+        ignore: list[str] = []
+        strict = False
+        try:
+            pairs, self.paths = getopt.gnu_getopt(
+                words, "qh", ["json", "only=", "ignore=", "strict", "quiet", "help"]
+            )
+        except getopt.GetoptError as error:
+            raise UsageError(f"diff: {error.msg}") from None
+        for flag, value in pairs:
+            if flag == "--only":
+                parts = value.split(",")
+                for part in parts:
+                    if part not in KINDS:
+                        raise UsageError(
+                            f"--only {value}: {part!r} is none of {', '.join(KINDS)}"
+                        )
+                only += parts
+            elif flag == "--ignore":
+                ignore += [word for word in value.split(",") if word]
+            elif flag == "--strict":
+                strict = True
+            elif flag == "--json":
+                self.json = True
+            elif flag in ("-q", "--quiet"):
+                self.quiet = True
+            else:
+                self.help = True
+        self.options = Options(frozenset(only), tuple(ignore), strict)
+        if not self.help and len(self.paths) != 2:
+            raise UsageError("diff takes two traces: bpfstrace diff A B")
+        if self.paths == ["-", "-"]:
+            raise UsageError("diff: only one of the traces can come from stdin")
+
+
+def read(path: str, strict: bool) -> Side:
+    """A whole trace.  TraceError where it is damaged or ends too early."""
+    side = Side(strict)
+    reader = Reader(path)
+    header = reader.header
+    facts = RecordedFacts({number: name for name, number in header.pmu_types.items()}, header.cpus)
+    pipeline = Pipeline(facts)
+    canon = Canon(pipeline.model, side.take)
+    side.canon = canon
+    pipeline.renderers = [canon]
+    pipeline.header(header)
+    progress = Progress(reader.position, path, on_terminal())
+    try:
+        for item in reader:
+            progress.tick()
+            if isinstance(item, Fact):
+                facts.learn(item.kind, item.key, item.name)
+            elif isinstance(item, Flush):
+                pipeline.flush()
+            elif isinstance(item, End):
+                pipeline.end(item.status)
+            else:
+                pipeline.take(item)
+    finally:
+        progress.done()
+    side.end()
+    return side
+
+
+def main(words: list[str]) -> int:
+    """``bpfstrace diff`` with what follows it; returns the exit code."""
+    settings = _Settings(words)
+    if settings.help:
+        print(USAGE, end="")
+        return SAME
+    try:
+        a = read(settings.paths[0], settings.options.strict)
+        b = read(settings.paths[1], settings.options.strict)
+    except TraceError as error:
+        print(f"bpfstrace: {error}", file=sys.stderr)
+        print("bpfstrace: only whole traces can be compared", file=sys.stderr)
+        return TROUBLE
+    found = compare(a, b, settings.options)
+    code = DIFFERENT if found else SAME
+    if settings.quiet:
+        return code
+    from bpftrace_sys.render import diff as render
+    from bpftrace_sys.render.style import painter
+
+    paths = (settings.paths[0], settings.paths[1])
+    out = Output(sys.stdout, "<stdout>")
+    if settings.json:
+        out.write(json.dumps(render.as_json(found, paths), indent=1) + "\n")
+    else:
+        for line in render.text(found, paths, (a.header, b.header), painter(sys.stdout)):
+            out.write(line + "\n")
+    out.flush()
+    return TROUBLE if out.lost is not None and not out.closed_pipe else code
