@@ -165,8 +165,12 @@ def short_call(call: Call) -> str:
     return f"{name}(){result}"
 
 
-_KERNEL_SPELLING: Final = {errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK"}
-"""Where Python's table has the other of two names; ENOTSUP looks like ENOTSUPP, too."""
+_KERNEL_SPELLING: Final = {
+    errno.EOPNOTSUPP: "EOPNOTSUPP",
+    errno.EDEADLK: "EDEADLK",
+    133: "EHWPOISON",
+}
+"""Where Python's table has the other of two names (ENOTSUP looks like ENOTSUPP) or none."""
 
 
 def errno_name(number: int) -> str:

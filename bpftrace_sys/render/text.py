@@ -6,7 +6,6 @@ here, so nothing of it can steer a terminal.
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -477,7 +476,7 @@ class TextRenderer:
             return f" = {self.paint('error', '? (unfinished)')}"
         if raw.failed:
             name = self.paint("error", errno_name(-raw.ret))
-            meaning = os.strerror(-raw.ret) if -raw.ret in errno.errorcode else ""
+            meaning = os.strerror(-raw.ret) if 0 < -raw.ret < 512 else ""  # others: kernel's own
             return f" = -1 {name} ({meaning})" if meaning else f" = -1 {name}"
         if isinstance(call.ret, Fd):
             made: Object | None = call.notes.get("made")
