@@ -99,7 +99,7 @@ def decode(raw: RawCall, facts: Facts) -> Call:
     syscall = syscall_of(raw.arch, raw.nr)
     try:
         return _decode(raw, syscall, facts)
-    except (construct.ConstructError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever it is, the call is worth more than the mistake
         names = [slot.name for slot in layout_of(syscall.args).slots]
         fields = tuple((name, Int(arg, 16)) for name, arg in zip(names, raw.args, strict=False))
         ret = None if raw.ret is None else Int(raw.ret)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Protocol
 
 from decoders.raw import Chunk
@@ -33,7 +34,7 @@ class Snapshot:
     Chunks may overlap; where they do, the longest answer wins.
     """
 
-    __slots__ = ("_addrs", "_by_start", "_chunks")
+    __slots__ = ("_addrs", "_by_start", "_chunks", "_ends")
 
     def __init__(self, chunks: Iterable[Chunk]) -> None:
         by_start: dict[int, Chunk] = {}
@@ -44,6 +45,7 @@ class Snapshot:
         self._by_start = by_start
         self._chunks: list[Chunk] | None = None
         self._addrs: list[int] = []
+        self._ends: list[int] = []
 
     def _covering(self, addr: int) -> Chunk | None:
         exact = self._by_start.get(addr)
@@ -52,8 +54,12 @@ class Snapshot:
         if self._chunks is None:
             self._chunks = sorted(self._by_start.values(), key=lambda chunk: chunk.addr)
             self._addrs = [chunk.addr for chunk in self._chunks]
+            ends = (chunk.addr + chunk.wanted for chunk in self._chunks)
+            self._ends = list(accumulate(ends, max))
         # Chunks that start earlier may be longer than the nearest one.
         for index in range(bisect_right(self._addrs, addr) - 1, -1, -1):
+            if self._ends[index] <= addr:
+                break
             chunk = self._chunks[index]
             if chunk.addr + chunk.wanted > addr:
                 return chunk

@@ -238,6 +238,9 @@ SAID: Final = "from this kernel"
 MOST: Final = 4096
 """The most fields that a fact may name, and the size in bytes that they may lie in."""
 
+DEEPEST: Final = 8
+"""How deep structs within structs may go in a fact."""
+
 _Fields = list[tuple[str, Value]]
 
 
@@ -258,7 +261,9 @@ def unpacked(text: str) -> tuple[NewerField, ...]:
         if not isinstance(row, list) or len(row) != len(NewerField._fields):
             continue
         path, offset, size, bit_offset, bit_size, ctype, beside = row
-        if not all(isinstance(each, str) for each in (path, ctype, beside)) or not path:
+        if not all(isinstance(each, str) for each in (path, ctype, beside)):
+            continue
+        if not path or path.count(".") > DEEPEST:
             continue
         if not all(_small(each) for each in (offset, size)):
             continue
