@@ -271,8 +271,10 @@ def test_line_and_back(made: tuple[Any, ...]) -> None:
 
 FACT_INFO = st.dictionaries(
     st.sampled_from(
-        ("map_id", "prog_id", "link_id", "btf_id", "map_type", "key_size", "value_size")
-        + ("prog_type", "link_type", "path")
+        (
+            *("map_id", "prog_id", "link_id", "btf_id", "map_type", "key_size", "value_size"),
+            *("prog_type", "link_type", "path"),
+        )
     ),
     st.one_of(
         st.integers(-(1 << 70), 1 << 70),
