@@ -432,8 +432,8 @@ class Engine:
 
     def _loop(self) -> None:
         px = self._px
-        fetch, unpack_entry, unpack_exit = px.bind_syscall_info()
-        resume = px.resume
+        fetch, size, buffer, unpack_entry, unpack_exit, resume, nothing = px.bind_hot()
+        get_info = px.PTRACE_GET_SYSCALL_INFO
         waitpid = os.waitpid
         time_ns = time.time_ns
         flags = os.WNOHANG | px.WALL
@@ -445,7 +445,7 @@ class Engine:
             for arch in arches.NAMES
             for numbers in (self.stops.numbers(arch),)
         }
-        nothing: frozenset[int] = frozenset()
+        none: frozenset[int] = frozenset()
         ours = seccomp.RET_DATA
         tracees = self.tracees
         batch = self._batch
@@ -499,13 +499,13 @@ class Engine:
 
                 # The two hot stops; everything else is _handle's.
                 if status == seccomp_stop:
-                    if fetch(tid) <= 0:
+                    if fetch(get_info, tid, size, buffer) <= 0:
                         continue
                     info = unpack_entry()
                     _, arch, tracee.ip, tracee.sp, nr, a0, a1, a2, a3, a4, a5, data = info
                     if (
                         data != ours
-                        or nr in watched.get(arch, nothing)
+                        or nr in watched.get(arch, none)
                         or tracee.every_call
                         or tracee.silent
                     ):
@@ -515,14 +515,14 @@ class Engine:
                     self._working = True
                     if self.sink.entry(tracee, arch, nr, (a0, a1, a2, a3, a4, a5), time_ns()):
                         tracee.entered = True
-                        resume(step, tid, 0, 0)
+                        resume(step, tid, nothing, nothing)
                     else:
                         if tracee.injected is not None:
                             tracee.injected = None
                         # The sink may have asked to watch() more of this thread.
-                        resume(step if tracee.every_call else cont, tid, 0, 0)
+                        resume(step if tracee.every_call else cont, tid, nothing, nothing)
                 elif status == syscall_stop and not tracee.detach:
-                    if fetch(tid) <= 0:
+                    if fetch(get_info, tid, size, buffer) <= 0:
                         continue
                     info = unpack_exit()
                     if info[0] == 2:
@@ -532,11 +532,11 @@ class Engine:
                             tracee.entered = False
                             self._working = True
                             self.sink.exit(tracee, info[4], info[5] != 0, time_ns())
-                        resume(step if tracee.every_call else cont, tid, 0, 0)
+                        resume(step if tracee.every_call else cont, tid, nothing, nothing)
                     else:
                         if info[0] == 1:
                             self._entering(tracee, unpack_entry())
-                        resume(step, tid, 0, 0)
+                        resume(step, tid, nothing, nothing)
                 else:
                     self._handle(tracee, status)
                 current = None
@@ -544,7 +544,7 @@ class Engine:
             # Out of the sink, most likely; whoever it stopped must not be left so.
             if current is not None and current.tid in tracees:
                 more = current.every_call or current.entered
-                resume(step if more else cont, current.tid, 0, 0)
+                resume(step if more else cont, current.tid, nothing, nothing)
             raise
 
     # -- calls, off the hot path --------------------------------------------
@@ -609,7 +609,7 @@ class Engine:
             # kernel would fail the call, and so it shall.
             self._skip(tracee, -errno.ENOSYS)
         more = tracee.every_call or tracee.entered or tracee.watched or tracee.injected is not None
-        px.resume(px.PTRACE_SYSCALL if more else px.PTRACE_CONT, tracee.tid, 0, 0)
+        px.resume(px.PTRACE_SYSCALL if more else px.PTRACE_CONT, tracee.tid)
 
     def watch(self, tracee: Tracee, calls: StopFilter | None) -> None:
         """From within a sink: stop this thread for ``calls`` too; None: no longer.
@@ -701,7 +701,7 @@ class Engine:
         number = status >> 8 & 0xFF
         if event == px.PTRACE_EVENT_STOP and number in _STOP_SIGNALS:
             # A group-stop: it stays stopped until SIGCONT, which we hear of.
-            px.resume(px.PTRACE_LISTEN, tracee.tid, 0, 0)
+            px.resume(px.PTRACE_LISTEN, tracee.tid)
             if tracee.pid == self._first:
                 self._first_stopped = True
                 if self._stop_with:
@@ -713,7 +713,7 @@ class Engine:
             number = 0
         step = tracee.every_call or tracee.entered or tracee.watched
         # The kernel keeps the signal's siginfo as long as the number is the same.
-        px.resume(px.PTRACE_SYSCALL if step else px.PTRACE_CONT, tracee.tid, 0, number)
+        px.resume(px.PTRACE_SYSCALL if step else px.PTRACE_CONT, tracee.tid, number)
 
     def _ended(self, tracee: Tracee, status: int) -> None:
         tid = tracee.tid

@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 PAGE: Final = os.sysconf("SC_PAGESIZE")
@@ -29,22 +29,21 @@ _ADDRESS_BITS: Final = (1 << 56) - 1 if os.uname().machine == "aarch64" else (1 
 _USER_END: Final = 1 << 63
 
 
-def _bind() -> Callable[[int, int, int, int, int, int], int]:
-    function: Any = ctypes.CDLL(None, use_errno=True)["process_vm_readv"]
-    function.argtypes = (
-        ctypes.c_int,
-        ctypes.c_void_p,
-        ctypes.c_ulong,
-        ctypes.c_void_p,
-        ctypes.c_ulong,
-        ctypes.c_ulong,
-    )
-    function.restype = ctypes.c_ssize_t
-    bound: Callable[[int, int, int, int, int, int], int] = function
-    return bound
-
-
-_readv: Final = _bind()
+# Two bindings of the same function: the usual one, which tells errno, and for the
+# usual case one that skips everything that costs more than the system call does
+# (releasing the GIL, copying errno, converting arguments by declared types). A
+# bare int is passed as a C int; everything wider as a ready-made ctypes object.
+_readv: Final[Any] = ctypes.CDLL(None, use_errno=True)["process_vm_readv"]
+_readv.argtypes = (
+    ctypes.c_int,
+    ctypes.c_void_p,
+    ctypes.c_ulong,
+    ctypes.c_void_p,
+    ctypes.c_ulong,
+    ctypes.c_ulong,
+)
+_readv.restype = ctypes.c_ssize_t
+_fast_readv: Final[Any] = ctypes.PyDLL(None)["process_vm_readv"]
 
 # One thread reads at a time (the tracer's), so buffers are shared by all tracees.
 _buffer = ctypes.create_string_buffer(_SMALL)
@@ -53,6 +52,10 @@ _local = (ctypes.c_ulong * 2)(ctypes.addressof(_buffer), 0)
 _local_address: Final = ctypes.addressof(_local)
 _remote = (ctypes.c_ulong * (2 * max(_PAGES_A_CALL, _RANGES) + 2))()
 _remote_address: Final = ctypes.addressof(_remote)
+_local_object: Final = ctypes.c_void_p(_local_address)
+_remote_object: Final = ctypes.c_void_p(_remote_address)
+_ONE: Final = ctypes.c_ulong(1)
+_ZERO: Final = ctypes.c_ulong(0)
 
 
 def _reserve(size: int) -> None:
@@ -87,7 +90,7 @@ class LiveMemory:
             _local[1] = size
             _remote[0] = addr
             _remote[1] = size
-            if _readv(self.tid, _local_address, 1, _remote_address, 1, 0) == size:
+            if _fast_readv(self.tid, _local_object, _ONE, _remote_object, _ONE, _ZERO) == size:
                 return _view[:size].tobytes()
         size = min(size, MAX_READ, _USER_END - addr)
         if size <= _PIECE:

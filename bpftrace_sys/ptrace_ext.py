@@ -12,6 +12,7 @@ Constants: include/uapi/linux/ptrace.h (Linux 6.18).
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import struct
 from collections.abc import Callable
@@ -65,12 +66,14 @@ __all__ = [
     "PTRACE_O_TRACEVFORK",
     "PTRACE_PEEKDATA",
     "PTRACE_SYSCALL",
+    "PTRACE_GET_SYSCALL_INFO",
     "SECCOMP_STOP",
     "SYSCALL_STOP",
     "WALL",
     "PtraceError",
+    "Hot",
     "SyscallInfo",
-    "bind_syscall_info",
+    "bind_hot",
     "detach",
     "geteventmsg",
     "interrupt",
@@ -130,48 +133,57 @@ class SyscallInfo(NamedTuple):
     ret_data: int
 
 
-def _prebound() -> Callable[[int, int, int, int], int]:
-    """A foreign function of our own, so that python-ptrace's keeps its types."""
-    function: Any = libc["ptrace"]
-    function.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_ulong, ctypes.c_ulong)
-    function.restype = ctypes.c_long
-    bound: Callable[[int, int, int, int], int] = function
-    return bound
+# The hot path's functions: of python-ptrace's own libc handle, but without release
+# of the GIL, copying of errno, and conversion by argument types, which together
+# cost more than the system call. Pointers and longs are therefore passed as
+# ready-made ctypes objects; a bare int is passed as a C int.
+_fast: Final = ctypes.PyDLL(libc._name, handle=libc._handle)
+
+_resume: Final[Any] = _fast["ptrace"]
+_NOTHING: Final = ctypes.c_ulong(0)
+_SIGNALS: Final = tuple(ctypes.c_ulong(number) for number in range(128))
 
 
-resume: Final = _prebound()
-"""``resume(request, tid, addr, data)``: ptrace(2) as it is, -1 on failure and no
-exception. For the requests of the hot path, where a tracee that was killed in
-its stop (ESRCH) is nothing to talk about."""
+def resume(request: int, tid: int, signal: int = 0) -> int:
+    """A request that lets a stopped tracee go: PTRACE_CONT, _SYSCALL or _LISTEN, with
+    the signal to deliver (0 to 127). 0, or -1 on failure, with no exception: a
+    tracee that was killed in its stop (ESRCH) is nothing to talk about."""
+    result: int = _resume(request, tid, _NOTHING, _SIGNALS[signal])
+    return result
+
 
 _info_buffer: Final = ctypes.create_string_buffer(_INFO.size)
-_info_address: Final = ctypes.addressof(_info_buffer)
+_info_view: Final = memoryview(_info_buffer)
 
 
-def bind_syscall_info() -> tuple[
-    Callable[[int], int], Callable[[], tuple[int, ...]], Callable[[], tuple[int, ...]]
-]:
-    """The hot path's GET_SYSCALL_INFO, in three steps with one shared buffer.
+class Hot(NamedTuple):
+    """The requests of the hot path, as bare as they get. All share one buffer."""
 
-    ``fetch(tid)`` fills the buffer: bytes written, or -1. ``entry()`` unpacks it
-    as (op, arch, ip, sp, nr, arg0..arg5, ret_data) and ``exit()`` as (op, arch,
-    ip, sp, rval, is_error).
-    """
-    view = memoryview(_info_buffer)
-    size = len(view)
-    unpack_entry = _INFO.unpack_from
-    unpack_exit = _EXIT.unpack_from
+    fetch: Callable[[int, int, ctypes.c_ulong, ctypes.c_void_p], int]
+    """``fetch(GET_INFO, tid, size, buffer)``: PTRACE_GET_SYSCALL_INFO; bytes that
+    there were, or -1."""
+    size: ctypes.c_ulong
+    buffer: ctypes.c_void_p
+    entry: Callable[[], tuple[int, ...]]
+    """(op, arch, ip, sp, nr, arg0..arg5, ret_data) of what was fetched."""
+    exit: Callable[[], tuple[int, ...]]
+    """(op, arch, ip, sp, rval, is_error) of what was fetched."""
+    resume: Callable[[int, int, ctypes.c_ulong, ctypes.c_ulong], int]
+    """``resume(request, tid, nothing, nothing)``: 0, or -1."""
+    nothing: ctypes.c_ulong
 
-    def fetch(tid: int) -> int:
-        return resume(PTRACE_GET_SYSCALL_INFO, tid, size, _info_address)
 
-    def entry() -> tuple[int, ...]:
-        return unpack_entry(view)
-
-    def exit_() -> tuple[int, ...]:
-        return unpack_exit(view)
-
-    return fetch, entry, exit_
+def bind_hot() -> Hot:
+    """The functions and constant arguments for a loop's local variables."""
+    return Hot(
+        _resume,
+        ctypes.c_ulong(_INFO.size),
+        ctypes.c_void_p(ctypes.addressof(_info_buffer)),
+        functools.partial(_INFO.unpack_from, _info_view),
+        functools.partial(_EXIT.unpack_from, _info_view),
+        _resume,
+        _NOTHING,
+    )
 
 
 def syscall_info(tid: int) -> SyscallInfo:
@@ -268,8 +280,10 @@ def peek(tid: int, addr: int) -> bytes | None:
     word = ctypes.c_ulong()
     # The kernel's own request stores through data; glibc's wrapper returns the
     # word instead, so -1 has to be told from an error by errno.
+    function: Any = libc["ptrace"]
+    function.restype = ctypes.c_long
     ctypes.set_errno(0)
-    value = resume(PTRACE_PEEKDATA, tid, addr, ctypes.addressof(word))
+    value = function(PTRACE_PEEKDATA, tid, ctypes.c_ulong(addr), ctypes.byref(word))
     if value == -1 and ctypes.get_errno() != 0:
         return None
     return struct.pack("=q", value)

@@ -859,7 +859,7 @@ def test_tracer_in_the_background(trace: Tracer, background: int) -> None:
     assert done.returncode == 127
 
 
-CPYTHON = ["test_fork1", "test_wait3", "test_wait4", "test_pty", "test_threadsignals"]
+CPYTHON = ["test_fork1", "test_posix", "test_pty"]
 
 
 def test_cpython_suites_agree(trace: Tracer) -> None:
