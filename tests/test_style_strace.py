@@ -8,6 +8,7 @@ that differs is what docs/strace-style.md lists.
 from __future__ import annotations
 
 import errno
+import io
 import re
 import struct
 import subprocess
@@ -292,6 +293,27 @@ def test_ends(details: dict[str, Any], text: str | None) -> None:
     assert strace.event_line(ProcessEvent("fork", 0, 1, 1, {"child": 2})) is None
 
 
+def test_whose_line() -> None:
+    """Lines say whose they are while there are several threads, in a file for good."""
+    for name, expected in (
+        ("<stderr>", ["bpf(", "[pid     7] bpf(", "[pid     8] +++ exited", "bpf("]),
+        ("out", ["bpf(", "7     bpf(", "8     +++ exited", "7     bpf("]),
+    ):
+        out = io.StringIO()
+        out.name = name
+        renderer = strace.StraceRenderer(out, column=0)
+        call = bpf(22, b"\3\0\0\0")
+        renderer.call(call)
+        renderer.process(ProcessEvent("fork", 0, 7, 7, {"child": 8, "child_tid": 8}))
+        renderer.call(call)
+        renderer.process(ProcessEvent("exit", 0, 8, 8, {"code": 0}))
+        renderer.call(call)
+        lines = out.getvalue().splitlines()
+        assert [line.startswith(head) for line, head in zip(lines, expected, strict=True)] == (
+            [True] * 4
+        ), lines
+
+
 def test_every_command_has_a_row() -> None:
     """Rows name only fields that are declared, and no command is without one."""
     for number in bpf_attr.COMMANDS:
@@ -536,6 +558,17 @@ def test_beside_strace(group: str, tmp_path: Path, needs_bpf: None) -> None:
         comparison.line(mine, its)
     assert not comparison.differ, "\n".join(comparison.differ[:5])
     assert comparison.agreed["fields"] > 10 * len(left) // 4
+
+
+def test_replay_says_the_same(tmp_path: Path, needs_bpf: None) -> None:
+    """A recorded trace gives the lines of the live one."""
+    live, trace = tmp_path / "live", tmp_path / "trace.jsonl"
+    program = [sys.executable, str(WORKLOAD), "maps", "progs"]
+    words = ["--style", "strace", "-e", TRACED]
+    done = run_cli(*words, "-o", str(live), "--json", str(trace), *program)
+    assert done.returncode == 0, done.stderr
+    again = run_cli("replay", "--style", "strace", str(trace))
+    assert again.stdout == live.read_text()
 
 
 def test_comparison_can_fail() -> None:
