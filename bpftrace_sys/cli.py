@@ -109,7 +109,7 @@ def _schema(words: list[str]) -> int:
 
 
 def _check(words: list[str]) -> int:
-    from bpftrace_sys.lock import check
+    from bpftrace_sys.check import check
 
     return check(words)
 

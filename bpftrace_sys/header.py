@@ -25,18 +25,22 @@ class Header:
     """Nanoseconds since the epoch."""
     options: dict[str, Any] = field(default_factory=dict)
     """What decides what was recorded: syscalls, all paths or not."""
+    host: str = ""
+    """The machine's name (uname's nodename); empty in traces from before it was noted."""
     version: str = __version__
     extra: dict[str, Any] = field(default_factory=dict)
     """Fields that we do not know, kept for writing the trace again."""
 
     def line(self) -> dict[str, Any]:
         """As it stands in the file."""
+        host = {"host": self.host} if self.host else {}
         return {
             "type": "trace",
             "format": FORMAT,
             "version": VERSION,
             "bpfstrace": self.version,
             "argv": self.argv,
+            **host,
             "kernel": self.kernel,
             "machine": self.machine,
             "cpus": self.cpus,

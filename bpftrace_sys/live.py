@@ -11,9 +11,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from bpftrace_sys import watermark
 from bpftrace_sys.capture import Capture
 from bpftrace_sys.engine import ArgRule, Engine, EngineError, SpawnError, StopFilter
-from bpftrace_sys.options import Settings, bpf_commands
+from bpftrace_sys.options import Settings, bpf_commands, narrowed
 from bpftrace_sys.output import Output, open_json, open_text
 
 if TYPE_CHECKING:
@@ -102,13 +103,14 @@ def trace(settings: Settings) -> int:
     capture.watch = engine.watch
     trouble: SpawnError | EngineError | None = None
     status = 0
+    before = watermark.highest()
     started = time.time_ns()
     try:
         engine.spawn(settings.args)
     except (SpawnError, EngineError) as error:
         trouble = error
     # The program runs, up to its first call that concerns us, while this is imported.
-    pipeline = begin(settings, capture, text, json, started)
+    pipeline = begin(settings, capture, text, json, started, before)
     if trouble is None:
         try:
             status = engine.run()
@@ -134,17 +136,26 @@ def _why(error: SpawnError | EngineError, argv: list[str]) -> str:
 
 
 def begin(
-    settings: Settings, capture: Capture, text: Output, json: Output | None, started: int
+    settings: Settings,
+    capture: Capture,
+    text: Output,
+    json: Output | None,
+    started: int,
+    before: dict[str, int],
 ) -> Pipeline:
-    """Sets up all that comes after the capture, and writes the header."""
+    """Sets up all that comes after the capture, and writes the header.
+
+    ``before``: the highest ids of BPF objects when the trace began.
+    """
     from bpftrace_sys.facts import LiveFacts
     from bpftrace_sys.header import Header
+    from bpftrace_sys.idle import Idle
     from bpftrace_sys.pipeline import Pipeline
 
-    facts = LiveFacts()
+    facts = LiveFacts(highest=before)
     pipeline = Pipeline(facts)
     facts.record = pipeline.fact
-    capture.begin(pipeline.take, facts.pmus, facts.cpus, facts.fact)
+    capture.begin(Idle(pipeline).take, facts.pmus, facts.cpus, facts.fact)
     pipeline.renderers = renderers(settings, pipeline, text, json)
     uname = os.uname()
     pipeline.header(
@@ -155,7 +166,12 @@ def begin(
             cpus=facts.cpus,
             pmu_types={name: number for number, name in sorted(facts.pmus.items())},
             start=started,
-            options={"traced": list(settings.traced), "explicit": sorted(settings.explicit)},
+            options={
+                "traced": list(settings.traced),
+                "explicit": sorted(settings.explicit),
+                **({"narrowed": narrowed(settings)} if narrowed(settings) else {}),
+            },
+            host=uname.nodename,
         )
     )
     return pipeline

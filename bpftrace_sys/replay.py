@@ -6,7 +6,7 @@ import sys
 
 from bpftrace_sys.facts import RecordedFacts
 from bpftrace_sys.live import close, complain, renderers
-from bpftrace_sys.options import Settings, UsageError
+from bpftrace_sys.options import Settings, UsageError, narrowed
 from bpftrace_sys.output import Output, open_json, open_text
 from bpftrace_sys.pipeline import Pipeline
 from bpftrace_sys.trace_file import End, Fact, Flush, Reader, TraceError
@@ -42,6 +42,10 @@ def replay(settings: Settings) -> int:
     facts = RecordedFacts({number: name for name, number in header.pmu_types.items()}, header.cpus)
     pipeline = Pipeline(facts)
     pipeline.renderers = renderers(settings, pipeline, text, json)
+    left_out = narrowed(settings)
+    if left_out:
+        earlier = header.options.get("narrowed")
+        header.options["narrowed"] = [*(earlier if isinstance(earlier, list) else ()), *left_out]
     pipeline.header(header)
     code = 0
     try:

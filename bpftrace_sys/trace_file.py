@@ -35,7 +35,12 @@ COMPRESSED: Final = 256
 """Bytes from which compression is tried."""
 REMEMBERED: Final = 64 << 20
 """Bytes of pieces that reader and writer remember; the oldest go first."""
-LINE_LIMIT: Final = 256 << 20
+OVERHEAD: Final = 256
+"""What a piece counts for above its bytes: remembering it takes that much."""
+LINE_LIMIT: Final = 128 << 20
+"""Bytes of a line: a load of a million instructions with a log stays below."""
+BRACKETS: Final = 4 << 20
+"""Objects and lists in a line; each takes many times its two characters in memory."""
 PIECE_LIMIT: Final = 64 << 20
 CALL_LIMIT: Final = 256 << 20
 """Bytes that the pieces of one call may unpack to."""
@@ -87,30 +92,42 @@ class Pieces:
     """The numbered pieces so far; the same rule for writing and reading."""
 
     def __init__(self) -> None:
-        self._by_digest: OrderedDict[bytes, int] = OrderedDict()
+        self._by_digest: dict[bytes, int] = {}
         self._by_number: OrderedDict[int, bytes] = OrderedDict()
+        """A piece, or where it need not be known again the digest and size of it."""
         self._size = 0
         self._next = 0
 
     def known(self, data: bytes) -> int | None:
-        """The number of a piece that is still remembered."""
-        return self._by_digest.get(hashlib.blake2b(data, digest_size=16).digest())
+        """The number of a piece that is still remembered (writing)."""
+        return self._by_digest.get(_digest(data))
 
     def piece(self, number: int) -> bytes:
-        """The piece of a number; KeyError if there is none."""
+        """The piece of a number; KeyError if there is none (reading)."""
         return self._by_number[number]
 
     def add(self, data: bytes, keep: bool) -> None:
         """Counts a piece.  ``keep``: its bytes are needed (reading)."""
-        digest = hashlib.blake2b(data, digest_size=16).digest()
-        self._by_digest[digest] = self._next
-        self._by_number[self._next] = data if keep else len(data).to_bytes(8, "little") + digest
+        if keep:
+            self._by_number[self._next] = data
+        else:
+            digest = _digest(data)
+            self._by_digest[digest] = self._next
+            self._by_number[self._next] = len(data).to_bytes(8, "little") + digest
         self._next += 1
-        self._size += len(data)
+        self._size += len(data) + OVERHEAD
         while self._size > REMEMBERED:
-            _, old = self._by_number.popitem(last=False)
-            self._size -= len(old) if keep else int.from_bytes(old[:8], "little")
-            self._by_digest.popitem(last=False)
+            number, old = self._by_number.popitem(last=False)
+            if keep:
+                self._size -= len(old) + OVERHEAD
+                continue
+            self._size -= int.from_bytes(old[:8], "little") + OVERHEAD
+            if self._by_digest.get(old[8:]) == number:
+                del self._by_digest[old[8:]]
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def pack(data: bytes, pieces: Pieces) -> Any:
@@ -383,13 +400,16 @@ class Reader:
                 return None
             if len(text) >= LINE_LIMIT:
                 raise self._error(f"a line of more than {LINE_LIMIT} bytes")
-            if not text.isspace():
-                return self._parse(text)
+            if text.isspace():
+                continue
+            if text.count(b"{") + text.count(b"[") > BRACKETS:
+                raise self._error(f"a line with more than {BRACKETS} objects and lists")
+            return self._parse(text)
         raise self._error(f"more than {BLANK_LIMIT} blank lines")
 
     def _parse(self, text: bytes) -> dict[str, Any]:
         try:
-            line = json.loads(text, object_pairs_hook=_once)
+            line = json.loads(text, object_pairs_hook=once)
         except UnicodeDecodeError:
             raise self._error(f"not a {FORMAT} trace: not UTF-8") from None
         except RecursionError:
@@ -422,6 +442,7 @@ class Reader:
         return Header(
             argv=[str(word) for word in argv] if isinstance(argv, list) else [],
             kernel=str(line.get("kernel", "")),
+            host=str(line.get("host", "")),
             machine=str(line.get("machine", "")),
             cpus=min(max(cpus, 1), 1 << 16) if isinstance(cpus, int) else 1,
             pmu_types={
@@ -476,7 +497,7 @@ class Reader:
         return None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object; ValueError where a key stands twice (which of both would be meant?)."""
     found = dict(pairs)
     if len(found) != len(pairs):

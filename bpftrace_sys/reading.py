@@ -1,0 +1,36 @@
+"""A whole trace file through the pipeline, for commands that print nothing on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bpftrace_sys.facts import RecordedFacts
+from bpftrace_sys.header import Header
+from bpftrace_sys.model import Model
+from bpftrace_sys.pipeline import Pipeline, Renderer
+from bpftrace_sys.trace_file import End, Fact, Flush, Reader
+
+
+def read(path: str, make: Callable[[Model], Renderer]) -> Header:
+    """Feeds a trace to the renderer that ``make`` makes of the trace's model.
+
+    ``-`` is stdin.  TraceError where the file is damaged or ends without its end
+    line: what was fed until then is not the whole trace.
+    """
+    reader = Reader(path)
+    header = reader.header
+    facts = RecordedFacts({number: name for name, number in header.pmu_types.items()}, header.cpus)
+    pipeline = Pipeline(facts)
+    pipeline.renderers = [make(pipeline.model)]
+    pipeline.header(header)
+    for item in reader:
+        if isinstance(item, Fact):
+            facts.learn(item.kind, item.key, item.name)
+            pipeline.fact(item.kind, item.key, item.name)
+        elif isinstance(item, Flush):
+            pipeline.flush()
+        elif isinstance(item, End):
+            pipeline.end(item.status)
+        else:
+            pipeline.take(item)
+    return header
