@@ -7,7 +7,7 @@ what the model knows (BTF, maps).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bpftrace_sys.model import Model, Object
 from decoders import insn as isa
@@ -41,8 +41,9 @@ class Listing:
     lines: list[Line]
     count: int
     """Slots that the loader claimed."""
-    sha1: str
-    sha256: str
+    sha1: str = ""
+    """The tags, of instructions as they were loaded."""
+    sha256: str = ""
     missing: int = 0
     """Slots that could not be read."""
     helpers: list[int] = field(default_factory=list)
@@ -102,23 +103,77 @@ def listing_of(call: Call, model: Model) -> Listing | None:
     return made
 
 
+def listing_for(call: Call, insns: Insns, model: Model) -> Listing | None:
+    """The listing of instructions in a call: loaded, or given back by the kernel."""
+    command = call.command
+    if command.startswith("BPF_PROG_LOAD"):
+        return listing_of(call, model)
+    return translated(call, insns, model) if command.startswith("BPF_OBJ_GET_INFO") else None
+
+
+class _Debug(NamedTuple):
+    """What BTF says of a program, by the pc at which it begins."""
+
+    lines: dict[int, tuple[str, str]]
+    functions: dict[int, str]
+    names: dict[int, str]
+
+
+def _debug(btf: Any, func_info: Value | None, line_info: Value | None) -> _Debug:
+    found = _Debug({}, {}, {})
+    if btf is None:
+        return found
+    from decoders import btf_c
+
+    for off, type_id in records(func_info, "insn_off", "type_id"):
+        found.names[off] = btf.name(type_id)
+        found.functions[off] = btf_c.func_prototype(btf, type_id) or found.names[off]
+    for off, file_off, line_off, line_col in records(
+        line_info, "insn_off", "file_name_off", "line_off", "line_col"
+    ):
+        where = f"{btf.string(file_off)}:{line_col >> 10}:{line_col & 0x3FF}"
+        found.lines[off] = (btf.string(line_off).strip(), where)
+    return found
+
+
+def translated(call: Call, insns: Insns, model: Model) -> Listing:
+    """The xlated_prog_insns of an OBJ_GET_INFO_BY_FD, in the words of bpftool."""
+    known = call.notes.get("translated")
+    if isinstance(known, Listing):
+        return known
+    info = ("attr", "info", "info")
+    btf_id = call.number(*info, "btf_id")
+    debug = _debug(
+        model.btf(btf_id) if btf_id else None,
+        call.attr(*info, "func_info"),
+        call.attr(*info, "line_info"),
+    )
+    maps: dict[int, str] = {}
+    ids = plain(call.attr(*info, "map_ids"))
+    for item in ids.items if isinstance(ids, Array) else ():
+        if isinstance(item, Int):
+            known_map = model.objects.get(("map", item.value))
+            name = known_map.name if known_map else model.facts.fact("map", item.value)
+            if name:
+                maps[item.value] = name
+    names = InsnNames(
+        maps=maps,
+        subprogs=debug.names,
+        address=lambda distance: model.facts.fact("bpf_call", distance),
+        xlated=True,
+    )
+    made = _listing(insns, names, debug, list(isa.insns(insns.data)))
+    call.notes["translated"] = made
+    return made
+
+
 def listing(call: Call, insns: Insns, model: Model) -> Listing:
     """Joins instructions with the BTF, lines and functions of their load."""
-    btf = model.btf_of(btf_fd(call))
-    lines_at: dict[int, tuple[str, str]] = {}
-    functions: dict[int, str] = {}
-    subprogs: dict[int, str] = {}
-    if btf is not None:
-        from decoders import btf_c
-
-        for off, type_id in records(call.attr("attr", "func_info"), "insn_off", "type_id"):
-            subprogs[off] = btf.name(type_id)
-            functions[off] = btf_c.func_prototype(btf, type_id) or subprogs[off]
-        for off, file_off, line_off, line_col in records(
-            call.attr("attr", "line_info"), "insn_off", "file_name_off", "line_off", "line_col"
-        ):
-            where = f"{btf.string(file_off)}:{line_col >> 10}:{line_col & 0x3FF}"
-            lines_at[off] = (btf.string(line_off).strip(), where)
+    debug = _debug(
+        model.btf_of(btf_fd(call)),
+        call.attr("attr", "func_info"),
+        call.attr("attr", "line_info"),
+    )
     maps, by_index = _map_names(call, model)
 
     def kfunc(type_id: int, off: int) -> str | None:
@@ -128,12 +183,20 @@ def listing(call: Call, insns: Insns, model: Model) -> Listing:
         return model.facts.fact("btf_vmlinux", type_id) if fd == 0 else None
 
     names = InsnNames(
-        maps=maps, fd_array=by_index, subprogs=subprogs, kfunc=kfunc, variable=variable
+        maps=maps, fd_array=by_index, subprogs=debug.names, kfunc=kfunc, variable=variable
     )
-    rows: list[Line] = []
     program = list(isa.insns(insns.data))
+    found = _listing(insns, names, debug, program)
+    computed = tags(insns.data)
+    found.sha1, found.sha256 = computed.sha1, computed.sha256
+    found.helpers = sorted({site.id for site in isa.calls(program) if site.kind == "helper"})
+    return found
+
+
+def _listing(insns: Insns, names: InsnNames, debug: _Debug, program: list[isa.Insn]) -> Listing:
+    rows: list[Line] = []
     for row in insn_lines(program, names):
-        source = lines_at.get(row.pc)
+        source = debug.lines.get(row.pc)
         rows.append(
             Line(
                 row.pc,
@@ -142,16 +205,7 @@ def listing(call: Call, insns: Insns, model: Model) -> Listing:
                 row.target,
                 None if source is None else source[0],
                 None if source is None else source[1],
-                functions.get(row.pc),
+                debug.functions.get(row.pc),
             )
         )
-    computed = tags(insns.data)
-    helpers = sorted({site.id for site in isa.calls(program) if site.kind == "helper"})
-    return Listing(
-        rows,
-        insns.total,
-        computed.sha1,
-        computed.sha256,
-        insns.total - len(insns.data) // 8,
-        helpers,
-    )
+    return Listing(rows, insns.total, missing=insns.total - len(insns.data) // 8)

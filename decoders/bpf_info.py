@@ -192,9 +192,12 @@ EVENT = _named(
 
 
 def _iter_target(scope: Scope) -> str | None:
-    """What the iterator walks; None where the caller did not ask for its name."""
+    """What the iterator walks; None where nobody knows."""
     found: bytes | None = scope.fetched("target_name", bytes, None)
-    return None if not found else found.partition(b"\0")[0].decode("latin-1")
+    if found:
+        return found.partition(b"\0")[0].decode("latin-1")
+    prog_id = scope["prog_id"]
+    return scope.env.fact("iter_target", prog_id) if prog_id else None
 
 
 ITER_MAP = _named("map", "map_id" / U32)

@@ -15,7 +15,7 @@ from typing import IO, Any, Final
 
 from bpftrace_sys.attach import Attachment
 from bpftrace_sys.header import FORMAT, Header
-from bpftrace_sys.listing import Listing, listing_of
+from bpftrace_sys.listing import Listing, listing_for
 from bpftrace_sys.model import Model, Object
 from bpftrace_sys.phrases import errno_name
 from bpftrace_sys.trace_file import (
@@ -109,8 +109,8 @@ class _Values:
         return line
 
     def insns(self, value: Insns) -> Any:
-        found = listing_of(self.call, self.model)
-        if found is None or not _is_load(self.call):
+        found = listing_for(self.call, value, self.model)
+        if found is None:
             from decoders.insn_text import disasm
 
             return [{"text": line} for line in disasm(value.data)]

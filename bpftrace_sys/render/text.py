@@ -428,10 +428,10 @@ class TextRenderer:
     def _insn_block(self, name: str, insns: Insns, indent: str, comma: str) -> list[str] | None:
         call = self.call_
         found: Listing | None = None
-        if call is not None and self._is_load():
-            from bpftrace_sys.listing import listing_of
+        if call is not None:
+            from bpftrace_sys.listing import listing_for
 
-            found = listing_of(call, self.model)
+            found = listing_for(call, insns, self.model)
         again = call is not None and "retry" in call.notes and not self.options.verbose
         if not self.options.insns or again:
             return None  # an attempt before this one has the listing
