@@ -472,6 +472,9 @@ def set_bpf(failure: Failure) -> list[str]:
     call = failure.call
     event = failure.model.object(call.fact("fd"), call.raw.pid)
     prog = failure.model.by_fd(call, "arg")
+    fact = call.fact("arg")
+    if failure.errno == errno.EINVAL and fact is not None and fact.kind != "prog":
+        return [f"arg {fact.fd} is {_what(fact)}, not a program"]
     if event is None or prog is None or prog.kind != "prog":
         return []
     kind = prog.info.get("type")
@@ -803,16 +806,58 @@ def unknown_command(failure: Failure) -> list[str]:
     return []
 
 
+BPF_ATTR_SIZE: Final = 168
+LAST_FIELDS: Final[dict[str, int]] = {
+    "BPF_MAP_CREATE": 92,
+    "BPF_MAP_LOOKUP_ELEM": 32,
+    "BPF_MAP_UPDATE_ELEM": 32,
+    "BPF_MAP_DELETE_ELEM": 16,
+    "BPF_MAP_GET_NEXT_KEY": 24,
+    "BPF_MAP_LOOKUP_AND_DELETE_ELEM": 32,
+    "BPF_MAP_FREEZE": 4,
+    "BPF_OBJ_PIN": 20,
+    "BPF_OBJ_GET": 20,
+    "BPF_PROG_ATTACH": 32,
+    "BPF_PROG_DETACH": 32,
+    "BPF_PROG_TEST_RUN": 76,
+    "BPF_PROG_GET_NEXT_ID": 8,
+    "BPF_MAP_GET_NEXT_ID": 8,
+    "BPF_BTF_GET_NEXT_ID": 8,
+    "BPF_LINK_GET_NEXT_ID": 8,
+    "BPF_PROG_GET_FD_BY_ID": 4,
+    "BPF_MAP_GET_FD_BY_ID": 12,
+    "BPF_BTF_GET_FD_BY_ID": 16,
+    "BPF_LINK_GET_FD_BY_ID": 4,
+    "BPF_OBJ_GET_INFO_BY_FD": 16,
+    "BPF_PROG_QUERY": 64,
+    "BPF_RAW_TRACEPOINT_OPEN": 24,
+    "BPF_BTF_LOAD": 40,
+    "BPF_TASK_FD_QUERY": 48,
+    "BPF_LINK_CREATE": 60,
+    "BPF_LINK_UPDATE": 16,
+    "BPF_LINK_DETACH": 4,
+    "BPF_ENABLE_STATS": 4,
+    "BPF_ITER_CREATE": 8,
+    "BPF_PROG_BIND_MAP": 12,
+    "BPF_TOKEN_CREATE": 8,
+}
+"""Where a command's last field ends: BPF_*_LAST_FIELD of Linux 6.18."""
+
+
 def leftovers(failure: Failure) -> list[str]:
     """Non-zero bytes after the last field that the command has (CHECK_ATTR)."""
     attr = plain(failure.call.args.get("attr"))
     if not isinstance(attr, Struct):
         return []
-    extra = attr.get("extra_data")
-    if isinstance(extra, Bytes) and extra.data.strip(b"\0"):
-        first = next(index for index, byte in enumerate(extra.data) if byte)
-        offset = (failure.call.number("size") or 0) - len(extra.data) + first
-        return [f"byte {offset} of attr is not zero, after the last field of {failure.command}"]
+    end = LAST_FIELDS.get(failure.command)
+    data = failure.attr[: failure.call.number("size") or 0]
+    size = failure.fact("size bpf_attr")
+    # A kernel that knows more of bpf_attr than we may know more of a command too.
+    if end is not None and size is not None and size.isdigit() and int(size) <= BPF_ATTR_SIZE:
+        extra = data[end : int(size)]
+        if extra.strip(b"\0"):
+            offset = end + next(index for index, byte in enumerate(extra) if byte)
+            return [f"byte {offset} of attr is not zero, after the last field of {failure.command}"]
     members = failure.fact("members bpf_attr")
     if members is None:
         return []
@@ -864,6 +909,9 @@ def _unknown_flags(failure: Failure, field: str) -> list[str]:
         return []
     if value.rest:
         return [f"{field} has unknown bits: {value.rest:#x}"]
+    # Only flags that are enumerators are in BTF; where the oldest is not, none is.
+    if field != "map_flags" or failure.fact("flag BPF_F_NO_PREALLOC") != "yes":
+        return []
     new = [name for name in value.names if failure.fact(f"flag {name}") == NONE]
     return [f"this kernel does not know {_and(new)} in {field}"] if new else []
 
@@ -909,21 +957,29 @@ def prog_load_invalid(failure: Failure) -> list[str]:
         return found
     kind = _kind(failure, "prog_type", "BPF_PROG_TYPE_")
     attach = failure.number("expected_attach_type")
-    if attach and failure.fact("enumerator bpf_attach_type", attach) == NONE:
-        return [f"this kernel knows no bpf_attach_type {attach}"]
     said = failure.name("expected_attach_type").removeprefix("BPF_")
     takes = NEEDS_ATTACH_TYPE.get(kind)
     # For cgroup_sock the kernel takes 0 for INET_SOCK_CREATE, as old loaders mean it.
     if takes is not None and said not in takes and not (kind == "CGROUP_SOCK" and not attach):
         return [
             f"a {kind.lower()} program is for expected_attach_type "
-            f"{' or '.join(f'BPF_{name}' for name in takes)}, not BPF_{said}"
+            f"{' or '.join(f'BPF_{name}' for name in takes)}, not {_attach(said, attach)}"
         ]
+    if kind == "CGROUP_SOCK_ADDR" and not said.startswith(_ADDR_HOOKS):
+        return [f"a cgroup_sock_addr program is not for expected_attach_type "
+                f"{_attach(said, attach)}"]  # fmt: skip
     if kind in NO_ATTACH_TYPE and attach:
         return [f"a {kind.lower()} program takes no expected_attach_type, and has {attach}"]
     if failure.number("attach_btf_id") and kind not in BTF_TARGETS:
         return [f"a {kind.lower()} program takes no attach_btf_id"]
     return _bad_log(failure) or _bad_name(failure, "prog_name") or verifier(failure)
+
+
+def _attach(name: str, number: int) -> str:
+    return f"BPF_{name}" if name else str(number)
+
+
+_ADDR_HOOKS: Final = ("CGROUP_INET4_", "CGROUP_INET6_", "CGROUP_UDP", "CGROUP_UNIX_")
 
 
 def _bad_log(failure: Failure) -> list[str]:
@@ -969,9 +1025,8 @@ _ACCESS: Final = (
 _NUMA: Final = const.BPF_F_NUMA_NODE
 _ANYWHERE: Final = const.BPF_F_TOKEN_FD | 1 << 15  # BPF_F_VTYPE_BTF_OBJ_FD
 _PREALLOC: Final = const.BPF_F_NO_PREALLOC
-_ARRAY_FLAGS: Final = (
-    _NUMA | const.BPF_F_MMAPABLE | _ACCESS | const.BPF_F_PRESERVE_ELEMS | const.BPF_F_INNER_MAP
-)
+_FD_ACCESS: Final = const.BPF_F_RDONLY | const.BPF_F_WRONLY
+_ARRAY_FLAGS: Final = _NUMA | const.BPF_F_MMAPABLE | _ACCESS | const.BPF_F_INNER_MAP
 _HASH_FLAGS: Final = (
     _PREALLOC | const.BPF_F_NO_COMMON_LRU | _NUMA | _ACCESS | const.BPF_F_ZERO_SEED
 )
@@ -979,9 +1034,12 @@ _STORAGE: Final = MapRule(
     key=(4,), entries="none", must=_PREALLOC, may=_PREALLOC | const.BPF_F_CLONE, value_min=1
 )
 _HASH: Final = MapRule(may=_HASH_FLAGS, key_min=1, value_min=1)
-_FDS: Final = MapRule(key=(4,), value=(4,), may=_ARRAY_FLAGS)
+_FDS: Final = MapRule(key=(4,), value=(4,), may=_NUMA | _FD_ACCESS)
+_DEVICES: Final = MapRule(key=(4,), value=(4, 8), may=_NUMA | _FD_ACCESS)
 _QUEUE: Final = MapRule(key=(0,), value_min=1, may=_NUMA | _ACCESS)
-_RING: Final = MapRule(key=(0,), value=(0,), entries="pages")
+_RING: Final = MapRule(
+    key=(0,), value=(0,), entries="pages", may=_NUMA | const.BPF_F_RB_OVERWRITE
+)
 _CGROUP: Final = MapRule(key=(8, 16), value_min=1, entries="none", may=_NUMA | _ACCESS)
 
 MAP_RULES: Final[dict[str, MapRule]] = {
@@ -991,12 +1049,16 @@ MAP_RULES: Final[dict[str, MapRule]] = {
     "LRU_PERCPU_HASH": _HASH,
     "HASH_OF_MAPS": MapRule(value=(4,), may=_HASH_FLAGS, key_min=1),
     "ARRAY": MapRule(key=(4,), value_min=1, may=_ARRAY_FLAGS),
-    "PERCPU_ARRAY": MapRule(key=(4,), value_min=1, may=_ARRAY_FLAGS),
+    "PERCPU_ARRAY": MapRule(key=(4,), value_min=1, may=_ACCESS),
     "PROG_ARRAY": _FDS,
-    "PERF_EVENT_ARRAY": _FDS,
+    "PERF_EVENT_ARRAY": MapRule(
+        key=(4,), value=(4,), may=_NUMA | _FD_ACCESS | const.BPF_F_PRESERVE_ELEMS
+    ),
     "CGROUP_ARRAY": _FDS,
     "ARRAY_OF_MAPS": _FDS,
-    "STACK_TRACE": MapRule(key=(4,), value_min=8),
+    "STACK_TRACE": MapRule(
+        key=(4,), value_min=8, may=_NUMA | _FD_ACCESS | const.BPF_F_STACK_BUILD_ID
+    ),
     "LPM_TRIE": MapRule(must=_PREALLOC, may=_PREALLOC | _NUMA | _ACCESS, key_min=5, value_min=1),
     "QUEUE": _QUEUE,
     "STACK": _QUEUE,
@@ -1006,17 +1068,24 @@ MAP_RULES: Final[dict[str, MapRule]] = {
     "INODE_STORAGE": _STORAGE,
     "TASK_STORAGE": _STORAGE,
     "CGRP_STORAGE": _STORAGE,
-    "BLOOM_FILTER": MapRule(key=(0,), value_min=1),
+    "BLOOM_FILTER": MapRule(
+        key=(0,), value_min=1, may=_NUMA | _ACCESS | const.BPF_F_ZERO_SEED
+    ),
     "CGROUP_STORAGE": _CGROUP,
     "PERCPU_CGROUP_STORAGE": _CGROUP,
-    "DEVMAP": MapRule(key=(4,), value=(4, 8)),
-    "DEVMAP_HASH": MapRule(key=(4,), value=(4, 8)),
-    "CPUMAP": MapRule(key=(4,), value=(4, 8)),
-    "XSKMAP": MapRule(key=(4,), value=(4,)),
-    "SOCKMAP": MapRule(key=(4,), value=(4, 8)),
-    "SOCKHASH": MapRule(value=(4, 8), key_min=1),
-    "REUSEPORT_SOCKARRAY": MapRule(key=(4,), value=(4, 8)),
-    "ARENA": MapRule(key=(0,), value=(0,), must=const.BPF_F_MMAPABLE),
+    "DEVMAP": _DEVICES,
+    "DEVMAP_HASH": _DEVICES,
+    "CPUMAP": MapRule(key=(4,), value=(4, 8), may=_NUMA),
+    "XSKMAP": MapRule(key=(4,), value=(4,), may=_NUMA | _FD_ACCESS),
+    "SOCKMAP": _DEVICES,
+    "SOCKHASH": MapRule(value=(4, 8), key_min=1, may=_NUMA | _FD_ACCESS),
+    "REUSEPORT_SOCKARRAY": MapRule(key=(4,), value=(4, 8), may=_NUMA | _ACCESS),
+    "ARENA": MapRule(
+        key=(0,),
+        value=(0,),
+        must=const.BPF_F_MMAPABLE,
+        may=const.BPF_F_MMAPABLE | const.BPF_F_SEGV_ON_FAULT | const.BPF_F_NO_USER_CONV,
+    ),
 }
 """Each type's map_alloc_check()."""
 
@@ -1190,7 +1259,7 @@ def attach_invalid(failure: Failure) -> list[str]:
 
 
 EXPECTING: Final = _words(
-    """cgroup_sock cgroup_sock_addr cgroup_sockopt sk_lookup cgroup_skb kprobe sk_reuseport
+    """cgroup_sock cgroup_sock_addr cgroup_sockopt sk_lookup kprobe sk_reuseport
     netfilter tracing lsm"""
 )
 """Program types that can be attached as what they were loaded for, and nothing else."""
@@ -1476,6 +1545,7 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Row], ...]] = (
     (("BPF_BTF_LOAD",), errno.EINVAL, btf_invalid),
     (_ELEMENT, errno.EINVAL, element_invalid),
     (_ATTACH, errno.EINVAL, attach_invalid),
+    (("BPF_LINK_CREATE",), errno.EINVAL, no_device),  # what XDP's says for ENODEV
     (("BPF_PROG_TEST_RUN",), errno.EINVAL, test_run_invalid),
     (_ELEMENT, errno.ENOENT, element_there),
     (_ELEMENT, errno.EEXIST, element_there),
@@ -1674,6 +1744,7 @@ def remarks(call: Call) -> list[str]:
         said = remark(call)
         if said is not None:
             lines.append(f"  {said}")
+    lines += [f"  not as it was read: {line}" for line in call.notes.get("mismatch", ())]
     why = call.notes.get("explanation")
     for index, line in enumerate(why or ()):
         lines.append(f"  {'why: ' if not index else '     '}{line}")

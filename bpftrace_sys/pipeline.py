@@ -60,6 +60,7 @@ class Pipeline:
                 self._tell(self.attachments.flush(item.tid))
             if self.probes is not None and item.what == "exit" and item.tid == item.pid:
                 self.probes.exited(item.pid)
+                self.probes.recent = False
             self.model.process(item)
             for renderer in self.renderers:
                 renderer.process(item)
@@ -120,6 +121,8 @@ class Pipeline:
 
     def end(self, status: dict[str, Any]) -> None:
         """The trace ends."""
+        if self.probes is not None:
+            self.probes.recent = False
         self.flush()
         self.model.settle()
         for renderer in self.renderers:
