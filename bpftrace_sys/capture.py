@@ -24,6 +24,7 @@ from decoders.uapi import const
 from decoders.uapi.system import so_filter
 
 if TYPE_CHECKING:
+    from bpftrace_sys.inject import Rule
     from decoders.follow import Node, View
 
 SOL_SOCKET: Final = 1
@@ -176,6 +177,9 @@ class Capture:
             else {arch: arches.number(arch, "openat") for arch in arches.NAMES}
         )
         self._rows: dict[tuple[int, int], _Row] = {}
+        self._rules: list[Rule] = []
+        self._warm = False
+        self._skip: Callable[[Tracee, int], bool] | None = None
 
     def begin(
         self,
@@ -213,8 +217,17 @@ class Capture:
         self._seq += 1
         raw.seq = self._seq
         raw.comm = tracee.comm
+        for rule in self._rules:
+            if rule.hit(tracee.tid, name, node) and self._skip is not None:
+                self._skip(tracee, rule.ret)
+                raw.extra["injected"] = True
+                break
         self._pending[tracee.tid] = (raw, env, node, row)
         return True
+
+    def inject(self, rules: list[Rule], skip: Callable[[Tracee, int], bool]) -> None:
+        """Makes calls that a rule hits return without being executed (Engine.inject)."""
+        self._rules, self._skip = rules, skip
 
     def _wanted(self, name: str, raw: RawCall, node: Node) -> bool:
         """Whether a call of FILTERED belongs to BPF's story."""
@@ -258,6 +271,10 @@ class Capture:
     def idle(self) -> bool:
         queue = self._queue
         assert self._take is not None
+        if not queue and not self._warm:
+            # Nobody waits: a good moment to import what the first call of ours needs.
+            self._warm = True
+            import decoders.decode  # noqa: F401
         for _ in range(16):
             if not queue:
                 return False

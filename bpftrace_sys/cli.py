@@ -37,7 +37,7 @@ def _run(words: list[str]) -> int:
     done = _said(settings)
     if done:
         return 0
-    if not settings.args:
+    if not settings.args and not settings.pids:
         raise UsageError("no program to trace: bpfstrace [OPTIONS] PROG [ARGS]")
     from bpftrace_sys.live import OWN_FAILURE, trace
     from bpftrace_sys.output import OutputError

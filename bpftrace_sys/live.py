@@ -9,13 +9,13 @@ import shutil
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from bpftrace_sys import watermark
 from bpftrace_sys.capture import Capture
 from bpftrace_sys.engine import ArgRule, Engine, EngineError, SpawnError, StopFilter
-from bpftrace_sys.options import Settings, bpf_commands, narrowed
-from bpftrace_sys.output import Output, open_json, open_text
+from bpftrace_sys.options import INTERRUPTIBLE, Settings, bpf_commands, narrowed
+from bpftrace_sys.output import Output, OutputError, open_json, open_text
 
 if TYPE_CHECKING:
     from bpftrace_sys.pipeline import Pipeline, Renderer
@@ -99,14 +99,26 @@ def trace(settings: Settings) -> int:
         follow=settings.follow,
         stops=stop_filter(settings),
         use_seccomp=settings.seccomp,
+        on_interrupt=on_interrupt(settings),
     )
     capture.watch = engine.watch
+    if settings.injections:
+        capture.inject(settings.injections, engine.inject)
     trouble: SpawnError | EngineError | None = None
     status = 0
     before = watermark.highest()
     started = time.time_ns()
     try:
-        engine.spawn(settings.args)
+        for pid in settings.pids:
+            engine.attach(pid)
+        if settings.args:
+            engine.spawn(
+                settings.args,
+                env=environment(settings),
+                argv0=settings.argv0,
+                user=settings.user,
+                background=settings.background,
+            )
     except (SpawnError, EngineError) as error:
         trouble = error
     # The program runs, up to its first call that concerns us, while this is imported.
@@ -129,6 +141,21 @@ def trace(settings: Settings) -> int:
     if not close(outputs):
         return OWN_FAILURE
     return leave(code)
+
+
+def on_interrupt(settings: Settings) -> Literal["wait", "end", "ignore"]:
+    """What Ctrl-C does: it is the spawned program's, and ends the tracing of others."""
+    if settings.interruptible:
+        return INTERRUPTIBLE[str(settings.interruptible)]
+    return "wait" if settings.args else "end"
+
+
+def environment(settings: Settings) -> dict[str, str] | None:
+    """The program's environment, if it is not just ours."""
+    if not settings.environment:
+        return None
+    merged = {**os.environ, **settings.environment}
+    return {name: value for name, value in merged.items() if value is not None}
 
 
 def _why(error: SpawnError | EngineError, argv: list[str]) -> str:
@@ -181,9 +208,11 @@ def renderers(
     settings: Settings, pipeline: Any, text: Output, json: Output | None
 ) -> list[Renderer]:
     """What the settings ask for."""
+    from bpftrace_sys.render.split import Split
     from bpftrace_sys.render.style import painter
     from bpftrace_sys.render.tables import LedgerRenderer
     from bpftrace_sys.render.text import Options, TextRenderer
+    from bpftrace_sys.render.times import stamps
     from bpftrace_sys.select import Selected, Selection
 
     stream: Any = text
@@ -198,6 +227,9 @@ def renderers(
             insns=settings.insns,
             width=width_of(text),
             quiet=settings.quiet or settings.style == "strace",
+            stamp=stamps(settings.times),
+            spent=settings.spent,
+            comms=settings.comms,
         )
         if settings.string_limit is not None:
             options.string_limit = settings.string_limit
@@ -213,13 +245,17 @@ def renderers(
                     quiet=settings.quiet,
                 )
             )
+        elif settings.split:
+            chosen.append(Split(lambda tid: per_thread(settings, tid, pipeline.model, options)))
         else:
             chosen.append(TextRenderer(stream, pipeline.model, options, paint))
     if json is not None:
         from bpftrace_sys.render.json_lines import JsonLines
 
         chosen.append(JsonLines(json, pipeline.model))  # type: ignore[arg-type]
-    selection = Selection(settings.succeeded, settings.progs, settings.paths)
+    selection = Selection(
+        settings.statuses, settings.succeeded, settings.progs, settings.paths
+    )
     if selection:
         chosen = [Selected(renderer, selection) for renderer in chosen]
     if not settings.canonical and (
@@ -229,6 +265,18 @@ def renderers(
         ledger = LedgerRenderer(stream, text.stream, pipeline.model, settings.counts)
         chosen.insert(0 if settings.counts else 1, ledger)
     return chosen
+
+
+def per_thread(settings: Settings, tid: int, model: Any, options: Any) -> Renderer:
+    """The text renderer of one thread's file (-ff)."""
+    from bpftrace_sys.render.text import TextRenderer
+
+    try:
+        out: Any = open_text(f"{settings.output}.{tid}", sys.stderr)
+    except OutputError as error:
+        complain(str(error))
+        out = open_text(os.devnull, sys.stderr)
+    return TextRenderer(out, model, options)
 
 
 def width_of(output: Output) -> int:

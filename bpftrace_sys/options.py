@@ -9,7 +9,10 @@ import fnmatch
 import getopt
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from bpftrace_sys.inject import Rule
 
 TRACED: Final = ("bpf", "perf_event_open", "ioctl", "openat", "setsockopt")
 
@@ -42,6 +45,22 @@ class Settings:
     string_limit: int | None = None
     quiet: bool = False
     seccomp: bool = True
+    split: bool = False
+    """-ff: a text file a thread."""
+    times: str = ""
+    """t, tt, ttt or r."""
+    spent: bool = False
+    comms: bool = False
+    statuses: frozenset[str] = frozenset()
+    """Of -e status=; empty: all."""
+    injections: list[Rule] = field(default_factory=list)
+    pids: tuple[int, ...] = ()
+    user: str | None = None
+    environment: dict[str, str | None] = field(default_factory=dict)
+    """-E: what to set, and (None) what to take away."""
+    argv0: str | None = None
+    background: int = 0
+    interruptible: int = 0
     help: bool = False
     version: bool = False
     args: list[str] = field(default_factory=list)
@@ -57,6 +76,10 @@ def _set(name: str, value: object) -> Apply:
         setattr(settings, name, value)
 
     return apply
+
+
+def _nothing(settings: Settings, flag: str, text: str) -> None:
+    """An option that asks for what is done in any case."""
 
 
 def _text(name: str) -> Apply:
@@ -86,6 +109,49 @@ def _add(name: str) -> Apply:
         setattr(settings, name, (*getattr(settings, name), text))
 
     return apply
+
+
+def _follow(settings: Settings, flag: str, text: str) -> None:
+    settings.split = settings.follow
+    settings.follow = True
+
+
+def _split(settings: Settings, flag: str, text: str) -> None:
+    settings.split = settings.follow = True
+
+
+def _times(settings: Settings, flag: str, text: str) -> None:
+    if settings.times == "r" or len(settings.times) == 3:
+        raise UsageError(f"{flag}: of -t, -tt, -ttt and -r one is enough")
+    settings.times += "t"
+
+
+def _pids(settings: Settings, flag: str, text: str) -> None:
+    for word in text.replace(",", " ").split():
+        if not word.isascii() or not word.isdigit() or int(word) == 0:
+            raise UsageError(f"{flag} takes process ids, not {word!r}")
+        settings.pids = (*settings.pids, int(word))
+
+
+def _environment(settings: Settings, flag: str, text: str) -> None:
+    name, equals, value = text.partition("=")
+    if not name:
+        raise UsageError(f"{flag} takes NAME=VALUE, or NAME to take it away, not {text!r}")
+    settings.environment[name] = value if equals else None
+
+
+def _background(settings: Settings, flag: str, text: str) -> None:
+    settings.background = min(settings.background + 1, 3)
+
+
+def _interruptible(settings: Settings, flag: str, text: str) -> None:
+    if text not in INTERRUPTIBLE:
+        raise UsageError(f"{flag} takes 1, 2, 3 or 4 (as strace), not {text!r}")
+    settings.interruptible = int(text)
+
+
+def _unsupported(settings: Settings, flag: str, text: str) -> None:
+    raise UsageError(f"{flag} is not supported: {UNSUPPORTED[flag.lstrip('-')]}")
 
 
 def _style(settings: Settings, flag: str, text: str) -> None:
@@ -156,12 +222,59 @@ def bpf_commands(patterns: tuple[str, ...]) -> frozenset[int]:
     return frozenset(chosen)
 
 
+def _status(settings: Settings, text: str, words: list[str]) -> None:
+    for word in words:
+        if word not in STATUSES:
+            raise UsageError(f"-e {text}: {word!r} is none of {', '.join(STATUSES)}")
+    settings.statuses = settings.statuses | frozenset(words)
+
+
+def _inject(settings: Settings, text: str, words: list[str]) -> None:
+    from bpftrace_sys.inject import InjectError, parse
+
+    rest = text.partition("=")[2]
+    try:
+        rule = parse(rest, bpf_commands)
+    except InjectError as error:
+        raise UsageError(f"-e {text}: {error}") from None
+    if rule.syscall not in TRACED:
+        raise UsageError(f"-e {text}: {rule.syscall!r} is none of {', '.join(TRACED)}")
+    settings.injections.append(rule)
+
+
+STATUSES: Final = ("successful", "failed", "unfinished")
+INTERRUPTIBLE: Final[dict[str, Literal["wait", "end", "ignore"]]] = {
+    "1": "end",
+    "2": "end",
+    "3": "wait",
+    "4": "ignore",
+}
+"""What an interrupt does (strace's numbers): ends or detaches at once, waits for the
+program, or nothing at all."""
+UNSUPPORTED: Final = {
+    "k": "stacks are not unwound; perf trace -g or strace -k show them",
+    "A": "traces are not appended to a file",
+    "C": "the tables at the end come by themselves; -c prints them alone",
+    "b": "tracees are never let go before they end; -p and Ctrl-C detach",
+    "d": "there is no debug output",
+    "i": "instruction pointers are not shown",
+    "n": "system calls are named, not numbered",
+    "w": "the tables' times are the wall clock's already",
+    "x": "bytes that are no text are in hex already",
+    "X": "names come with numbers where both matter; --json has them all",
+    "S": "the tables are sorted by time; --json has what sorts otherwise",
+    "U": "the tables' columns are fixed; --json has them all",
+    "O": "no overhead is subtracted",
+}
+"""Options of strace's that we refuse by name, and what to use instead."""
 STYLES: Final = ("bpfstrace", "strace")
 EXPRESSIONS: Final[dict[str, Callable[[Settings, str, list[str]], None]]] = {
     "trace": _trace,
     "t": _trace,
     "bpf": _bpf,
     "prog": _prog,
+    "status": _status,
+    "inject": _inject,
 }
 
 
@@ -179,14 +292,30 @@ class Option(NamedTuple):
 
 OPTIONS: Final = (
     Option("f", "follow-forks", "", "follow forks, vforks, clones and threads",
-           _set("follow", True), "live"),
+           _follow, "live"),
+    Option("", "output-separately", "", "with -o FILE: a file a thread, FILE.TID (also -ff)",
+           _split, "live"),
+    Option("p", "attach", "PID", "attach to running processes (repeat, or separate by commas);\n"
+           "Ctrl-C detaches", _pids, "live"),
+    Option("u", "user", "USER", "run PROG as USER", _text("user"), "live"),
+    Option("E", "env", "VAR=VAL", "set VAR for PROG; -E VAR takes it away", _environment, "live"),
+    Option("", "argv0", "NAME", "PROG's own idea of its name", _text("argv0"), "live"),
+    Option("D", "daemonize", "", "trace from the background, as a grandchild (-DD own process\n"
+           "group, -DDD own session)", _background, "live"),
+    Option("I", "interruptible", "N", "1, 2: Ctrl-C ends tracing; 3: it is PROG's; 4: nobody's",
+           _interruptible, "live"),
+    Option("", "kill-on-exit", "", "PROG dies with bpfstrace (it does so in any case)",
+           _nothing, "live"),
     Option("o", "output", "FILE", "text to FILE instead of stderr", _text("output")),
     Option("", "json", "FILE", "the trace as JSON lines to FILE (- is stdout), for replay",
            _text("json")),
     Option("e", "expr", "EXPR", "trace=CALLS: any of bpf, perf_event_open, ioctl,\n"
            "openat, setsockopt;\n"
            "bpf=prog_load,map_*,!map_freeze: only these commands;\n"
-           "prog=NAME: only what concerns that program", _expression),
+           "prog=NAME: only what concerns that program;\n"
+           "status=successful,failed,unfinished: only these;\n"
+           "inject=bpf(prog_load,name=x):error=EPERM:when=2+:\n"
+           "make calls fail", _expression),
     Option("P", "trace-path", "PATH", "only calls that have to do with PATH", _add("paths")),
     Option("z", "successful-only", "", "only calls that succeeded", _set("succeeded", True)),
     Option("Z", "failed-only", "", "only calls that failed", _set("succeeded", False)),
@@ -200,6 +329,13 @@ OPTIONS: Final = (
            "for plain diff and git's textconv", _set("canonical", True), "replay"),
     Option("a", "columns", "N", "with --style strace: align results at column N (40)",
            _number("column")),
+    Option("t", "absolute-timestamps", "", "time of day before each call; -tt with microseconds,\n"
+           "-ttt as seconds since the epoch", _times),
+    Option("r", "relative-timestamps", "", "time since the call before", _set("times", "r")),
+    Option("T", "syscall-times", "", "time that each call took", _set("spent", True)),
+    Option("Y", "decode-pids", "", "names of processes with their ids", _set("comms", True)),
+    Option("y", "decode-fds", "", "names of fds (they are shown in any case)",
+           _nothing),
     Option("s", "string-limit", "N", "show at most N bytes of a string (64)",
            _number("string_limit")),
     Option("q", "quiet", "", "no exits of processes, no summary at the end",
@@ -224,19 +360,32 @@ examples:
 def parse(words: list[str], command: str) -> Settings:
     """Parses what follows ``bpfstrace`` (command ``live``) or ``bpfstrace replay``."""
     rows = [row for row in OPTIONS if row.only in ("", command)]
+    rows += [Option(letter, "", "", "", _unsupported) for letter in UNSUPPORTED]
     short = "".join(row.short + (":" if row.metavar else "") for row in rows if row.short)
-    long = [row.long + ("=" if row.metavar else "") for row in rows]
+    long = [row.long + ("=" if row.metavar else "") for row in rows if row.long]
     take = getopt.getopt if command == "live" else getopt.gnu_getopt
     try:
         pairs, rest = take(words, short, long)
     except getopt.GetoptError as error:
         raise UsageError(error.msg) from None
     by_flag = {f"-{row.short}": row for row in rows if row.short}
-    by_flag |= {f"--{row.long}": row for row in rows}
+    by_flag |= {f"--{row.long}": row for row in rows if row.long}
     settings = Settings(args=rest)
     for flag, text in pairs:
         by_flag[flag].apply(settings, flag, text)
+    _agree(settings)
     return settings
+
+
+def _agree(settings: Settings) -> None:
+    """Options that need or exclude each other."""
+    if settings.split and settings.output is None:
+        raise UsageError("-ff needs -o FILE: the files are FILE.TID")
+    if settings.pids and settings.background:
+        raise UsageError("-D runs a program in front; with -p there is none")
+    for name in ("user", "argv0"):
+        if settings.pids and getattr(settings, name) is not None:
+            raise UsageError(f"--{name} is for a program to run; with -p there is none")
 
 
 def narrowed(settings: Settings) -> list[str]:
@@ -244,6 +393,7 @@ def narrowed(settings: Settings) -> list[str]:
     words = [f"-e bpf={pattern}" for pattern in settings.commands]
     words += [f"-e prog={pattern}" for pattern in settings.progs]
     words += [f"-P {path}" for path in settings.paths]
+    words += [f"-e status={word}" for word in sorted(settings.statuses)]
     if settings.succeeded is not None:
         words.append("-z" if settings.succeeded else "-Z")
     return words

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class Selection:
     """What to show.  Empty: everything."""
 
+    statuses: frozenset[str] = frozenset()
+    """successful, failed, unfinished: only such calls."""
     succeeded: bool | None = None
     """True: only successful calls (-z); False: only failed ones (-Z)."""
     progs: tuple[str, ...] = ()
@@ -31,13 +33,20 @@ class Selection:
     paths: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return self.succeeded is not None or bool(self.progs) or bool(self.paths)
+        return (
+            self.succeeded is not None
+            or bool(self.progs)
+            or bool(self.paths)
+            or bool(self.statuses)
+        )
 
     def call(self, call: Call) -> bool:
         """Whether a call is shown."""
         if self.succeeded is not None and (
             call.raw.ret is None or call.raw.failed is self.succeeded
         ):
+            return False
+        if self.statuses and status_of(call) not in self.statuses:
             return False
         if self.progs and not any(self._prog(found) for found in progs_of(call)):
             return False
@@ -55,6 +64,13 @@ class Selection:
 
     def _prog(self, found: Object) -> bool:
         return any(fnmatch.fnmatchcase(found.name, pattern) for pattern in self.progs)
+
+
+def status_of(call: Call) -> str:
+    """successful, failed or unfinished, as -e status= has them."""
+    if call.raw.ret is None:
+        return "unfinished"
+    return "failed" if call.raw.failed else "successful"
 
 
 def progs_of(call: Call) -> list[Object]:

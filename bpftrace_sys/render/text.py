@@ -19,6 +19,7 @@ from bpftrace_sys.model import Model, Object
 from bpftrace_sys.phrases import errno_name, open_note, printable
 from bpftrace_sys.probes import Folds
 from bpftrace_sys.render.style import Painter, plain_painter, visible
+from bpftrace_sys.render.times import Stamp
 from decoders.call import Call, plain
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, FdFact
@@ -51,6 +52,8 @@ MEANINGFUL_ZERO: Final = frozenset({"probe_offset", "retval", "key_size"})
 """Fields whose zero says something, so it is not folded."""
 NAMES: Final = frozenset({"pathname", "path", "uprobe_path", "kprobe_func", "name", "license"})
 """Fields that are shown whole whatever -s says, as strace does with paths."""
+LOGS: Final = frozenset({"log_buf", "btf_log_buf"})
+"""What the kernel says for people to read: whole, too, and a line of it a line."""
 NAME_LIMIT: Final = 4096
 LISTED: Final = frozenset(
     {
@@ -74,6 +77,12 @@ class Options:
     string_limit: int = 64
     width: int = 100
     quiet: bool = False
+    stamp: Stamp | None = None
+    """What stands before a call: the time (-t, -r)."""
+    spent: bool = False
+    """The time a call took stands behind it (-T)."""
+    comms: bool = False
+    """The thread's name stands with its id (-Y)."""
 
 
 _QUOTE: Final = {
@@ -131,6 +140,8 @@ def is_zero(name: str, value: Value) -> bool:
     return zero and name not in MEANINGFUL_ZERO
 
 
+UNSAID: Final = frozenset({"", "link", "map"})
+"""Ways of attaching that the steps show well enough."""
 _DEEP: Final = frozenset({Pointer, Changed, Struct, Text, Insns})
 """Values that may need lines of their own."""
 
@@ -255,24 +266,41 @@ class TextRenderer:
     def _pid(self, tid: int) -> str:
         return self.paint("pid", f"[{tid}]")
 
+    def _head(self, call: Call) -> str:
+        """Who makes a call, and when."""
+        pid = f"[{call.raw.tid}]"
+        if self.options.comms:
+            pid = f"[{call.raw.tid}<{printable(call.raw.comm)}>]"
+        stamp = self.options.stamp
+        return f"{self.paint('pid', pid)} {stamp(call.raw.time) if stamp else ''}"
+
     def call_text(self, call: Call) -> str:
         """A call as text, of one or many lines."""
         self.call_ = call
         self.objects = call.notes.get("objects", {})
         self._words.clear()
-        head = f"{self._pid(call.raw.tid)} {self.paint('syscall', call.syscall.name)}("
+        head = f"{self._head(call)}{self.paint('syscall', call.syscall.name)}("
         args = [
             (name, value)
             for name, value in call.args.fields
             if not (isinstance(value, Absent) and value.reason == BEYOND_SIZE)
         ]
-        tail = f"){self._result(call)}"
+        tail = f"){self._result(call)}{self._injected(call)}{self._spent(call)}"
         flat = self._flat_args(args)
         if flat is not None:
             line = f"{head}{', '.join(flat)}{tail}"
             if visible(line) <= self.options.width or not self._breakable(args):
                 return line
         return head + self._broken_args(args) + tail
+
+    def _spent(self, call: Call) -> str:
+        if not self.options.spent or call.raw.duration is None:
+            return ""
+        seconds, rest = divmod(call.raw.duration, 1_000_000_000)
+        return f" <{seconds}.{rest // 1000:06d}>"
+
+    def _injected(self, call: Call) -> str:
+        return f" {self.paint('note', '(INJECTED)')}" if call.raw.extra.get("injected") else ""
 
     def _flat_args(self, args: list[tuple[str, Value]]) -> list[str] | None:
         words = []
@@ -289,7 +317,7 @@ class TextRenderer:
 
     def _named(self, name: str, value: Value) -> str:
         """The value of a field, with what its name says of how to show it."""
-        if name in NAMES:
+        if name in NAMES or name in LOGS:
             inner = plain(value)
             if isinstance(inner, Text):
                 shown = self.paint("string", quoted(inner.data, NAME_LIMIT, inner.whole))
@@ -384,8 +412,8 @@ class TextRenderer:
         if kind is Struct:
             return any(
                 self._needs_lines(field)
-                for _, field in inner.fields  # type: ignore[union-attr]
-                if type(field) in _DEEP
+                for name, field in inner.fields  # type: ignore[union-attr]
+                if type(field) in _DEEP and name not in NAMES
             )
         if kind is Text:
             return b"\n" in inner.data.rstrip(b"\n")  # type: ignore[union-attr]
@@ -396,7 +424,8 @@ class TextRenderer:
         inner = plain(value)
         if isinstance(inner, Insns):
             return self._insn_block(name, inner, indent, comma)
-        if isinstance(inner, Text) and b"\n" in inner.data.rstrip(b"\n"):
+        several = isinstance(inner, Text) and b"\n" in inner.data.rstrip(b"\n")
+        if isinstance(inner, Text) and several and name not in NAMES:
             return self._log_block(name, inner, indent, comma)
         if isinstance(inner, Struct):
             flat = None if self._needs_lines(inner) else self.value(inner)
@@ -614,7 +643,7 @@ class TextRenderer:
 
     def attachment_text(self, told: Attachment) -> str:
         """``attached  NAME (...) -> TARGET``, and the steps below it."""
-        style = "detached" if told.verb == "detached" else "attached"
+        style = "detached" if told.verb in ("detached", "disabled") else "attached"
         arrow = "-x" if told.verb == "detached" else "->"
         prog = told.prog
         if prog is None:
@@ -623,8 +652,9 @@ class TextRenderer:
             name = f"map {printable(prog.name)}"
         else:
             name = f"{printable(prog.name) or '(anonymous)'} ({self._prog_details(prog)})"
-        head = f"{self.paint(style, told.verb)}  {name} {arrow} {printable(told.target)}"
-        if told.verb == "enabled" and len(told.steps) == 1:
+        via = f" via {told.via}" if told.via not in UNSAID else ""
+        head = f"{self.paint(style, told.verb)}  {name} {arrow} {printable(told.target)}{via}"
+        if told.verb in ("enabled", "disabled") and len(told.steps) == 1:
             return head
         lines = [head]
         lines += [f"  {step.role:<7} {printable(step.text)}" for step in told.steps]

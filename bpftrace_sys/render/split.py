@@ -1,0 +1,58 @@
+"""-ff: a file a thread, named FILE.TID."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from bpftrace_sys.attach import Attachment
+from bpftrace_sys.header import Header
+from decoders.call import Call
+from decoders.events import ProcessEvent
+
+if TYPE_CHECKING:
+    from bpftrace_sys.pipeline import Renderer
+
+
+class Split:
+    """Gives each thread a renderer of its own, made when the thread first has something to say."""
+
+    def __init__(self, make: Callable[[int], Renderer]) -> None:
+        self._make = make
+        self._made: dict[int, Renderer] = {}
+
+    def _of(self, tid: int) -> Renderer:
+        found = self._made.get(tid)
+        if found is None:
+            found = self._made[tid] = self._make(tid)
+        return found
+
+    def header(self, header: Header) -> None:
+        """Nothing: each file begins with its first call."""
+
+    def fact(self, kind: str, key: int, name: str) -> None:
+        """Facts are for replay only."""
+
+    def call(self, call: Call) -> None:
+        """To its thread's file."""
+        self._of(call.raw.tid).call(call)
+
+    def attachment(self, told: Attachment) -> None:
+        """To the file of the thread that attached."""
+        self._of(told.tid).attachment(told)
+
+    def process(self, event: ProcessEvent) -> None:
+        """To its thread's file, where there is one."""
+        if event.tid in self._made:
+            self._made[event.tid].process(event)
+
+    def idle(self) -> None:
+        """As the renderers'."""
+        for renderer in self._made.values():
+            tell = getattr(renderer, "idle", None)
+            if tell is not None:
+                tell()
+
+    def end(self, status: dict[str, Any]) -> None:
+        """What is left to say of the whole trace is said once, in the last file made."""
+        self.idle()
