@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from bpftrace_sys.attach import Attachment
 from bpftrace_sys.header import Header
 from bpftrace_sys.listing import btf_fd, records
-from bpftrace_sys.model import FOUND, Model, Object
+from bpftrace_sys.model import MADE, Model, Object
 from bpftrace_sys.phrases import printable
 from bpftrace_sys.render.json_lines import errno_name
 from decoders import insn as isa
@@ -257,7 +257,7 @@ class Objects:
         if held is not None:
             return held
         made = self._by_key[key] = Known(
-            len(self.all), found.kind, "", found.origin == FOUND
+            len(self.all), found.kind, "", found.origin != MADE
         )
         self.all.append(made)
         if found.kind == "link":
@@ -275,7 +275,7 @@ class Objects:
         """How texts speak of it."""
         if found.kind == "file":
             return f'"{escaped(stable(found.name))}"'
-        if found.kind == "perf_event" and found.call is None:
+        if found.kind == "perf_event" and found.call is None and not found.name:
             return "a perf event"
         if found.id is None and found.call is None:
             return found.kind

@@ -719,11 +719,13 @@ class _Comparison:
     # -------------------------------------------------------------- calls
 
     def _calls(self) -> None:
-        partner = pair_processes(
-            list({group.process.path: group.process for group in self.a.groups.values()}.values()),
-            list({group.process.path: group.process for group in self.b.groups.values()}.values()),
-        )
+        first = {group.process.path: group.process for group in self.a.groups.values()}
+        second = {group.process.path: group.process for group in self.b.groups.values()}
+        partner = pair_processes(list(first.values()), list(second.values()))
         back = {other: path for path, other in partner.items()}
+        if self.options.strict:
+            for path, other in partner.items():
+                self._exit(first[path], second[other])
         b: dict[tuple[object, str], Group] = {}
         for group in self.b.groups.values():
             subject = "" if group.subject is None else self.labels_b[group.subject]
@@ -736,6 +738,12 @@ class _Comparison:
             self._group(None, group)
         if self.a.rest != self.b.rest:
             self._uncounted("calls", GROUPS, "calls about more objects")
+
+    def _exit(self, a: Process, b: Process) -> None:
+        if a.exit != b.exit and not self.options.ignores("exit"):
+            change = CallChange("changed", a.label, "exit", "", "")
+            change.fields = [FieldChange("exit", a.exit or None, b.exit or None)]
+            self.found.calls.append(change)
 
     def _group(self, a: Group | None, b: Group | None) -> None:
         calls_a = self._known(a, "a")

@@ -9,12 +9,11 @@ from typing import Final
 
 from bpftrace_sys.canonical import Canon
 from bpftrace_sys.diff import KINDS, Options, Side, compare
-from bpftrace_sys.facts import RecordedFacts
+from bpftrace_sys.model import Model
 from bpftrace_sys.options import UsageError
 from bpftrace_sys.output import Output
-from bpftrace_sys.pipeline import Pipeline
-from bpftrace_sys.progress import Progress, on_terminal
-from bpftrace_sys.trace_file import End, Fact, Flush, Reader, TraceError
+from bpftrace_sys.reading import read
+from bpftrace_sys.trace_file import TraceError
 
 SAME: Final = 0
 DIFFERENT: Final = 1
@@ -27,8 +26,8 @@ usage: bpfstrace diff [OPTIONS] A B     what differs between two traces, by mean
   --only PART         compare only progs, maps or attachments (may be repeated)
   --ignore FIELD      leave a field out: license, attr.log_level, 'kern_*', target,
                       count, order, source, insns, result, probe (may be repeated)
-  --strict            also what was read from maps, how often, and logs of loads
-                      that succeeded
+  --strict            also what was read from maps, how often, the logs of loads that
+                      succeeded, and exit codes
   -q, --quiet         no output, only the exit code
   -h, --help          this text
 
@@ -74,31 +73,15 @@ class _Settings:
             raise UsageError("diff: only one of the traces can come from stdin")
 
 
-def read(path: str, strict: bool) -> Side:
+def whole(path: str, strict: bool) -> Side:
     """A whole trace.  TraceError where it is damaged or ends too early."""
     side = Side(strict)
-    reader = Reader(path)
-    header = reader.header
-    facts = RecordedFacts({number: name for name, number in header.pmu_types.items()}, header.cpus)
-    pipeline = Pipeline(facts)
-    canon = Canon(pipeline.model, side.take)
-    side.canon = canon
-    pipeline.renderers = [canon]
-    pipeline.header(header)
-    progress = Progress(reader.position, path, on_terminal())
-    try:
-        for item in reader:
-            progress.tick()
-            if isinstance(item, Fact):
-                facts.learn(item.kind, item.key, item.name)
-            elif isinstance(item, Flush):
-                pipeline.flush()
-            elif isinstance(item, End):
-                pipeline.end(item.status)
-            else:
-                pipeline.take(item)
-    finally:
-        progress.done()
+
+    def make(model: Model) -> Canon:
+        side.canon = Canon(model, side.take)
+        return side.canon
+
+    read(path, make)
     side.end()
     return side
 
@@ -110,8 +93,8 @@ def main(words: list[str]) -> int:
         print(USAGE, end="")
         return SAME
     try:
-        a = read(settings.paths[0], settings.options.strict)
-        b = read(settings.paths[1], settings.options.strict)
+        a = whole(settings.paths[0], settings.options.strict)
+        b = whole(settings.paths[1], settings.options.strict)
     except TraceError as error:
         print(f"bpfstrace: {error}", file=sys.stderr)
         print("bpfstrace: only whole traces can be compared", file=sys.stderr)

@@ -8,6 +8,7 @@ from bpftrace_sys.facts import RecordedFacts
 from bpftrace_sys.header import Header
 from bpftrace_sys.model import Model
 from bpftrace_sys.pipeline import Pipeline, Renderer
+from bpftrace_sys.progress import Progress, on_terminal
 from bpftrace_sys.trace_file import End, Fact, Flush, Reader
 
 
@@ -23,14 +24,19 @@ def read(path: str, make: Callable[[Model], Renderer]) -> Header:
     pipeline = Pipeline(facts)
     pipeline.renderers = [make(pipeline.model)]
     pipeline.header(header)
-    for item in reader:
-        if isinstance(item, Fact):
-            facts.learn(item.kind, item.key, item.name)
-            pipeline.fact(item.kind, item.key, item.name)
-        elif isinstance(item, Flush):
-            pipeline.flush()
-        elif isinstance(item, End):
-            pipeline.end(item.status)
-        else:
-            pipeline.take(item)
+    progress = Progress(reader.position, reader.path, on_terminal())
+    try:
+        for item in reader:
+            progress.tick()
+            if isinstance(item, Fact):
+                facts.learn(item.kind, item.key, item.name)
+                pipeline.fact(item.kind, item.key, item.name)
+            elif isinstance(item, Flush):
+                pipeline.flush()
+            elif isinstance(item, End):
+                pipeline.end(item.status)
+            else:
+                pipeline.take(item)
+    finally:
+        progress.done()
     return header
