@@ -60,6 +60,7 @@ _WATCH: Final = StopFilter(
 )
 
 _SPIN: Final = 200  # polls after a resume before blocking; some 0.1 ms
+_RETRY_SPIN: Final = 64  # short sleeps after which spinning is tried again
 _SPIN_TRACEES: Final = 32  # with more of them each poll costs too much
 _BATCH: Final = 64  # stops that are collected before any is handled
 _STOP_SIGNALS: Final = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
@@ -450,6 +451,7 @@ class Engine:
         tracees = self.tracees
         batch = self._batch
         spin = self._spin
+        short = 0
         rounds = _SIGNAL_ROUNDS
         current: Tracee | None = None
         try:
@@ -468,7 +470,10 @@ class Engine:
                             for _ in repeat(None, spin):
                                 tid, status = waitpid(-1, flags)
                                 if tid:
+                                    spin = self._spin
                                     break
+                            else:
+                                spin >>= 1
                     except ChildProcessError:
                         self._vanished()
                         tid = 0
@@ -480,9 +485,14 @@ class Engine:
                             return
                         began = time_ns()
                         self._block()
-                        # Spin as long as that finds stops; begin again when they
-                        # come thick again.
-                        spin = self._spin if time_ns() - began < 100_000 else spin >> 1
+                        # Spin as long as that finds stops. It does not where they are
+                        # rare, nor where the tracee waits for our CPU; whether they
+                        # have come thick since is tried out now and then.
+                        if time_ns() - began < 100_000:
+                            short += 1
+                            if short == _RETRY_SPIN:
+                                short = 0
+                                spin = self._spin
                         continue
                     if len(tracees) > 2:
                         # The kernel offers the oldest first: who stops often must

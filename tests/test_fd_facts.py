@@ -94,7 +94,7 @@ def test_perf_event_and_its_likes(lookup: FdLookup) -> None:
         pytest.skip("perf_event_open is refused here")
     fact = lookup.fact(os.getpid(), fd, EXIT)
     assert fact is not None
-    assert (fact.kind, fact.info) == ("perf_event", {"path": "anon_inode:[perf_event]"})
+    assert (fact.kind, fact.info["path"]) == ("perf_event", "anon_inode:[perf_event]")
     os.close(fd)
     other = os.pidfd_open(os.getpid())
     assert other == fd
