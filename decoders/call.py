@@ -25,11 +25,15 @@ class Call:
     """A mistake of ours while decoding: the raw bytes are still there."""
     notes: dict[str, Any] = field(default_factory=dict)
     """What the model adds: listing, ret comment, explanation, folding."""
+    _command: str | None = None
 
     @property
     def command(self) -> str:
         """The bpf command's or ioctl request's name, or the syscall's own."""
-        return self.syscall.command(self.args)
+        known = self._command
+        if known is None:
+            known = self._command = self.syscall.command(self.args)
+        return known
 
     def attr(self, *path: str) -> Value | None:
         """A value by its path below the args, through pointers; None if not there."""

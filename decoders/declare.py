@@ -613,7 +613,18 @@ def InOut(target: Target, always: bool | frozenset[int] = False) -> Ptr:  # noqa
 class Slot:
     """One field of a layout: its name, place and declaration."""
 
-    __slots__ = ("called", "field", "idle", "index", "kind", "layout", "name", "offset", "size")
+    __slots__ = (
+        "called",
+        "field",
+        "idle",
+        "index",
+        "kind",
+        "layout",
+        "name",
+        "offset",
+        "plain",
+        "size",
+    )
 
     def __init__(self, name: str, offset: int, size: int, field: Any, index: int) -> None:
         self.called = field if isinstance(field, Called) else None
@@ -645,6 +656,13 @@ class Slot:
             self.kind = "skip"
         else:
             self.kind = "leaf"
+        # Most fields: one value, the same at exit, under one name.
+        self.plain = (
+            self.kind in ("leaf", "fd")
+            and not field.written
+            and self.called is None
+            and not self.idle
+        )
 
 
 class Layout:

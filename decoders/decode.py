@@ -114,8 +114,9 @@ def _decode(raw: RawCall, syscall: Syscall, facts: Facts) -> Call:
     leave: Node | None = None
     if raw.ret is not None:
         env.stage = EXIT
-        after = Snapshot(chunk for chunk in raw.chunks if chunk.stage == EXIT)
-        leave = follow(syscall.args, view, after, EXIT, raw.failed, entry)
+        if len(before) < len(raw.chunks):
+            after = Snapshot(chunk for chunk in raw.chunks if chunk.stage == EXIT)
+            leave = follow(syscall.args, view, after, EXIT, raw.failed, entry)
     decoder = _Decoder(raw, env)
     # What lies beyond the last argument is left over in the registers.
     args = Struct(
@@ -159,6 +160,9 @@ class _Decoder:
                 reason = BEYOND_SIZE if view.wanted <= slot.offset else UNREADABLE
                 fields.append((slot.name or "", Absent(reason)))
                 break
+            if slot.plain:
+                fields.append((slot.name, slot.field.value(view.raws[slot.index], view)))
+                continue
             self._slot(slot, view, entry, leave, latest, fields)
         else:
             extra = view.data[view.layout.size :]
