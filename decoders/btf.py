@@ -348,6 +348,12 @@ class Btf:
             return None
         return self._words[self._positions[type_id - self.start_id] + 1] >> 24 & 0x7F
 
+    def offset_of(self, type_id: int) -> int | None:
+        """Where a type of this BTF's own begins, in bytes from the start of the types."""
+        if not self.start_id <= type_id < self.end_id:
+            return None
+        return int(self._positions[type_id - self.start_id] * _WORD)
+
     def type(self, type_id: int) -> Type | None:
         """The type of that id (0 is `VOID`); None where there is none."""
         found = self._memo.get(type_id)

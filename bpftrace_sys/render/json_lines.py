@@ -44,6 +44,8 @@ from decoders.values import (
     Value,
 )
 
+RECORDS_SHOWN: Final = 64
+"""Records that each have the names of their fields; more than that become a table."""
 BYTES_SHOWN: Final = 4096
 """Of longer pieces only the beginning stands in ``args``, with size and hash."""
 
@@ -128,10 +130,28 @@ class _Values:
         return line
 
     def array(self, value: Array) -> Any:
+        if len(value.items) > RECORDS_SHOWN and value.total == len(value.items):
+            table = self.table(value)
+            if table is not None:
+                return table
         items = [self.json(item) for item in value.items]
         if value.total > len(items):
             return {"items": items, "total": value.total}
         return items
+
+    def table(self, value: Array) -> Any:
+        """Many records of numbers (line_info) as rows, which take a third of the room."""
+        first = value.items[0]
+        names = [name for name, _ in first.fields] if isinstance(first, Struct) else []
+        rows = []
+        for item in value.items:
+            if not isinstance(item, Struct) or len(item.fields) != len(names):
+                return None
+            row = [member.value for _, member in item.fields if isinstance(member, Int)]
+            if len(row) != len(names) or [name for name, _ in item.fields] != names:
+                return None
+            rows.append(row)
+        return {"fields": names, "rows": rows} if names else None
 
     def pointer(self, value: Pointer) -> Any:
         if isinstance(value.value, Absent):
