@@ -546,6 +546,10 @@ class _Fields:
 
     def all(self) -> None:
         """Fills in fields, blocks and instructions."""
+        if self.call.problem is not None:
+            # Registers only, and what they hold is addresses for the most part.
+            self.add("undecoded", escaped(self.call.problem))
+            return
         for name, value in self.call.args.fields:
             if name in ("cmd", "request"):
                 continue
