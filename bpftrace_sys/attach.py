@@ -7,7 +7,7 @@ led there (load, type, event, ...) are found through the objects themselves.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bpftrace_sys.model import Model, Object, text_of
@@ -36,7 +36,7 @@ class Attachment:
     """A program attached to a target, or detached from one."""
 
     verb: str
-    """attached, enabled, detached or replaced."""
+    """attached, enabled, disabled, detached or replaced."""
     prog: Object | None
     target: str
     steps: list[Step] = field(default_factory=list)
@@ -45,6 +45,7 @@ class Attachment:
     """The perf event, where there is one: an ENABLE may follow."""
     pid: int = 0
     tid: int = 0
+    link: Object | None = None
 
     @property
     def seqs(self) -> list[int]:
@@ -61,6 +62,11 @@ class Way:
     via: str = ""
     verb: str = "attached"
     event: Object | None = None
+    alone: bool = False
+    """The target holds one program: it takes the place of what was there."""
+    before: Object | None = None
+    """The program whose place it takes, where the call names it."""
+    link: Object | None = None
 
 
 Row = Callable[[Call, Model], Way | None]
@@ -87,16 +93,22 @@ HOOKS: Final = {
 """Attach types that are better known by another name."""
 
 
+XDP_MODES: Final = ((2, "skb"), (4, "drv"), (8, "hw"))
+"""XDP_FLAGS_SKB_MODE and so on (include/uapi/linux/if_link.h)."""
+
+
 def _hook(kind: str) -> str:
     return HOOKS.get(kind, kind)
 
 
-def _file(call: Call, *path: str) -> str:
+def _file(call: Call, model: Model, *path: str) -> str:
     fact = call.fact(*path)
-    if fact is not None and fact.kind == "file":
-        return str(fact.info.get("path", "?"))
-    if fact is not None and fact.kind == "map":
-        return f"map id {fact.id}"
+    found = model.object(fact, call.raw.pid)
+    if fact is not None and found is not None:
+        if "iff" in fact.info:
+            return str(fact.info["iff"])
+        if found.kind in ("file", "map", "link") and found.label:
+            return found.label
     number = call.number(*path)
     return f"fd {number} <?>"
 
@@ -107,7 +119,12 @@ def set_bpf(call: Call, model: Model) -> Way | None:
     prog = model.by_fd(call, "arg")
     if event is None:
         return None
-    return Way(prog, event.name, via="perf event", event=event)
+    return _on_event(call, prog, event, "fd")
+
+
+def _on_event(call: Call, prog: Object | None, event: Object, *fd: str) -> Way:
+    target = event.name or f"fd {call.number(*fd)} <?>"
+    return Way(prog, target, str(event.info.get("via") or "perf event"), event=event)
 
 
 def raw_tracepoint(call: Call, model: Model) -> Way | None:
@@ -116,10 +133,10 @@ def raw_tracepoint(call: Call, model: Model) -> Way | None:
     name = text_of(call.attr("attr", "raw_tracepoint", "name"))
     if name:
         return Way(prog, f"raw tracepoint {name}")
-    return Way(prog, _btf_target(prog) or "its BTF target")
+    return Way(prog, _btf_target(prog, model) or "its BTF target")
 
 
-def _btf_target(prog: Object | None) -> str:
+def _btf_target(prog: Object | None, model: Model) -> str:
     """What a program loaded with attach_btf_id belongs to: ``fentry tcp_connect``."""
     if prog is None or prog.call is None:
         return ""
@@ -131,14 +148,33 @@ def _btf_target(prog: Object | None) -> str:
     target = load.attr("attr", "attach_btf_id")
     if not isinstance(target, Int) or not target.value:
         return ""
-    other = load.fact("attr", "attach_prog_fd")
-    name = target.note
-    if other is not None and other.kind == "prog":
-        name = f"BTF id {target.value} of prog id {other.id}"
-    name = name or f"BTF id {target.value}"
+    holder = model.by_fd(load, "attr", "attach_prog_fd") or model.by_fd(
+        load, "attr", "attach_btf_obj_fd"
+    )
+    return f"{kind} {_btf_name(holder, target, model)}"
+
+
+def _btf_name(holder: Object | None, target: Int, model: Model) -> str:
+    """What a BTF id stands for: a type of vmlinux's, of a module's, or of another program's."""
+    name: str | None = None
+    where = ""
+    if holder is None:
+        name = target.note
+    elif holder.kind == "prog":
+        where = f" of {holder.label}"
+        btf = None if holder.call is None else model.btf_of(holder.call.fact("attr", "prog_btf_fd"))
+        if btf is not None:
+            name = btf.name(target.value)
+        elif holder.id is not None:
+            name = model.facts.fact(f"func_of {holder.id}", target.value)
+    elif holder.kind == "btf" and holder.name:
+        where = f" [{holder.name}]"
+        name = model.facts.fact(f"module_type {holder.name}", target.value)
+    if not name:
+        return f"BTF id {target.value}{where}"
     for prefix in ("btf_trace_", "bpf_lsm_", "bpf_iter_"):
         name = name.removeprefix(prefix)
-    return f"{kind} {name}"
+    return name + where
 
 
 def _list(value: Value | None, limit: int = 3) -> str:
@@ -179,84 +215,142 @@ def _places(value: Value | None, path: str, model: Model, limit: int = 3) -> str
     return ", ".join(words) + (f" and {more} more" if more > 0 else "")
 
 
+def _multi(call: Call, model: Model, kind: str) -> str:
+    """kprobe_multi and uprobe_multi, with or without return, and sessions."""
+    link = ("attr", "link_create")
+    way = "kprobe" if "kprobe" in kind else "uprobe"
+    union = f"{way}_multi"
+    flags = call.number(*link, union, "flags") or 0
+    # BPF_F_KPROBE_MULTI_RETURN and BPF_F_UPROBE_MULTI_RETURN are the same bit.
+    what = f"{way[0]}retprobe" if flags & const.BPF_F_KPROBE_MULTI_RETURN else way
+    name = kind.removeprefix("trace_").replace(way, what)
+    if way == "kprobe":
+        return f"{name} {_probes(call, union, ('syms', 'addrs'))}"
+    path = text_of(call.attr(*link, union, "path"))
+    return f"{name} {path}:{_places(call.attr(*link, union, 'offsets'), path, model)}"
+
+
+def xdp_mode(flags: int, call: Call, ifindex: int | None, model: Model) -> str:
+    """drv, skb or hw: as asked for, else as the device says; XDP_FLAGS_*_MODE."""
+    asked = next((name for bit, name in XDP_MODES if flags & bit), None)
+    if asked is None and ifindex is not None:
+        asked = model.facts.fact(f"xdp_mode {call.raw.seq}", ifindex)
+    return asked or "default"
+
+
+def _iterator(call: Call, prog: Object | None, model: Model) -> str:
+    info = ("attr", "link_create", "iter_info")
+    name = _btf_target(prog, model) or "iterator"
+    over = model.by_fd(call, *info, "map", "map_fd")
+    if over is not None and over.kind == "map":
+        return f"{name} over {over.label}"
+    if call.fact(*info, "cgroup", "cgroup_fd") is not None:
+        return f"{name} over {_file(call, model, *info, 'cgroup', 'cgroup_fd')}"
+    for who in ("tid", "pid"):
+        number = call.number(*info, "task", who)
+        if number:
+            return f"{name} over {who} {number}"
+    return name
+
+
+def _ops_name(ops: Object, model: Model) -> str:
+    """``struct_ops tcp_congestion_ops``, or by the map's name where the type is not known."""
+    kind = None if ops.call is None else ops.call.number("attr", "btf_vmlinux_value_type_id")
+    name = model.facts.fact("btf_vmlinux", kind) if kind else None
+    return f"struct_ops {(name or ops.name).removeprefix('bpf_struct_ops_')}"
+
+
+def _netfilter(call: Call) -> str:
+    union = ("attr", "link_create", "netfilter")
+    pf = _name(call.attr(*union, "pf"), "NFPROTO_")
+    hook = _name(call.attr(*union, "hooknum"), "NF_INET_")
+    return f"netfilter {pf} {hook} priority {call.number(*union, 'priority')}"
+
+
 def link_create(call: Call, model: Model) -> Way | None:
     """LINK_CREATE, by attach type."""
     link = ("attr", "link_create")
     prog = model.by_fd(call, *link, "prog_fd") or model.by_fd(call, *link, "map_fd")
     kind = _name(call.attr(*link, "attach_type"))
     if prog is not None and prog.kind == "map":
-        return Way(prog, f"struct_ops {prog.name}", via="link")
+        return Way(prog, _ops_name(prog, model), "link")
     if kind == "perf_event":
         event = model.object(call.fact(*link, "target_fd"), call.raw.pid)
         if event is None:
-            return Way(prog, "perf event ?", via="link")
-        return Way(prog, event.name, via="link", event=event)
-    if kind in ("trace_kprobe_multi", "trace_kprobe_session"):
-        probes = _probes(call, "kprobe_multi", ("syms", "addrs"))
-        flags = call.number(*link, "kprobe_multi", "flags") or 0
-        what = "kretprobe" if flags & const.BPF_F_KPROBE_MULTI_RETURN else "kprobe"
-        return Way(prog, f"{kind.removeprefix('trace_').replace('kprobe', what)} {probes}", "link")
-    if kind in ("trace_uprobe_multi", "trace_uprobe_session"):
-        path = text_of(call.attr(*link, "uprobe_multi", "path"))
-        offsets = _places(call.attr(*link, "uprobe_multi", "offsets"), path, model)
-        flags = call.number(*link, "uprobe_multi", "flags") or 0
-        what = "uretprobe" if flags & const.BPF_F_UPROBE_MULTI_RETURN else "uprobe"
-        name = kind.removeprefix("trace_").replace("uprobe", what)
-        return Way(prog, f"{name} {path}:{offsets}", "link")
-    if kind == "xdp":
+            return Way(prog, f"fd {call.number(*link, 'target_fd')} <?>", "link")
+        return _on_event(call, prog, event, *link, "target_fd")
+    if prog is not None and prog.info.get("type") == "ext":
+        other = call.attr(*link, "tracing", "target_btf_id")
+        holder = model.by_fd(call, *link, "target_fd")
+        if isinstance(other, Int) and other.value and holder is not None:
+            return Way(prog, f"freplace {_btf_name(holder, other, model)}", "link")
+        return Way(prog, _btf_target(prog, model) or "freplace", "link")
+    target = ""
+    if kind.startswith(("trace_kprobe_", "trace_uprobe_")):
+        target = _multi(call, model, kind)
+    elif kind == "xdp":
+        device = call.attr(*link, "target_ifindex")
         flags = call.number(*link, "flags") or 0
-        mode = next(
-            (name for bit, name in ((2, "skb"), (4, "drv"), (8, "hw")) if flags & bit), "default"
-        )
-        return Way(prog, f"xdp on {_device(call.attr(*link, 'target_ifindex'))} ({mode})", "link")
-    if kind.startswith(("tcx_", "netkit_")):
-        device = _device(call.attr(*link, "target_ifindex"))
-        return Way(prog, f"{kind.replace('_', ' ')} on {device}", "link")
-    if kind == "netfilter":
-        pf = _name(call.attr(*link, "netfilter", "pf"), "NFPROTO_")
-        hook = _name(call.attr(*link, "netfilter", "hooknum"), "NF_INET_")
-        priority = call.number(*link, "netfilter", "priority")
-        return Way(prog, f"netfilter {pf} {hook} priority {priority}", "link")
-    if kind == "trace_iter":
-        return Way(prog, _btf_target(prog) or "iterator", "link")
-    if kind in ("trace_fentry", "trace_fexit", "modify_return", "lsm_mac", "trace_raw_tp"):
-        return Way(prog, _btf_target(prog) or kind, "link")
-    target = "" if "cgroup" in kind else _btf_target(prog)
-    return Way(prog, target or f"{_hook(kind)} on {_file(call, *link, 'target_fd')}", "link")
+        mode = xdp_mode(flags, call, call.number(*link, "target_ifindex"), model)
+        target = f"xdp on {_device(device)} ({mode})"
+    elif kind.startswith(("tcx_", "netkit_")):
+        target = f"{kind.replace('_', ' ')} on {_device(call.attr(*link, 'target_ifindex'))}"
+    elif kind == "netfilter":
+        target = _netfilter(call)
+    elif kind == "trace_iter":
+        target = _iterator(call, prog, model)
+    elif kind == "lsm_cgroup":
+        hook = _btf_target(prog, model) or kind
+        target = f"{hook} on {_file(call, model, *link, 'target_fd')}"
+    elif "cgroup" not in kind:
+        target = _btf_target(prog, model)
+    if not target and kind in ("trace_fentry", "trace_fexit", "modify_return", "lsm_mac"):
+        target = kind
+    return Way(
+        prog, target or f"{_hook(kind)} on {_file(call, model, *link, 'target_fd')}", "link"
+    )
 
 
-def _attach_target(call: Call) -> str:
+def _attach_target(call: Call, model: Model) -> str:
     kind = _name(call.attr("attr", "attach_type"))
     device = call.attr("attr", "target_ifindex")
     if device is not None:
         return f"{kind.replace('_', ' ')} on {_device(device)}"
     if kind in ("flow_dissector", "lirc_mode2", "sk_lookup"):
         return kind
-    return f"{_hook(kind)} on {_file(call, 'attr', 'target_fd')}"
+    return f"{_hook(kind)} on {_file(call, model, 'attr', 'target_fd')}"
 
 
 def prog_attach(call: Call, model: Model) -> Way | None:
     """PROG_ATTACH."""
     prog = model.by_fd(call, "attr", "attach_bpf_fd")
-    replaced = (call.number("attr", "attach_flags") or 0) & const.BPF_F_REPLACE
-    return Way(prog, _attach_target(call), verb="replaced" if replaced else "attached")
+    flags = call.number("attr", "attach_flags") or 0
+    cgroup = "CGROUP" in (_name(call.attr("attr", "attach_type")).upper())
+    way = Way(prog, _attach_target(call, model))
+    if flags & const.BPF_F_REPLACE:
+        way.verb = "replaced"
+        way.before = model.by_fd(call, "attr", "replace_bpf_fd")
+    # Without ALLOW_MULTI a cgroup holds one program of a kind (kernel/bpf/cgroup.c).
+    way.alone = cgroup and not flags & const.BPF_F_ALLOW_MULTI
+    return way
 
 
 def prog_detach(call: Call, model: Model) -> Way | None:
     """PROG_DETACH; the kernel may be told only where from, not what."""
     prog = model.by_fd(call, "attr", "attach_bpf_fd")
-    return Way(prog, _attach_target(call), verb="detached")
+    return Way(prog, _attach_target(call, model), verb="detached")
 
 
 def link_update(call: Call, model: Model) -> Way | None:
     """LINK_UPDATE: another program takes the place of the one before."""
     update = ("attr", "link_update")
     prog = model.by_fd(call, *update, "new_prog_fd") or model.by_fd(call, *update, "new_map_fd")
-    link = model.by_fd(call, "attr", "link_update", "link_fd")
-    target = "" if link is None else link.info.get("target") or link.label
-    if link is not None:
-        link.info["prog"] = prog
-    return Way(prog, str(target), "link", verb="replaced")
+    link = model.by_fd(call, *update, "link_fd")
+    if link is None:
+        return None
+    before = link.info.get("prog")
+    link.info["prog"] = prog
+    return Way(prog, target_of(link), "link", verb="replaced", before=before, link=link)
 
 
 def link_detach(call: Call, model: Model) -> Way | None:
@@ -264,56 +358,107 @@ def link_detach(call: Call, model: Model) -> Way | None:
     link = model.by_fd(call, "attr", "link_detach", "link_fd")
     if link is None:
         return None
-    prog = link.info.get("prog")
-    return Way(prog, str(link.info.get("target") or link.label), "link", verb="detached")
+    return Way(link.info.get("prog"), target_of(link), "link", verb="detached", link=link)
+
+
+def target_of(link: Object) -> str:
+    """What a link is on, or the link itself where that was not seen."""
+    return str(link.info.get("target") or link.label)
+
+
+def _slot(call: Call, model: Model) -> tuple[Object, str] | None:
+    """The map of an update or delete, and a slot of it that holds a program, in words."""
+    holder = model.by_fd(call, "attr", "map_fd")
+    key = plain(call.attr("attr", "key"))
+    if holder is None or holder.kind != "map" or not isinstance(key, Bytes):
+        return None
+    kind = names.bpf_map_type.get(holder.info.get("map_type", 0), "").removeprefix("BPF_MAP_TYPE_")
+    what = {
+        "PROG_ARRAY": "tail call",
+        "DEVMAP": "xdp devmap",
+        "DEVMAP_HASH": "xdp devmap",
+        "CPUMAP": "xdp cpumap",
+    }.get(kind)
+    if what is None:
+        return None
+    return holder, f"{what} {int.from_bytes(key.data, 'little')} of {holder.label}"
 
 
 def map_update(call: Call, model: Model) -> Way | None:
-    """A program put into a map: a tail call, or XDP in a devmap or cpumap."""
+    """A program put into a map: a tail call, or XDP in a devmap or cpumap; a struct_ops."""
+    holder = model.by_fd(call, "attr", "map_fd")
+    if holder is not None and holder.info.get("map_type") == const.BPF_MAP_TYPE_STRUCT_OPS:
+        return _ops_update(call, holder, model)
     value = plain(call.attr("attr", "value"))
     typed = value.typed if isinstance(value, Bytes) else None
     if isinstance(typed, Struct):
         typed = typed.get("bpf_prog.fd")
     if not isinstance(typed, Fd) or typed.fact is None or typed.fact.kind != "prog":
         return None
-    holder = model.by_fd(call, "attr", "map_fd")
-    key = plain(call.attr("attr", "key"))
-    if holder is None or not isinstance(key, Bytes):
+    slot = _slot(call, model)
+    if slot is None:
         return None
-    prog = model.object(typed.fact, call.raw.pid)
-    number = int.from_bytes(key.data, "little")
-    kind = names.bpf_map_type.get(holder.info.get("map_type", 0), "").removeprefix("BPF_MAP_TYPE_")
-    what = "tail call" if kind == "PROG_ARRAY" else f"xdp {kind.lower().removesuffix('_hash')}"
-    return Way(prog, f"{what} {number} of {holder.label}", via="map")
+    return Way(model.object(typed.fact, call.raw.pid), slot[1], via="map", alone=True)
+
+
+def _ops_update(call: Call, ops: Object, model: Model) -> Way | None:
+    """A struct_ops map gets its value: registered at once, unless a link is to do it."""
+    name = _ops_name(ops, model)
+    value = plain(call.attr("attr", "value"))
+    typed = value.typed if isinstance(value, Bytes) else None
+    for member, part in typed.fields if isinstance(typed, Struct) else ():
+        prog = model.object(part.fact, call.raw.pid) if isinstance(part, Fd) else None
+        if prog is not None and prog.kind == "prog":
+            prog.info["used"] = True
+            place = f"{name}.{member.removeprefix('data.').removesuffix('.fd')}"
+            prog.attached.append(f"{place} of {ops.label}")
+    fact = call.fact("attr", "map_fd")
+    flags = None if fact is None else fact.info.get("map_flags")
+    if isinstance(flags, int) and flags & const.BPF_F_LINK:
+        return None
+    return Way(ops, name, via="map")
+
+
+def map_delete(call: Call, model: Model) -> Way | None:
+    """A program taken out of a map of programs, or a struct_ops unregistered."""
+    holder = model.by_fd(call, "attr", "map_fd")
+    if holder is not None and holder.info.get("map_type") == const.BPF_MAP_TYPE_STRUCT_OPS:
+        return Way(holder, _ops_name(holder, model), via="map", verb="detached")
+    slot = _slot(call, model)
+    if slot is None or model.holder(slot[1]) is None:
+        return None
+    return Way(None, slot[1], via="map", verb="detached")
 
 
 def ioctl_pointer(call: Call, model: Model) -> Way | None:
     """TUNSETSTEERINGEBPF and TUNSETFILTEREBPF: a pointer to the program's fd, -1 to detach."""
     prog = model.by_fd(call, "arg", "fd")
     what = call.command.removeprefix("TUNSET").removesuffix("EBPF").lower()
-    target = f"tun {what} on {_file(call, 'fd')}"
-    return Way(prog, target, verb="attached" if prog is not None else "detached")
+    target = f"tun {what} on {_file(call, model, 'fd')}"
+    verb = "detached" if (call.number("arg", "fd") or 0) < 0 else "attached"
+    return Way(prog, target, verb=verb, alone=True)
 
 
 def kcm_attach(call: Call, model: Model) -> Way | None:
     """SIOCKCMATTACH: a socket and the program that splits its stream."""
     prog = model.by_fd(call, "arg", "bpf_fd")
-    return Way(prog, f"kcm parser of socket {_file(call, 'arg', 'fd')}")
+    return Way(prog, f"kcm parser of {_file(call, model, 'arg', 'fd')}")
 
 
 def sockopt(call: Call, model: Model) -> Way | None:
     """setsockopt(SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_EBPF, SO_DETACH_...)."""
     option = _name(call.attr("optname"), "SO_")
-    what = "reuseport group of" if "reuseport" in option else "socket"
-    target = f"{what} {_file(call, 'fd')}"
+    what = "reuseport group of" if "reuseport" in option else "socket filter on"
+    target = f"{what} {_file(call, model, 'fd')}"
     if "detach" in option:
         return Way(None, target, verb="detached")
     prog = model.by_fd(call, "optval", "fd")
-    return None if prog is None else Way(prog, target)
+    return None if prog is None else Way(prog, target, alone=True)
 
 
 ROWS: Final[dict[str, Row]] = {
     "BPF_MAP_UPDATE_ELEM": map_update,
+    "BPF_MAP_DELETE_ELEM": map_delete,
     "TUNSETSTEERINGEBPF": ioctl_pointer,
     "TUNSETFILTEREBPF": ioctl_pointer,
     "SIOCKCMATTACH": kcm_attach,
@@ -352,7 +497,9 @@ class Attachments:
         if call.raw.ret is None or call.raw.failed:
             return []
         if call.command == "PERF_EVENT_IOC_ENABLE":
-            return self._enabled(call)
+            return self._switched(call, "enabled")
+        if call.command == "PERF_EVENT_IOC_DISABLE":
+            return self._switched(call, "disabled")
         row = ROWS.get(call.command)
         way = None if row is None else row(call, self.model)
         if way is None:
@@ -372,25 +519,46 @@ class Attachments:
                 steps.append(Step("type", type_call))
             steps.append(Step("event", way.event.call))
         steps.append(Step("detach" if way.verb == "detached" else "attach", call))
-        if way.verb != "attached":
-            for known in self.model.objects.values():
-                gone = known is way.prog if way.verb == "detached" else known is not way.prog
-                if gone and way.target in known.attached:
-                    known.attached.remove(way.target)
-        if way.prog is not None and way.verb != "detached":
-            way.prog.attached.append(way.target)
+        self._moved(way)
         made: Object | None = call.notes["objects"].get((call.raw.ret or -1, EXIT))
-        if made is not None and made.kind == "link":
+        if made is not None and made.kind == "link" and way.link is None:
             made.info["target"] = way.target
             made.info["prog"] = way.prog
+            way.link = made
         told = Attachment(
-            way.verb, way.prog, way.target, steps, way.via, way.event, call.raw.pid, call.raw.tid
+            way.verb,
+            way.prog,
+            way.target,
+            steps,
+            way.via,
+            way.event,
+            call.raw.pid,
+            call.raw.tid,
+            way.link,
         )
-        if way.event is not None and call.syscall.name == "ioctl":
+        if way.event is not None and way.link is None:
             self._done[id(way.event)] = told
             self._held[call.raw.tid] = told
             return []
         return [told]
+
+    def _moved(self, way: Way) -> None:
+        """Keeps account of which program is on which target."""
+        there = [known for known in self.model.objects.values() if way.target in known.attached]
+        if way.verb == "detached":
+            if way.prog is None and len(there) == 1:
+                way.prog = there[0]
+            gone = [known for known in there if way.prog in (None, known)]
+        elif way.alone:
+            gone = there
+            if any(known is not way.prog for known in there):
+                way.verb = "replaced"
+        else:
+            gone = [known for known in there if known is way.before]
+        for known in gone:
+            known.attached.remove(way.target)
+        if way.prog is not None and way.verb != "detached":
+            way.prog.attached.append(way.target)
 
     def _type_call(self, opened: Call) -> Call | None:
         """The openat that told the loader the PMU's type or the tracepoint's id."""
@@ -411,29 +579,19 @@ class Attachments:
             pid = self.model.parents.get(pid)
         return None
 
-    def _enabled(self, call: Call) -> list[Attachment]:
+    def _switched(self, call: Call, verb: str) -> list[Attachment]:
+        """ENABLE and DISABLE of an event that has a program."""
         event = self.model.object(call.fact("fd"), call.raw.pid)
         held = self._held.get(call.raw.tid)
-        step = Step("enable", call)
-        if held is not None and held.event is event:
+        step = Step(verb.removesuffix("d"), call)
+        if held is not None and held.event is event and verb == "enabled":
             held.steps.append(step)
             del self._held[call.raw.tid]
             return [held]
         earlier = None if event is None else self._done.get(id(event))
         if earlier is None:
             return []
-        return [
-            Attachment(
-                "enabled",
-                earlier.prog,
-                earlier.target,
-                [step],
-                earlier.via,
-                event,
-                call.raw.pid,
-                call.raw.tid,
-            )
-        ]
+        return [replace(earlier, verb=verb, steps=[step], pid=call.raw.pid, tid=call.raw.tid)]
 
     def flush(self, tid: int | None = None) -> list[Attachment]:
         """What is held back, of a thread or of all."""

@@ -5,19 +5,21 @@ the trace before the call that asked, so that replay says the same.
 
 kinds: ``pmu`` (type number), ``tracepoint`` (id in tracefs), ``ifindex``,
 ``usym PATH`` (offset in a file), ``btf_vmlinux`` (type id), ``ksym`` (address),
-``prog``/``map``/``link`` (kernel id, for objects from before the trace),
-``iter_target`` (id of an iterator program: what it walks), ``fields STRUCT``
-(members that our layouts lack), ``alive_prog`` and so on (still there at the end), ``enum NAME`` (a value that
-our tables lack and the running kernel's BTF names), ``why ...`` (see evidence.py).
+``prog``/``map``/``link``/``btf`` (kernel id, for objects that the trace did not see
+made), ``before KIND`` (id: made before the trace began), ``named KIND NAME`` (id: it has
+another name), ``func_of PROG`` and ``module_type MODULE`` (type id), ``xdp_mode SEQ``
+(ifindex, after that call), ``bpf_call`` (distance from __bpf_call_base),
+``iter_target`` (id of an iterator program: what it walks), ``fields STRUCT`` (members
+that our layouts lack), ``alive_prog`` and so on (still there at the end), ``enum NAME``
+(a value that our tables lack and the running kernel's BTF names), ``why ...`` (see
+evidence.py).
 """
 
 from __future__ import annotations
 
-import ctypes
 import glob
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -26,7 +28,8 @@ TRACEFS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 PMU_DEVICES: Final = "/sys/bus/event_source/devices"
 SETTLING: Final = 0.03
 """Seconds to wait before asking what is left behind."""
-VMLINUX_BTF: Final = "/sys/kernel/btf/vmlinux"
+BTF_FOLDER: Final = "/sys/kernel/btf"
+VMLINUX_BTF: Final = f"{BTF_FOLDER}/vmlinux"
 
 
 class Facts(Protocol):
@@ -73,31 +76,6 @@ def _ifname(index: int) -> str | None:
         return None
 
 
-def _in_netns(pid: int, index: int) -> str | None:
-    """An interface's name in the network namespace of a process.
-
-    A namespace is a thread's own, so a thread of ours goes there and ends.
-    """
-    found: list[str | None] = []
-
-    def ask() -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        try:
-            fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return
-        try:
-            if libc.setns(fd, 0x40000000) == 0:  # CLONE_NEWNET
-                found.append(_ifname(index))
-        finally:
-            os.close(fd)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    thread.join()
-    return found[0] if found else None
-
-
 class LiveFacts:
     """Asks this machine, once per question.
 
@@ -105,7 +83,13 @@ class LiveFacts:
     namespace an ifindex counts.
     """
 
-    def __init__(self, record: Callable[[str, int, str], None] | None = None) -> None:
+    def __init__(
+        self,
+        record: Callable[[str, int, str], None] | None = None,
+        highest: dict[str, int] | None = None,
+    ) -> None:
+        """``highest``: the highest ids when the trace began, by kind (see watermark.py)."""
+        self.highest = highest or {}
         self.cpus = possible_cpus()
         self.pmus = pmu_types()
         self.pid = 0
@@ -113,7 +97,8 @@ class LiveFacts:
         self._known: dict[tuple[str, int], str | None] = {}
         self._btf: Any = None
         self._tracepoints: dict[int, str] | None = None
-        self._symbols: Any = None
+        self._symbols: dict[int, str] | None = None
+        self._call_base = 0
         self._elf: Any = None
         self._newer: dict[str, dict[int, str]] | None = None
         self._settled = False
@@ -172,7 +157,9 @@ class LiveFacts:
                     name: table
                     for module in (names, perf, helpers)
                     for name, table in vars(module).items()
-                    if isinstance(table, dict) and name not in ("ALIASES", "bpf_stream_id")
+                    if isinstance(table, dict)
+                    and name[:1].islower()
+                    and name != "bpf_stream_id"
                 }
                 self._newer = newer.newer_names(vmlinux, tables)
         return self._newer
@@ -210,13 +197,9 @@ class LiveFacts:
         return self._tracepoints.get(key)
 
     def _ask_ifindex(self, key: int) -> str | None:
-        try:
-            theirs = os.stat(f"/proc/{self.pid or 'self'}/ns/net").st_ino
-        except OSError:
-            return None  # gone, and its namespace perhaps with it
-        if theirs == os.stat("/proc/self/ns/net").st_ino:
-            return _ifname(key)
-        return _in_netns(self.pid, key)
+        from bpftrace_sys.netdev import in_netns
+
+        return in_netns(self.pid, lambda: _ifname(key))
 
     def _ask_usym(self, offset: int, path: str) -> str | None:
         if self._elf is None:
@@ -244,18 +227,29 @@ class LiveFacts:
         return name or None
 
     def _ask_ksym(self, key: int) -> str | None:
+        return self._kernel_symbols().get(key)
+
+    def _ask_bpf_call(self, key: int) -> str | None:
+        """The function that a translated call leads to, at this distance from the base."""
+        symbols = self._kernel_symbols()
+        return symbols.get(self._call_base + key) if self._call_base else None
+
+    def _kernel_symbols(self) -> dict[int, str]:
         if self._symbols is None:
-            self._symbols = {}
+            symbols: dict[int, str] = {}
             try:
                 with open("/proc/kallsyms", encoding="ascii", errors="replace") as file:
                     for line in file:
                         addr, _, rest = line.partition(" ")
                         if addr.strip("0"):
-                            self._symbols.setdefault(int(addr, 16), rest[2:].rstrip("\n"))
+                            name = rest[2:].rstrip("\n")
+                            symbols.setdefault(int(addr, 16), name)
+                            if name == "__bpf_call_base":
+                                self._call_base = int(addr, 16)
             except (OSError, ValueError):
                 pass
-        found = self._symbols.get(key)
-        return None if found is None else str(found)
+            self._symbols = symbols
+        return self._symbols
 
     def _alive(self, kind: str, key: int) -> str | None:
         """Whether an object is still there after the last tracee's end.
@@ -292,6 +286,52 @@ class LiveFacts:
         from bpftrace_sys import bpf_objects
 
         return bpf_objects.name("link", key)
+
+    def _ask_btf(self, key: int) -> str | None:
+        from bpftrace_sys import bpf_objects
+
+        return bpf_objects.name("btf", key)
+
+    def _ask_before(self, key: int, kind: str) -> str | None:
+        """Whether an object is older than the trace."""
+        highest = self.highest.get(kind)
+        return "yes" if highest is not None and 0 < key <= highest else None
+
+    def _ask_named(self, key: int, question: str) -> str | None:
+        """The name that an object has in the kernel, where it is not the one in question.
+
+        ``question``: the kind and the supposed name.
+        """
+        from bpftrace_sys import bpf_objects
+
+        kind, _, supposed = question.partition(" ")
+        found = bpf_objects.short_name(kind, key)
+        return None if found is None or found == supposed else found or "(anonymous)"
+
+    def _ask_func_of(self, key: int, prog: str) -> str | None:
+        """The name of a type in the BTF that a program was loaded with."""
+        from bpftrace_sys import bpf_objects
+
+        return bpf_objects.type_name(int(prog), key)
+
+    def _ask_module_type(self, key: int, module: str) -> str | None:
+        """The name of a type in a module's BTF."""
+        from decoders import btf
+
+        base = self.vmlinux()
+        if base is None or "/" in module:
+            return None
+        try:
+            with open(f"{BTF_FOLDER}/{module}", "rb") as file:
+                return btf.parse(file.read(), base).name(key) or None
+        except (OSError, btf.BtfError):
+            return None
+
+    def _ask_xdp_mode(self, key: int, seq: str) -> str | None:
+        """How the program on an interface runs: drv, skb or hw."""
+        from bpftrace_sys.netdev import in_netns, xdp_mode
+
+        return in_netns(self.pid, lambda: xdp_mode(key))
 
 
 class RecordedFacts:

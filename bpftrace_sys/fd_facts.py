@@ -3,18 +3,25 @@
 An fdinfo file that is kept open looks the fd number up again on each read, in
 the files of the task that it was opened for. So a kept one costs one pread
 instead of open, read and close, follows close() and reuse of the number, and
-holds nothing of the tracee's. Duplicates of the tracee's own fds are never made:
+holds nothing of the tracee's. Duplicates of the tracee's own fds are never kept:
 they would keep its objects alive.
+
+Of a perf event fdinfo says nothing, but the event has an id, which is never
+given again (PERF_EVENT_IOC_ID). To ask for it, the fd is duplicated for the
+moment of that ioctl, while its thread stands still; so a perf event is known
+however its fd came to be, as BPF objects are.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import fcntl
 import os
 from collections import OrderedDict
 from typing import Final
 
-from decoders.raw import FdFact
+from decoders.raw import EXIT, FdFact
 
 _MAX_OPEN: Final = 128
 _READ: Final = 4096
@@ -32,6 +39,12 @@ _KIND_BY_KEY: Final[tuple[tuple[bytes, str], ...]] = (
 )
 
 _PERF_EVENT: Final = "anon_inode:[perf_event]"
+_TUN: Final = "/dev/net/tun"
+
+_PIDFD_THREAD: Final = os.O_EXCL
+_PIDFD_GETFD: Final = 438
+"""The number of pidfd_getfd(2) on every architecture."""
+_PERF_EVENT_IOC_ID: Final = 0x80082407
 
 # Files' own state, of no use to anybody here, and ever changing.
 _FILE_KEYS: Final = frozenset({"pos", "flags", "mnt_id", "ino"})
@@ -82,23 +95,27 @@ def _value(key: str, text: str) -> int | str:
 class _Seen:
     """What was last read about one (tid, fd)."""
 
-    __slots__ = ("facts", "file", "link", "raw")
+    __slots__ = ("event", "facts", "file", "link", "raw")
 
     def __init__(self, file: int) -> None:
         self.file = file
         self.raw = b""
         self.link = ""
+        self.event = 0
         self.facts: dict[int, FdFact] = {}
 
 
 class FdLookup:
     """Facts about tracees' fds. Not for use by several threads at a time."""
 
-    __slots__ = ("_max_open", "_seen")
+    __slots__ = ("_events", "_max_open", "_pidfds", "_seen")
 
     def __init__(self, max_open: int = _MAX_OPEN) -> None:
         self._max_open = max_open
         self._seen: OrderedDict[tuple[int, int], _Seen] = OrderedDict()
+        self._pidfds: dict[int, int] = {}
+        self._events: set[int] = set()
+        """Ids of perf events that were told of already."""
 
     def fact(self, tid: int, fd: int, stage: int) -> FdFact | None:
         """What ``fd`` is now; None where it is not open, or the thread is gone.
@@ -106,6 +123,8 @@ class FdLookup:
         Equal readings in a row give the same object. ``info`` holds every key of
         fdinfo of a BPF object (ids and sizes int, tags and lists str); for other
         files ``path``, as the link reads, without the file position and such.
+        A perf event also has its ``perf_event_id`` and, where its making was not
+        seen, what BPF_TASK_FD_QUERY tells of it.
         """
         if fd < 0 or fd > 0x7FFFFFFF:
             return None
@@ -143,28 +162,64 @@ class FdLookup:
             except OSError:
                 self._drop(key)
                 return None
-        if raw == seen.raw and link == seen.link:
+        event = self._event_id(tid, fd) if link == _PERF_EVENT else 0
+        if raw == seen.raw and link == seen.link and event == seen.event:
             known = seen.facts.get(stage)
             if known is not None:
                 return known
         else:
             seen.raw = raw
             seen.link = link
+            seen.event = event
             seen.facts = {}
         fact = _build(fd, stage, kind, raw, link)
+        if event:
+            fact.info["perf_event_id"] = event
+            # At an exit it is new: what it is stands in the call.
+            if event not in self._events:
+                self._events.add(event)
+                if stage != EXIT:
+                    from bpftrace_sys.bpf_objects import task_fd_query
+
+                    fact.info.update(task_fd_query(tid, fd))
         seen.facts[stage] = fact
         return fact
+
+    def _event_id(self, tid: int, fd: int) -> int:
+        """The id of a perf event; 0 where the kernel does not let us ask."""
+        pidfd = self._pidfds.get(tid)
+        try:
+            if pidfd is None:
+                if len(self._pidfds) >= self._max_open:
+                    os.close(self._pidfds.pop(next(iter(self._pidfds))))
+                pidfd = self._pidfds[tid] = _pidfd_open(tid)
+            copy = _libc.syscall(_PIDFD_GETFD, pidfd, fd, 0)
+            if copy < 0:
+                return 0
+            try:
+                answer = bytearray(8)
+                fcntl.ioctl(copy, _PERF_EVENT_IOC_ID, answer)
+                return int.from_bytes(answer, "little")
+            finally:
+                os.close(copy)
+        except (OSError, ValueError):
+            return 0
 
     def forget(self, tid: int) -> None:
         """A thread has ended: close what was kept open for it."""
         for key in [key for key in self._seen if key[0] == tid]:
             self._drop(key)
+        pidfd = self._pidfds.pop(tid, None)
+        if pidfd is not None:
+            os.close(pidfd)
 
     def close(self) -> None:
         """Close everything."""
         while self._seen:
             _, seen = self._seen.popitem()
             os.close(seen.file)
+        while self._pidfds:
+            os.close(self._pidfds.popitem()[1])
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -217,7 +272,28 @@ def _build(fd: int, stage: int, kind: str | None, raw: bytes, link: str) -> FdFa
         for key in _FILE_KEYS:
             info.pop(key, None)
         return FdFact(fd, stage, kind, info)
-    return FdFact(fd, stage, "perf_event" if link == _PERF_EVENT else "file", {"path": link})
+    fact = FdFact(fd, stage, "perf_event" if link == _PERF_EVENT else "file", {"path": link})
+    if link == _TUN:
+        # tun_chr_show_fdinfo() in drivers/net/tun.c: the device, not only how one is had.
+        device = parse_fdinfo(raw.decode("utf-8", "surrogateescape")).get("iff")
+        if device is not None:
+            fact.info["iff"] = str(device)
+    return fact
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _pidfd_open(tid: int) -> int:
+    """A pidfd of a thread, or where the kernel has those of processes only, of its process."""
+    try:
+        return os.pidfd_open(tid, _PIDFD_THREAD)
+    except OSError:
+        with open(f"/proc/{tid}/status", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith("Tgid:"):
+                    return os.pidfd_open(int(line[5:]))
+        raise
 
 
 def fact_once(tid: int, fd: int, stage: int) -> FdFact | None:

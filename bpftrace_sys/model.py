@@ -1,9 +1,13 @@
 """The objects of a trace: programs, maps, BTF, links and perf events.
 
-Identity is the kernel's: the id that fdinfo showed for an fd, however the fd
-came to be.  Perf events have no id; they are known by the fd that
-perf_event_open returned, in the process that asked for it or its children.
-What happened before the trace began is looked up by id and marked so.
+Identity is the kernel's: the id that fdinfo showed for an fd, or a perf event's
+own, however the fd came to be.  In a trace without perf events' ids, these are
+known by the fd that perf_event_open returned, in the process that asked for it
+and in the children that it had then.  What was made before the trace began is
+looked up by id and marked so.
+
+What user space passed is not what the kernel took if the memory changed in
+between: where fdinfo says otherwise, fdinfo counts, and the call's notes say so.
 """
 
 from __future__ import annotations
@@ -18,10 +22,22 @@ from bpftrace_sys.typed import retype
 from decoders.call import Call, plain
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, FdFact
-from decoders.uapi import names
+from decoders.uapi import const, names
 from decoders.values import Bytes, Changed, Fd, Insns, Int, Name, Struct, Text, Value
 
-FOUND: Final = "found"  # the object was there before the trace saw it
+MADE: Final = "made"
+FOUND: Final = "found"
+"""The trace did not see it being made."""
+BEFORE: Final = "before"
+"""The trace did not see it being made, and it is older than the trace."""
+IDENTIFIED: Final = frozenset({"prog", "map", "btf", "link"})
+"""Kinds that have ids and that the kernel lists by id."""
+NAME_LEN: Final = 15
+"""What the kernel keeps of a name (BPF_OBJ_NAME_LEN, less the NUL)."""
+ROUNDED: Final = frozenset(
+    {const.BPF_MAP_TYPE_LRU_PERCPU_HASH, const.BPF_MAP_TYPE_CPUMAP}
+)
+"""Maps whose max_entries the kernel fits to the CPUs (hashtab.c, cpumap.c)."""
 
 
 @dataclass(slots=True)
@@ -31,8 +47,8 @@ class Object:
     kind: str
     id: int | None
     name: str = ""
-    origin: str = "made"
-    """made in the trace, or FOUND."""
+    origin: str = MADE
+    """MADE in the trace, FOUND or BEFORE."""
     call: Call | None = None
     """The call that made it."""
     info: dict[str, Any] = field(default_factory=dict)
@@ -50,8 +66,14 @@ class Object:
             words.append(str(self.info["type"]))
         if self.name:
             words.append(self.name)
+        elif self.kind == "perf_event":
+            words.append("perf event ?")
         if self.id is not None:
             words.append(f"id={self.id}")
+        if self.origin == BEFORE:
+            words.append("(from before)")
+        if self.kind == "link" and self.info.get("target"):
+            words.append(f"-> {self.info['target']}")
         return " ".join(word for word in words if word)
 
     @property
@@ -88,7 +110,8 @@ class Model:
         self.facts = facts
         self.objects: dict[tuple[str, int], Object] = {}
         self.events: dict[tuple[int, int], Object] = {}
-        self.all_events: list[Object] = []
+        """By (pid, fd), for a trace that has no ids of perf events."""
+        self.events_by_id: dict[int, Object] = {}
         self.parents: dict[int, int] = {}
         self.btfs: dict[int, Any] = {}
         self.probes: dict[str, tuple[str, Call]] = {}
@@ -110,7 +133,7 @@ class Model:
         if fact is None:
             return None
         if fact.kind == "perf_event":
-            return self.event(pid, fact.fd)
+            return self.event(fact, pid)
         if fact.id is None:
             if fact.kind == "file":
                 return Object("file", None, str(fact.info.get("path", "")), FOUND)
@@ -119,14 +142,32 @@ class Model:
         known = self.objects.get(key)
         if known is None:
             known = Object(fact.kind, fact.id, origin=FOUND)
-            if fact.kind in ("prog", "map"):
-                known.name = self.facts.fact(fact.kind, fact.id) or ""
-            elif fact.kind == "link":
-                link_type = fact.info.get("link_type")
-                known.info["type"] = str(link_type or self.facts.fact("link", fact.id) or "")
+            if fact.kind in IDENTIFIED:
+                if self.facts.fact(f"before {fact.kind}", fact.id):
+                    known.origin = BEFORE
+                if fact.kind != "link":
+                    known.name = self.facts.fact(fact.kind, fact.id) or ""
             self.objects[key] = known
+            self._learn(known, fact)
+            if fact.kind == "link":
+                self._link_found(known, fact)
         self._learn(known, fact)
         return known
+
+    def _link_found(self, link: Object, fact: FdFact) -> None:
+        """A link from elsewhere: its fdinfo says what it is on."""
+        from bpftrace_sys.phrases import link_target
+
+        assert fact.id is not None
+        if not link.info.get("type"):
+            link.info["type"] = self.facts.fact("link", fact.id) or ""
+        target = link_target(fact, self.facts)
+        if target:
+            link.info["target"] = target
+        prog_id = fact.info.get("prog_id")
+        if isinstance(prog_id, int) and prog_id:
+            prog = {"prog_id": prog_id, "prog_tag": fact.info.get("prog_tag", "")}
+            link.info["prog"] = self.object(FdFact(-1, ENTRY, "prog", prog), 0)
 
     @staticmethod
     def _learn(known: Object, fact: FdFact) -> None:
@@ -134,26 +175,35 @@ class Model:
         if fact.kind == "prog":
             info.setdefault("tag", fact.info.get("prog_tag"))
             info.setdefault("prog_type", fact.info.get("prog_type"))
+        elif fact.kind == "link":
+            kind = str(fact.info.get("link_type", ""))
+            if kind:
+                # fdinfo's word for it is older than the others' (kernel/bpf/syscall.c).
+                info.setdefault("type", {"perf": "perf_event"}.get(kind, kind))
         elif fact.kind == "map" and "key_size" not in info:
-            for name in ("map_type", "key_size", "value_size", "max_entries"):
+            for name in SIZES:
                 if name in fact.info:
                     info[name] = fact.info[name]
 
-    def event(self, pid: int, fd: int) -> Object:
-        """The perf event that an fd of a process is, inherited from a parent perhaps."""
-        at: int | None = pid
-        for _ in range(64):
-            if at is None:
-                break
-            known = self.events.get((at, fd))
-            if known is not None:
-                return known
-            at = self.parents.get(at)
-        return Object("perf_event", None, "perf event", FOUND)
+    def event(self, fact: FdFact, pid: int) -> Object:
+        """The perf event that an fd of a process is."""
+        if fact.id is None:
+            # Where ids are to be had, a number alone proves nothing: it may be in use anew.
+            known = None if self.events_by_id else self.events.get((pid, fact.fd))
+            return known or Object("perf_event", None, "", FOUND)
+        known = self.events_by_id.get(fact.id)
+        if known is None:
+            known = Object("perf_event", None, probed(fact, self.facts), FOUND)
+            self.events_by_id[fact.id] = known
+        return known
 
     def by_fd(self, call: Call, *path: str) -> Object | None:
         """The object of an fd at a path of a call's arguments."""
         return self.object(call.fact(*path), call.raw.pid)
+
+    def holder(self, target: str) -> Object | None:
+        """What is attached to a target, as far as was seen."""
+        return next((known for known in self.objects.values() if target in known.attached), None)
 
     def prog_by_id(self, prog_id: int) -> Object | None:
         """A program by its id."""
@@ -213,8 +263,11 @@ class Model:
         """A probe defined through tracefs, as BCC and older libbpf do it."""
         fact = call.fact("fd")
         path = "" if fact is None else str(fact.info.get("path", ""))
-        for name, target in defined_probes(path, text_of(call.attr("buf"))).items():
-            self.probes[name] = (target, call)
+        for name, target in defined_probes(path, text_of(call.attr("buf")), self.facts).items():
+            if target:
+                self.probes[name] = (target, call)
+            else:
+                self.probes.pop(name, None)
 
     def _made(
         self, call: Call, command: str, objects: dict[tuple[int, int], Object]
@@ -223,17 +276,20 @@ class Model:
         fact = call.ret.fact
         fd = call.ret.value
         if call.syscall.name == "perf_event_open":
-            from bpftrace_sys.phrases import event_name
+            from bpftrace_sys.phrases import event_name, event_way
 
             name = event_name(call, self.facts)
             defined = self.probes.get(name.removeprefix("tracepoint "))
             made: Object | None = Object("perf_event", None, name, call=call)
             assert made is not None
+            made.info["via"] = event_way(call)
             if defined is not None:
-                made.name = f"{defined[0]} via tracefs"
+                made.name = defined[0]
+                made.info["via"] = "tracefs"
                 made.info["defined"] = defined[1]
             self.events[(call.raw.pid, fd)] = made
-            self.all_events.append(made)
+            if fact is not None and fact.id is not None:
+                self.events_by_id[fact.id] = made
         elif call.syscall.name == "openat":
             self._opened(call)
             return
@@ -246,6 +302,7 @@ class Model:
                 self.objects[(fact.kind, fact.id)] = made
                 self._learn(made, fact)
                 maker(call, made)
+                self._compare(call, made, fact)
             else:
                 made = self.object(fact, call.raw.pid)
         if made is not None:
@@ -255,7 +312,12 @@ class Model:
     def process(self, event: ProcessEvent) -> None:
         """Learns who is whose child."""
         if event.what == "fork" and event.details.get("how") != "thread":
-            self.parents[event.details["child"]] = event.pid
+            child = event.details["child"]
+            self.parents[child] = event.pid
+            if self.events and not self.events_by_id:
+                for (pid, fd), known in list(self.events.items()):
+                    if pid == event.pid:
+                        self.events[(child, fd)] = known
 
     def settle(self) -> None:
         """Asks which objects outlive the trace, so that the answer is recorded with it."""
@@ -265,28 +327,47 @@ class Model:
 
     # ------------------------------------------------------------ makers
 
+    def _compare(self, call: Call, made: Object, fact: FdFact) -> None:
+        """Notes where the kernel has made something else than was seen to be asked for."""
+        lies = disagreements(call, fact)
+        if made.kind in ("prog", "map") and made.id is not None:
+            field = f"{made.kind}_name"
+            told = text_of(call.attr("attr", field))
+            known = self.facts.fact(f"named {made.kind} {told}", made.id)
+            if known is not None:
+                made.name = "" if known == "(anonymous)" else known
+                lies.append(f"{field} {told or '(none)'} was read, and the kernel calls it {known}")
+        if lies:
+            call.notes["mismatch"] = lies
+            made.info["mismatch"] = lies
+
     def _prog_loaded(self, call: Call, made: Object) -> None:
         made.name = text_of(call.attr("attr", "prog_name"))
         info = made.info
-        kind = call.attr("attr", "prog_type")
-        if isinstance(kind, Name) and kind.name is not None:
-            info["type"] = kind.name.removeprefix("BPF_PROG_TYPE_").lower()
+        number = info.get("prog_type")
+        if number is None:
+            number = call.number("attr", "prog_type")
+        kind = names.bpf_prog_type.get(number) if isinstance(number, int) else None
+        if kind is None:
+            asked = call.attr("attr", "prog_type")
+            kind = asked.name if isinstance(asked, Name) and asked.value == number else None
+        if kind is not None:
+            info["type"] = kind.removeprefix("BPF_PROG_TYPE_").lower()
         insns = plain(call.attr("attr", "insns"))
         if isinstance(insns, Insns):
             info["insns"] = insns.total
             info["data"] = insns.data
         info["verify_ns"] = call.raw.duration
-        full = full_name(call, self)
-        if full and full.startswith(made.name):
-            made.name = full
+        if len(made.name) >= NAME_LEN:
+            made.name = full_name(call, self) or made.name
 
     @staticmethod
     def _map_created(call: Call, made: Object) -> None:
         made.name = text_of(call.attr("attr", "map_name"))
-        for name in ("map_type", "key_size", "value_size", "max_entries"):
+        for name in SIZES:
             value = call.number("attr", name)
             if value is not None:
-                made.info[name] = value
+                made.info.setdefault(name, value)
         fact = call.fact("attr", "btf_fd")
         if fact is not None:
             made.info["btf_id"] = fact.id
@@ -301,15 +382,14 @@ class Model:
 
     @staticmethod
     def _link_made(call: Call, made: Object) -> None:
-        made.info["type"] = ""
-        kind = call.attr("attr", "link_create", "attach_type")
-        if isinstance(kind, Name) and kind.name is not None:
-            made.info["type"] = kind.name.removeprefix("BPF_").lower()
+        if "type" not in made.info:
+            kind = call.attr("attr", "link_create", "attach_type")
+            name = kind.name if isinstance(kind, Name) else None
+            made.info["type"] = (name or "").removeprefix("BPF_").lower()
 
     @staticmethod
     def _raw_tracepoint(call: Call, made: Object) -> None:
-        made.info["type"] = "raw_tracepoint"
-        made.name = text_of(call.attr("attr", "raw_tracepoint", "name"))
+        made.info.setdefault("type", "raw_tracepoint")
 
     def _opened(self, call: Call) -> None:
         from bpftrace_sys.phrases import opened
@@ -317,6 +397,52 @@ class Model:
         what = opened(text_of(call.attr("pathname")))
         if what is not None:
             self.pmu_calls[(call.raw.pid, what)] = call
+
+
+SIZES: Final = ("map_type", "key_size", "value_size", "max_entries")
+
+
+def disagreements(call: Call, fact: FdFact) -> list[str]:
+    """Where fdinfo tells of another object than the call seemed to make.
+
+    User space may have changed the memory between our look and the kernel's.
+    """
+    found = []
+    fields = {"prog": ("prog_type",), "map": SIZES}.get(fact.kind, ())
+    for name in fields:
+        asked, got = call.number("attr", name), fact.info.get(name)
+        if name == "max_entries" and fact.info.get("map_type") in ROUNDED:
+            continue
+        if isinstance(asked, int) and isinstance(got, int) and asked != got:
+            found.append(f"{name} {asked} was read, and the kernel took {got}")
+    insns = plain(call.attr("attr", "insns")) if fact.kind == "prog" else None
+    tag = fact.info.get("prog_tag")
+    whole = isinstance(insns, Insns) and insns.data and len(insns.data) == 8 * insns.total
+    # CO-RE in the kernel changes instructions before it takes their tag.
+    if isinstance(insns, Insns) and whole and tag and not call.number("attr", "core_relo_cnt"):
+        from decoders.tag import tags
+
+        if tag not in tags(insns.data):
+            found.append(f"the kernel took other instructions than were read: their tag is {tag}")
+    return found
+
+
+def probed(fact: FdFact, facts: Facts) -> str:
+    """What a perf event from elsewhere probes, if BPF_TASK_FD_QUERY told."""
+    kind, probe = fact.info.get("fd_type"), str(fact.info.get("probe") or "")
+    if kind is None:
+        return ""
+    offset = fact.info.get("probe_offset")
+    addr = fact.info.get("probe_addr")
+    if kind in ("uprobe", "uretprobe") and isinstance(offset, int):
+        from bpftrace_sys.phrases import symbol_of
+
+        return f"{kind} {probe}:{symbol_of(probe, offset, facts) or hex(offset)}"
+    if not probe and isinstance(addr, int):
+        probe = facts.fact("ksym", addr) or hex(addr)
+    elif isinstance(offset, int) and offset:
+        probe = f"{probe}+{offset:#x}"
+    return f"{kind} {probe}"
 
 
 def full_name(call: Call, model: Model) -> str:
@@ -330,4 +456,15 @@ def full_name(call: Call, model: Model) -> str:
     return str(btf.name(type_id.value)) if isinstance(type_id, Int) else ""
 
 
-__all__ = ["ENTRY", "EXIT", "FOUND", "Changed", "Model", "Object", "full_name", "text_of"]
+__all__ = [
+    "BEFORE",
+    "ENTRY",
+    "EXIT",
+    "FOUND",
+    "MADE",
+    "Changed",
+    "Model",
+    "Object",
+    "full_name",
+    "text_of",
+]

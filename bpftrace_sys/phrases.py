@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.facts import Facts
 from decoders.call import Call, plain
-from decoders.uapi import system
+from decoders.raw import FdFact
+from decoders.uapi import names, system
 from decoders.values import Fd, Int, Name, Text, Value
 
 if TYPE_CHECKING:
@@ -61,13 +62,17 @@ def open_note(path: str, facts: Facts) -> str | None:
 
 
 _PROBE = re.compile(r"^([pr])\d*(?::(?:([^\s/.]+)[/.])?([^\s/]+))?\s+(\S+)")
+_PROBE_GONE = re.compile(r"^-:(?:([^\s/.]+)[/.])?([^\s/]+)$")
+_FILE_PLACE = re.compile(r"^(/.*):(0x[0-9a-fA-F]{1,16})$")
 _PROBE_FILES = {"kprobe_events": "kprobe", "uprobe_events": "uprobe"}
 
 
-def defined_probes(path: str, text: str) -> dict[str, str]:
-    """The probes that a write to tracefs defines: ``uprobes:name`` -> ``uprobe /bin/x:0x10``.
+def defined_probes(path: str, text: str, facts: Facts) -> dict[str, str]:
+    """The probes that a write to tracefs defines: ``uprobes:name`` -> ``uprobe /bin/x:main``.
 
-    Documentation/trace/kprobetrace.rst and uprobetracer.rst: ``p[:[GRP/]EVENT] TARGET``.
+    An empty target is that of a probe that is taken away.
+    Documentation/trace/kprobetrace.rst and uprobetracer.rst: ``p[:[GRP/]EVENT] TARGET``,
+    ``-:[GRP/]EVENT``.
     """
     kind = _PROBE_FILES.get(path.rpartition("/")[2])
     found: dict[str, str] = {}
@@ -76,8 +81,18 @@ def defined_probes(path: str, text: str) -> dict[str, str]:
         if match and match[3]:
             what = f"{kind[0]}ret{kind[1:]}" if match[1] == "r" and kind else kind
             group = match[2] or f"{kind}s"
-            found[f"{group}:{match[3]}"] = f"{what} {printable(match[4])}"
+            found[f"{group}:{match[3]}"] = f"{what} {_place(match[4], facts)}"
+        gone = _PROBE_GONE.match(line.strip())
+        if gone:
+            found[f"{gone[1] or f'{kind}s'}:{gone[2]}"] = ""
     return found
+
+
+def _place(target: str, facts: Facts) -> str:
+    """A probe's target, with an offset in a file as the function that stands there."""
+    found = _FILE_PLACE.match(target)
+    symbol = symbol_of(found[1], int(found[2], 16), facts) if found else None
+    return printable(f"{found[1]}:{symbol}" if found and symbol else target)
 
 
 def event_name(call: Call, facts: Facts) -> str:
@@ -116,6 +131,13 @@ def event_name(call: Call, facts: Facts) -> str:
     return f"{name or 'event'} config={value:#x}"
 
 
+def event_way(call: Call) -> str:
+    """By what way a perf_event_open leads to its target: ``the kprobe PMU``, ``perf event``."""
+    kind = call.attr("attr", "type")
+    name = kind.note if isinstance(kind, Int) else None
+    return f"the {name} PMU" if name in ("kprobe", "uprobe") else "perf event"
+
+
 def _spoken(name: str) -> str:
     for prefix in ("PERF_COUNT_SW_", "PERF_COUNT_HW_"):
         if name.startswith(prefix):
@@ -134,6 +156,37 @@ def symbol_of(path: str, offset: int, facts: Facts) -> str | None:
     """The function of an ELF file at an offset, if the machine of the trace could tell."""
     found = facts.fact(f"usym {path}", offset)
     return None if found is None else printable(found)
+
+
+def link_target(fact: FdFact, facts: Facts) -> str:
+    """What a link is on, by its fdinfo (bpf_*_link_show_fdinfo in the kernel); or nothing."""
+    info = fact.info
+    kind = info.get("link_type")
+    number = info.get("attach_type")
+    hook = names.bpf_attach_type.get(number, "") if isinstance(number, int) else ""
+    hook = hook.removeprefix("BPF_").lower()
+    ifindex = info.get("ifindex")
+    device = ""
+    if isinstance(ifindex, int):
+        device = facts.fact("ifindex", ifindex) or f"ifindex {ifindex}"
+    if kind == "raw_tracepoint" and "tp_name" in info:
+        return f"raw tracepoint {info['tp_name']}"
+    if kind == "iter" and "target_name" in info:
+        return f"iter {info['target_name']}"
+    if kind == "xdp" and device:
+        return f"xdp on {device}"
+    if kind in ("tcx", "netkit") and device:
+        return f"{hook or kind} on {device}".replace("_", " ", 1)
+    if kind == "cgroup" and hook:
+        return f"{hook} on cgroup id {info.get('cgroup_id')}"
+    if kind == "netns" and hook:
+        return f"{hook} on net:[{info.get('netns_ino')}]"
+    if kind == "tracing" and info.get("target_obj_id") == 1:
+        type_id = info.get("target_btf_id")
+        name = facts.fact("btf_vmlinux", type_id) if isinstance(type_id, int) else None
+        if name is not None:
+            return f"{hook.removeprefix('trace_')} {name}"
+    return ""
 
 
 def short_call(call: Call) -> str:

@@ -16,7 +16,7 @@ from typing import IO, Any, Final
 from bpftrace_sys.attach import Attachment
 from bpftrace_sys.header import FORMAT, Header
 from bpftrace_sys.listing import Listing, listing_for
-from bpftrace_sys.model import Model, Object
+from bpftrace_sys.model import IDENTIFIED, MADE, Model, Object
 from bpftrace_sys.phrases import errno_name
 from bpftrace_sys.trace_file import (
     Pieces,
@@ -59,9 +59,11 @@ def object_json(found: Object) -> dict[str, Any]:
         line["name"] = found.name
     if found.id is not None:
         line["id"] = found.id
-    for name in ("tag", "type"):
+    for name in ("tag", "type", "target"):
         if found.info.get(name):
             line[name] = found.info[name]
+    if found.kind in IDENTIFIED and found.origin != MADE:
+        line["origin"] = found.origin
     if found.kind == "map" and "key_size" in found.info:
         for name in ("map_type", "key_size", "value_size", "max_entries"):
             if name in found.info:
@@ -265,7 +267,7 @@ class JsonLines:
         found = call.notes.get("listing")
         if isinstance(found, Listing):
             line["tag"] = {"sha1": found.sha1, "sha256": found.sha256}
-        for name in ("probe", "retry", "explanation"):
+        for name in ("probe", "retry", "mismatch", "explanation"):
             if name in call.notes:
                 line[name] = call.notes[name]
         if call.problem is not None:
@@ -282,6 +284,7 @@ class JsonLines:
                 "prog": None if told.prog is None else object_json(told.prog),
                 "target": told.target,
                 "via": told.via,
+                **({"link": object_json(told.link)} if told.link is not None else {}),
                 "pid": told.pid,
                 "steps": [
                     {"role": step.role, "seq": step.call.raw.seq} for step in told.steps
