@@ -593,6 +593,10 @@ class Attachments:
             return []
         return [replace(earlier, verb=verb, steps=[step], pid=call.raw.pid, tid=call.raw.tid)]
 
+    def holds(self, tid: int) -> bool:
+        """Whether something of a thread is held back."""
+        return tid in self._held
+
     def flush(self, tid: int | None = None) -> list[Attachment]:
         """What is held back, of a thread or of all."""
         if not self._held:

@@ -39,11 +39,15 @@ class Counts:
     def __init__(self) -> None:
         self.by_name: OrderedDict[tuple[str, str], Count] = OrderedDict()
 
-    def call(self, call: Call) -> None:
-        """Counts one."""
+    def of(self, call: Call) -> Count:
+        """Where calls like this one are counted."""
         command = call.command
         key = (call.syscall.name, "" if command == call.syscall.name else command)
-        count = self.by_name.setdefault(key, Count())
+        return self.by_name.setdefault(key, Count())
+
+    def call(self, call: Call) -> None:
+        """Counts one."""
+        count = self.of(call)
         count.calls += 1
         if call.raw.failed:
             count.errors += 1

@@ -249,10 +249,12 @@ def renderers(
             chosen.append(Split(lambda tid: per_thread(settings, tid, pipeline.model, options)))
         else:
             chosen.append(TextRenderer(stream, pipeline.model, options, paint))
+    alone = chosen[0] if len(chosen) == 1 else None
     if json is not None:
         from bpftrace_sys.render.json_lines import JsonLines
 
         chosen.append(JsonLines(json, pipeline.model))  # type: ignore[arg-type]
+        alone = None
     selection = Selection(
         settings.statuses, settings.succeeded, settings.progs, settings.paths
     )
@@ -264,6 +266,17 @@ def renderers(
         # After the text and before the JSON's last line.
         ledger = LedgerRenderer(stream, text.stream, pipeline.model, settings.counts)
         chosen.insert(0 if settings.counts else 1, ledger)
+    if (
+        isinstance(alone, TextRenderer)
+        and not selection
+        and not (settings.times or settings.spent or settings.comms)
+    ):
+        from bpftrace_sys.repeats import Repeats
+
+        counting = chosen[1] if len(chosen) > 1 else None
+        pipeline.repeats = Repeats(
+            pipeline, alone, counting if isinstance(counting, LedgerRenderer) else None
+        )
     return chosen
 
 

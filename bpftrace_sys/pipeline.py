@@ -16,6 +16,7 @@ from decoders.raw import RawCall
 
 if TYPE_CHECKING:
     from bpftrace_sys.probes import Probes
+    from bpftrace_sys.repeats import Repeats
 
 
 class Renderer(Protocol):
@@ -40,6 +41,9 @@ class Pipeline:
         self._decode: Callable[[RawCall, Facts], Call] | None = None
         self._comment: Callable[[Call], None] | None = None
         self.probes: Probes | None = None
+        self.repeats: Repeats | None = None
+        """The fast path, where only text is wanted."""
+        self._retention: Retention | None = None
         self.waiting: Callable[[], None] | None = None
         """Told after a call that a renderer may hold back until :meth:`idle`."""
 
@@ -71,6 +75,13 @@ class Pipeline:
 
             self._decode = decode
             self._comment = self._commentary()
+        repeats = self.repeats
+        if repeats is None or not repeats.eligible(item) or not repeats.take(item):
+            self.usual(item)
+
+    def usual(self, item: RawCall) -> Call:
+        """Decodes a call and shows it to everybody."""
+        assert self._decode is not None
         if hasattr(self.facts, "pid"):
             self.facts.pid = item.pid
         call = self._decode(item, self.facts)
@@ -82,13 +93,25 @@ class Pipeline:
         for renderer in self.renderers:
             renderer.call(call)
         self._tell(told)
+        if "made" in call.notes:
+            self._keep(call)
         if self.waiting is not None and self.probes is not None and self.probes.recent:
             self.waiting()
+        return call
+
+    def _keep(self, call: Call) -> None:
+        """An object was made: the oldest may have to go."""
+        if self._retention is None:
+            from bpftrace_sys.retention import Retention
+
+            self._retention = Retention(self.model)
+        self._retention.call(call)
 
     def _commentary(self) -> Callable[[Call], None]:
         """What puts probes, retries and explanations into a call's notes."""
         from bpftrace_sys.explain import Retries, explain
         from bpftrace_sys.probes import Probes
+    from bpftrace_sys.retention import Retention
 
         probes = self.probes = Probes(self.model)
         retries = Retries()

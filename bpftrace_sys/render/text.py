@@ -161,6 +161,9 @@ class TextRenderer:
         self._words: dict[int, list[str]] = {}
         """The fields of the structs of this call on one line each, by the struct's id()."""
         self.folds = Folds()
+        self.holes: list[tuple[bytes, str]] | None = None
+        """The bytes that were shown, and how; of a call from which Repeats learns."""
+        self.printed: list[str] | None = None
         self._values: dict[type, Callable[[Any], str]] = {
             Int: self._int,
             Name: self._name,
@@ -188,6 +191,8 @@ class TextRenderer:
         if self.folds:
             self.flush()
         self.out.write(text + "\n")
+        if self.printed is not None:
+            self.printed.append(text + "\n")
 
     def flush(self) -> None:
         """Feature probes that waited to be told in a line."""
@@ -581,7 +586,14 @@ class TextRenderer:
             return self.value(value.typed)
         if value.note is not None:
             return self._comment(f"{len(value.data)} bytes: {value.note}")
-        return octets(value.data, self._limit(), len(value.data) >= value.wanted)
+        word = octets(value.data, self.options.string_limit, len(value.data) >= value.wanted)
+        if self.holes is not None:
+            self.holes.append((value.data, word))
+        return word
+
+    def octets(self, data: bytes) -> str:
+        """Whole data, as a call shows it."""
+        return octets(data, self.options.string_limit)
 
     def _insns(self, value: Insns) -> str:
         return self._comment(f"{value.total} instructions")
