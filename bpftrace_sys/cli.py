@@ -21,12 +21,19 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(words)
     except UsageError as error:
-        print(f"bpfstrace: {error}", file=sys.stderr)
+        _complain(str(error))
         print("Try 'bpfstrace --help'.", file=sys.stderr)
         return BAD_USAGE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+
+
+def _complain(text: str) -> None:
+    """A message on stderr; names that stand in it cannot steer a terminal."""
+    from bpftrace_sys.phrases import printable
+
+    print(f"bpfstrace: {printable(text)}", file=sys.stderr)
 
 
 def _run(words: list[str]) -> int:
@@ -45,7 +52,7 @@ def _run(words: list[str]) -> int:
     try:
         return trace(settings)
     except OutputError as error:
-        print(f"bpfstrace: {error}", file=sys.stderr)
+        _complain(str(error))
         return OWN_FAILURE
 
 
@@ -70,7 +77,7 @@ def _replay(words: list[str]) -> int:
     try:
         return replay(settings)
     except OutputError as error:
-        print(f"bpfstrace: {error}", file=sys.stderr)
+        _complain(str(error))
         return TROUBLE
 
 
@@ -86,7 +93,7 @@ def _disasm(words: list[str]) -> int:
             with open(words[0], "rb") as file:
                 data = file.read()
     except OSError as error:
-        print(f"bpfstrace: {words[0]}: {error.strerror}", file=sys.stderr)
+        _complain(f"{words[0]}: {error.strerror}")
         return BAD_USAGE
     for line in disasm(data):
         sys.stdout.write(line + "\n")
