@@ -129,6 +129,8 @@ def trace(settings: Settings) -> int:
         except EngineError as error:
             trouble = error
     capture.drain()
+    # No alarm of Idle's may ring from here on: at exit nobody hears it, and it kills.
+    signal.setitimer(signal.ITIMER_REAL, 0)
     if trouble is not None:
         complain(_why(trouble, settings.args))
         pipeline.end({"error": str(trouble)})

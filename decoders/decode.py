@@ -278,6 +278,8 @@ class _Decoder:
         if found is None:
             if field.writes and self.raw.ret is not None and (self.raw.failed or field.reads):
                 return Pointer(addr, Absent(NOT_WRITTEN))
+            if leave is None and self.raw.ret is not None and _is_empty(field.target, scope):
+                return Pointer(addr, Absent(EMPTY))
             return Pointer(addr, Absent(NOT_CAPTURED))
         later = leave.view if found is after and leave is not None else scope
         return Pointer(addr, self._target(field.target, found, later))
@@ -373,6 +375,13 @@ def unexplained(fields: list[tuple[str, Value]]) -> bool:
         else name.startswith("__reserved") and isinstance(value, Int) and value.value
         for name, value in fields
     )
+
+
+def _is_empty(target: Target, scope: View) -> bool:
+    """Whether nothing stands there, so that nothing was copied."""
+    if isinstance(target, CStr):
+        return not target.most(scope)
+    return target.size(scope) == 0
 
 
 def _flexible(tail: Tail, view: View) -> Array:

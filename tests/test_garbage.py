@@ -454,6 +454,27 @@ def places_of(cmd: int) -> Iterator[tuple[int, bytes]]:
     return walk(bpf_attr.COMMANDS[cmd].attr, 0)
 
 
+@pytest.mark.parametrize("ret", [0, 3, -ENOENT, -ENOSPC, -EFAULT])
+@pytest.mark.parametrize("fill", [0, 1, 3, 64])
+def test_every_command_is_whole(ret: int, fill: int) -> None:
+    """Whatever the counts and the result, decoding misses nothing that recording left out."""
+    nr = arches.number(AUDIT_ARCH_X86_64, "bpf")
+    region = struct.pack("<Q", 0x30000 + 8) * 512
+    for cmd in bpf_attr.COMMANDS:
+        for attach_type in (0, 28, 41, 42, 45, 46, 48, 59) if cmd == 28 else (0,):
+            attr = bytearray(struct.pack("<I", fill) * 42)
+            for at, data in places_of(cmd):
+                attr[at : at + len(data)] = data
+            if cmd == 28:
+                struct.pack_into("<III", attr, 0, 5, 11, attach_type)
+                struct.pack_into("<QIIQQ", attr, 16, 0x30000, fill, fill, 0x30000, 0x30000)
+            memory = Memory({0x10000: bytes(attr), 0x30000: region})
+            raw = record(AUDIT_ARCH_X86_64, nr, (cmd, 0x10000, 168, 0, 0, 0), memory, memory, ret)
+            call = decode(raw, Facts())
+            assert call.problem is None
+            assert not not_captured(call), (cmd, attach_type)
+
+
 def test_many_chunks() -> None:
     """Chunks that cover nothing do not make each look-up a search of all of them."""
     chunks = [Chunk(ENTRY, 0x100000 + 16 * at, b"12345678", 8) for at in range(1 << 16)]
