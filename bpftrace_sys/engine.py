@@ -185,7 +185,11 @@ class Sink(Protocol):
         """No stop is waiting: time for a bite of queued work. True: there is more."""
 
     def forked(self, parent: Tracee, child_tid: int, child_pid: int, how: str) -> None:
-        """``how``: fork, vfork, clone (another process) or thread."""
+        """``how``: fork, vfork, clone (another process) or thread.
+
+        Comes before anything else is told of the child; not at all for a child
+        whose parent was killed in the very call.
+        """
 
     def execed(self, tracee: Tracee) -> None:
         """A new program. All other threads of the process are gone by now."""
@@ -763,25 +767,30 @@ class Engine:
         except px.PtraceError:
             return  # killed in this very stop; the child gets adopted
         if tid in self._adopted:
+            # It could not be waited for any longer, and has been announced; unless
+            # that one has ended, and this is another child of the same id.
             self._adopted.discard(tid)
-            child = self.tracees.get(tid)
-        else:
-            # clone() with CLONE_THREAD and SIGCHLD or CLONE_VFORK is odd, but can be.
-            thread = os.path.exists(f"/proc/{parent.pid}/task/{tid}")
-            child = self._new_child(parent, tid, parent.pid if thread else tid)
-        if child is not None and not child.silent and not child.detach:
-            if child.pid == parent.pid:
-                how = "thread"
-            self._working = True
-            self.sink.forked(parent, tid, child.pid, how)
+            if tid in self.tracees or not os.path.exists(f"/proc/{tid}"):
+                return
+        # clone() with CLONE_THREAD and SIGCHLD or CLONE_VFORK is odd, but can be.
+        thread = os.path.exists(f"/proc/{parent.pid}/task/{tid}")
+        child = self._new_child(parent, tid, parent.pid if thread else tid)
+        self._announce(parent, child, how)
         early = self._early.pop(tid, None)
-        if early is not None and child is not None:
+        if early is not None:
             self._handle(child, early)
             return
         late = self.strangers.pop(tid, None)
-        if late is not None and child is not None and not os.path.exists(f"/proc/{tid}"):
+        if late is not None and not os.path.exists(f"/proc/{tid}"):
             # Killed before it ever stopped. (An older one of that id, if it is there.)
             self._ended(child, late)
+
+    def _announce(self, parent: Tracee, child: Tracee, how: str) -> None:
+        if not child.silent and not child.detach:
+            self._working = True
+            self.sink.forked(
+                parent, child.tid, child.pid, "thread" if child.pid == parent.pid else how
+            )
 
     def _new_child(self, parent: Tracee | None, tid: int, pid: int) -> Tracee:
         child = Tracee(tid, pid)
@@ -807,11 +816,14 @@ class Engine:
             pid = _status_number(tid, "Tgid")
             if pid is None:
                 continue  # killed; its end is still to be heard of
-            parent = self.tracees.get(pid)
+            of_thread = (tracee for tracee in self.tracees.values() if tracee.pid == pid)
+            parent = self.tracees.get(pid) or next(of_thread, None)
             if parent is None:
                 parent = self.tracees.get(_status_number(tid, "PPid") or 0)
             child = self._new_child(parent, tid, pid)
             self._adopted.add(tid)
+            if parent is not None:
+                self._announce(parent, child, "fork")
             self._handle(child, status)
 
     def _execed(self, tid: int) -> Tracee:
