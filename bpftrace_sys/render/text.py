@@ -322,6 +322,8 @@ class TextRenderer:
 
     def _named(self, name: str, value: Value) -> str:
         """The value of a field, with what its name says of how to show it."""
+        if name == "tag" and type(value) is Bytes:
+            return value.data.hex()
         if name in NAMES or name in LOGS:
             inner = plain(value)
             if isinstance(inner, Text):
@@ -560,6 +562,8 @@ class TextRenderer:
 
     def _flags(self, value: Flags) -> str:
         words = [self.paint("name", name) for name in value.names]
+        if value.newer:
+            words[-1] += " " + self._comment(", ".join(value.newer) + " from this kernel")
         if value.rest or not words:
             words.append(hex(value.rest) if value.rest else "0")
         return "|".join(words)
