@@ -17,6 +17,11 @@ from decoders.raw import RawCall
 if TYPE_CHECKING:
     from bpftrace_sys.probes import Probes
     from bpftrace_sys.repeats import Repeats
+    from bpftrace_sys.retention import Retention
+
+
+GARBAGE: Final = 50_000
+"""Objects between two looks for cycles; Python looks after 700."""
 
 
 class Renderer(Protocol):
@@ -93,7 +98,7 @@ class Pipeline:
         for renderer in self.renderers:
             renderer.call(call)
         self._tell(told)
-        if "made" in call.notes:
+        if self._retention is not None or "made" in call.notes:
             self._keep(call)
         if self.waiting is not None and self.probes is not None and self.probes.recent:
             self.waiting()
@@ -111,8 +116,6 @@ class Pipeline:
         """What puts probes, retries and explanations into a call's notes."""
         from bpftrace_sys.explain import Retries, explain
         from bpftrace_sys.probes import Probes
-    from bpftrace_sys.retention import Retention
-
         probes = self.probes = Probes(self.model)
         retries = Retries()
 
