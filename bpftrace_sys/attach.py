@@ -69,6 +69,8 @@ class Way:
     link: Object | None = None
 
 
+TARGETS: Final = 4_096
+"""Targets of a program that are remembered; a loop may put it into a map for ever."""
 Row = Callable[[Call, Model], Way | None]
 
 
@@ -411,7 +413,8 @@ def _ops_update(call: Call, ops: Object, model: Model) -> Way | None:
         if prog is not None and prog.kind == "prog":
             prog.info["used"] = True
             place = f"{name}.{member.removeprefix('data.').removesuffix('.fd')}"
-            prog.attached.append(f"{place} of {ops.label}")
+            if len(prog.attached) < TARGETS:
+                prog.attached.append(f"{place} of {ops.label}")
     fact = call.fact("attr", "map_fd")
     flags = None if fact is None else fact.info.get("map_flags")
     if isinstance(flags, int) and flags & const.BPF_F_LINK:
@@ -480,8 +483,8 @@ class Attachments:
     def __init__(self, model: Model) -> None:
         self.model = model
         self._held: dict[int, Attachment] = {}
-        self._done: dict[int, Attachment] = {}
-        """By the id() of a perf event: what was attached to it."""
+        self._talk: Any = None
+        """bpftrace_sys.netlink.Talk, once there is netlink."""
 
     def before(self, call: Call) -> list[Attachment]:
         """What a thread's next call shows to be complete, before it is printed."""
@@ -537,7 +540,7 @@ class Attachments:
             way.link,
         )
         if way.event is not None and way.link is None:
-            self._done[id(way.event)] = told
+            way.event.info["attachment"] = told
             self._held[call.raw.tid] = told
             return []
         return [told]
@@ -557,8 +560,9 @@ class Attachments:
             gone = [known for known in there if known is way.before]
         for known in gone:
             known.attached.remove(way.target)
-        if way.prog is not None and way.verb != "detached":
-            way.prog.attached.append(way.target)
+        prog = None if way.verb == "detached" else way.prog
+        if prog is not None and len(prog.attached) < TARGETS:
+            prog.attached.append(way.target)
 
     def _type_call(self, opened: Call) -> Call | None:
         """The openat that told the loader the PMU's type or the tracepoint's id."""
@@ -588,7 +592,7 @@ class Attachments:
             held.steps.append(step)
             del self._held[call.raw.tid]
             return [held]
-        earlier = None if event is None else self._done.get(id(event))
+        earlier: Attachment | None = None if event is None else event.info.get("attachment")
         if earlier is None:
             return []
         return [replace(earlier, verb=verb, steps=[step], pid=call.raw.pid, tid=call.raw.tid)]
