@@ -18,6 +18,7 @@ from bpftrace_sys.engine import StopFilter, Tracee
 from bpftrace_sys.evidence import credentials
 from bpftrace_sys.fd_facts import FdLookup
 from bpftrace_sys.live_memory import LiveMemory
+from bpftrace_sys.loops import Loops, Plan
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
 from decoders.uapi import const
@@ -46,7 +47,13 @@ WATCHING: Final = frozenset({"openat", "close"})
 """Calls after which there is something to watch, or no longer."""
 FILTERED: Final = frozenset({"setsockopt", "write", "close"})
 """Calls of which only some are BPF's (the seccomp filter cannot tell all)."""
+NETLINK_CALLS: Final = ("sendto", "sendmsg", "recvfrom", "recvmsg")
+"""Calls that are BPF's on route netlink sockets, if they are traced at all."""
 PATH_LIMIT: Final = 4096
+MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a declaration might raise over bytes that nobody thought of."""
+WAITING: Final = 4096
+"""Calls that may wait to be decoded while stops come thick."""
 Ask = Callable[[str, int], str | None]
 """Facts.fact: what the machine calls a number."""
 
@@ -116,6 +123,10 @@ class _Env:
     def newer(self, enum: str, value: int) -> str | None:
         return None
 
+    def trouble(self, error: Exception) -> None:
+        """A mistake of ours must not cost the tracee anything; the call says it."""
+        self._raw.extra["problem"] = f"{type(error).__name__}: {error}"
+
 
 class _Row:
     """What capture needs of a traced call; made when such a call is first seen.
@@ -123,7 +134,8 @@ class _Row:
     Imports the declarations only then: most programs make none of our calls.
     """
 
-    __slots__ = ("_args", "_follow", "_layout", "_pack", "_size", "_view", "syscall")
+    __slots__ = ("_args", "_follow", "_layout", "_node", "_pack", "_size", "_view",
+                 "loops", "syscall")
 
     def __init__(self, arch: int, nr: int) -> None:
         from decoders import follow as walk
@@ -133,17 +145,25 @@ class _Row:
         self.syscall = syscall_of(arch, nr)
         self._args = self.syscall.args
         self._layout = layout_of(self._args)
-        self._follow, self._view = walk.follow, walk.View
+        self._follow, self._view, self._node = walk.follow, walk.View, walk.Node
         self._pack, self._size = pack_args, ARGS_SIZE
+        self.loops = self.syscall.name == "bpf"
 
     def enter(self, args: tuple[int, ...], memory: Recorder, env: _Env) -> Node:
         """Copies what the kernel is going to read."""
         view = self._view(self._layout, self._pack(args), self._size, None, env)
-        return self._follow(self._args, view, memory, ENTRY)
+        try:
+            return self._follow(self._args, view, memory, ENTRY)
+        except MISTAKES as error:
+            env.trouble(error)
+            return self._node(view)
 
-    def leave(self, node: Node, memory: Recorder, failed: bool) -> None:
+    def leave(self, node: Node, memory: Recorder, failed: bool, env: _Env) -> None:
         """Copies what the kernel has written."""
-        self._follow(self._args, node.view, memory, EXIT, failed, node)
+        try:
+            self._follow(self._args, node.view, memory, EXIT, failed, node)
+        except MISTAKES as error:
+            env.trouble(error)
 
 
 class Capture:
@@ -163,7 +183,8 @@ class Capture:
         self._ask: Ask | None = None
         self._notes = notes
         self._lookup = FdLookup()
-        self._pending: dict[int, tuple[RawCall, _Env, Node, _Row]] = {}
+        self._loops = Loops(self._lookup)
+        self._pending: dict[int, tuple[RawCall, Plan | tuple[_Env, Node, _Row]]] = {}
         self._queue: deque[RawCall | ProcessEvent] = deque()
         self._seq = 0
         self._explicit = explicit
@@ -176,6 +197,14 @@ class Capture:
             if "openat" in explicit
             else {arch: arches.number(arch, "openat") for arch in arches.NAMES}
         )
+        self._sockets: Any = None
+        """bpftrace_sys.netlink.Sockets, once one is asked about."""
+        self._netlinks = {
+            (arch, arches.number(arch, name))
+            for arch in arches.NAMES
+            for name in NETLINK_CALLS
+            if name not in explicit
+        }
         self._rows: dict[tuple[int, int], _Row] = {}
         self._rules: list[Rule] = []
         self._warm = False
@@ -204,13 +233,22 @@ class Capture:
             tracee.memory.cstr(args[1], PATH_LIMIT)
         ):
             return False
+        if (arch, nr) in self._netlinks and not self._is_netlink(tracee.tid, args[0]):
+            return False
         row = self._rows.get((arch, nr))
         if row is None:
             row = self._rows[(arch, nr)] = _Row(arch, nr)
         raw = RawCall(0, time_ns, tracee.pid, tracee.tid, "", arch, nr, args)
+        if row.loops and not self._rules:
+            plan = self._loops.enter(raw, tracee.memory)
+            if plan is not None:
+                self._seq += 1
+                raw.seq = self._seq
+                raw.comm = tracee.comm
+                self._pending[tracee.tid] = (raw, plan)
+                return True
         env = _Env(raw, self._lookup, self._pmus, self._cpus, self._ask)
-        memory = Recorder(tracee.memory, ENTRY, raw.chunks)
-        node = row.enter(args, memory, env)
+        node = row.enter(args, Recorder(tracee.memory, ENTRY, raw.chunks), env)
         name = row.syscall.name
         if name in FILTERED and name not in self._explicit and not self._wanted(name, raw, node):
             return False
@@ -222,12 +260,20 @@ class Capture:
                 self._skip(tracee, rule.ret)
                 raw.extra["injected"] = True
                 break
-        self._pending[tracee.tid] = (raw, env, node, row)
+        self._pending[tracee.tid] = (raw, (env, node, row))
         return True
 
     def inject(self, rules: list[Rule], skip: Callable[[Tracee, int], bool]) -> None:
         """Makes calls that a rule hits return without being executed (Engine.inject)."""
         self._rules, self._skip = rules, skip
+
+    def _is_netlink(self, tid: int, fd: int) -> bool:
+        """Whether an fd is a route netlink socket."""
+        if self._sockets is None:
+            from bpftrace_sys.netlink import Sockets
+
+            self._sockets = Sockets()
+        return bool(self._sockets.is_route(tid, fd & 0xFFFFFFFF))
 
     def _wanted(self, name: str, raw: RawCall, node: Node) -> bool:
         """Whether a call of FILTERED belongs to BPF's story."""
@@ -253,20 +299,30 @@ class Capture:
         pending = self._pending.pop(tracee.tid, None)
         if pending is None:
             return
-        raw, env, node, row = pending
+        raw, how = pending
         raw.ret, raw.failed = ret, failed
         raw.duration = time_ns - raw.time
+        if isinstance(how, Plan):
+            self._loops.leave(how, raw, tracee.memory)
+            self._queue.append(raw)
+            return
+        env, node, row = how
         env.stage, env.ret = EXIT, ret
-        row.leave(node, Recorder(tracee.memory, EXIT, raw.chunks), failed)
+        row.leave(node, Recorder(tracee.memory, EXIT, raw.chunks), failed, env)
         if not failed:
             if row.syscall.returns_fd(node.view):
                 env.made(ret)
         elif -ret in REFUSED:
             # Asked now, for the thread may drop its capabilities, or end.
             raw.extra["cred"] = credentials(tracee.tid)
+        if row.loops:
+            self._loops.learn(raw)
         if row.syscall.name in WATCHING:
             self._watch(tracee, raw, row.syscall.name, node.view)
         self._queue.append(raw)
+        if len(self._queue) > WAITING:
+            # More comes than can be told: better slow than without bounds.
+            self.idle()
 
     def idle(self) -> bool:
         queue = self._queue

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from bpftrace_sys.attach import Attachment, Attachments
 from bpftrace_sys.facts import Facts
@@ -79,6 +80,9 @@ class Pipeline:
             from decoders.decode import decode
 
             self._decode = decode
+            # What is here now stays; what comes makes few cycles and much garbage.
+            gc.freeze()
+            gc.set_threshold(GARBAGE)
             self._comment = self._commentary()
         repeats = self.repeats
         if repeats is None or not repeats.eligible(item) or not repeats.take(item):
