@@ -491,7 +491,9 @@ class TextRenderer:
         for row in found.lines:
             if row.function is not None and (several or self.options.verbose):
                 yield indent + self.paint("function", printable(row.function) + ":")
-            if row.source is not None and row.source != last_source:
+            # Of what the compiler made by itself line_info has no text.
+            told = row.source or (row.source is not None and self.options.verbose)
+            if told and row.source != last_source:
                 last_source = row.source
                 where = ""
                 if self.options.verbose and row.where:
@@ -563,7 +565,8 @@ class TextRenderer:
     def _flags(self, value: Flags) -> str:
         words = [self.paint("name", name) for name in value.names]
         if value.newer:
-            words[-1] += " " + self._comment(", ".join(value.newer) + " from this kernel")
+            which = "" if len(value.newer) == len(value.names) else ", ".join(value.newer) + " "
+            words[-1] += " " + self._comment(f"{which}from this kernel")
         if value.rest or not words:
             words.append(hex(value.rest) if value.rest else "0")
         return "|".join(words)
