@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import re
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -52,6 +53,8 @@ NETLINK_CALLS: Final = ("sendto", "sendmsg", "recvfrom", "recvmsg")
 PATH_LIMIT: Final = 4096
 MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a declaration might raise over bytes that nobody thought of."""
+SHORT: Final = 60_000_000
+"""Nanoseconds after which a program is no short one; bpfstrace itself starts in most of it."""
 WAITING: Final = 4096
 """Calls that may wait to be decoded while stops come thick."""
 Ask = Callable[[str, int], str | None]
@@ -208,6 +211,7 @@ class Capture:
         self._rows: dict[tuple[int, int], _Row] = {}
         self._rules: list[Rule] = []
         self._warm = False
+        self._began = time.monotonic_ns()
         self._skip: Callable[[Tracee, int], bool] | None = None
 
     def begin(
@@ -327,8 +331,9 @@ class Capture:
     def idle(self) -> bool:
         queue = self._queue
         assert self._take is not None
-        if not queue and not self._warm:
-            # Nobody waits: a good moment to import what the first call of ours needs.
+        if not queue and not self._warm and time.monotonic_ns() - self._began > SHORT:
+            # Nobody waits, and this is no program that ends at once: a good moment
+            # to import what the first call of ours needs.
             self._warm = True
             import decoders.decode  # noqa: F401
         for _ in range(16):
@@ -377,8 +382,6 @@ class Capture:
             self._queue.append(pending[0])
 
     def _event(self, tracee: Tracee, what: str, details: dict[str, Any]) -> None:
-        import time
-
         self._queue.append(
             ProcessEvent(what, time.time_ns(), tracee.pid, tracee.tid, details)
         )
