@@ -21,6 +21,7 @@ import glob
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -30,6 +31,10 @@ SETTLING: Final = 0.03
 """Seconds to wait before asking what is left behind."""
 BTF_FOLDER: Final = "/sys/kernel/btf"
 VMLINUX_BTF: Final = f"{BTF_FOLDER}/vmlinux"
+
+
+PASSING: Final = 4_096
+"""Facts about single calls that are remembered."""
 
 
 class Facts(Protocol):
@@ -95,6 +100,7 @@ class LiveFacts:
         self.pid = 0
         self.record = record
         self._known: dict[tuple[str, int], str | None] = {}
+        self._passing: deque[tuple[str, int]] = deque()
         self._btf: Any = None
         self._tracepoints: dict[int, str] | None = None
         self._symbols: dict[int, str] | None = None
@@ -119,6 +125,10 @@ class LiveFacts:
         else:
             answer = None if ask is None else ask(key)
         self._known[question] = answer
+        if key and word == "why":
+            self._passing.append(question)
+            if len(self._passing) > PASSING:
+                self._known.pop(self._passing.popleft(), None)
         if answer is not None and answer != known and self.record is not None:
             self.record(kind, key, answer)
         return answer
@@ -341,10 +351,16 @@ class RecordedFacts:
         self.pmus = pmus
         self.cpus = cpus
         self.known: dict[tuple[str, int], str] = {}
+        self._passing: deque[tuple[str, int]] = deque()
 
     def learn(self, kind: str, key: int, name: str) -> None:
         """Takes a fact from the trace."""
         self.known[(kind, key)] = name
+        if key and kind.startswith("why "):
+            # About one call only: no later one asks for it.
+            self._passing.append((kind, key))
+            if len(self._passing) > PASSING:
+                self.known.pop(self._passing.popleft(), None)
 
     def fact(self, kind: str, key: int) -> str | None:
         return self.pmus.get(key) if kind == "pmu" else self.known.get((kind, key))
