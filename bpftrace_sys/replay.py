@@ -9,6 +9,7 @@ from bpftrace_sys.live import close, complain, renderers
 from bpftrace_sys.options import Settings, UsageError, narrowed
 from bpftrace_sys.output import Output, open_json, open_text
 from bpftrace_sys.pipeline import Pipeline
+from bpftrace_sys.progress import Progress, is_file, on_terminal
 from bpftrace_sys.trace_file import End, Fact, Flush, Reader, TraceError
 
 TROUBLE = 2
@@ -48,8 +49,12 @@ def replay(settings: Settings) -> int:
         header.options["narrowed"] = [*(earlier if isinstance(earlier, list) else ()), *left_out]
     pipeline.header(header)
     code = 0
+    # Between lines of text on the same terminal a bar would be in the way.
+    seen = on_terminal() and all(is_file(output.stream) for output in outputs)
+    progress = Progress(reader.position, reader.path, seen)
     try:
         for item in reader:
+            progress.tick()
             if isinstance(item, Fact):
                 facts.learn(item.kind, item.key, item.name)
                 pipeline.fact(item.kind, item.key, item.name)
@@ -63,15 +68,17 @@ def replay(settings: Settings) -> int:
             else:
                 pipeline.take(item)
     except TraceError as error:
+        progress.done()
         pipeline.flush()
         for renderer in pipeline.renderers:
             cut = getattr(getattr(renderer, "renderer", renderer), "cut", None)
-            if cut is not None:  # one that writes all at the end
+            if cut is not None:  # this one writes all at the end
                 cut()
         for output in outputs:
             output.flush()
         complain(f"{error}; what stood before was replayed")
         code = TROUBLE
+    progress.done()
     lost = [output for output in outputs if output.lost and not output.closed_pipe]
     close([output for output in outputs if not output.closed_pipe])
     return 1 if lost else code
