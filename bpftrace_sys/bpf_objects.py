@@ -11,7 +11,7 @@ import os
 import struct
 from typing import Any, Final
 
-from bpftrace_sys import arch
+from decoders import arch
 from decoders.uapi import const
 
 _GET_FD: Final = {

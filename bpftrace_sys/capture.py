@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from bpftrace_sys import arch as arches
 from bpftrace_sys.engine import StopFilter, Tracee
 from bpftrace_sys.evidence import credentials
 from bpftrace_sys.fd_facts import FdLookup
 from bpftrace_sys.live_memory import LiveMemory
 from bpftrace_sys.loops import Loops, Plan
+from decoders import arch as arches
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
 from decoders.uapi import const

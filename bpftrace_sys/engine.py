@@ -19,11 +19,11 @@ from collections.abc import Mapping, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
-from bpftrace_sys import arch as arches
 from bpftrace_sys import seccomp
 from bpftrace_sys.live_memory import LiveMemory
 from bpftrace_sys.seccomp import ArgRule, StopFilter
 from bpftrace_sys.spawn import SpawnError, Starting, start
+from decoders import arch as arches
 
 if TYPE_CHECKING:
     from types import ModuleType

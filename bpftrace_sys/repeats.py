@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from bpftrace_sys import arch as arches
+from decoders import arch as arches
 from decoders.raw import Chunk, RawCall
 from decoders.uapi import const
 

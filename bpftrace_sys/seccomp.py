@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from bpftrace_sys import arch as arches
+from decoders import arch as arches
 from decoders.raw import AUDIT_ARCH_X86_64
 
 # include/uapi/linux/seccomp.h

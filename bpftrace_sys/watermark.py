@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from typing import Final
 
-from bpftrace_sys import arch
+from decoders import arch
 
 GET_NEXT_ID: Final = {"prog": 11, "map": 12, "btf": 23, "link": 31}
 """BPF_PROG_GET_NEXT_ID and so on (include/uapi/linux/bpf.h)."""

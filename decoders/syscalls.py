@@ -14,12 +14,13 @@ from typing import Any, Final
 
 import construct as cs
 
-from bpftrace_sys import arch as arches
+from decoders import arch as arches
 from decoders import bpf_attr, perf_ioctl
 from decoders.declare import (
     S32,
     U32,
     U64,
+    X32,
     X64,
     Blob,
     Chunked,
@@ -28,17 +29,21 @@ from decoders.declare import (
     Field,
     FlagSet,
     In,
+    Many,
     Named,
     Num,
     One,
+    Out,
     Pick,
+    Ptr,
     Scope,
     Skip,
     flags,
     this,
 )
+from decoders.netlink import Messages
 from decoders.perf_attr import PERF_ATTR_POINTER
-from decoders.raw import AUDIT_ARCH_AARCH64
+from decoders.raw import AUDIT_ARCH_AARCH64, AUDIT_ARCH_I386
 from decoders.uapi import const, names, perf, system
 from decoders.values import Flags, Name, Struct, Value
 
@@ -191,6 +196,70 @@ WRITE = cs.Struct(
 CLOSE = cs.Struct(*half("fd", FD_ARG))
 
 
+# Only on route netlink sockets, with -e trace=netlink.
+IOV_LIMIT: Final = 16
+"""Buffers of one message that are looked at; netlink's users pass one."""
+
+
+def _pointer(target: Any, way: str, wide: bool) -> Any:
+    return Ptr(target, way, subcon=cs.Int64ul if wide else cs.Int32ul)
+
+
+def _received(scope: Scope) -> int:
+    """Bytes of a buffer that a receiving call has filled."""
+    return max(0, min(int(scope["len"]), scope.env.ret or 0))
+
+
+def _msghdr(way: str, wide: bool) -> Any:
+    """struct user_msghdr and its iovecs, of either word size (include/linux/socket.h)."""
+    word = U64 if wide else U32
+    pad = ["_" / Skip(4)] if wide else []
+    length = this.len if way == "in" else _received
+    iovec = cs.Struct("base" / _pointer(Messages(length), way, wide), "len" / word)
+    # What is received lands in the first buffer: nobody splits netlink messages.
+    iov = (
+        Many(iovec, lambda scope: min(scope["iovlen"], IOV_LIMIT)) if way == "in" else One(iovec)
+    )
+    return cs.Struct(
+        "name" / _pointer(Blob(lambda scope: min(scope["namelen"], 128)), way, wide),
+        "namelen" / U32,
+        *pad,
+        "iov" / _pointer(iov, "in", wide),
+        "iovlen" / word,
+        "control" / (X64 if wide else X32),
+        "controllen" / word,
+        "flags" / X32,
+        *pad,
+    )
+
+
+def _message_call(way: str) -> Any:
+    rows = {wide: cs.Struct("msg" / In(One(_msghdr(way, wide)))) for wide in (True, False)}
+    return cs.Struct(
+        *half("fd", FD_ARG),
+        "msg" / Pick(lambda scope: scope.env.arch != AUDIT_ARCH_I386, rows),
+        *half("flags", X32),
+    )
+
+
+SENDTO = cs.Struct(
+    *half("fd", FD_ARG),
+    "buf" / In(Messages(this.len)),
+    "len" / U64,
+    *half("flags", X32),
+    "addr" / In(Blob(lambda scope: min(max(scope["addrlen"], 0), 128))),
+    *half("addrlen", S32),
+)
+RECVFROM = cs.Struct(
+    *half("fd", FD_ARG),
+    "buf" / Out(Messages(_received)),
+    "len" / U64,
+    *half("flags", X32),
+    "addr" / X64,
+    "addrlen" / X64,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Syscall:
     """A traced call: its name, its arguments' declaration, what it returns."""
@@ -230,6 +299,10 @@ SYSCALLS: Final[dict[str, Syscall]] = {
         Syscall("setsockopt", SETSOCKOPT),
         Syscall("write", WRITE),
         Syscall("close", CLOSE),
+        Syscall("sendto", SENDTO),
+        Syscall("sendmsg", _message_call("in")),
+        Syscall("recvfrom", RECVFROM),
+        Syscall("recvmsg", _message_call("out")),
     )
 }
 """By name."""

@@ -26,8 +26,8 @@ from typing import Any
 
 import pytest
 
-from bpftrace_sys import arch as arches
 from bpftrace_sys.engine import ArgRule, AttachError, Engine, SpawnError, StopFilter, Tracee
+from decoders import arch as arches
 from decoders.raw import AUDIT_ARCH_I386, AUDIT_ARCH_X86_64
 
 ROOT = Path(__file__).resolve().parent.parent

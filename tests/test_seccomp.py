@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bpftrace_sys import arch as arches
 from bpftrace_sys import seccomp
 from bpftrace_sys.seccomp import ArgRule, FilterTooLongError, Rule, StopFilter
+from decoders import arch as arches
 from decoders.raw import AUDIT_ARCH_AARCH64, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64
 
 ALL = (AUDIT_ARCH_X86_64, AUDIT_ARCH_I386, AUDIT_ARCH_AARCH64)
