@@ -385,3 +385,18 @@ def test_programs_never_attached_are_named(needs_bpf: None) -> None:
     assert re.search(r"^not attached  ok \(socket_filter, 2 insns, tag [0-9a-f]{16}\)$",
                      done.stderr, re.MULTILINE)
     assert "not attached" not in text_of()
+
+
+def test_a_zero_that_has_a_name_is_no_zero() -> None:
+    # interval:s:1 counts PERF_COUNT_SW_CPU_CLOCK, which is 0; sum_sizes is for a cgroup's egress.
+    text = text_of(trace=FIXTURES / "bpftrace-profile" / "trace.jsonl.gz")
+    assert "type=PERF_TYPE_SOFTWARE, config=PERF_COUNT_SW_CPU_CLOCK," in text
+    assert "config=" not in text_of()  # of a kprobe it is a number, and no return probe
+
+
+def test_listings_have_no_empty_source_lines() -> None:
+    trace = FIXTURES / "verifier-reject" / "trace.jsonl.gz"
+    text = text_of(trace=trace)
+    assert re.search(r"^ +; ", text, re.MULTILINE)
+    assert not re.search(r"^ +;$", text, re.MULTILINE)
+    assert re.search(r"^ +;", text_of("-v", trace=trace), re.MULTILINE)

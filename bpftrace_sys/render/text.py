@@ -50,6 +50,8 @@ ITEMS_SHOWN: Final = 16
 LOG_LINES: Final = 12
 MEANINGFUL_ZERO: Final = frozenset({"probe_offset", "retval", "key_size"})
 """Fields whose zero says something, so it is not folded."""
+NAMED_ZERO: Final = frozenset({"config", "attach_type"})
+"""The same where the zero has a name: PERF_COUNT_SW_CPU_CLOCK, BPF_CGROUP_INET_INGRESS."""
 NAMES: Final = frozenset({"pathname", "path", "uprobe_path", "kprobe_func", "name", "license"})
 """Fields that are shown whole whatever -s says, as strace does with paths."""
 LOGS: Final = frozenset({"log_buf", "btf_log_buf"})
@@ -137,6 +139,8 @@ def is_zero(name: str, value: Value) -> bool:
         zero = not value.data.strip(b"\0")
     else:
         zero = isinstance(value, Absent) and value.reason in (NULL, BEYOND_SIZE)
+    if kind is Name and name in NAMED_ZERO and value.name:  # type: ignore[union-attr]
+        return False
     return zero and name not in MEANINGFUL_ZERO
 
 
