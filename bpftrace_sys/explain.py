@@ -85,11 +85,9 @@ class Failure:
 
     def sysctl(self, name: str) -> int | None:
         """A number below /proc/sys, as it was when the call had failed."""
-        answer = self.now(f"sysctl {name}")
-        try:
-            return None if answer is None else int(answer)
-        except ValueError:
-            return None
+        answer = self.now(f"sysctl {name}") or ""
+        number = _decimal(answer.removeprefix("-"))
+        return -number if number is not None and answer.startswith("-") else number
 
     def lacks(self, capability: int) -> bool | None:
         """Whether the caller had a capability not; None if that was not seen."""
@@ -125,6 +123,11 @@ Row = Callable[[Failure], "list[str]"]
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
+
+
+def _decimal(text: str | None) -> int | None:
+    """A number in a fact; a trace file may hold anything."""
+    return int(text) if text is not None and len(text) < 20 and text.isdecimal() else None
 
 
 def _and(words: Sequence[str]) -> str:
@@ -181,8 +184,8 @@ def _needs(failure: Failure, what: str, needed: list[int], always: bool = True) 
         "map_flags"
     ) & const.BPF_F_TOKEN_FD:
         return []
-    last = failure.fact("sysctl kernel/cap_last_cap")
-    if last is not None and last.isdigit() and int(last) < CAP_BPF:
+    last = _decimal(failure.fact("sysctl kernel/cap_last_cap"))
+    if last is not None and last < CAP_BPF:
         needed = [CAP_SYS_ADMIN]  # before Linux 5.8
     if failure.foreign:
         return [
@@ -435,9 +438,11 @@ def perf_invalid(failure: Failure) -> list[str]:
 def _cpus(text: str) -> set[int]:
     found: set[int] = set()
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        if first.isdigit() and (last or first).isdigit():
-            found.update(range(int(first), min(int(last or first), int(first) + 65535) + 1))
+        first, dash, last = part.partition("-")
+        start = _decimal(first)
+        end = _decimal(last) if dash else start
+        if start is not None and end is not None:
+            found.update(range(start, min(end, start + 65535) + 1))
     return found
 
 
@@ -516,11 +521,8 @@ def too_big(failure: Failure) -> list[str]:
 
 
 def _beyond(failure: Failure, data: bytes, struct: str, layout: str) -> list[str]:
-    answer = failure.fact(f"size {struct}")
-    if answer is None or not answer.isdigit():
-        return []
-    known = int(answer)
-    if len(data) <= known or not data[known:].strip(b"\0"):
+    known = _decimal(failure.fact(f"size {struct}"))
+    if known is None or len(data) <= known or not data[known:].strip(b"\0"):
         return []
     name = layout if layout == struct else f"{struct}.{layout}"
     words: dict[str, None] = {}
@@ -851,10 +853,10 @@ def leftovers(failure: Failure) -> list[str]:
         return []
     end = LAST_FIELDS.get(failure.command)
     data = failure.attr[: failure.call.number("size") or 0]
-    size = failure.fact("size bpf_attr")
+    size = _decimal(failure.fact("size bpf_attr"))
     # A kernel that knows more of bpf_attr than we may know more of a command too.
-    if end is not None and size is not None and size.isdigit() and int(size) <= BPF_ATTR_SIZE:
-        extra = data[end : int(size)]
+    if end is not None and size is not None and size <= BPF_ATTR_SIZE:
+        extra = data[end:size]
         if extra.strip(b"\0"):
             offset = end + next(index for index, byte in enumerate(extra) if byte)
             return [f"byte {offset} of attr is not zero, after the last field of {failure.command}"]
@@ -1408,14 +1410,18 @@ def test_run_invalid(failure: Failure) -> list[str]:
 # ---------------------------------------------------------------- verifier
 
 
+LOG_READ: Final = 128 << 10
+"""Bytes at the end of a log that are read: the reason stands at the end."""
+
+
 def verifier(failure: Failure) -> list[str]:
     """The verifier's last words, at the instruction that they are about."""
     from bpftrace_sys.verifier_log import verdict
 
-    log = text_of(failure.call.attr("attr", "log_buf"))
-    if not log:
+    log = plain(failure.call.attr("attr", "log_buf"))
+    if not isinstance(log, Text) or not log.data:
         return []
-    found = verdict(log)
+    found = verdict(log.data[-LOG_READ:].decode("utf-8", "backslashreplace"))
     if found is None:
         return []
     lines = [f"verifier: {found.message}"]

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-_INSN: Final = re.compile(r"(\d+): (\([0-9a-f]{2}\) .*)")
+_INSN: Final = re.compile(r"(\d{1,9}): (\([0-9a-f]{2}\) .*)")
 _STATE: Final = re.compile(
     r"(?:from \d+ to \d+(?: \(speculative execution\))?: )?(?:\d+: )?"
     r"(?:frame\d+: )?(R\d+(?:_[a-z]+)?=.*)"
@@ -24,7 +24,7 @@ _NOISE: Final = re.compile(
     r"|regs=|parent |propagating|Live regs before insn|Validating |max_states|peak_states|-- BEGIN"
     r"|-- END|caller:|callee:|returning from callee|to caller at"
 )
-_AT: Final = re.compile(r"\binsn (?:#|idx )?(\d+)|\bat insn (\d+)|\binsn(\d+)\b")
+_AT: Final = re.compile(r"\binsn ?(?:#|idx )?(\d{1,9})\b")
 
 
 @dataclass(slots=True)
@@ -45,27 +45,29 @@ def verdict(log: str) -> Verdict | None:
     """Reads a log; None if it does not say why."""
     message: str | None = None
     insn: tuple[int, str] | None = None
-    state: str | None = None
-    before: str | None = None
+    state: dict[str, str] = {}
+    changes: dict[str, str] = {}  # by the last instruction: its own state is the one before them
+    calls = False
     for line in log.splitlines():
         line = line.rstrip()
         if not line or line.startswith("; "):
             continue
         found = _INSN.match(line)
         if found:
+            if calls:
+                # What a call leaves of R1 to R5 is nothing.
+                for name in _ARGUMENTS:
+                    state.pop(name, None)
+            state.update(changes)
             text, _, after = found[2].partition(" ; R")
             insn = (int(found[1]), text.rstrip())
-            # The state after an instruction is the one before the next.
-            before = state
-            if found[2].startswith("(85) call") and state is not None:
-                state = _clobbered(state)
-            if after:
-                state = merge(state, "R" + after)
+            changes = registers("R" + after) if after else {}
+            calls = text.startswith("(85) call")
             message = None
             continue
         known = _STATE.match(line)
         if known and not _INVARIANT.match(line):
-            state = known[1]
+            state, changes, calls = registers(known[1]), {}, False
             continue
         if _NOISE.match(line):
             continue
@@ -74,16 +76,16 @@ def verdict(log: str) -> Verdict | None:
         return None
     named = _AT.search(message)
     if named:
-        pc = int(next(group for group in named.groups() if group))
+        pc = int(named[1])
         if insn is None or insn[0] != pc:
             return Verdict(message, pc)
     if insn is None:
         return Verdict(message)
-    # A message follows the instruction that it is about, before any state after it.
-    return Verdict(message, insn[0], insn[1], before)
+    return Verdict(message, insn[0], insn[1], " ".join(state.values()) or None)
 
 
-_REGISTER: Final = re.compile(r"((?:R\d+|fp-\d+)(?:_[a-zA-Z]+)?)=")
+_ARGUMENTS: Final = ("R1", "R2", "R3", "R4", "R5")
+_REGISTER: Final = re.compile(r"\b((?:R10|R\d|fp-\d{1,3})(?:_[a-zA-Z]+)?)=")
 
 
 def registers(state: str) -> dict[str, str]:
@@ -92,22 +94,5 @@ def registers(state: str) -> dict[str, str]:
     parts = {}
     for index, mark in enumerate(marks):
         end = marks[index + 1].start() if index + 1 < len(marks) else len(state)
-        name = mark[1].partition("_")[0]
-        parts[name] = f"{name}={state[mark.end() : end].strip()}"
+        parts[mark[1].partition("_")[0]] = state[mark.start() : end].strip()
     return parts
-
-
-def merge(old: str | None, new: str) -> str:
-    """A state with what an instruction changed of it."""
-    parts = registers(old) if old is not None else {}
-    parts |= registers(new)
-    return " ".join(parts.values())
-
-
-def _clobbered(state: str) -> str:
-    """A state after a call: R1 to R5 hold nothing."""
-    parts = registers(state)
-    return " ".join(text for name, text in parts.items() if name not in _ARGUMENTS)
-
-
-_ARGUMENTS: Final = frozenset({"R1", "R2", "R3", "R4", "R5"})

@@ -12,12 +12,15 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bpftrace_sys.explain import LAST_FIELDS, Retries, explain
 from bpftrace_sys.facts import RecordedFacts
@@ -390,6 +393,30 @@ def test_the_log_of_an_older_kernel() -> None:
     assert found.state == "R1=ctx(id=0,off=0,imm=0) R2_w=inv1 R10=fp0"
 
 
+@given(
+    st.lists(
+        st.sampled_from(
+            ["0: (b7) r0 = 0 ; R0=0", "R1=ctx() R10=fp0", "from 1 to 3: R0=1", "R2 !read_ok",
+             "; a line", "7: (85) call x#1", "insn " + "9" * 5000, "R=", "\x1b"]
+        )
+        | st.text(max_size=20),
+        max_size=30,
+    )
+)  # fmt: skip
+def test_any_log(lines: list[str]) -> None:
+    """A log is the tracee's memory: whatever stands there is read without an error."""
+    verdict("\n".join(lines))
+
+
+def test_a_long_log_is_no_burden() -> None:
+    """Registers by the thousand, and states that grow: no more than a moment."""
+    many = " ".join(f"R{number}=1 fp-{number}=2" for number in range(5000))
+    log = many + "\n" + "1: (b7) r0 = 0 ; R0=0\n" * 3000 + "R2 !read_ok\n"
+    began = time.monotonic()
+    assert verdict(log) is not None
+    assert time.monotonic() - began < 5
+
+
 def test_no_reason_in_the_log() -> None:
     assert verdict("") is None
     assert verdict("processed 2 insns (limit 1000000) max_states_per_insn 0\n") is None
@@ -490,6 +517,26 @@ def test_before_there_was_a_cap_bpf() -> None:
     call = decode(refusal(errno.EPERM, attr, cred={"eff": "0"}), facts)
     lines = explain(call, Model(facts), facts)
     assert lines == ["a kprobe program needs CAP_SYS_ADMIN, which the caller lacks"]
+
+
+@pytest.mark.parametrize("answer", ["", "-", "x", "9" * 5000, "²", "0-99999999999", "\0", "-9"])
+def test_damaged_facts(answer: str) -> None:
+    """The same of its facts: every question is answered with rubbish."""
+
+    class Rubbish(RecordedFacts):
+        def fact(self, kind: str, key: int) -> str | None:
+            return answer
+
+    facts = Rubbish({}, 1)
+    for cmd in range(40):
+        for number in (1, 2, 7, 9, 13, 14, 16, 17, 19, 22, 28, 95, 524):
+            call = decode(refusal(number, bytes(range(1, 200)), cmd, cred={"eff": "0"}), facts)
+            explain(call, Model(facts), facts)
+    for number in (1, 2, 3, 7, 13, 19, 22):
+        raw = refusal(number, bytes(range(1, 200)), cred={"eff": "0"})
+        raw.nr, raw.args = 298, (0x1000, 5, 9999, 0, 0, 0)
+        call = decode(raw, facts)
+        explain(call, Model(facts), facts)
 
 
 @pytest.mark.parametrize("cred", [None, "x", {}, {"eff": 5}, {"eff": "zz"}, {"userns": "?"}])
