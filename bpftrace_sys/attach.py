@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
-from bpftrace_sys.model import Model, Object, text_of
-from bpftrace_sys.phrases import short_call, symbol_of
+from bpftrace_sys.model import NETLINK_CALLS, Model, Object, text_of
+from bpftrace_sys.phrases import printable, short_call, symbol_of
 from decoders.call import Call, plain
-from decoders.raw import EXIT
 from decoders.uapi import const, names
 from decoders.values import Absent, Array, Bytes, Fd, Int, Name, Struct, Text, Value
 
@@ -232,12 +231,20 @@ def _multi(call: Call, model: Model, kind: str) -> str:
     return f"{name} {path}:{_places(call.attr(*link, union, 'offsets'), path, model)}"
 
 
-def xdp_mode(flags: int, call: Call, ifindex: int | None, model: Model) -> str:
-    """drv, skb or hw: as asked for, else as the device says; XDP_FLAGS_*_MODE."""
+def xdp_mode(flags: int, call: Call, ifindex: int | None) -> str:
+    """drv, skb or hw: as asked for (XDP_FLAGS_*_MODE), else as the device said."""
     asked = next((name for bit, name in XDP_MODES if flags & bit), None)
-    if asked is None and ifindex is not None:
-        asked = model.facts.fact(f"xdp_mode {call.raw.seq}", ifindex)
-    return asked or "default"
+    said = call.raw.extra.get("xdp_mode")
+    if asked is None and isinstance(said, dict):
+        asked = said.get(str(ifindex))
+    return printable(str(asked or "default"))
+
+
+def device(ifindex: int, call: Call, model: Model) -> str:
+    """An interface's name as the call's thread knew it."""
+    known = call.raw.extra.get("ifindex")
+    name = known.get(str(ifindex)) if isinstance(known, dict) else None
+    return str(name or model.facts.fact("ifindex", ifindex) or f"ifindex {ifindex}")
 
 
 def _iterator(call: Call, prog: Object | None, model: Model) -> str:
@@ -291,10 +298,9 @@ def link_create(call: Call, model: Model) -> Way | None:
     if kind.startswith(("trace_kprobe_", "trace_uprobe_")):
         target = _multi(call, model, kind)
     elif kind == "xdp":
-        device = call.attr(*link, "target_ifindex")
         flags = call.number(*link, "flags") or 0
-        mode = xdp_mode(flags, call, call.number(*link, "target_ifindex"), model)
-        target = f"xdp on {_device(device)} ({mode})"
+        mode = xdp_mode(flags, call, call.number(*link, "target_ifindex"))
+        target = f"xdp on {_device(call.attr(*link, 'target_ifindex'))} ({mode})"
     elif kind.startswith(("tcx_", "netkit_")):
         target = f"{kind.replace('_', ' ')} on {_device(call.attr(*link, 'target_ifindex'))}"
     elif kind == "netfilter":
@@ -315,9 +321,9 @@ def link_create(call: Call, model: Model) -> Way | None:
 
 def _attach_target(call: Call, model: Model) -> str:
     kind = _name(call.attr("attr", "attach_type"))
-    device = call.attr("attr", "target_ifindex")
-    if device is not None:
-        return f"{kind.replace('_', ' ')} on {_device(device)}"
+    ifindex = call.attr("attr", "target_ifindex")
+    if ifindex is not None:
+        return f"{kind.replace('_', ' ')} on {_device(ifindex)}"
     if kind in ("flow_dissector", "lirc_mode2", "sk_lookup"):
         return kind
     return f"{_hook(kind)} on {_file(call, model, 'attr', 'target_fd')}"
@@ -503,11 +509,27 @@ class Attachments:
             return self._switched(call, "enabled")
         if call.command == "PERF_EVENT_IOC_DISABLE":
             return self._switched(call, "disabled")
+        if call.syscall.name in NETLINK_CALLS:
+            return self._netlink(call)
         row = ROWS.get(call.command)
         way = None if row is None else row(call, self.model)
         if way is None:
             return []
         return self._told(call, way)
+
+    def _netlink(self, call: Call) -> list[Attachment]:
+        """XDP and tc: told when the answer has come."""
+        if self._talk is None:
+            from bpftrace_sys.netlink import Talk
+
+            self._talk = Talk(self.model)
+        told = []
+        for way, calls in self._talk.take(call):
+            found = self._told(calls[0], way)
+            for attachment in found:
+                attachment.steps += [Step("answer", later) for later in calls[1:]]
+            told += found
+        return told
 
     def _told(self, call: Call, way: Way) -> list[Attachment]:
         steps: list[Step] = []
@@ -523,7 +545,7 @@ class Attachments:
             steps.append(Step("event", way.event.call))
         steps.append(Step("detach" if way.verb == "detached" else "attach", call))
         self._moved(way)
-        made: Object | None = call.notes["objects"].get((call.raw.ret or -1, EXIT))
+        made: Object | None = call.notes.get("made")
         if made is not None and made.kind == "link" and way.link is None:
             made.info["target"] = way.target
             made.info["prog"] = way.prog

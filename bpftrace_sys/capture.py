@@ -120,6 +120,11 @@ class _Env:
     def fact(self, kind: str, key: int) -> str | None:
         if kind == "pmu":
             return self._pmus.get(key)
+        if kind == "ifindex":
+            return device_name(self._raw, key)
+        if kind == "xdp_mode":
+            self._raw.extra.setdefault("xdp_mode", {})[str(key)] = ""  # type: ignore[index]
+            return None
         # Of all else only this decides what is copied; it is asked once a program.
         return self._ask(kind, key) if self._ask is not None and kind == "iter_target" else None
 
@@ -129,6 +134,30 @@ class _Env:
     def trouble(self, error: Exception) -> None:
         """A mistake of ours must not cost the tracee anything; the call says it."""
         self._raw.extra["problem"] = f"{type(error).__name__}: {error}"
+
+
+def device_name(raw: RawCall, ifindex: int) -> str | None:
+    """The name of an interface in the tracee's network namespace, kept with the call."""
+    from bpftrace_sys.netdev import ifname, in_netns
+
+    known: Any = raw.extra.setdefault("ifindex", {})
+    name: str | None = known.get(str(ifindex))
+    if name is None:
+        name = in_netns(raw.tid, lambda: ifname(ifindex))
+        if name is not None:
+            known[str(ifindex)] = name
+    return name
+
+
+def xdp_modes(raw: RawCall, devices: dict[str, str], name: str) -> None:
+    """How XDP runs on the interfaces where a call may have changed that, kept with the call."""
+    from bpftrace_sys.netdev import in_netns, xdp_mode
+
+    if name == "bpf" and raw.args[0] & 0xFFFF == const.BPF_LINK_CREATE:
+        raw.extra["xdp_mode"] = dict.fromkeys(devices, "")
+    asked: Any = raw.extra.get("xdp_mode", {})
+    for key in asked:
+        asked[key] = in_netns(raw.tid, lambda: xdp_mode(int(key))) or ""  # noqa: B023 - at once
 
 
 class _Row:
@@ -321,6 +350,9 @@ class Capture:
             raw.extra["cred"] = credentials(tracee.tid)
         if row.loops:
             self._loops.learn(raw)
+        devices: Any = raw.extra.get("ifindex")
+        if devices and not failed:
+            xdp_modes(raw, devices, row.syscall.name)
         if row.syscall.name in WATCHING:
             self._watch(tracee, raw, row.syscall.name, node.view)
         self._queue.append(raw)

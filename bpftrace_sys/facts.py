@@ -3,12 +3,12 @@
 A fact is (kind, key) -> name.  Whatever a live source answers is recorded in
 the trace before the call that asked, so that replay says the same.
 
-kinds: ``pmu`` (type number), ``tracepoint`` (id in tracefs), ``ifindex``,
+kinds: ``pmu`` (type number), ``tracepoint`` (id in tracefs),
 ``usym PATH`` (offset in a file), ``btf_vmlinux`` (type id), ``ksym`` (address),
 ``prog``/``map``/``link``/``btf`` (kernel id, for objects that the trace did not see
 made), ``before KIND`` (id: made before the trace began), ``named KIND NAME`` (id: it has
-another name), ``func_of PROG`` and ``module_type MODULE`` (type id), ``xdp_mode SEQ``
-(ifindex, after that call), ``bpf_call`` (distance from __bpf_call_base),
+another name), ``func_of PROG`` and ``module_type MODULE`` (type id), ``bpf_call``
+(distance from __bpf_call_base), ``device`` (ifindex of a link from elsewhere),
 ``iter_target`` (id of an iterator program: what it walks), ``fields STRUCT`` (members
 that our layouts lack), ``alive_prog`` and so on (still there at the end), ``enum NAME``
 (a value that our tables lack and the running kernel's BTF names), ``why ...`` (see
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import glob
 import os
-import socket
 import time
 from collections import deque
 from collections.abc import Callable
@@ -74,13 +73,6 @@ def possible_cpus() -> int:
         return os.cpu_count() or 1
 
 
-def _ifname(index: int) -> str | None:
-    try:
-        return socket.if_indextoname(index)
-    except (OSError, OverflowError):
-        return None
-
-
 class LiveFacts:
     """Asks this machine, once per question.
 
@@ -115,8 +107,8 @@ class LiveFacts:
             return self.pmus.get(key)
         question = (kind, key)
         known = self._known.get(question)
-        # An ifindex means another device in another network namespace.
-        if question in self._known and kind != "ifindex":
+        # A number means another device in another network namespace.
+        if question in self._known and kind != "device":
             return known
         word, _, rest = kind.partition(" ")
         ask = getattr(self, f"_ask_{word}", None)
@@ -206,10 +198,10 @@ class LiveFacts:
                     break
         return self._tracepoints.get(key)
 
-    def _ask_ifindex(self, key: int) -> str | None:
-        from bpftrace_sys.netdev import in_netns
+    def _ask_device(self, key: int) -> str | None:
+        from bpftrace_sys.netdev import ifname, in_netns
 
-        return in_netns(self.pid, lambda: _ifname(key))
+        return in_netns(self.pid, lambda: ifname(key))
 
     def _ask_usym(self, offset: int, path: str) -> str | None:
         if self._elf is None:
@@ -336,12 +328,6 @@ class LiveFacts:
                 return btf.parse(file.read(), base).name(key) or None
         except (OSError, btf.BtfError):
             return None
-
-    def _ask_xdp_mode(self, key: int, seq: str) -> str | None:
-        """How the program on an interface runs: drv, skb or hw."""
-        from bpftrace_sys.netdev import in_netns, xdp_mode
-
-        return in_netns(self.pid, lambda: xdp_mode(key))
 
 
 class RecordedFacts:

@@ -34,6 +34,7 @@ IDENTIFIED: Final = frozenset({"prog", "map", "btf", "link"})
 """Kinds that have ids and that the kernel lists by id."""
 NAME_LEN: Final = 15
 """What the kernel keeps of a name (BPF_OBJ_NAME_LEN, less the NUL)."""
+NETLINK_CALLS: Final = frozenset({"sendto", "sendmsg", "recvfrom", "recvmsg"})
 ROUNDED: Final = frozenset(
     {const.BPF_MAP_TYPE_LRU_PERCPU_HASH, const.BPF_MAP_TYPE_CPUMAP}
 )
@@ -246,6 +247,10 @@ class Model:
             if found is not None:
                 objects[(fact.fd, fact.stage)] = found
         retype(call, self)
+        if call.syscall.name in NETLINK_CALLS:
+            from bpftrace_sys import netlink
+
+            netlink.retype(call)
         if command == "BPF_OBJ_PIN" and succeeded:
             pinned = self.by_fd(call, "attr", "bpf_fd")
             if pinned is not None:

@@ -53,6 +53,14 @@ def in_netns(pid: int, ask: Callable[[], Answer | None]) -> Answer | None:
     return found[0] if found else None
 
 
+def ifname(ifindex: int) -> str | None:
+    """The name of an interface, or None."""
+    try:
+        return socket.if_indextoname(ifindex)
+    except (OSError, OverflowError):
+        return None
+
+
 def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     """(type, payload) of each netlink attribute; ends where they make no sense."""
     at = 0

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from bpftrace_sys.inject import Rule
 
 TRACED: Final = ("bpf", "perf_event_open", "ioctl", "openat", "setsockopt")
+NETLINK: Final = "netlink"
+"""The word for the calls on route netlink sockets, which attach XDP and tc programs."""
+NETLINK_CALLS: Final = ("sendto", "sendmsg", "recvfrom", "recvmsg")
 
 
 class UsageError(Exception):
@@ -173,13 +176,18 @@ def _expression(settings: Settings, flag: str, text: str) -> None:
 
 
 def _trace(settings: Settings, text: str, words: list[str]) -> None:
+    known = (*TRACED, NETLINK)
     for word in words:
-        if word not in TRACED:
-            raise UsageError(f"-e {text}: {word!r} is none of {', '.join(TRACED)}")
+        if word not in known:
+            raise UsageError(f"-e {text}: {word!r} is none of {', '.join(known)}")
     if not words:
-        raise UsageError(f"-e {text}: names no system call; take any of {', '.join(TRACED)}")
-    settings.traced = tuple(call for call in TRACED if call in words)
-    settings.explicit = frozenset(words)
+        raise UsageError(f"-e {text}: names no system call; take any of {', '.join(known)}")
+    explicit = frozenset(words) - {NETLINK}
+    # Alone it adds to what is traced anyway: the programs are loaded by bpf().
+    settings.traced = tuple(call for call in TRACED if call in explicit or not explicit)
+    if NETLINK in words:
+        settings.traced += NETLINK_CALLS
+    settings.explicit = explicit
 
 
 def _bpf(settings: Settings, text: str, words: list[str]) -> None:
@@ -310,7 +318,8 @@ OPTIONS: Final = (
     Option("", "json", "FILE", "the trace as JSON lines to FILE (- is stdout), for replay",
            _text("json")),
     Option("e", "expr", "EXPR", "trace=CALLS: any of bpf, perf_event_open, ioctl,\n"
-           "openat, setsockopt;\n"
+           "openat, setsockopt, netlink (XDP and tc; alone: besides\n"
+           "the others);\n"
            "bpf=prog_load,map_*,!map_freeze: only these commands;\n"
            "prog=NAME: only what concerns that program;\n"
            "status=successful,failed,unfinished: only these;\n"

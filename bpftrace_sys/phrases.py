@@ -10,7 +10,7 @@ from bpftrace_sys.facts import Facts
 from decoders.call import Call, plain
 from decoders.raw import FdFact
 from decoders.uapi import names, system
-from decoders.values import Fd, Int, Name, Text, Value
+from decoders.values import Fd, Int, Name, Struct, Text, Value
 
 if TYPE_CHECKING:
     from bpftrace_sys.model import Object
@@ -168,7 +168,7 @@ def link_target(fact: FdFact, facts: Facts) -> str:
     ifindex = info.get("ifindex")
     device = ""
     if isinstance(ifindex, int):
-        device = facts.fact("ifindex", ifindex) or f"ifindex {ifindex}"
+        device = facts.fact("device", ifindex) or f"ifindex {ifindex}"
     if kind == "raw_tracepoint" and "tp_name" in info:
         return f"raw tracepoint {info['tp_name']}"
     if kind == "iter" and "target_name" in info:
@@ -213,6 +213,16 @@ def short_call(call: Call) -> str:
         fact = call.fact("fd")
         path = printable(str(fact.info.get("path", ""))) if fact is not None else "?"
         return f'write({path}, "{_text(call.attr("buf")).removesuffix(chr(92) + "n")}")'
+    if name in ("sendto", "sendmsg", "recvfrom", "recvmsg"):
+        from bpftrace_sys.netlink import buffers
+
+        types = [
+            str(getattr(message.get("nlmsg_type"), "name", None) or "?")
+            for buffer in buffers(call)
+            for message in getattr(buffer.typed, "items", ())
+            if isinstance(message, Struct)
+        ]
+        return f"{name}({', '.join(types[:4])}){result}"
     if name == "bpf":
         return f"bpf({call.command})" + (result if isinstance(call.ret, Fd) else "")
     return f"{name}(){result}"

@@ -213,6 +213,10 @@ class FdField(Field):
         return scope.env.fd(raw)
 
 
+AT_ONCE: Final = frozenset({"ifindex"})
+"""Facts that are asked for in the stop: later the asker's network namespace may be gone."""
+
+
 class FactField(Field):
     """A number that the live machine has a name for: an ifindex, a BTF type id.
 
@@ -654,11 +658,13 @@ class Slot:
             self.kind = "pad"
         elif isinstance(field, Skip):
             self.kind = "skip"
+        elif isinstance(field, FactField) and field.kind in AT_ONCE:
+            self.kind = "asked"
         else:
             self.kind = "leaf"
         # Most fields: one value, the same at exit, under one name.
         self.plain = (
-            self.kind in ("leaf", "fd")
+            self.kind in ("leaf", "fd", "asked")
             and not field.written
             and self.called is None
             and not self.idle
@@ -701,7 +707,7 @@ class Layout:
         self.followed: tuple[Slot, ...] = tuple(
             slot
             for slot in slots
-            if slot.kind in ("ptr", "pick", "fd")
+            if slot.kind in ("ptr", "pick", "fd", "asked")
             or (slot.layout is not None and slot.layout.followed)
         )
         self.written = any(_written(slot.field) for slot in slots)

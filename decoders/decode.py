@@ -64,9 +64,10 @@ NAMELESS: Final = frozenset({"extra_data", "_", "pad"})
 class _Env:
     """The world around one recorded call."""
 
-    __slots__ = ("_entry", "_exit", "_facts", "arch", "cpus", "ret", "stage")
+    __slots__ = ("_devices", "_entry", "_exit", "_facts", "arch", "cpus", "ret", "stage")
 
     def __init__(self, raw: RawCall, facts: Facts) -> None:
+        self._devices = raw.extra.get("ifindex")
         self._entry = {fact.fd: fact for fact in raw.fds if fact.stage == ENTRY}
         self._exit = {fact.fd: fact for fact in raw.fds if fact.stage == EXIT}
         self._facts = facts
@@ -84,6 +85,11 @@ class _Env:
         return self._exit.get(fd)
 
     def fact(self, kind: str, key: int) -> str | None:
+        if kind == "ifindex" and isinstance(self._devices, dict):
+            # As it was in the stop: the number may mean another device by now, or elsewhere.
+            known = self._devices.get(str(key))
+            if isinstance(known, str):
+                return known
         return self._facts.fact(kind, key)
 
     def newer(self, enum: str, value: int) -> str | None:

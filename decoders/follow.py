@@ -131,6 +131,9 @@ def _follow_slot(
     elif kind == "fd":
         field = slot.field
         (field.field if field.written else field).fact(view.raws[slot.index], view)
+    elif kind == "asked":
+        if view.raws[slot.index]:
+            slot.field.value(view.raws[slot.index], view)
     else:
         declaration = slot.field.chosen(view) if kind == "pick" else slot.field
         if declaration is not None:
