@@ -24,6 +24,8 @@ _NAME_AT: Final = {"prog": 64, "map": 24}
 """Offset of ``name`` in bpf_prog_info and bpf_map_info (decoders.uapi.layouts)."""
 _ATTACH_BTF_ID: Final = 224
 """Offset of ``attach_btf_id`` in bpf_prog_info (Linux 5.17)."""
+_VALUE_TYPE: Final = 44
+"""Offset of ``btf_vmlinux_value_type_id`` in bpf_map_info."""
 _INFO_ROOM: Final = 256
 _BTF_ID: Final = 128
 _FUNC_INFO_REC_SIZE: Final = 132
@@ -79,6 +81,13 @@ def attach_btf_id(prog_id: int) -> int | None:
     """The id in vmlinux BTF of what a program is attached to; None where it is unknown."""
     data = info("prog", prog_id)
     found = int.from_bytes(data[_ATTACH_BTF_ID : _ATTACH_BTF_ID + 4], "little") if data else 0
+    return found or None
+
+
+def vmlinux_value_type(map_id: int) -> int | None:
+    """The id in vmlinux BTF of the type of a struct_ops map's value; None where it has none."""
+    data = info("map", map_id)
+    found = int.from_bytes(data[_VALUE_TYPE : _VALUE_TYPE + 4], "little") if data else 0
     return found or None
 
 

@@ -50,6 +50,8 @@ FILTERED: Final = frozenset({"setsockopt", "write", "close"})
 """Calls of which only some are BPF's (the seccomp filter cannot tell all)."""
 NETLINK_CALLS: Final = ("sendto", "sendmsg", "recvfrom", "recvmsg")
 """Calls that are BPF's on route netlink sockets, if they are traced at all."""
+IN_STOP: Final = frozenset({"iter_target"})
+"""Facts that decide what is copied."""
 PATH_LIMIT: Final = 4096
 MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a declaration might raise over bytes that nobody thought of."""
@@ -126,7 +128,7 @@ class _Env:
             self._raw.extra.setdefault("xdp_mode", {})[str(key)] = ""  # type: ignore[index]
             return None
         # Of all else only this decides what is copied; it is asked once a program.
-        return self._ask(kind, key) if self._ask is not None and kind == "iter_target" else None
+        return self._ask(kind, key) if self._ask is not None and kind in IN_STOP else None
 
     def newer(self, enum: str, value: int) -> str | None:
         return None

@@ -9,6 +9,7 @@ kinds: ``pmu`` (type number), ``tracepoint`` (id in tracefs),
 made), ``before KIND`` (id: made before the trace began), ``named KIND NAME`` (id: it has
 another name), ``func_of PROG`` and ``module_type MODULE`` (type id), ``bpf_call``
 (distance from __bpf_call_base), ``device`` (ifindex of a link from elsewhere),
+``ops_members`` (id of a struct_ops map: its functions and their offsets),
 ``iter_target`` (id of an iterator program: what it walks), ``fields STRUCT`` (members
 that our layouts lack), ``alive_prog`` and so on (still there at the end), ``enum NAME``
 (a value that our tables lack and the running kernel's BTF names), ``why ...`` (see
@@ -288,6 +289,29 @@ class LiveFacts:
         from bpftrace_sys import bpf_objects
 
         return bpf_objects.name("link", key)
+
+    def _ask_ops_members(self, key: int) -> str | None:
+        """The functions of a struct_ops map's value: ``data.init:256 ...``."""
+        from bpftrace_sys import bpf_objects
+        from decoders.btf import Kind
+
+        vmlinux = self.vmlinux()
+        value = bpf_objects.vmlinux_value_type(key)
+        outer = vmlinux.type(value) if vmlinux is not None and value else None
+        words = []
+        for holder in outer.members if outer is not None else ():
+            inner = vmlinux.resolve(holder.type)
+            if holder.name != "data" or inner is None:
+                continue
+            for member in inner.members:
+                pointer = vmlinux.resolve(member.type)
+                if pointer is None or pointer.kind != Kind.PTR:
+                    continue
+                pointed = vmlinux.resolve(pointer.type)
+                if pointed is not None and pointed.kind == Kind.FUNC_PROTO:
+                    offset = (holder.bit_offset + member.bit_offset) // 8
+                    words.append(f"data.{member.name}:{offset}")
+        return " ".join(words) or None
 
     def _ask_btf(self, key: int) -> str | None:
         from bpftrace_sys import bpf_objects

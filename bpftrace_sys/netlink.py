@@ -112,7 +112,13 @@ def _value(found: Any, depth: int) -> Value:
     if isinstance(found, dict):
         if "attrs" in found and not _plain_fields(found):
             return _attributes(found["attrs"], depth)
-        return Struct(tuple((str(key), _value(each, depth + 1)) for key, each in found.items()))
+        return Struct(
+            tuple(
+                (str(key), _attributes(each, depth) if key == "attrs" else _value(each, depth + 1))
+                for key, each in found.items()
+                if each not in (None, (), [])
+            )
+        )
     if isinstance(found, list | tuple):
         items = tuple(_value(each, depth + 1) for each in found[:64])
         return Array(items, len(found))

@@ -6,6 +6,7 @@ From the map types' map_fd_get_ptr and map_fd_sys_lookup_elem
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from typing import Final
 
@@ -27,6 +28,7 @@ FD_MAPS: Final = frozenset(
     }
 )
 """Their value is an fd (of 4 bytes, or 8 in some socket maps)."""
+_WORD: Final = struct.Struct("<Q")
 ID_NAMES: Final = {
     const.BPF_MAP_TYPE_PROG_ARRAY: "prog_id",
     const.BPF_MAP_TYPE_ARRAY_OF_MAPS: "map_id",
@@ -47,6 +49,29 @@ def _map_type(scope: Scope) -> int | None:
     return found if isinstance(found, int) else None
 
 
+def is_small(word: int) -> bool:
+    """Whether a word may be an fd: nobody has as many as there are pointers."""
+    return 0 < word < 1 << 16
+
+
+def operations(data: bytes, scope: Scope) -> list[tuple[int, str, int]]:
+    """(offset, name, fd) of the functions in a struct_ops value.
+
+    Which members are functions, the kernel's BTF knows, by the map's id.
+    """
+    fact = scope.env.fd(scope["map_fd"])
+    known = None if fact is None or fact.id is None else scope.env.fact("ops_members", fact.id)
+    found = []
+    for word in (known or "").split():
+        name, _, offset = word.rpartition(":")
+        if name and offset.isascii() and offset.isdigit():
+            at = int(offset)
+            fd = int.from_bytes(data[at : at + 8], "little")
+            if at + 8 <= len(data) and is_small(fd):
+                found.append((at, name, fd))
+    return found
+
+
 class ValueIn(Blob):
     """A value that user space passes."""
 
@@ -57,10 +82,18 @@ class ValueIn(Blob):
         if kind in PROG_AFTER and len(data) >= 8:
             fd = int.from_bytes(data[4:8], "little", signed=True)
             return (fd,) if fd > 0 else ()
+        if kind == const.BPF_MAP_TYPE_STRUCT_OPS:
+            # Which words are fds is known later; now what may be one is looked up.
+            return {word for (word,) in _WORD.iter_unpack(data[: len(data) & ~7]) if is_small(word)}
         return ()
 
     def value(self, data: bytes, wanted: int, scope: Scope) -> Value:
         typed: Value | None = None
+        if _map_type(scope) == const.BPF_MAP_TYPE_STRUCT_OPS:
+            members = [
+                (f"{name}.fd", Fd(fd, scope.env.fd(fd))) for _, name, fd in operations(data, scope)
+            ]
+            return Bytes(data, wanted, Struct(tuple(members)) if members else None)
         found = list(self.fds(data, scope))
         if found:
             typed = Fd(found[0], scope.env.fd(found[0]))

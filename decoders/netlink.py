@@ -8,6 +8,7 @@ rtnetlink.h, if_link.h, pkt_cls.h and tc_act/tc_bpf.h of Linux 7.1.
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
@@ -277,7 +278,8 @@ def value(message: Message, scope: Scope) -> Fields:
         rest = body[_TC.size :]
     elif message.type == NLMSG_ERROR and len(body) >= 4:
         error = _number(body, signed=True) or 0
-        fields.append(("error", Int(error)))
+        word = errno.errorcode.get(-error)
+        fields.append(("error", Name(error, f"-{word}") if word else Int(error)))
         words = _words(message)
         if words:
             fields.append(("msg", Text(words)))
