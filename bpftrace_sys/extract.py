@@ -1,0 +1,285 @@
+"""``bpfstrace extract``: the programs of a trace as ELF objects, and its BTF."""
+
+from __future__ import annotations
+
+import getopt
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bpftrace_sys.attach import Attachment
+from bpftrace_sys.bpf_elf import Source, build
+from bpftrace_sys.deeds import prog_key
+from bpftrace_sys.header import Header
+from bpftrace_sys.listing import btf_fd
+from bpftrace_sys.model import Model, Object
+from bpftrace_sys.options import UsageError
+from bpftrace_sys.phrases import printable
+from decoders.call import Call, plain
+from decoders.events import ProcessEvent
+from decoders.tag import tagged
+from decoders.values import Bytes, Insns
+
+DONE: Final = 0
+TROUBLE: Final = 2
+NAME_LIMIT: Final = 100
+"""Characters of a file's name, without what makes it unique."""
+
+
+class ExtractError(Exception):
+    """Files that cannot be written; says which and why."""
+
+
+# ------------------------------------------------------------------ collecting
+
+
+@dataclass(slots=True)
+class Blob:
+    """A BTF blob, and what to call it."""
+
+    data: bytes
+    seq: int
+    """The call that loaded it first."""
+    name: str = ""
+
+
+class Extraction:
+    """A renderer that keeps what the objects are made of."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.loads: list[Call] = []
+        self.attached: dict[int, list[str]] = {}
+        """Targets by the seq of the load."""
+        self.contents: dict[int, bytes] = {}
+        """What was first put under key 0 of a map of one entry, by its kernel id."""
+        self.blobs: dict[bytes, Blob] = {}
+        """By digest; not those of feature probes."""
+        self._by_id: dict[int, bytes] = {}
+        """A BTF's digest by its kernel id."""
+        self._btf_calls: list[tuple[Call, bytes]] = []
+
+    def header(self, header: Header) -> None:
+        """As Renderer's."""
+
+    def fact(self, kind: str, key: int, name: str) -> None:
+        """As Renderer's."""
+
+    def process(self, event: ProcessEvent) -> None:
+        """As Renderer's."""
+
+    def end(self, status: dict[str, Any]) -> None:
+        """As Renderer's."""
+
+    def attachment(self, told: Attachment) -> None:
+        """Notes where a program was attached."""
+        if told.prog is not None and told.prog.call is not None and told.verb != "detached":
+            self.attached.setdefault(told.prog.call.raw.seq, []).append(told.target)
+
+    def call(self, call: Call) -> None:
+        """Keeps loads, BTF and what data maps are filled with."""
+        command = call.command.partition("|")[0]
+        if command == "BPF_PROG_LOAD":
+            self.loads.append(call)
+        elif command == "BPF_BTF_LOAD":
+            self._btf(call)
+        elif command == "BPF_MAP_UPDATE_ELEM" and not call.raw.failed:
+            self._update(call)
+
+    def _btf(self, call: Call) -> None:
+        data = plain(call.attr("attr", "btf"))
+        if not isinstance(data, Bytes) or len(data.data) != data.wanted:
+            return
+        digest = hashlib.sha256(data.data).digest()
+        if digest not in self.blobs:
+            self.blobs[digest] = Blob(data.data, call.raw.seq)
+            self._btf_calls.append((call, digest))
+        made = call.notes.get("made")
+        if isinstance(made, Object) and made.id is not None:
+            self._by_id[made.id] = digest
+
+    def _update(self, call: Call) -> None:
+        used = self.model.by_fd(call, "attr", "map_fd")
+        key, value = plain(call.attr("attr", "key")), plain(call.attr("attr", "value"))
+        if used is None or used.id is None or used.info.get("max_entries") != 1:
+            return
+        if isinstance(key, Bytes) and not any(key.data) and isinstance(value, Bytes):
+            self.contents.setdefault(used.id, value.data)
+
+    def blob_of(self, call: Call) -> Blob | None:
+        """The BTF that a load was given, if the trace has it whole."""
+        fact = btf_fd(call)
+        digest = self._by_id.get(fact.id) if fact is not None and fact.id is not None else None
+        return None if digest is None else self.blobs[digest]
+
+    def programs(self) -> list[Call]:
+        """The loads that are worth an object: no probes, nothing twice."""
+        kept: dict[tuple[Any, ...], Call] = {}
+        for call in self.loads:
+            insns = plain(call.attr("attr", "insns"))
+            if "probe" in call.notes or not isinstance(insns, Insns) or len(insns.data) < 8:
+                continue
+            same = (prog_key(call, self.model), tagged(insns.data), id(self.blob_of(call)))
+            before = kept.get(same)
+            # A refused load is often the same program as the one that then succeeds.
+            if before is None or (before.raw.failed and not call.raw.failed):
+                kept[same] = call
+        return sorted(kept.values(), key=lambda call: call.raw.seq)
+
+    def btfs(self) -> list[Blob]:
+        """The blobs, without those of feature probes."""
+        return [self.blobs[digest] for call, digest in self._btf_calls if "probe" not in call.notes]
+
+
+# ------------------------------------------------------------------ files
+
+
+@dataclass(slots=True)
+class File:
+    """A file to write."""
+
+    name: str
+    data: bytes
+    about: str
+
+
+class Names:
+    """File names from names of the tracee's: no paths, nothing hidden, nothing twice."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def make(self, name: str, default: str, ending: str) -> str:
+        """A free name; the same whatever the file system thinks of case."""
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:NAME_LIMIT].lstrip(".-") or default
+        made, number = f"{stem}{ending}", 2
+        while made.lower() in self._taken:
+            made = f"{stem}.{number}{ending}"
+            number += 1
+        self._taken.add(made.lower())
+        return made
+
+
+def files(found: Extraction) -> list[File]:
+    """Objects, then BTF, each in the order of the trace."""
+    made: list[File] = []
+    taken = Names()
+    for call in found.programs():
+        name, _ = prog_key(call, found.model)
+        blob = found.blob_of(call)
+        if blob is not None and not blob.name:
+            blob.name = name
+        source = Source(
+            call,
+            found.model,
+            None if blob is None else blob.data,
+            found.attached.get(call.raw.seq, []),
+            found.contents,
+        )
+        built = build(source)
+        refused = ", refused" if call.raw.failed else ""
+        made.append(
+            File(
+                taken.make(name, "prog", ".o"),
+                built.data,
+                f"{built.about}  [call #{call.raw.seq}{refused}]",
+            )
+        )
+    for blob in found.btfs():
+        made.append(
+            File(
+                taken.make(blob.name, f"btf-{blob.seq}", ".btf"),
+                blob.data,
+                f"BTF, {len(blob.data)} bytes  [call #{blob.seq}]",
+            )
+        )
+    return made
+
+
+def write(made: Iterable[File], folder: str, force: bool) -> None:
+    """Writes files into a folder; ExtractError where one is there already, or cannot be."""
+    made = list(made)
+    there = [file.name for file in made if os.path.lexists(os.path.join(folder, file.name))]
+    if there and not force:
+        more = f" and {len(there) - 1} more are" if len(there) > 1 else " is"
+        raise ExtractError(f"{folder}: {there[0]}{more} there already; --force overwrites")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        for file in made:
+            path = os.path.join(folder, file.name)
+            if os.path.lexists(path):
+                os.unlink(path)
+            # Never through a link that somebody put there; data is the tracee's memory.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with os.fdopen(os.open(path, flags, 0o600), "wb") as out:
+                out.write(file.data)
+    except OSError as error:
+        raise ExtractError(f"{error.filename or folder}: {error.strerror}") from None
+
+
+# ------------------------------------------------------------------ the command
+
+USAGE: Final = """\
+usage: bpfstrace extract TRACE -o DIR [--force]
+
+Writes each program that a trace loads to DIR as an ELF object (NAME.o), with its
+maps, BTF and source lines, and each BTF blob as it was loaded (NAME.btf).
+`llvm-objdump -dS` disassembles the objects, `bpftool prog load` loads them.
+
+  -o, --output DIR   where to; made if need be
+  --force            overwrite files that are there
+
+Exit code: 0, or 2 for trouble; of a damaged trace, what stands before the damage
+is extracted.
+"""
+
+
+def extract(words: list[str]) -> int:
+    """``bpfstrace extract``; returns the exit code."""
+    try:
+        pairs, traces = getopt.gnu_getopt(words, "ho:", ["help", "output=", "force"])
+    except getopt.GetoptError as error:
+        raise UsageError(error.msg) from None
+    given = dict(pairs)
+    if "-h" in given or "--help" in given:
+        print(USAGE, end="")
+        return DONE
+    folder = given.get("-o") or given.get("--output")
+    if len(traces) != 1 or not folder:
+        raise UsageError("extract takes one trace and -o DIR; see bpfstrace extract --help")
+    return _extract(traces[0], folder, "--force" in given)
+
+
+def _extract(trace: str, folder: str, force: bool) -> int:
+    from bpftrace_sys.reading import read
+    from bpftrace_sys.trace_file import TraceError
+
+    collectors: list[Extraction] = []
+
+    def make(model: Model) -> Extraction:
+        collectors.append(Extraction(model))
+        return collectors[0]
+
+    code = DONE
+    try:
+        read(trace, make)
+    except TraceError as error:
+        rest = "; what stood before is extracted" if collectors else ""
+        print(f"bpfstrace: {printable(str(error))}{rest}", file=sys.stderr)
+        code = TROUBLE
+    made = files(collectors[0]) if collectors else []
+    try:
+        write(made, folder, force)
+    except ExtractError as error:
+        print(f"bpfstrace: {printable(str(error))}", file=sys.stderr)
+        return TROUBLE
+    width = max((len(file.name) for file in made), default=0)
+    for file in made:
+        print(f"{file.name:<{width}}  {printable(file.about)}")
+    if not made and code == DONE:
+        print("bpfstrace: the trace loads neither programs nor BTF", file=sys.stderr)
+    return code
