@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -202,16 +202,24 @@ _STABLE: Final = (
     (re.compile(r"\b(prog|map|btf|link|BTF) id \d+"), r"\1"),
     (re.compile(r"\bid=\d+"), ""),
     (re.compile(r"\bfd \d+"), "fd"),
+    # What Python's tempfile and mktemp(1) call their files.
+    (re.compile(r"(?<=/)tmp(?:[a-z0-9_]{8}|\.[A-Za-z0-9]{10})(?![\w.])"), "tmpNAME"),
     # Probes that loaders define through tracefs carry their pid.
-    (re.compile(r"((?:libbpf|bcc|bpftrace)_)\d+(?!\d)"), r"\1PID"),
-    (re.compile(r"((?:bcc|bpftrace))\d+(?=[/_])"), r"\1PID"),
+    (re.compile(r"\b((?:libbpf|bcc|bpftrace)_)\d+(?!\d)"), r"\1PID"),
 )
+_NUMBER: Final = re.compile(r"(?<![0-9A-Za-z])[1-9][0-9]{2,9}(?![0-9A-Za-z])")
+"""A number that stands by itself.  Of three digits at least: x86_64 is no pid."""
 
 
-def stable(text: str) -> str:
-    """A path or target without the pids, ids, fds and inodes in it."""
+def stable(text: str, pids: Container[int] = ()) -> str:
+    """A path or target without the ids, fds and inodes in it, nor those ``pids``."""
     for pattern, to in _STABLE:
         text = pattern.sub(to, text)
+    if pids:
+        # Programs name what they make after themselves: /sys/fs/bpf/tool.1234
+        text = _NUMBER.sub(
+            lambda found: "PID" if int(found[0]) in pids else found[0], text
+        )
     return text.rstrip()
 
 
@@ -242,8 +250,9 @@ class Known:
 class Objects:
     """The objects of a trace, numbered as they come and named at the end."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, pids: Container[int]) -> None:
         self.model = model
+        self.pids = pids
         self.all: list[Known] = []
         self._by_key: dict[tuple[str, int | None, int], Known] = {}
         self._links: OrderedDict[int, tuple[Object, Known]] = OrderedDict()
@@ -269,12 +278,12 @@ class Objects:
         return made
 
     def _name(self, found: Object, known: Known) -> None:
-        known.base = base_name(found, self.model)
+        known.base = base_name(found, self.model, self.pids)
 
     def ref(self, found: Object) -> str:
         """How texts speak of it."""
         if found.kind == "file":
-            return f'"{escaped(stable(found.name))}"'
+            return f'"{escaped(stable(found.name, self.pids))}"'
         if found.kind == "perf_event" and found.call is None and not found.name:
             return "a perf event"
         if found.id is None and found.call is None:
@@ -287,19 +296,20 @@ class Objects:
             self._name(*self._links.popitem(last=False)[1])
 
 
-def base_name(found: Object, model: Model) -> str:
+def base_name(found: Object, model: Model, pids: Container[int]) -> str:
     """``prog hello_world``, ``map events``, ``link xdp on lo``, ``event kprobe f cpu 0``."""
     words = ["event" if found.kind == "perf_event" else found.kind]
     name = escaped(found.name)[:NAME_LIMIT]
     if found.kind == "btf":
         name = name or _btf_name(found, model)
     elif found.kind == "link":
-        name = stable(escaped(str(found.info.get("target") or found.info.get("type") or name)))
+        name = escaped(str(found.info.get("target") or found.info.get("type") or name))
+        name = stable(name, pids)
         prog = found.info.get("prog")
         if isinstance(prog, Object) and prog.name:
             name = f"{escaped(prog.name)} -> {name}"
     elif found.kind == "perf_event":
-        name = stable(name)
+        name = stable(name, pids)
         cpu = None if found.call is None else found.call.number("cpu")
         if cpu is not None and cpu >= 0:
             name = f"{name} cpu {cpu}"
@@ -353,6 +363,8 @@ class Processes:
 
     def __init__(self) -> None:
         self.by_pid: dict[int, Process] = {}
+        self.numbers: set[int] = set()
+        """pids and tids that a text may hold."""
         self.roots = 0
 
     def get(self, pid: int) -> Process:
@@ -361,11 +373,16 @@ class Processes:
         if known is None:
             self.roots += 1
             known = self.by_pid[pid] = Process((self.roots,))
+            self.numbers.add(pid)
         return known
 
     def event(self, event: ProcessEvent) -> None:
         """A fork, exec or exit."""
         if event.what == "fork":
+            for name in ("child", "child_tid"):
+                number = event.details.get(name)
+                if isinstance(number, int):
+                    self.numbers.add(number)
             if event.details.get("how") == "thread":
                 return
             parent = self.get(event.pid)
@@ -465,8 +482,8 @@ class Canon:
     def __init__(self, model: Model, take: Take) -> None:
         self.model = model
         self.take = take
-        self.objects = Objects(model)
         self.processes = Processes()
+        self.objects = Objects(model, self.processes.numbers)
         self.kernel: tuple[int, int] | None = None
         self.head: Header | None = None
 
@@ -496,7 +513,7 @@ class Canon:
                 process,
                 told.verb,
                 "a program" if known is None else ref(known.number),
-                stable(escaped(told.target)),
+                stable(escaped(told.target), self.processes.numbers),
                 told.via,
                 tuple(step.role for step in told.steps),
                 None if known is None else known.number,
@@ -623,6 +640,9 @@ class _Fields:
             return not value.data
         return False
 
+    def stable(self, text: str) -> str:
+        return stable(text, self.canon.processes.numbers)
+
     def scalar(self, value: Value, leaf: str) -> str | None:
         """A value on one line; None: nothing that stays the same."""
         if isinstance(value, Int):
@@ -636,7 +656,7 @@ class _Fields:
             return self.fd(value)
         if isinstance(value, Text):
             text = escaped(value.data.decode("utf-8", "backslashreplace"))
-            return f'"{stable(text)}"' + ("" if value.whole else "...")
+            return f'"{self.stable(text)}"' + ("" if value.whole else "...")
         if isinstance(value, Pointer):
             return self.scalar(value.value, leaf)
         if isinstance(value, Changed):
@@ -671,7 +691,7 @@ class _Fields:
         if leaf in TYPE_IDS and number:
             return self.type_name(TYPE_IDS[leaf], number)
         if value.note is not None:
-            return stable(escaped(value.note))
+            return self.stable(escaped(value.note))
         return hex(number) if value.base == 16 and number else str(number)
 
     def type_name(self, fd_field: str, number: int) -> str:

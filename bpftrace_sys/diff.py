@@ -365,6 +365,31 @@ class Options:
 # ------------------------------------------------------------------ comparing
 
 
+def traced(side: Side) -> frozenset[str] | None:
+    """The system calls that a trace was recorded with; None if it does not say."""
+    found = side.header.options.get("traced") if side.header is not None else None
+    words = [str(word) for word in found] if isinstance(found, list) else []
+    return frozenset(words) if words else None
+
+
+def caveats(a: Side, b: Side) -> list[str]:
+    """How the two were recorded differently, so that not all of them can be compared."""
+    first, second = traced(a), traced(b)
+    if first is None or second is None:
+        return []
+    return [
+        f"only the {name} trace was recorded with {', '.join(sorted(more))}: not compared"
+        for name, more in (("first", first - second), ("second", second - first))
+        if more
+    ]
+
+
+def narrowed(side: Side) -> list[str]:
+    """The options by which something was left out of a trace."""
+    found = side.header.options.get("narrowed") if side.header is not None else None
+    return sorted(str(word) for word in found) if isinstance(found, list) else []
+
+
 def compare(a: Side, b: Side, options: Options) -> Differences:
     """Compares two whole traces."""
     return _Comparison(a, b, options).all()
@@ -381,6 +406,9 @@ class _Comparison:
         self.alone_b: set[int] = set()
         self.uses: Counter[tuple[str, int]] = Counter()
         self.found = Differences(compared=options.compared)
+        first, second = traced(a), traced(b)
+        self.one_sided = frozenset() if first is None or second is None else first ^ second
+        """System calls that only one of the traces was recorded with."""
 
     def all(self) -> Differences:
         for side in (self.a, self.b):
@@ -809,6 +837,8 @@ class _Comparison:
         )
         found: dict[str, Seen] = {}
         for text, seen in (group.calls if group is not None else {}).items():
+            if seen.entry.syscall in self.one_sided:
+                continue
             mentioned = [number for number in refs(text) if number in alone]
             if mentioned:
                 # Told with the object, unless it is this call that makes it.

@@ -8,10 +8,11 @@ import sys
 from typing import Final
 
 from bpftrace_sys.canonical import Canon
-from bpftrace_sys.diff import KINDS, Options, Side, compare
+from bpftrace_sys.diff import KINDS, Options, Side, caveats, compare, narrowed
 from bpftrace_sys.model import Model
 from bpftrace_sys.options import UsageError
 from bpftrace_sys.output import Output
+from bpftrace_sys.phrases import printable
 from bpftrace_sys.reading import read
 from bpftrace_sys.trace_file import TraceError
 
@@ -99,6 +100,17 @@ def main(words: list[str]) -> int:
         print(f"bpfstrace: {error}", file=sys.stderr)
         print("bpfstrace: only whole traces can be compared", file=sys.stderr)
         return TROUBLE
+    if narrowed(a) != narrowed(b):
+        for path, side in zip(settings.paths, (a, b), strict=True):
+            left = printable(" ".join(narrowed(side)))
+            print(
+                f"bpfstrace: {path}: recorded {f'with {left}' if left else 'whole'}",
+                file=sys.stderr,
+            )
+        print("bpfstrace: what one of them leaves out cannot be compared", file=sys.stderr)
+        return TROUBLE
+    for text in caveats(a, b):
+        print(f"bpfstrace: {printable(text)}", file=sys.stderr)
     found = compare(a, b, settings.options)
     code = DIFFERENT if found else SAME
     if settings.quiet:
