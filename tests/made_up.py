@@ -60,8 +60,9 @@ FDS: dict[int, tuple[str, dict[str, Any]]] = {
     13: ("map", {"map_id": 4, "map_type": 30, "key_size": 0, "value_size": 4, "max_entries": 4}),
     14: ("prog", {"prog_id": 8, "prog_type": 28, "prog_tag": "00" * 8}),
     15: ("link", {"link_id": 8, "link_type": "struct_ops"}),
+    16: ("prog", {"prog_id": 10, "prog_type": 26, "prog_tag": "00" * 8}),
 }
-FACTS = {("iter_target", 7): "task", ("iter_target", 8): "cgroup"}
+FACTS = {("iter_target", 7): "task", ("iter_target", 10): "cgroup"}
 BASES = (0x10000, 0x30000, 0x7F00_0000_0000, 0xFFFF_F000)
 
 

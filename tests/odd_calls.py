@@ -192,11 +192,34 @@ def beyond(kit: Kit) -> None:
         call("MAP_LOOKUP_ELEM", map_fd=percpu, key=bytes(4), value=buffer(16), flags=1 << 32 | 8)
 
 
+def programs(kit: Kit) -> dict[str, Any]:
+    """What loaders have no use for: a map bound to a program, arrays of fds, a signature."""
+    said: dict[str, Any] = {}
+    array = kit.map("ARRAY", 4, 4, 1, "bound")
+    prog = kit.prog("SOCKET_FILTER", returning(0), "binds")
+    call("PROG_BIND_MAP", prog_fd=prog, map_fd=array)
+    said["bound"] = [prog, array]
+    with kit.may_be_refused("PROG_ASSOC_STRUCT_OPS"):
+        call("PROG_ASSOC_STRUCT_OPS", map_fd=array, prog_fd=prog, flags=1)
+    insns = returning(7)
+    attr = ctypes.create_string_buffer(168)
+    texts = [ctypes.create_string_buffer(text) for text in (insns, b"GPL", b"not a signature")]
+    fds = (ctypes.c_int * 2)(array, array)
+    struct.pack_into("<IIQQ", attr, 0, 1, 2, *(ctypes.addressof(text) for text in texts[:2]))
+    attr[48:54] = b"signed"
+    struct.pack_into("<Q", attr, 120, ctypes.addressof(fds))
+    struct.pack_into("<IQIi", attr, 148, 2, ctypes.addressof(texts[2]), 15, -3)
+    with kit.may_be_refused("a signature that is none"):
+        syscall("bpf", 5, attr, len(attr))
+    return said
+
+
 def main() -> None:
     """Everything, then what came of it."""
     kit = Kit()
     with kit.at_end:
         said = {"attrs": attrs(), "ioctls": ioctls(kit), "queries": queries(kit)}
+        said["programs"] = programs(kit)
         beyond(kit)
         said |= {"refused": kit.refused, "pid": os.getpid(), **kit.facts}
     print(json.dumps(said))

@@ -425,6 +425,27 @@ def test_stream(run: Run) -> None:
         assert text == said if said else read["stream_buf"]["absent"] == "empty"
 
 
+def test_bound_map(run: Run) -> None:
+    traced = run("odd_calls")
+    prog, array = traced.facts["programs"]["bound"]
+    assert traced.attrs("PROG_BIND_MAP") == [{"prog_fd": prog, "map_fd": array, "flags": 0}]
+    # Younger than most kernels; what was asked is shown in any case.
+    assert traced.attrs("PROG_ASSOC_STRUCT_OPS") == [
+        {"map_fd": array, "prog_fd": prog, "flags": "0x1"}
+    ]
+
+
+def test_signature_and_fd_array(run: Run) -> None:
+    """The newest end of PROG_LOAD; the kernel does not take this signature."""
+    traced = run("odd_calls")
+    (load,) = traced.attrs("PROG_LOAD", prog_name="signed")
+    _, array = traced.facts["programs"]["bound"]
+    assert plain(load["fd_array"]) == [array, array]
+    assert load["fd_array_cnt"] == 2
+    assert plain(load["signature"]) == b"not a signature"
+    assert (load["signature_size"], load["keyring_id"]) == (15, -3)
+
+
 def test_signature_and_fd_array_are_not_there(run: Run) -> None:
     """An attr of 152 bytes ends before the signature: nothing is made up."""
     for attr in run("loaders/info").attrs("PROG_LOAD"):
@@ -619,6 +640,9 @@ def test_cgroup(run: Run) -> None:
     effective = traced.attrs("PROG_QUERY")[-1]
     assert effective["query_flags"] == ["BPF_F_QUERY_EFFECTIVE"]
     assert plain(effective["prog_cnt"]) == facts["effective"]
+    detached = traced.attrs("PROG_DETACH")[0]
+    assert detached["attach_bpf_fd"] == first["attach_bpf_fd"]
+    assert detached["attach_type"] == first["attach_type"]
     (update,) = traced.attrs("LINK_UPDATE")
     fds = {fact["name"]: fact["fd"] for fact in facts["progs"]}
     assert (update["new_prog_fd"], update["old_prog_fd"]) == (fds["second"], fds["first"])
