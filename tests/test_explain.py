@@ -22,7 +22,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpftrace_sys.explain import LAST_FIELDS, Retries, explain
+from bpftrace_sys.explain import Retries, explain
+from bpftrace_sys.explain.attr import LAST_FIELDS
 from bpftrace_sys.facts import RecordedFacts
 from bpftrace_sys.model import Model
 from bpftrace_sys.verifier_log import registers, verdict
