@@ -41,6 +41,9 @@ VM_PREFIX = "vm-"
 TIME_LIMIT = 120  # seconds for one workload; qemu without KVM is some 20 times slower
 BOOT_LIMIT = 120  # seconds more for a virtual machine
 TRACER_OPTIONS = ("-f",)
+# A recording names its host, and that is nobody's business.
+NAMED = 'echo fixture >/proc/sys/kernel/hostname && exec "$@"'
+HOSTNAME = ("unshare", "--uts", "sh", "-c", NAMED, "sh")
 STRACE = ("strace", "-f", "-qq", "-e", "trace=bpf,perf_event_open", "-e", "signal=none")
 
 
@@ -141,7 +144,7 @@ def record_here(fixture: Fixture, tracer: Sequence[str]) -> list[str]:
     try:
         work = prepare(fixture)
         done = subprocess.run(
-            [*tracer, *fixture.command],
+            [*HOSTNAME, *tracer, *fixture.command],
             cwd=work,
             # The workload's own messages must not depend on who records.
             env={
