@@ -22,6 +22,7 @@ import pytest
 from conftest import environment, needs_tool, run_cli
 
 from bpftrace_sys.render import strace
+from bpftrace_sys.render.strace.grammar import row_of
 from decoders import bpf_attr, insn
 from decoders.decode import Call, decode
 from decoders.events import ProcessEvent
@@ -319,9 +320,9 @@ def test_every_command_has_a_row() -> None:
     for number in bpf_attr.COMMANDS:
         assert names.bpf_cmd[number].removeprefix("BPF_") in strace.ROWS
     for name in strace.ROWS:
-        assert strace._row(name).end > 0
+        assert row_of(name).end > 0
     for name in strace.LINK_ROWS:
-        assert strace._row("LINK_CREATE", name, "link_create.").end >= 20
+        assert row_of("LINK_CREATE", name, "link_create.").end >= 20
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -1,0 +1,264 @@
+"""How a field can be printed, by the name that rows give."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from bpftrace_sys.render.strace.instructions import instructions
+from bpftrace_sys.render.strace.item import Frame, Item
+from bpftrace_sys.render.strace.places import places_of
+from bpftrace_sys.render.strace.quoting import address, flags, hex_quoted, hexa, quoted, s32, xval
+from bpftrace_sys.render.strace.rows import DEFAULTS, PAGE
+from decoders import insn
+from decoders.raw import AUDIT_ARCH_I386
+from decoders.uapi import const, names, perf, system
+from decoders.values import Flags, Int, Name
+
+_PRECISE: Final = (
+    "arbitrary skid",
+    "constant skid",
+    "requested to have 0 skid",
+    "must have 0 skid",
+)
+# strace knows one set of attach flags, of file flags and of elem flags, from which each of
+# these commands takes what it can use.
+_FILE_FLAGS: Final = {
+    **names.file_flags,
+    **{bit: name for bit, name in names.map_flags.items() if bit >= 1 << 15},
+}
+_ELEM_FLAGS: Final = dict(sorted(names.map_elem_flags.items(), reverse=True))
+_LOOKUP_FLAGS: Final = {bit: name for bit, name in _ELEM_FLAGS.items() if not bit & 3}
+
+
+def _xval(item: Item) -> str:
+    field = item.place.field
+    value = item.value
+    name = field.table.get(value)
+    if name is None and field.enum:
+        known = item.decoded()
+        if isinstance(known, Name) and known.value == value:
+            name = known.name
+    return name or xval(value, {}, DEFAULTS.get(field.enum, f"{field.enum}_???"))
+
+
+def _flags(item: Item) -> str:
+    field = item.place.field
+    if item.value and not item.late:
+        known = item.decoded()
+        if isinstance(known, Flags) and known.newer and known.value == item.value:
+            return "|".join((*known.names, *([hexa(known.rest)] if known.rest else [])))
+    return flags(item.value, field.table, f"{field.enum}_???")
+
+
+def _ifindex(item: Item) -> str:
+    known = item.decoded() if item.value else None
+    if isinstance(known, Int) and known.note is not None and known.value == item.value:
+        return f"if_nametoindex({quoted(known.note.encode('utf-8', 'surrogateescape'))})"
+    return str(item.value)
+
+
+def _kernel_version(item: Item) -> str:
+    value = item.value
+    return f"KERNEL_VERSION({value >> 16}, {value >> 8 & 0xFF}, {value & 0xFF})"
+
+
+def _chars(item: Item) -> str:
+    data = item.raw()
+    size = item.place.size
+    if not item.frame.late:
+        size = min(size, item.frame.size - item.place.offset)
+    text, end, _ = data[:size].partition(b"\0")
+    return quoted(text) if end else quoted(text[: size - 1]) + "..."
+
+
+def _raw(item: Item) -> str:
+    return hex_quoted(item.raw())
+
+
+def _dev(item: Item) -> str:
+    return f"makedev({hexa(os.major(item.value))}, {hexa(os.minor(item.value))})"
+
+
+def _u64(item: Item) -> str:
+    return "UINT64_MAX" if item.value == (1 << 64) - 1 else str(item.value)
+
+
+def _id(item: Item) -> str:
+    return "-1" if item.value == 0xFFFFFFFF else str(item.value)
+
+
+def _numa(item: Item) -> str:
+    return f"{item.value} /* NUMA_NO_NODE */" if item.value == 0xFFFFFFFF else str(item.value)
+
+
+def _insns(item: Item) -> str:
+    return item.array(insn.SLOT, instructions) if item.line.verbose else address(item.value)
+
+
+def _unpacked(code: str, show: Callable[[int], str]) -> Callable[[bytes], Iterable[str]]:
+    return lambda data: (show(number) for (number,) in struct.iter_unpack(code, data))
+
+
+def _numbers(code: str, show: Callable[[int], str]) -> Callable[[Item], str]:
+    size, elements = struct.calcsize(code), _unpacked(code, show)
+    return lambda item: item.array(size, elements)
+
+
+def _strings(item: Item) -> str:
+    code = "<I" if item.line.call.raw.arch == AUDIT_ARCH_I386 else "<Q"
+    text = item.line.text
+    return item.array(
+        struct.calcsize(code), _unpacked(code, lambda addr: text(addr, None, item.memory))
+    )
+
+
+def _attach(value: int) -> str:
+    return flags(value, names.attach_flags, "BPF_F_???")
+
+
+def _iter(item: Item) -> str:
+    if not item.value:
+        return "NULL"
+    if not item.many:
+        return "[]"
+    data = item.memory.read(item.value, 4) if item.memory is not None else None
+    if data is None or len(data) < 4:
+        return address(item.value)
+    return f"[{{map={{map_fd={int.from_bytes(data, 'little', signed=True)}}}}}]"
+
+
+def _info(item: Item) -> str:
+    line, frame = item.line, item.frame
+    assert frame.after is not None
+    places = places_of("OBJ_GET_INFO_BY_FD")
+    fact = line.call.fd(places["info.bpf_fd"].number(frame.before))
+    row = {"prog": "PROG_INFO", "map": "MAP_INFO"}.get("" if fact is None else fact.kind)
+    old = places["info.info_len"].number(frame.before)
+    size = places["info.info_len"].number(frame.after)
+    if row is None or not line.verbose or not 0 < size <= PAGE:
+        return address(item.value)
+    after = line.exit().read(item.value, size)
+    before = line.before.read(item.value, old) or b""
+    if after is None or len(after) < size:
+        # Nothing is copied at the exit of a call that failed.
+        if len(before) < size:
+            return address(item.value)
+        after = before[:size]
+    path = (*frame.path, "info", "info")
+    inner = Frame(path, size, before, after, True)
+    kept = len(line.out)
+    line.struct(row, inner)
+    text = "".join(line.out[kept:])
+    del line.out[kept:]
+    return text
+
+
+def _attr_size(item: Item) -> str:
+    text = xval(item.value, perf.perf_attr_size, "PERF_ATTR_SIZE_???")
+    line = item.line
+    if line.call.raw.ret != -errno.E2BIG:
+        return text
+    # The kernel says which size it would have taken.
+    addr = line.args[0 if line.call.syscall.name == "perf_event_open" else 2]
+    data = None if line.after is None else line.after.read(addr, 8)
+    if data is None or len(data) < 8:
+        return f"{text} => ???"
+    new = int.from_bytes(data[4:], "little")
+    return f"{text} => {xval(new, perf.perf_attr_size, 'PERF_ATTR_SIZE_???')}"
+
+
+def _config(item: Item) -> str:
+    value = item.value
+    low, pmu = value & 0xFFFFFFFF, value >> 32
+    parts = [f"{pmu:#x}<<32"] if pmu else []
+    name = perf.perf_type_id.get(places_of("PERF_ATTR")["type"].number(item.frame.before))
+    if name == "PERF_TYPE_HARDWARE":
+        return "|".join((*parts, xval(low, perf.perf_hw_id, "PERF_COUNT_HW_???")))
+    if name == "PERF_TYPE_SOFTWARE":
+        return xval(value, perf.perf_sw_ids, "PERF_COUNT_SW_???")
+    if name == "PERF_TYPE_TRACEPOINT":
+        return str(value)
+    if name != "PERF_TYPE_HW_CACHE":
+        return hexa(value)
+    if low >> 24:
+        parts.append(f"{low >> 24:#x}<<24")
+    for shift, table, default in (
+        (16, perf.perf_hw_cache_op_result_id, "PERF_COUNT_HW_CACHE_RESULT_???"),
+        (8, perf.perf_hw_cache_op_id, "PERF_COUNT_HW_CACHE_OP_???"),
+        (0, perf.perf_hw_cache_id, "PERF_COUNT_HW_CACHE_???"),
+    ):
+        text = xval(low >> shift & 0xFF, table, default)
+        parts.append(f"{text}<<{shift}" if shift else text)
+    return "|".join(parts)
+
+
+def _reserved(item: Item) -> str:
+    # strace counts the bits of aux_action from the end of the struct's version 6.
+    last = "931..959" if item.name == "__reserved_3" else f"63..{item.place.shift}"
+    return f"{hexa(item.value)} /* Bits {last} */"
+
+
+def _max_stack(item: Item) -> str:
+    rest = item.frame.before[item.place.end : item.place.end + 2].ljust(2, b"\0")
+    number = int.from_bytes(rest, "little")
+    return f"{item.value} /* bytes 110..111: {number:#x} */" if number else str(item.value)
+
+
+def _bp_type(item: Item) -> str:
+    known = {key: name for key, name in perf.hw_breakpoint_type.items() if key <= 4}
+    invalid = item.value <= 7
+    return xval(item.value, known, f"HW_BREAKPOINT_{'INVALID' if invalid else '???'}")
+
+
+FORMATS: Final[dict[str, Callable[[Item], str]]] = {
+    "u": lambda item: str(item.value),
+    "d": lambda item: str(s32(item.value)),
+    "x": lambda item: hexa(item.value),
+    "fd": lambda item: str(s32(item.value)),
+    "dirfd": lambda item: (
+        "AT_FDCWD" if s32(item.value) == const.AT_FDCWD else str(s32(item.value))
+    ),
+    "addr": lambda item: address(item.value),
+    "u64": _u64,
+    "id": _id,
+    "xval": _xval,
+    "flags": _flags,
+    "attach": lambda item: _attach(item.value),
+    "elem": lambda item: flags(item.value, _ELEM_FLAGS, "BPF_???"),
+    "lookup": lambda item: flags(item.value, _LOOKUP_FLAGS, "BPF_???"),
+    "file": lambda item: flags(item.value, _FILE_FLAGS, "BPF_F_???"),
+    "ifindex": _ifindex,
+    "kernel_version": _kernel_version,
+    "chars": _chars,
+    "raw": _raw,
+    "dev": _dev,
+    "numa": _numa,
+    "path": lambda item: item.line.path(item.value),
+    "text": lambda item: item.line.text(item.value, item.many, item.memory),
+    "name128": lambda item: item.line.text(item.value, 128, item.memory),
+    "bytes": lambda item: item.line.data(item.value, item.many or 0, item.memory, quoted),
+    "stream": lambda item: (
+        address(item.value) if item.line.failed else FORMATS["bytes"](item)
+    ),
+    "hex": lambda item: item.line.data(item.value, item.many or 0, item.memory, hex_quoted),
+    "us": _numbers("<I", str),
+    "xs": _numbers("<Q", hexa),
+    "attaches": _numbers("<I", _attach),
+    "strings": _strings,
+    "insns": _insns,
+    "iter": _iter,
+    "info": _info,
+    "attr_type": lambda item: xval(item.value, perf.perf_type_id, "PERF_TYPE_???"),
+    "attr_size": _attr_size,
+    "clock": lambda item: xval(item.value, system.clockid, "CLOCK_???"),
+    "config": _config,
+    "precise": lambda item: f"{item.value} /* {_PRECISE[item.value & 3]} */",
+    "reserved": _reserved,
+    "max_stack": _max_stack,
+    "bp_type": _bp_type,
+}
+"""How a field can be printed."""

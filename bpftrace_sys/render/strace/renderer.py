@@ -1,0 +1,91 @@
+"""The renderer: a line a call, and how processes ended."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from bpftrace_sys.render.strace.calls import call_line
+from decoders.call import Call
+from decoders.events import ProcessEvent
+
+
+def event_line(event: ProcessEvent, *, prefix: str = "") -> str | None:
+    """The line for the end of a process; None for events that strace says nothing of."""
+    if event.what != "exit":
+        return None
+    number = event.details.get("signal")
+    if isinstance(number, int):
+        core = "(core dumped) " if event.details.get("core") else ""
+        return f"{prefix}+++ killed by {_signal(number)} {core}+++"
+    code = event.details.get("code")
+    return None if code is None else f"{prefix}+++ exited with {code} +++"
+
+
+class StraceRenderer:
+    """Writes each call as strace would, and how processes ended.
+
+    As soon as there are two threads, lines begin with whose they are: the pid
+    in brackets on a terminal or pipe, and just the pid in a file, as strace does
+    with and without -o.
+    """
+
+    def __init__(
+        self, out: Any, *, column: int = 40, string_limit: int | None = None, quiet: bool = False
+    ) -> None:
+        self.out = out
+        self.column = column
+        self.string_limit = 32 if string_limit is None else string_limit
+        self.quiet = quiet
+        self._file = getattr(out, "name", "<stderr>") not in ("<stderr>", "<stdout>")
+        self._threads: set[int] = set()
+        self._many = False
+
+    def header(self, header: Any) -> None:
+        """Nothing is said of it."""
+
+    def fact(self, kind: str, key: int, name: str) -> None:
+        """Nothing is said of it."""
+
+    def attachment(self, told: Any) -> None:
+        """strace knows no attachments."""
+
+    def call(self, call: Call) -> None:
+        """A line."""
+        line = call_line(
+            call,
+            prefix=self._prefix(call.raw.tid),
+            column=self.column,
+            string_limit=self.string_limit,
+        )
+        self.out.write(line + "\n")
+
+    def process(self, event: ProcessEvent) -> None:
+        """A line where a thread ended."""
+        prefix = self._prefix(event.tid)
+        if event.what == "fork":
+            child = event.details.get("child_tid", event.details.get("child"))
+            if isinstance(child, int):
+                self._prefix(child)
+        elif event.what == "exit":
+            self._threads.discard(event.tid)
+            line = event_line(event, prefix=prefix)
+            if line is not None and not self.quiet:
+                self.out.write(line + "\n")
+
+    def end(self, status: dict[str, Any]) -> None:
+        """Nothing is said of it."""
+
+    def _prefix(self, tid: int) -> str:
+        self._threads.add(tid)
+        if self._file:
+            self._many = self._many or len(self._threads) > 1
+            return f"{tid:<5} " if self._many else ""
+        return f"[pid {tid:5}] " if len(self._threads) > 1 else ""
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRT_{number - 32}" if number > 32 else str(number)
