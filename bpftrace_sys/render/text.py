@@ -496,8 +496,8 @@ class TextRenderer:
             if row.function is not None and (several or self.options.verbose):
                 yield indent + self.paint("function", printable(row.function) + ":")
             # Of what the compiler made by itself line_info has no text.
-            told = row.source or (row.source is not None and self.options.verbose)
-            if told and row.source != last_source:
+            blank = row.source == "" and not self.options.verbose
+            if row.source is not None and row.source != last_source and not blank:
                 last_source = row.source
                 where = ""
                 if self.options.verbose and row.where:
