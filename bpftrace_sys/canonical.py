@@ -461,6 +461,18 @@ class Entry:
         return self.command in READS
 
 
+def walks(entry: Entry, objects: Sequence[Known]) -> str:
+    """What a call looks at, if that is what the machine has and not what was made here."""
+    if entry.command not in WALKS:
+        return ""
+    if "NEXT_ID" in entry.command:
+        return f"ids of {entry.command.split('_')[1].lower()}s"
+    number = entry.made if entry.subject is None else entry.subject
+    if number is None or objects[number].found:
+        return "objects that it did not make"
+    return ""
+
+
 class Tied(NamedTuple):
     """An attachment by its meaning."""
 

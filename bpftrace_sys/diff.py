@@ -27,6 +27,7 @@ from bpftrace_sys.canonical import (
     Process,
     Tied,
     refs,
+    walks,
 )
 from bpftrace_sys.edits import Edit, edits, hunks
 from bpftrace_sys.header import Header
@@ -182,7 +183,7 @@ class Side:
             else:
                 self.more_things.add(content(entry).hex())
             return
-        if not self.strict and (entry.collects or self._walks(entry)):
+        if not self.strict and (entry.collects or walks(entry, self.objects)):
             return
         key = (entry.process.path, entry.subject)
         group = self.groups.get(key)
@@ -199,15 +200,6 @@ class Side:
             group.calls[text] = Seen(entry)
         else:
             group.rest.add(text)
-
-    def _walks(self, entry: Entry) -> bool:
-        """Whether a call looks at what the machine has rather than at what was made here."""
-        if entry.command not in WALKS:
-            return False
-        if "NEXT_ID" in entry.command:
-            return True
-        number = entry.made if entry.subject is None else entry.subject
-        return number is None or self.objects[number].found
 
 
 def content(entry: Entry) -> bytes:

@@ -24,6 +24,7 @@ from bpftrace_sys.canonical import (
     jump_text,
     ref,
     refs,
+    walks,
 )
 from bpftrace_sys.header import Header
 from bpftrace_sys.model import Model
@@ -129,14 +130,12 @@ class CanonicalRenderer:
             roles = " ".join(entry.roles)
             arrow = "-x" if entry.verb == "detached" else "->"
             text = f"{entry.verb} {entry.prog} {arrow} {entry.target}{via}: {roles}\n"
-        elif entry.collects and not self.verbose:
-            # What is read from maps depends on what happened on the machine.
-            what = "a map" if entry.subject is None else ref(entry.subject)
+        elif not self.verbose and (what := self._depends(entry)):
             if (path, what) in self._collected:
                 return
             if len(self._collected) < 1 << 16:
                 self._collected.add((path, what))
-            text = f"reads {what}\n"
+            text = f"{what}\n"
         else:
             text = "".join(line + "\n" for line in entry_lines(entry))
         if not self.verbose:
@@ -146,6 +145,13 @@ class CanonicalRenderer:
                 return
             self._last[path] = digest
         self.spool.add(path, text)
+
+    def _depends(self, entry: Entry) -> str:
+        """What a call is told as, if how often it is made and what it finds is up to chance."""
+        if entry.collects:
+            return f"reads {'a map' if entry.subject is None else ref(entry.subject)}"
+        what = walks(entry, self.canon.objects.all)
+        return f"looks at {what}" if what else ""
 
     # -------------------------------------------------------------- all of it
 
