@@ -14,6 +14,7 @@ import fcntl
 import itertools
 import json
 import os
+import signal
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ from _common import (
     pmu,
     returning,
     syscall,
+    tracefs,
     u32s,
     u64s,
 )
@@ -252,6 +254,10 @@ def single() -> None:
     attempt("pin not on bpffs", lambda: call("OBJ_PIN", bpf_fd=array, pathname=b"/tmp/a_pin\0"))
     attempt("pin in no directory", lambda: call(
         "OBJ_PIN", bpf_fd=array, pathname=b"/sys/fs/bpf/no/such\0"))  # fmt: skip
+    taken = Path(f"/sys/fs/bpf/refusals_{os.getpid()}")
+    call("OBJ_PIN", bpf_fd=array, pathname=b"%s\0" % bytes(taken))
+    attempt("pin taken", lambda: call(
+        "OBJ_PIN", bpf_fd=array, pathname=b"%s\0" % bytes(taken)), str(taken))  # fmt: skip
     attempt("no pin", lambda: call("OBJ_GET", pathname=b"/sys/fs/bpf/no_such_pin\0"))
     attempt("raw tracepoint", lambda: call(
         "RAW_TRACEPOINT_OPEN", name=b"no_such_tracepoint\0",
@@ -283,6 +289,34 @@ def single() -> None:
     event = perf_event(1, 0, pid=0, cpu=-1)
     attempt("program for another event", lambda: fcntl.ioctl(event, 0x40042408, tp))
     attempt("no program for an event", lambda: fcntl.ioctl(event, 0x40042408, null))
+    number = int((tracefs() / "events/syscalls/sys_enter_getpgid/id").read_text())
+    traced = perf_event(2, number, pid=-1, cpu=0)
+    fcntl.ioctl(traced, 0x40042408, tp)
+    second = call("PROG_LOAD", **{**TRIVIAL, "prog_type": PROG["TRACEPOINT"]}).ret
+    attempt("event with a program", lambda: fcntl.ioctl(traced, 0x40042408, second), prog_id(tp))
+    attempt("signal", interrupted)
+    taken.unlink()
+
+
+def prog_id(fd: int) -> int:
+    """The id of a program, as /proc tells it."""
+    lines = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("prog_id:"))
+
+
+def interrupted() -> Any:
+    """A program that takes the verifier long, and signals all the while."""
+    turns = 200_000
+    insns = (
+        asm.mov(asm.R6, 0) + asm.alu("add", asm.R6, 1) + asm.jmp("jlt", asm.R6, turns, -2)
+        + returning(0)
+    )
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+    try:
+        return load(insns=insns, insn_cnt=len(insns) // 8, prog_name=b"long")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def perf_attr(size: int, kind: int, **at: int) -> Any:
@@ -298,10 +332,16 @@ def cgroup() -> str:
     return "/sys/fs/cgroup"
 
 
+def newer() -> None:
+    """A flag that came after Linux 6.18: BPF_F_RB_OVERWRITE."""
+    attempt("flag", lambda: make("RINGBUF", 0, 0, 4096, map_flags=1 << 19))
+
+
 GROUPS: dict[str, Callable[[], None]] = {
     "capabilities": capabilities,
     "maps": maps,
     "single": single,
+    "newer": newer,
 }
 
 

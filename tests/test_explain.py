@@ -203,6 +203,7 @@ EXPECTED: dict[str, str] = {
     "read-only fd": "the fd of map reader id={id} is for reading only: BPF_F_RDONLY",
     "pin not on bpffs": "/tmp is on {tmp}; pins live on a bpf file system (mount -t bpf)",
     "pin in no directory": "there is no directory /sys/fs/bpf/no",
+    "pin taken": "{more} exists already",
     "no pin": "nothing is pinned at /sys/fs/bpf/no_such_pin",
     "raw tracepoint": "there is no tracepoint no_such_tracepoint",
     "wrong program for link": "BPF_XDP takes an xdp program, not a socket_filter one",
@@ -228,6 +229,9 @@ EXPECTED: dict[str, str] = {
     "program for another event": "a tracepoint program does not fit the event software cpu-clock:"
     " that takes a perf_event one",
     "no program for an event": "arg {arg} is /dev/null, not a program",
+    "event with a program": "the event tracepoint syscalls:sys_enter_getpgid has prog tp id={more}"
+    " already",
+    "signal": "a signal came while the verifier was at work; loaders try again",
 }
 
 
@@ -262,8 +266,8 @@ def test_every_other_reason(single: list[tuple[list[Any], dict[str, Any]]]) -> N
     }  # fmt: skip
     wrong = []
     names = [entry[0] for entry, _ in single]
-    for (name, _number), line in single:
-        fields = dict(figures)
+    for (name, _number, *more), line in single:
+        fields: dict[str, Any] = {**figures, "more": more[0] if more else None}
         for made in line.get("fds", {}).values():
             if made.get("id") is not None:
                 fields.setdefault("id", made["id"])
@@ -546,6 +550,27 @@ def test_damaged_credentials(cred: object) -> None:
     facts = RecordedFacts({}, 1)
     attr = (2).to_bytes(4, "little").ljust(64, b"\0")
     explain(decode(refusal(errno.EPERM, attr, cred=cred), facts), Model(facts), facts)
+
+
+def test_a_flag_that_this_kernel_has_not(traced: Callable[..., Ran]) -> None:
+    ran = traced([], sys.executable, WORKLOAD, "newer")
+    results = json.loads(ran.stdout)
+    if results == [["flag", 0]]:
+        pytest.skip("this kernel knows all the flags of maps that we know")
+    assert why(refused(ran)[0]) == "this kernel does not know BPF_F_RB_OVERWRITE in map_flags"
+
+
+def test_a_field_that_an_older_kernel_has_not() -> None:
+    """By facts as Linux 5.8 would give them: 120 bytes, and map_extra not among the members."""
+    facts = RecordedFacts({}, 1)
+    facts.learn("why size bpf_attr", 0, "120")
+    facts.learn("why members bpf_attr", 0, "map_type key_size value_size max_entries map_flags")
+    attr = bytearray(120)
+    attr[:16] = b"".join(number.to_bytes(4, "little") for number in (1, 4, 8, 2))
+    assert explain(decode(refusal(errno.EINVAL, bytes(attr), 0), facts), Model(facts), facts) == []
+    attr[64] = 1
+    lines = explain(decode(refusal(errno.EINVAL, bytes(attr), 0), facts), Model(facts), facts)
+    assert lines == ["this kernel has no field map_extra for BPF_MAP_CREATE, which is not zero"]
 
 
 def test_a_success_between_ends_the_story() -> None:

@@ -163,8 +163,9 @@ def set_bpf(failure: Failure) -> list[str]:
         return []
     kind = prog.info.get("type")
     if failure.errno == errno.EEXIST:
-        known = event.info.get("prog")
-        return [f"the event {event.name} has a program already"] if known else []
+        told = event.info.get("attachment")  # attach.py's, of the call that attached
+        held = None if told is None or told.prog is None else told.prog.label
+        return [f"the event {event.name} has {held} already"] if held else []
     if event.call is None or not kind:
         return []
     pmu = _pmu(Failure(event.call, failure.model, failure.facts))
