@@ -18,9 +18,11 @@ def work(kit: Kit) -> None:
         raise Refused("socket(AF_KCM)", err.errno or 0) from None
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = socket.create_connection(server.getsockname())
+        peer, _ = server.accept()  # a connection that is not taken is closed with the server
     ioctl(kcm, SIOCKCMATTACH, struct.pack("<ii", client.fileno(), parser))
     kit.say(kcm=kcm.fileno(), tcp=client.fileno())
     kit.at_end.callback(client.close)
+    kit.at_end.callback(peer.close)
     kit.at_end.callback(kcm.close)
 
 

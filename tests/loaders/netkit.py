@@ -7,7 +7,8 @@ def work(kit: Kit) -> None:
     own_net()
     prog = kit.prog("SCHED_CLS", returning(0), "nk_pass", "NETKIT_PRIMARY")
     with kit.may_be_refused("netkit device"):
-        kit.link("NETKIT_PRIMARY", prog, new_device("netkit", "nk0"), "relative")
+        device = new_device("netkit", "primary")  # the kernel names the peer nk0
+        kit.link("NETKIT_PRIMARY", prog, device, "relative")
 
 
 run(work)
