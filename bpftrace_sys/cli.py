@@ -18,6 +18,10 @@ def main(argv: list[str] | None = None) -> int:
     2: wrong arguments or an unreadable trace; else PROG's own.
     """
     words = sys.argv[1:] if argv is None else argv
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        from bpftrace_sys.output import ensure_streams
+
+        ensure_streams()
     try:
         return _run(words)
     except UsageError as error:

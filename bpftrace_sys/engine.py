@@ -15,7 +15,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
@@ -241,6 +241,8 @@ class Engine:
         self.tracees: dict[int, Tracee] = {}
         self.strangers: dict[int, int] = {}
         """Wait statuses of ended children of this process that were no tracees."""
+        self.resting: Callable[[], None] | None = None
+        """Told when nothing is to be done and the tracer goes to sleep."""
         self.interrupted: int | None = None
         """The last signal that asked us to end."""
         self._early: dict[int, int] = {}  # stopped children that nobody announced yet
@@ -945,6 +947,8 @@ class Engine:
 
     def _block(self) -> None:
         """Sleep until a tracee or a signal of our own wants something."""
+        if self.resting is not None:
+            self.resting()
         info = signal.sigwaitinfo(self._taken)
         if info.si_signo != signal.SIGCHLD:
             self._signalled(info.si_signo, info.si_code)

@@ -15,9 +15,11 @@ from bpftrace_sys import watermark
 from bpftrace_sys.capture import Capture
 from bpftrace_sys.engine import ArgRule, Engine, EngineError, SpawnError, StopFilter
 from bpftrace_sys.options import INTERRUPTIBLE, Settings, bpf_commands, narrowed
-from bpftrace_sys.output import Output, OutputError, open_json, open_text
+from bpftrace_sys.output import Files, Output, open_json, open_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bpftrace_sys.pipeline import Pipeline, Renderer
 
 OWN_FAILURE: Final = 125
@@ -92,7 +94,7 @@ def trace(settings: Settings) -> int:
     """Runs a program under the tracer; returns the exit code, or dies by its signal."""
     text = open_text(settings.output, sys.stderr)
     json = None if settings.json is None else open_json(settings.json)
-    outputs = [output for output in (text, json) if output is not None]
+    outputs: list[Output | Files] = [text] if json is None else [text, json]
     capture = Capture(explicit=settings.explicit, notes=complain)
     engine = Engine(
         capture,
@@ -122,7 +124,8 @@ def trace(settings: Settings) -> int:
     except (SpawnError, EngineError) as error:
         trouble = error
     # The program runs, up to its first call that concerns us, while this is imported.
-    pipeline = begin(settings, capture, text, json, started, before)
+    pipeline = begin(settings, capture, outputs, text, json, started, before)
+    engine.resting = lambda: rest(outputs)
     if trouble is None:
         try:
             status = engine.run()
@@ -167,6 +170,7 @@ def _why(error: SpawnError | EngineError, argv: list[str]) -> str:
 def begin(
     settings: Settings,
     capture: Capture,
+    outputs: list[Output | Files],
     text: Output,
     json: Output | None,
     started: int,
@@ -174,6 +178,7 @@ def begin(
 ) -> Pipeline:
     """Sets up all that comes after the capture, and writes the header.
 
+    ``outputs``: text, JSON, and what else is opened, to be closed in the end.
     ``before``: the highest ids of BPF objects when the trace began.
     """
     from bpftrace_sys.facts import LiveFacts
@@ -185,7 +190,7 @@ def begin(
     pipeline = Pipeline(facts)
     facts.record = pipeline.fact
     capture.begin(Idle(pipeline).take, facts.pmus, facts.cpus, facts.fact)
-    pipeline.renderers = renderers(settings, pipeline, text, json)
+    pipeline.renderers = renderers(settings, pipeline, text, json, outputs)
     uname = os.uname()
     pipeline.header(
         Header(
@@ -207,9 +212,13 @@ def begin(
 
 
 def renderers(
-    settings: Settings, pipeline: Any, text: Output, json: Output | None
+    settings: Settings,
+    pipeline: Any,
+    text: Output,
+    json: Output | None,
+    outputs: list[Output | Files],
 ) -> list[Renderer]:
-    """What the settings ask for."""
+    """What the settings ask for; what is opened for it is added to ``outputs``."""
     from bpftrace_sys.render.split import Split
     from bpftrace_sys.render.style import painter
     from bpftrace_sys.render.tables import LedgerRenderer
@@ -248,7 +257,14 @@ def renderers(
                 )
             )
         elif settings.split:
-            chosen.append(Split(lambda tid: per_thread(settings, tid, pipeline.model, options)))
+            files = Files(str(settings.output))
+            outputs.append(files)
+            chosen.append(
+                Split(
+                    lambda tid: TextRenderer(files.open(tid), pipeline.model, options),  # type: ignore[arg-type]
+                    files.ended,
+                )
+            )
         else:
             chosen.append(TextRenderer(stream, pipeline.model, options, paint))
     alone = chosen[0] if len(chosen) == 1 else None
@@ -282,18 +298,6 @@ def renderers(
     return chosen
 
 
-def per_thread(settings: Settings, tid: int, model: Any, options: Any) -> Renderer:
-    """The text renderer of one thread's file (-ff)."""
-    from bpftrace_sys.render.text import TextRenderer
-
-    try:
-        out: Any = open_text(f"{settings.output}.{tid}", sys.stderr)
-    except OutputError as error:
-        complain(str(error))
-        out = open_text(os.devnull, sys.stderr)
-    return TextRenderer(out, model, options)
-
-
 def width_of(output: Output) -> int:
     """Columns to fill: a terminal's own, else always the same."""
     try:
@@ -304,7 +308,13 @@ def width_of(output: Output) -> int:
     return 100
 
 
-def close(outputs: list[Output]) -> bool:
+def rest(outputs: list[Output | Files]) -> None:
+    """What was written can be read from now on."""
+    for output in outputs:
+        output.rest()
+
+
+def close(outputs: Sequence[Output | Files]) -> bool:
     """Closes the outputs; False if anything was lost, which is said."""
     whole = True
     for output in outputs:

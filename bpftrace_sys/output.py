@@ -7,7 +7,10 @@ written is lost, told once, and the exit code says it.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import sys
+import time
 from typing import IO, Any
 
 
@@ -26,16 +29,18 @@ class Output:
         self.name = name
         self.lost: str | None = None
         self.closed_pipe = False
+        self._packed = name.endswith((".gz", ".zst"))
+        self._due = 0.0
 
     def write(self, text: str) -> int:
         """As a stream's; never raises OSError."""
         if self.lost is None:
             try:
                 return self.stream.write(text)
-            except (OSError, ValueError) as error:
-                self._lose(error)
             except UnicodeEncodeError:
                 return self.write(text.encode("ascii", "backslashreplace").decode("ascii"))
+            except (OSError, ValueError) as error:
+                self._lose(error)
         return len(text)
 
     def flush(self) -> None:
@@ -45,6 +50,18 @@ class Output:
                 self.stream.flush()
             except (OSError, ValueError) as error:
                 self._lose(error)
+
+    def rest(self) -> None:
+        """Nothing is to be written for the moment: what was written can be read from now on.
+
+        A compressed file cannot be flushed that often: once a second at most.
+        """
+        if self._packed:
+            now = time.monotonic()
+            if now < self._due:
+                return
+            self._due = now + 1.0
+        self.flush()
 
     def close(self) -> None:
         """Flushes, and closes what is not a standard stream."""
@@ -73,13 +90,96 @@ def open_text(path: str | None, stderr: Any) -> Output:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from None
-    return Output(os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace"), path)
+    return Output(_as_text(fd), path)
+
+
+class Files:
+    """The files of -ff: PATH.TID, each closed when its thread has ended.
+
+    To be closed like an Output; ``name`` and ``lost`` tell of the first that was lost.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._open: dict[int, Output] = {}
+        self._ended: set[int] = set()
+        self._losses = 0
+        self._first = ""
+        self.lost: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What was lost."""
+        return f"{self._first} and {self._losses - 1} more" if self._losses > 1 else self._first
+
+    def open(self, tid: int) -> Output:
+        """A thread's file; a dead one where it cannot be opened."""
+        path = f"{self._path}.{tid}"
+        if tid in self._ended:  # the number is in use again
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        else:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        try:
+            stream: IO[str] = _as_text(os.open(path, flags, 0o666))
+            why = None
+        except OSError as error:
+            stream, why = io.StringIO(), error.strerror
+        out = self._open[tid] = Output(stream, path)
+        out.lost = why
+        return out
+
+    def ended(self, tid: int) -> None:
+        """A thread writes no more."""
+        out = self._open.pop(tid)
+        self._ended.add(tid)
+        out.close()
+        if out.lost is not None:
+            self._losses += 1
+            if self.lost is None:
+                self.lost, self._first = out.lost, out.name
+
+    def rest(self) -> None:
+        """As Output.rest."""
+        for out in self._open.values():
+            out.flush()
+
+    def close(self) -> None:
+        """Closes all that are open."""
+        for tid in list(self._open):
+            self.ended(tid)
+
+
+def _as_text(fd: int) -> IO[str]:
+    return os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace")
+
+
+def ensure_streams() -> None:
+    """Where stdin, stdout or stderr is closed, /dev/null stands in its place.
+
+    Else the next file that we open would have its number, and be written to by whoever
+    writes to stdout.  Tracees find it closed as before: the stand-in ends with execve.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            if null != number:  # not the lowest that is free: somebody else's race
+                os.close(null)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def open_json(path: str) -> Output:
     """The JSON output: FILE of --json, or stdout."""
     from bpftrace_sys.trace_file import TraceError, open_for_writing
 
+    if path == "-" and sys.__stdout__ is None:
+        raise OutputError(f"cannot write {path}: stdout is closed")
     try:
         return Output(open_for_writing(path), "<stdout>" if path == "-" else path)
     except OSError as error:

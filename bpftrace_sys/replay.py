@@ -42,7 +42,7 @@ def replay(settings: Settings) -> int:
     header = reader.header
     facts = RecordedFacts({number: name for name, number in header.pmu_types.items()}, header.cpus)
     pipeline = Pipeline(facts)
-    pipeline.renderers = renderers(settings, pipeline, text, json)
+    pipeline.renderers = renderers(settings, pipeline, text, json, [])
     left_out = narrowed(settings)
     if left_out:
         earlier = header.options.get("narrowed")

@@ -348,6 +348,35 @@ def _zstandard(path: str) -> Any:
 # ------------------------------------------------------------------ reading
 
 
+class _Unpacked(io.RawIOBase):
+    """A zstd file, unpacked up to the last byte that a truncated one still gives.
+
+    zstandard's own reader keeps back up to a block (128 KiB) at an unexpected end.
+    """
+
+    PIECE: Final = 1024
+    """Packed bytes that are unpacked at once: 128 KiB for each 4 of them at worst."""
+
+    def __init__(self, file: IO[bytes], unpacker: Any) -> None:
+        self._file = file
+        self._unpacker = unpacker
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, room: Any) -> int:
+        while not self._ready and not self._unpacker.eof:
+            piece = self._file.read(self.PIECE)
+            if not piece:
+                break
+            self._ready = memoryview(self._unpacker.decompress(piece))
+        size = min(len(room), len(self._ready))
+        room[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+
 class Reader:
     """Streams a trace.  Raises TraceError where it cannot go on.
 
@@ -379,8 +408,8 @@ class Reader:
 
             return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
         if head == b"\x28\xb5\x2f\xfd":
-            reader = _zstandard(self.path).ZstdDecompressor().stream_reader(file)
-            return io.BufferedReader(reader)
+            unpacker = _zstandard(self.path).ZstdDecompressor().decompressobj()
+            return io.BufferedReader(_Unpacked(file, unpacker), 1 << 17)
         return file
 
     def _next(self) -> dict[str, Any] | None:

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 class Split:
     """Gives each thread a renderer of its own, made when the thread first has something to say."""
 
-    def __init__(self, make: Callable[[int], Renderer]) -> None:
+    def __init__(
+        self, make: Callable[[int], Renderer], ended: Callable[[int], None] | None = None
+    ) -> None:
         self._make = make
+        self._ended = ended
         self._made: dict[int, Renderer] = {}
 
     def _of(self, tid: int) -> Renderer:
@@ -42,9 +45,13 @@ class Split:
         self._of(told.tid).attachment(told)
 
     def process(self, event: ProcessEvent) -> None:
-        """To its thread's file, where there is one."""
-        if event.tid in self._made:
-            self._made[event.tid].process(event)
+        """To its thread's file, where there is one; its end closes that."""
+        if event.tid not in self._made:
+            return
+        self._made[event.tid].process(event)
+        if event.what == "exit" and self._ended is not None:
+            del self._made[event.tid]
+            self._ended(event.tid)
 
     def idle(self) -> None:
         """As the renderers'."""
