@@ -64,6 +64,8 @@ QUIET: Final = frozenset(
     }
 )
 """Calls whose number says nothing: they look, or do the same again."""
+SWITCHED: Final = frozenset({"enabled", "disabled"})
+"""Verbs of attachments that are compared as the ioctl that they are."""
 KERNELS: Final = frozenset({"info.info.tag", "info.info.prog_tags"})
 """Fields that follow from the program and the kernel's way of hashing it."""
 
@@ -148,6 +150,8 @@ class Side:
     def take(self, entry: Entry | Tied) -> None:
         """The next entry."""
         if isinstance(entry, Tied):
+            if entry.verb in SWITCHED:
+                return
             if len(self.ties) < THINGS or entry in self.ties:
                 self.ties[entry] += 1
             else:

@@ -178,9 +178,10 @@ def _hunk(lines: list[Instruction], paint: Painter) -> Iterator[str]:
     first = lines[0]
     place = [str(pc) for pc in (first.pc_a, first.pc_b) if pc is not None]
     yield paint("comment", f"  @@ {' '.join(dict.fromkeys(place))} @@")
-    shown = None
+    shown = told = None
     for op, pc_a, pc_b, instruction, source, function in lines:
-        if function is not None:
+        if function is not None and function != told:
+            told = function
             yield "  " + paint("function", f"        {function}:")
         if source is not None and source != shown:
             shown = source
