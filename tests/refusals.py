@@ -259,6 +259,8 @@ def single() -> None:
     attempt("pin taken", lambda: call(
         "OBJ_PIN", bpf_fd=array, pathname=b"%s\0" % bytes(taken)), str(taken))  # fmt: skip
     attempt("no pin", lambda: call("OBJ_GET", pathname=b"/sys/fs/bpf/no_such_pin\0"))
+    attempt("directory for a pin", lambda: call("OBJ_GET", pathname=b"/sys/fs/bpf\0"))
+    attempt("file for a pin", lambda: call("OBJ_GET", pathname=b"/proc/version\0"))
     attempt("raw tracepoint", lambda: call(
         "RAW_TRACEPOINT_OPEN", name=b"no_such_tracepoint\0",
         prog_fd=load(prog_type=PROG["RAW_TRACEPOINT"]).ret))  # fmt: skip
@@ -271,6 +273,13 @@ def single() -> None:
     xdp = call("PROG_LOAD", **{**TRIVIAL, "prog_type": PROG["XDP"], "prog_name": b"xdp"}).ret
     attempt("no device", lambda: call(
         "LINK_CREATE", prog_fd=xdp, attach_type=ATTACH["XDP"], target_fd=99999))  # fmt: skip
+    attempt("no device to query", lambda: call(
+        "PROG_QUERY", target_fd=99999, attach_type=ATTACH["TCX_INGRESS"]))  # fmt: skip
+    attempt("no file to probe", lambda: uprobes(path=b"/no/such/file\0"))
+    attempt("no task to probe", lambda: uprobes(
+        path=os.fsencode(sys.executable) + b"\0", pid=0x3FFFFF))  # fmt: skip
+    bloom = make("BLOOM_FILTER", 0, 8, 2)
+    attempt("delete from bloom filter", lambda: call("MAP_DELETE_ELEM", map_fd=bloom))
     attempt("short packet", lambda: call(
         "PROG_TEST_RUN", prog_fd=xdp, data_in=bytes(4), data_size_in=4))  # fmt: skip
     attempt("not to be test run", lambda: call("PROG_TEST_RUN", prog_fd=probe))
@@ -296,6 +305,16 @@ def single() -> None:
     attempt("event with a program", lambda: fcntl.ioctl(traced, 0x40042408, second), prog_id(tp))
     attempt("signal", interrupted)
     taken.unlink()
+
+
+def uprobes(**fields: Any) -> Any:
+    """A link of one uprobe."""
+    kind = ATTACH["TRACE_UPROBE_MULTI"]
+    prog = load(prog_type=PROG["KPROBE"], expected_attach_type=kind).ret
+    return call(
+        "LINK_CREATE", "uprobe_multi", prog_fd=prog, attach_type=kind, offsets=u64s(64), cnt=1,
+        **fields,
+    )  # fmt: skip
 
 
 def prog_id(fd: int) -> int:
@@ -332,6 +351,21 @@ def cgroup() -> str:
     return "/sys/fs/cgroup"
 
 
+def lacking() -> None:
+    """What is refused to those who may load programs, but not do this."""
+    number = int((tracefs() / "events/sched/sched_switch/id").read_text())
+    arena = make("ARENA", 0, 0, 1, map_flags=MMAPABLE)
+    where = os.open(cgroup(), os.O_RDONLY)
+    set_caps(("CAP_BPF",))
+    attempt("query", lambda: call("PROG_QUERY", target_fd=where))
+    attempt("arena", lambda: load(
+        insns=asm.ld_imm64(asm.R1, arena, asm.MAP_FD) + returning(0), insn_cnt=4, log_level=1,
+        log_size=4096, log_buf=buffer(4096)))  # fmt: skip
+    raw, exclude_kernel = 1 << 2, 1 << 5  # sample_type is at 24, its bit 10; the bits are at 40
+    attempt("tracepoint", lambda: perf_attr(
+        112, 2, b8=number & 0xFF, b9=number >> 8, b25=raw, b40=exclude_kernel))  # fmt: skip
+
+
 def newer() -> None:
     """A flag that came after Linux 6.18: BPF_F_RB_OVERWRITE."""
     attempt("flag", lambda: make("RINGBUF", 0, 0, 4096, map_flags=1 << 19))
@@ -341,6 +375,7 @@ GROUPS: dict[str, Callable[[], None]] = {
     "capabilities": capabilities,
     "maps": maps,
     "single": single,
+    "lacking": lacking,
     "newer": newer,
 }
 

@@ -205,6 +205,8 @@ EXPECTED: dict[str, str] = {
     "pin in no directory": "there is no directory /sys/fs/bpf/no",
     "pin taken": "{more} exists already",
     "no pin": "nothing is pinned at /sys/fs/bpf/no_such_pin",
+    "directory for a pin": "/sys/fs/bpf is a directory, not a pin",
+    "file for a pin": "/proc/version is on proc, not on a bpf file system: it is no pin",
     "raw tracepoint": "there is no tracepoint no_such_tracepoint",
     "wrong program for link": "BPF_XDP takes an xdp program, not a socket_filter one",
     "loaded for another hook": "prog connect id={id} was loaded for BPF_CGROUP_INET4_CONNECT, and"
@@ -213,6 +215,10 @@ EXPECTED: dict[str, str] = {
     " in a name",
     "unknown attach type": "this kernel knows no bpf_attach_type 250",
     "no device": "there is no network device of index 99999",
+    "no device to query": "there is no network device of index 99999",
+    "no file to probe": "there is no file /no/such/file",
+    "no task to probe": "there is no task 4194303",
+    "delete from bloom filter": "maps of type bloom_filter have no BPF_MAP_DELETE_ELEM",
     "short packet": "data_size_in 4 is less than an Ethernet header (14)",
     "not to be test run": "kprobe programs cannot be test run",
     "unknown id": "no program has id 2147483632 any more, or yet",
@@ -307,6 +313,25 @@ def test_replay_says_the_same(traced: Callable[..., Ran], tmp_path: Path) -> Non
     done = run_cli("replay", str(tmp_path / "trace.jsonl"))
     assert done.stdout == ran.text
     assert ran.text.count("\n  why: ") >= len(EXPECTED)
+
+
+LACKING: dict[str, str] = {
+    "query": "BPF_PROG_QUERY needs CAP_NET_ADMIN (or CAP_SYS_ADMIN), which the caller lacks",
+    "arena": "verifier: CAP_BPF and CAP_PERFMON are required to use arena",
+    "tracepoint": "kernel.perf_event_paranoid is {level} and the caller has no CAP_PERFMON (or"
+    " CAP_SYS_ADMIN): no tracepoints of the kernel's",
+}
+
+
+def test_what_takes_more_than_cap_bpf(traced: Callable[..., Ran]) -> None:
+    level = int(Path("/proc/sys/kernel/perf_event_paranoid").read_text())
+    found = cases(group(traced, "lacking"))
+    for (name, number), line in found:
+        if name == "tracepoint" and number != errno.EPERM:
+            continue  # a level above 2 (Debian's, Android's) refuses all events with EACCES
+        assert line["explanation"][0] == LACKING[name].format(level=level), name
+    if -1 < level <= 2:
+        assert {entry[0] for entry, _ in found} == set(LACKING)
 
 
 # ---------------------------------------------------------------- perf events as nobody

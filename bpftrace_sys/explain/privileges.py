@@ -135,5 +135,5 @@ def admin_eperm(failure: Failure) -> list[str]:
 
 
 def net_admin_eperm(failure: Failure) -> list[str]:
-    """Queries and attachments of cgroups and network devices."""
+    """BPF_PROG_QUERY."""
     return _needs(failure, failure.command, [CAP_NET_ADMIN])
