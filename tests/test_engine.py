@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import pty
-import re
 import select
 import shutil
 import signal
@@ -857,30 +856,6 @@ def test_tracer_in_the_background(trace: Tracer, background: int) -> None:
     assert "/dev/null" in [event[8] for event in read_events(path) if event[0] == "entry"]
     done = trace("/no/such/program", follow=True, background=background)
     assert done.returncode == 127
-
-
-CPYTHON = ["test_fork1", "test_posix", "test_pty"]
-
-
-def test_cpython_suites_agree(trace: Tracer) -> None:
-    """The interpreter's own tests of processes and signals, test by test."""
-    if subprocess.run(
-        [sys.executable, "-c", "import test.libregrtest, test.test_fork1"],
-        capture_output=True,
-        check=False,
-    ).returncode:
-        pytest.skip("this Python comes without its tests")
-    command = [sys.executable, "-m", "test", "-v", *CPYTHON]
-
-    def verdicts(text: str) -> list[str]:
-        pattern = r"^(test\w+ \(.*?\)).*? \.\.\. (ok|FAIL|ERROR|skipped)"
-        return sorted(" ".join(each) for each in re.findall(pattern, text, re.MULTILINE))
-
-    plain = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    traced = trace(*command, follow=True)
-    assert len(verdicts(plain.stdout)) > 10
-    assert verdicts(traced.stdout) == verdicts(plain.stdout)
-    assert traced.returncode == plain.returncode
 
 
 # -- calls ----------------------------------------------------------------------
