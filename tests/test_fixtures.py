@@ -159,7 +159,7 @@ def test_the_recording_holds_what_its_manifest_promises(name: str) -> None:
     lines = jsonl(name)
     calls = [line for line in lines if line["type"] == "syscall"]
     told = {
-        "commands": {call["args"].get("cmd") for call in calls},
+        "commands": {call["args"].get(key) for call in calls for key in ("cmd", "request")},
         "syscalls": {call["syscall"] for call in calls},
         "errors": {call["errno"] for call in calls if "errno" in call},
         "tags": {call["fd"].get("tag") for call in calls if "fd" in call},
