@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FIXTURES, environment, needs_tool, run_cli
+from conftest import FIXTURES, ROOT, environment, needs_tool, run_cli
 from rewriting import (
     U32,
     as_of_another_day,
@@ -128,9 +128,9 @@ def test_another_tool() -> None:
         ["bpftrace", "-e",
          "tracepoint:syscalls:sys_enter_openat { @[comm] = count(); } interval:s:1 { exit(); }"],
         ["opensnoop", "-d", "1"],
-        [sys.executable, "-m", "bpftrace_sys.hello"],
+        [sys.executable, str(ROOT / "tests" / "loaders" / "uprobe_perf.py")],
     ],
-    ids=["bpftrace", "opensnoop", "hello"],
+    ids=["bpftrace", "opensnoop", "uprobe"],
 )  # fmt: skip
 def test_the_same_tool_twice(program: list[str], needs_bpf: None, tmp_path: Path) -> None:
     needs_tool(program[0])
