@@ -544,12 +544,12 @@ class Attachments:
                 steps.append(Step("type", type_call))
             steps.append(Step("event", way.event.call))
         steps.append(Step("detach" if way.verb == "detached" else "attach", call))
-        self._moved(way)
         made: Object | None = call.notes.get("made")
         if made is not None and made.kind == "link" and way.link is None:
             made.info["target"] = way.target
             made.info["prog"] = way.prog
             way.link = made
+        self._moved(way)
         told = Attachment(
             way.verb,
             way.prog,

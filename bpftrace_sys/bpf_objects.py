@@ -209,6 +209,23 @@ def btf_name(btf_id: int) -> str | None:
     return text.value.decode("utf-8", "backslashreplace") or None
 
 
+def pinned(path: str) -> tuple[str, int] | None:
+    """Kind and id of what is pinned at a path, None where nothing is that we can see."""
+    from bpftrace_sys.fd_facts import fact_once
+
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    attr = ctypes.create_string_buffer(struct.pack("<QII", ctypes.addressof(name), 0, 0), 16)
+    try:
+        fd = bpf(const.BPF_OBJ_GET, attr)
+    except OSError:
+        return None
+    try:
+        fact = fact_once(os.getpid(), fd, 0)
+    finally:
+        os.close(fd)
+    return None if fact is None or fact.id is None else (fact.kind, fact.id)
+
+
 def task_fd_query(tid: int, fd: int) -> dict[str, int | str]:
     """What the kernel tells of a task's perf event or raw tracepoint; empty if nothing.
 

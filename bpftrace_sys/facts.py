@@ -9,6 +9,7 @@ kinds: ``pmu`` (type number), ``tracepoint`` (id in tracefs),
 made), ``before KIND`` (id: made before the trace began), ``named KIND NAME`` (id: it has
 another name), ``func_of PROG`` and ``module_type MODULE`` (type id), ``bpf_call``
 (distance from __bpf_call_base), ``device`` (ifindex of a link from elsewhere),
+``holders KIND`` and ``pinned KIND PATH`` (id: who has an fd of it, whether it is there),
 ``ops_members`` (id of a struct_ops map: its functions and their offsets),
 ``iter_target`` (id of an iterator program: what it walks), ``fields STRUCT`` (members
 that our layouts lack), ``alive_prog`` and so on (still there at the end), ``enum NAME``
@@ -102,6 +103,7 @@ class LiveFacts:
         self._newer: dict[str, dict[int, str]] | None = None
         self._settled = False
         self._evidence: Any = None
+        self._holders: dict[tuple[str, int], list[tuple[int, str]]] | None = None
 
     def fact(self, kind: str, key: int) -> str | None:
         if kind == "pmu":
@@ -274,6 +276,23 @@ class LiveFacts:
 
     def _ask_alive_link(self, key: int) -> str | None:
         return self._alive("link", key)
+
+    def _ask_holders(self, key: int, kind: str) -> str | None:
+        """The processes that have an fd of an object: ``1234 (bpftool), 77 (sh)``."""
+        if self._holders is None:
+            from bpftrace_sys.fd_facts import holders
+
+            self._holders = holders(os.getpid())
+        found = self._holders.get((kind, key), ())
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        return ", ".join(f"{pid} ({comm})" for pid, comm in found[:3]) + more or None
+
+    def _ask_pinned(self, key: int, question: str) -> str | None:
+        """Whether an object is pinned where ``question`` (its kind and a path) says."""
+        from bpftrace_sys import bpf_objects
+
+        kind, _, path = question.partition(" ")
+        return "yes" if bpf_objects.pinned(path) == (kind, key) else None
 
     def _ask_prog(self, key: int) -> str | None:
         from bpftrace_sys import bpf_objects

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Final
 
-from bpftrace_sys.model import Model, Object
+from bpftrace_sys.model import BEFORE, FOUND, MADE, Model, Object
 from bpftrace_sys.phrases import printable
 from decoders.call import Call
 from decoders.uapi import names
+
+ELSEWHERE: Final = {FOUND: "(from elsewhere)", BEFORE: "(from before the trace)"}
+"""Of objects whose making the trace did not see."""
 
 
 @dataclass(slots=True)
@@ -79,7 +83,7 @@ def programs(model: Model) -> Table:
             kind = full.removeprefix("BPF_PROG_TYPE_").lower()
         targets = ", ".join(printable(target) for target in prog.attached)
         if not targets:
-            targets = "not attached" if prog.call is not None else "(from before the trace)"
+            targets = "not attached" if prog.origin == MADE else ELSEWHERE[prog.origin]
         table.rows.append(
             (
                 printable(prog.name) or "(anonymous)",
@@ -118,18 +122,40 @@ def maps(model: Model) -> Table:
 
 
 def links(model: Model) -> Table:
-    """id, program, target."""
-    table = Table("links", ("id", "program", "target"), right=frozenset({"id"}))
+    """id, type, program, target."""
+    table = Table("links", ("id", "type", "program", "target"), right=frozenset({"id"}))
     for link in _made(model, "link"):
         prog = link.info.get("prog")
         table.rows.append(
             (
                 str(link.id or ""),
-                printable(prog.name) if isinstance(prog, Object) else "",
-                printable(str(link.info.get("target") or link.info.get("type") or "")),
+                printable(str(link.info.get("type") or "")),
+                printable(prog.name) or "(anonymous)" if isinstance(prog, Object) else "",
+                printable(str(link.info.get("target") or "")),
             )
         )
     return table
+
+
+def reasons_of(found: Object, model: Model) -> list[str]:
+    """Why an object is still there, as far as that can be seen."""
+    facts, number = model.facts, found.id or 0
+    reasons = []
+    for pin in found.pins:
+        there = facts.fact(f"pinned {found.kind} {pin}", number)
+        reasons.append(f"{'pinned' if there else 'was pinned'} at {printable(pin)}")
+    holders = facts.fact(f"holders {found.kind}", number)
+    if holders:
+        reasons.append(f"open in {printable(holders)}")
+    by_link = {str(link.info.get("target")): link for link in _made(model, "link")}
+    for target in found.attached if found.kind in ("prog", "map") else ():
+        link = by_link.get(target)
+        if target in model.passing or (
+            link is not None and facts.fact("alive_link", link.id or 0) is None
+        ):
+            continue  # ended with its fds
+        reasons.append(f"attached to {printable(target)}")
+    return reasons
 
 
 def remains(model: Model) -> Table:
@@ -140,9 +166,7 @@ def remains(model: Model) -> Table:
             continue
         if model.facts.fact(f"alive_{kind}", number) is None:
             continue
-        reasons = [f"pinned at {printable(pin)}" for pin in found.pins]
-        if kind == "prog":
-            reasons += [f"attached to {printable(target)}" for target in found.attached]
+        reasons = reasons_of(found, model)
         table.rows.append(
             (
                 kind,

@@ -113,6 +113,8 @@ class Model:
         self.events: dict[tuple[int, int], Object] = {}
         """By (pid, fd), for a trace that has no ids of perf events."""
         self.events_by_id: dict[int, Object] = {}
+        self.passing: set[str] = set()
+        """Targets of perf events: what is attached to those, is so while an fd is open."""
         self.parents: dict[int, int] = {}
         self.btfs: dict[int, Any] = {}
         self.probes: dict[str, tuple[str, Call]] = {}
@@ -328,7 +330,11 @@ class Model:
         """Asks which objects outlive the trace, so that the answer is recorded with it."""
         for (kind, number), found in self.objects.items():
             if kind in ("prog", "map", "link") and found.call is not None:
-                self.facts.fact(f"alive_{kind}", number)
+                if self.facts.fact(f"alive_{kind}", number) is None:
+                    continue
+                self.facts.fact(f"holders {kind}", number)
+                for pin in found.pins:
+                    self.facts.fact(f"pinned {kind} {pin}", number)
 
     # ------------------------------------------------------------ makers
 
