@@ -22,6 +22,8 @@ from decoders.values import Insns, Name
 NEEDED: Final = frozenset({"bpf", "perf_event_open", "ioctl"})
 """Calls without which a trace does not show what a program does with BPF."""
 UNKNOWN: Final = "?"
+WAITING: Final = 4096
+"""Deeds of calls that may be probes, from which on it is looked which of them still may."""
 
 
 class JudgementError(Exception):
@@ -88,6 +90,9 @@ def prog_key(call: Call, model: Model) -> tuple[str, str]:
 def _object_key(prog: Object | None, model: Model) -> tuple[str, str]:
     if prog is None:
         return UNKNOWN, UNKNOWN
+    known = prog.info.get("key")
+    if isinstance(known, tuple):
+        return known  # as it was when it was loaded: of a long trace the call is not kept whole
     if prog.call is not None:
         return prog_key(prog.call, model)
     kind = prog.info.get("prog_type")
@@ -117,8 +122,6 @@ class Deeds:
         self.found: dict[Deed, str] = {}
         self.trouble: list[str] = []
         self._waiting: list[_Waiting] = []
-        self._used: set[int] = set()
-        """seq of loads whose program was attached: no mere probes."""
 
     # -- as Renderer's
 
@@ -163,44 +166,61 @@ class Deeds:
         """Settles which calls were feature probes."""
         if "error" in status:
             self.trouble.append(f"tracing itself failed: {printable(str(status['error']))}")
+        self._settle()
         for waiting in self._waiting:
-            probe = "probe" in waiting.call.notes
-            if not probe or waiting.call.raw.seq in self._used:
-                self.found.setdefault(waiting.deed, waiting.where)
+            self.found.setdefault(waiting.deed, waiting.where)
         self._waiting.clear()
+
+    def _settle(self) -> None:
+        """Takes the deeds of calls that turned out to be probes, or none, off the list."""
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if "maybe_probe" in each.call.notes:
+                self._waiting.append(each)
+            elif "probe" not in each.call.notes:
+                self.found.setdefault(each.deed, each.where)
 
     # -- what calls do
 
-    def _add(self, call: Call, deed: Deed, detail: str = "") -> None:
+    def _add(self, call: Call, deed: Deed, detail: str = "", used: bool = False) -> None:
         where = f"call #{call.raw.seq}{detail}"
         if call.raw.ret is None:
             where += ", which never returned"
         elif call.raw.failed:
             where += f", refused with {errno_name(-call.raw.ret)}"
-        if "probe" in call.notes or "maybe_probe" in call.notes:
-            self._waiting.append(_Waiting(call, deed, where))
-        else:
+        found = call.notes.get("probe_found")
+        if used or found is None:
             self.found.setdefault(deed, where)
+        elif found.weak and deed not in self.found:
+            # May turn out to be no probe.
+            self._waiting.append(_Waiting(call, deed, where))
+            if len(self._waiting) % WAITING == 0:
+                self._settle()
 
     def _attach(self, call: Call, prog: Object | None, target: str) -> None:
         from bpftrace_sys.canonical import stable
 
+        if "probe" in call.notes:
+            return
         key = _object_key(prog, self.model)
-        if prog is not None and "probe" not in call.notes:
-            if prog.call is not None:
-                self._used.add(prog.call.raw.seq)
-            else:
-                # From before the trace: all that is known is what fdinfo said.
-                self._add(call, Deed("program", key))
-                tag = prog.info.get("tag")
-                if tag:
-                    self._add(call, Deed("tag", key, (str(tag), str(tag))))
-        self._add(call, Deed("attach", key, (stable(printable(target)),)))
+        if prog is not None and prog.call is None:
+            # From before the trace: all that is known is what fdinfo said.
+            self._add(call, Deed("program", key))
+            tag = prog.info.get("tag")
+            if tag:
+                self._add(call, Deed("tag", key, (str(tag), str(tag))))
+        elif prog is not None and prog.call is not None and "probe" in prog.call.notes:
+            # It looked like a probe, but a probe is not attached.
+            self.prog_load(prog.call, used=True)
+        self._add(call, Deed("attach", key, (stable(printable(target)),)), used=True)
 
-    def prog_load(self, call: Call) -> None:
-        """PROG_LOAD: the program and all that it calls."""
+    def prog_load(self, call: Call, used: bool = False) -> None:
+        """PROG_LOAD: the program and all that it calls.  ``used``: no mere probe."""
         key = prog_key(call, self.model)
-        self._add(call, Deed("program", key))
+        made = call.notes.get("made")
+        if isinstance(made, Object):
+            made.info["key"] = key
+        self._add(call, Deed("program", key), used=used)
         insns = plain(call.attr("attr", "insns"))
         whole = isinstance(insns, Insns) and len(insns.data) == insns.total * 8
         if not whole and not call.raw.failed:
@@ -213,7 +233,7 @@ class Deeds:
         from decoders import insn as isa
         from decoders.tag import tags
 
-        self._add(call, Deed("tag", key, tuple(tags(insns.data))))
+        self._add(call, Deed("tag", key, tuple(tags(insns.data))), used=used)
         for site in isa.calls(isa.insns(insns.data)):
             if site.kind == "helper":
                 name = helpers.bpf_func_id.get(site.id) or self.model.facts.newer(
@@ -224,7 +244,7 @@ class Deeds:
                 value = self._kfunc(call, site.id, site.off)
             else:
                 continue
-            self._add(call, Deed(site.kind, key, (value,)), f", insn {site.pc}")
+            self._add(call, Deed(site.kind, key, (value,)), f", insn {site.pc}", used)
 
     def _kfunc(self, call: Call, type_id: int, off: int) -> str:
         name = self.model.facts.fact("btf_vmlinux", type_id) if off == 0 else None

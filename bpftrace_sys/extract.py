@@ -19,6 +19,7 @@ from bpftrace_sys.listing import btf_fd
 from bpftrace_sys.model import Model, Object
 from bpftrace_sys.options import UsageError
 from bpftrace_sys.phrases import printable
+from decoders import insn as isa
 from decoders.call import Call, plain
 from decoders.events import ProcessEvent
 from decoders.tag import tagged
@@ -52,7 +53,8 @@ class Extraction:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.loads: list[Call] = []
+        self._loads: dict[tuple[Any, ...], Call] = {}
+        """By what tells programs apart; the same program is kept once."""
         self.attached: dict[int, list[str]] = {}
         """Targets by the seq of the load."""
         self.contents: dict[int, bytes] = {}
@@ -84,7 +86,7 @@ class Extraction:
         """Keeps loads, BTF and what data maps are filled with."""
         command = call.command.partition("|")[0]
         if command == "BPF_PROG_LOAD":
-            self.loads.append(call)
+            self._load(call)
         elif command == "BPF_BTF_LOAD":
             self._btf(call)
         elif command == "BPF_MAP_UPDATE_ELEM" and not call.raw.failed:
@@ -116,18 +118,28 @@ class Extraction:
         digest = self._by_id.get(fact.id) if fact is not None and fact.id is not None else None
         return None if digest is None else self.blobs[digest]
 
+    def _load(self, call: Call) -> None:
+        insns = plain(call.attr("attr", "insns"))
+        if not isinstance(insns, Insns) or len(insns.data) < isa.SLOT:
+            return
+        same = (
+            prog_key(call, self.model),
+            hashlib.sha256(tagged(insns.data)).digest(),
+            id(self.blob_of(call)),
+            "probe_found" in call.notes,  # whether it was one may come out later
+        )
+        before = self._loads.get(same)
+        # A refused load is often the same program as the one that then succeeds.
+        if before is None or (before.raw.failed and not call.raw.failed):
+            self._loads[same] = call
+
     def programs(self) -> list[Call]:
         """The loads that are worth an object: no probes, nothing twice."""
         kept: dict[tuple[Any, ...], Call] = {}
-        for call in self.loads:
-            insns = plain(call.attr("attr", "insns"))
-            if "probe" in call.notes or not isinstance(insns, Insns) or len(insns.data) < 8:
-                continue
-            same = (prog_key(call, self.model), tagged(insns.data), id(self.blob_of(call)))
-            before = kept.get(same)
-            # A refused load is often the same program as the one that then succeeds.
-            if before is None or (before.raw.failed and not call.raw.failed):
-                kept[same] = call
+        for (*same, _), call in self._loads.items():
+            before = kept.get(tuple(same))
+            if "probe" not in call.notes and (before is None or before.raw.failed):
+                kept[tuple(same)] = call
         return sorted(kept.values(), key=lambda call: call.raw.seq)
 
     def btfs(self) -> list[Blob]:
