@@ -506,7 +506,7 @@ def machine(rounds: int) -> str:
     return (
         f"{model}{len(os.sched_getaffinity(0))} CPUs, {platform.system()} {platform.release()}, "
         f"{platform.machine()}, CPython {platform.python_version()}, {strace}; "
-        f"{rounds} round{"s" * (rounds > 1)}; load average {load:.1f} at the end"
+        f"{rounds} round{'s' * (rounds > 1)}; load average {load:.1f} at the end"
     )
 
 
