@@ -102,6 +102,8 @@ class LiveFacts:
         self._elf: Any = None
         self._newer: dict[str, dict[int, str]] | None = None
         self._settled = False
+        self.patience = 0.0
+        """Seconds to wait, in all, for objects to go that nothing seems to hold."""
         self._evidence: Any = None
         self._holders: dict[tuple[str, int], list[tuple[int, str]]] | None = None
 
@@ -266,7 +268,12 @@ class LiveFacts:
         if not self._settled:
             time.sleep(SETTLING)
             self._settled = True
-        return "yes" if bpf_objects.info(kind, key) is not None else None
+        while bpf_objects.info(kind, key) is not None:
+            if self.patience <= 0:
+                return "yes"
+            self.patience -= SETTLING
+            time.sleep(SETTLING)
+        return None
 
     def _ask_alive_prog(self, key: int) -> str | None:
         return self._alive("prog", key)

@@ -147,7 +147,11 @@ def reasons_of(found: Object, model: Model) -> list[str]:
     holders = facts.fact(f"holders {found.kind}", number)
     if holders:
         reasons.append(f"open in {printable(holders)}")
-    by_link = {str(link.info.get("target")): link for link in _made(model, "link")}
+    by_link = {
+        str(link.info.get("target")): link
+        for link in _made(model, "link")
+        if link.info.get("prog") is found
+    }
     for target in found.attached if found.kind in ("prog", "map") else ():
         link = by_link.get(target)
         if target in model.passing or (

@@ -32,6 +32,8 @@ BEFORE: Final = "before"
 """The trace did not see it being made, and it is older than the trace."""
 IDENTIFIED: Final = frozenset({"prog", "map", "btf", "link"})
 """Kinds that have ids and that the kernel lists by id."""
+PATIENCE: Final = 0.4
+"""Seconds that objects get to go when the last tracee is gone."""
 NAME_LEN: Final = 15
 """What the kernel keeps of a name (BPF_OBJ_NAME_LEN, less the NUL)."""
 NETLINK_CALLS: Final = frozenset({"sendto", "sendmsg", "recvfrom", "recvmsg"})
@@ -328,13 +330,25 @@ class Model:
 
     def settle(self) -> None:
         """Asks which objects outlive the trace, so that the answer is recorded with it."""
-        for (kind, number), found in self.objects.items():
-            if kind in ("prog", "map", "link") and found.call is not None:
-                if self.facts.fact(f"alive_{kind}", number) is None:
-                    continue
-                self.facts.fact(f"holders {kind}", number)
-                for pin in found.pins:
-                    self.facts.fact(f"pinned {kind} {pin}", number)
+        patient = True
+        left = [
+            found
+            for (kind, _), found in self.objects.items()
+            if kind in ("prog", "map", "link") and found.call is not None
+        ]
+        # First what has a reason to be there: what has none may be about to go, with
+        # programs that are freed late (those in a program array hold each other).
+        left.sort(key=lambda found: not (found.pins or found.attached or found.kind == "link"))
+        for found in left:
+            assert found.id is not None
+            if not (found.pins or found.attached) and hasattr(self.facts, "patience"):
+                self.facts.patience = PATIENCE if patient else self.facts.patience
+                patient = False
+            if self.facts.fact(f"alive_{found.kind}", found.id) is None:
+                continue
+            self.facts.fact(f"holders {found.kind}", found.id)
+            for pin in found.pins:
+                self.facts.fact(f"pinned {found.kind} {pin}", found.id)
 
     # ------------------------------------------------------------ makers
 

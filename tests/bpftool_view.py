@@ -152,12 +152,15 @@ def trace_of(name: str, folders: pytest.TempPathFactory) -> Traced:
     return _made[name]
 
 
+TITLES = ("programs", "maps", "links", "left behind", "calls")
+
+
 def tables_of(text: str) -> dict[str, list[dict[str, str]]]:
     """The ledger's plain tables: by title, the rows by column."""
     tables: dict[str, list[dict[str, str]]] = {}
     for block in text.split("\n\n"):
-        lines = block.rstrip("\n").split("\n")
-        if len(lines) < 3 or lines[0].startswith(" ") or not lines[1].startswith("  "):
+        lines = block.strip("\n").split("\n")
+        if len(lines) < 3 or lines[0] not in TITLES:
             continue
         spans = _columns(lines[1:])
         heads = [lines[1][start:end].strip() for start, end in spans]

@@ -6,6 +6,8 @@ columns that never wrap, so that awk and diff can read them.
 
 from __future__ import annotations
 
+import os
+import textwrap
 from typing import IO, Any, Final
 
 from bpftrace_sys.attach import Attachment
@@ -35,21 +37,71 @@ def plain_lines(table: Table) -> list[str]:
     return lines
 
 
+def narrow_lines(table: Table, width: int) -> list[str]:
+    """A table for a terminal that it does not fit: what does not, stands below its row."""
+    widths = [
+        max(len(column), *(len(row[index]) for row in table.rows))
+        for index, column in enumerate(table.columns)
+    ]
+    fitting = len(widths)
+    while fitting > 1 and GAP + sum(widths[:fitting]) + GAP * (fitting - 1) > width:
+        fitting -= 1
+    columns = table.columns[:fitting]
+    head = Table(table.title, columns, [row[:fitting] for row in table.rows], table.right)
+    title, heads, *lines = plain_lines(head)
+    told = [title[:width], heads[:width]]
+    for row, line in zip(table.rows, lines, strict=True):
+        told += textwrap.wrap(line, width, drop_whitespace=False) if len(line) > width else [line]
+        rest = zip(table.columns[fitting:], row[fitting:], strict=True)
+        text = ", ".join(
+            cell if cell.startswith(("not ", "(")) else f"{column} {cell}"
+            for column, cell in rest
+            if cell
+        )
+        told += textwrap.wrap(
+            text, width, initial_indent=" " * 3 * GAP, subsequent_indent=" " * 4 * GAP
+        )
+    return told
+
+
+def uncoloured(table: Table, stream: Any) -> list[str]:
+    """A table for a pipe or file, or for a terminal without colours."""
+    lines = plain_lines(table)
+    try:
+        width = os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
+    except (AttributeError, OSError, ValueError):
+        width = 0
+    return narrow_lines(table, width) if 0 < width < max(map(len, lines)) else lines
+
+
 def draw(table: Table, stream: Any) -> None:
-    """A table on a terminal, by rich."""
+    """A table on a terminal, by rich; below its rows what is too wide for it."""
     from rich.console import Console
     from rich.table import Table as Drawn
     from rich.text import Text
 
-    drawn = Drawn(title=table.title, title_justify="left", title_style="bold", box=None)
+    console = Console(file=stream, highlight=False)
+    if max(len(line) for line in plain_lines(table)) > console.width:
+        title, heads, *rows = narrow_lines(table, console.width)
+        console.print(Text(title, "bold"), Text(heads, "bold"), sep="\n")
+        for line in rows:
+            console.print(Text(line), soft_wrap=True)
+        return
+    drawn = Drawn(
+        title=table.title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 0, 0, GAP),
+    )
     for column in table.columns:
         drawn.add_column(
-            column, justify="right" if column in table.right else "left", overflow="fold"
+            column, justify="right" if column in table.right else "left", no_wrap=True
         )
     for row in table.rows:
         # Text, not str: names of the tracee's are no markup.
         drawn.add_row(*(Text(cell) for cell in row))
-    Console(file=stream, highlight=False).print(drawn)
+    console.print(drawn)
 
 
 class LedgerRenderer:
@@ -93,5 +145,5 @@ class LedgerRenderer:
                 self.out.flush()
                 draw(table, self.stream)
             else:
-                self.out.write("\n".join(plain_lines(table)) + "\n")
+                self.out.write("\n".join(uncoloured(table, self.stream)) + "\n")
         self.out.flush()
