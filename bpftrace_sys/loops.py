@@ -16,8 +16,8 @@ from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
 if TYPE_CHECKING:
     from bpftrace_sys.live_memory import LiveMemory
 
-ATTR_SIZES: Final = range(24, 129)
-"""Sizes of the attr; the largest that callers pass for these commands."""
+ATTR_SIZES: Final = range(24, 513)
+"""Sizes of the attr; plain callers pass that of the whole union, 168 bytes and growing."""
 PLANS: Final = 256
 """Plans that are remembered; then all are forgotten."""
 
