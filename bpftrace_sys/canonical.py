@@ -14,9 +14,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from bpftrace_sys.attach import Attachment
 from bpftrace_sys.header import Header
@@ -173,6 +173,8 @@ BYTES_SHOWN: Final = 64
 """Longer bytes are shown by size and hash."""
 ITEMS_SHOWN: Final = 64
 NAME_LIMIT: Final = 200
+PARTS: Final = 1 << 17
+"""Lines, fields and blocks that are remembered, to be held once."""
 LINKS_WAITING: Final = 1024
 """Links whose target may still come to be known."""
 
@@ -486,6 +488,7 @@ class Tied(NamedTuple):
 
 
 Take = Callable[[Entry | Tied], None]
+Part = TypeVar("Part", bound=Hashable)
 
 
 class Canon:
@@ -498,6 +501,13 @@ class Canon:
         self.objects = Objects(model, self.processes.numbers)
         self.kernel: tuple[int, int] | None = None
         self.head: Header | None = None
+        self._once: dict[Hashable, Any] = {}
+
+    def once(self, part: Part) -> Part:
+        """The same object for equal ones: programs and BTF come again and again."""
+        if len(self._once) >= PARTS:
+            self._once.clear()
+        return self._once.setdefault(part, part)  # type: ignore[no-any-return]
 
     def header(self, header: Header) -> None:
         """As Renderer's."""
@@ -616,7 +626,7 @@ class _Fields:
             self.insns(path, value)
         elif isinstance(value, Text) and leaf.endswith("log_buf"):
             if value.data:
-                self.entry.blocks.append(Block(path, tuple(log_lines(value.data))))
+                self.block(path, log_lines(value.data))
         elif isinstance(value, Bytes):
             self.octets(path, value, leaf)
         else:
@@ -625,7 +635,10 @@ class _Fields:
                 self.add(path, text)
 
     def add(self, path: str, text: str) -> None:
-        self.entry.fields.append((path, text))
+        self.entry.fields.append(self.canon.once((path, text)))
+
+    def block(self, path: str, lines: list[str]) -> None:
+        self.entry.blocks.append(self.canon.once(Block(path, tuple(lines))))
 
     def changed(self, path: str, value: Changed, top: bool) -> None:
         """What the kernel wrote is what counts, where it is one value."""
@@ -770,7 +783,7 @@ class _Fields:
             return
         if not lines:
             lines = [f"nothing with a name: {_digest(value.data)}"]
-        self.entry.blocks.append(Block(path, tuple(lines)))
+        self.block(path, lines)
 
     def array(self, path: str, value: Array) -> None:
         if value.items and isinstance(plain(value.items[0]), Struct):
@@ -829,7 +842,9 @@ class _Fields:
     ) -> Iterator[Line]:
         for insn in program:
             text, jump = self.insn(insn, subprogs)
-            yield Line(insn.pc, text, jump, sources.get(insn.pc), functions.get(insn.pc))
+            yield self.canon.once(
+                Line(insn.pc, text, jump, sources.get(insn.pc), functions.get(insn.pc))
+            )
 
     def insn(self, insn: isa.Insn, subprogs: dict[int, str]) -> tuple[str, int | None]:
         """The text, with objects and names for fds and ids; where it leads to."""

@@ -128,6 +128,10 @@ class Side:
     def __init__(self, strict: bool) -> None:
         self.strict = strict
         self.canon: Canon | None = None
+        """What the entries come from, until the end."""
+        self.objects: list[Known] = []
+        """All objects that were spoken of."""
+        self.header: Header | None = None
         self.things: list[Thing] = []
         self.more_things = Rest()
         self.maybe: list[Entry] = []
@@ -136,16 +140,6 @@ class Side:
         self.rest = Rest()
         self.ties: Counter[Tied] = Counter()
         self.more_ties = Rest()
-
-    @property
-    def objects(self) -> list[Known]:
-        """All objects that were spoken of."""
-        return [] if self.canon is None else self.canon.objects.all
-
-    @property
-    def header(self) -> Header | None:
-        """The trace's header."""
-        return None if self.canon is None else self.canon.head
 
     def take(self, entry: Entry | Tied) -> None:
         """The next entry."""
@@ -165,6 +159,10 @@ class Side:
 
     def end(self) -> None:
         """All entries were taken: now it is known which of them were probes."""
+        if self.canon is not None:
+            self.objects = self.canon.objects.all
+            self.header = self.canon.head
+            self.canon = None  # and with it the model of the trace
         for entry in self.maybe:
             probe = None if entry.notes is None else entry.notes.get("probe")
             if probe is not None:
@@ -179,6 +177,9 @@ class Side:
             result = entry.result if entry.failed else "ok"
             self.probes.setdefault(name, set()).add(result)
 
+    def _known(self) -> list[Known]:
+        return self.objects if self.canon is None else self.canon.objects.all
+
     def _real(self, entry: Entry) -> None:
         kind = LOADS.get(entry.command)
         if kind is not None:
@@ -187,7 +188,7 @@ class Side:
             else:
                 self.more_things.add(content(entry).hex())
             return
-        if not self.strict and (entry.collects or walks(entry, self.objects)):
+        if not self.strict and (entry.collects or walks(entry, self._known())):
             return
         key = (entry.process.path, entry.subject)
         group = self.groups.get(key)

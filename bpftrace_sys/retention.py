@@ -28,9 +28,9 @@ from decoders.values import (
     Value,
 )
 
-KEPT: Final = 64 << 20
+KEPT: Final = 32 << 20
 """Bytes of raw that the calls of objects hold."""
-OBJECTS: Final = 16_384
+OBJECTS: Final = 8_192
 """Objects that are known at a time."""
 COUNTED: Final = 1 << 12
 """What an object counts for, whatever its call holds."""
@@ -82,6 +82,10 @@ class Retention:
 
     def _forget(self, number: int, found: Object) -> None:
         self._size -= self._sizes.pop(number, 0)
+        if found.call is not None:
+            # Its notes lead back to the object: a circle, which would stay for long.
+            found.call = slim(found.call)
+            found.call.notes.pop("made", None)
         model = self.model
         if found.kind == "perf_event":
             for table in (model.events, model.events_by_id):
@@ -104,7 +108,8 @@ def _first(table: dict[Any, Object], found: Object) -> list[Any]:
 
 def slim(call: Call) -> Call:
     """A copy of a call without its long parts and without what it was decoded from."""
-    notes = {key: value for key, value in call.notes.items() if key in ("probe", "made")}
+    names = ("probe", "made") if call.syscall.name == "perf_event_open" else ("probe",)
+    notes = {key: call.notes[key] for key in names if key in call.notes}
     args = _slim(call.args)
     assert isinstance(args, Struct)
     return replace(call, raw=replace(call.raw, chunks=[]), args=args, notes=notes)
