@@ -585,6 +585,10 @@ class Attachments:
         prog = None if way.verb == "detached" else way.prog
         if prog is not None and len(prog.attached) < TARGETS:
             prog.attached.append(way.target)
+        if way.event is not None:
+            way.event.info["prog"] = way.prog
+            if way.link is None and len(self.model.passing) < TARGETS:
+                self.model.passing.add(way.target)
 
     def _type_call(self, opened: Call) -> Call | None:
         """The openat that told the loader the PMU's type or the tracepoint's id."""

@@ -228,6 +228,27 @@ def test_what_is_attached_stays_behind(bpffs: Path) -> None:
         cgroup.rmdir()
 
 
+def test_what_went_with_its_fds_is_not_said_to_be_attached(bpffs: Path) -> None:
+    """A program that is pinned stays; its perf event does not."""
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:3]\n"
+        "from fcntl import ioctl\n"
+        "from _common import *\n"
+        "kit = Kit(); path, offset = libc_function('getppid')\n"
+        "prog = kit.prog('KPROBE', returning(0), 'pinned_one')\n"
+        "event = perf_event(pmu('uprobe'), text=path.encode(), config2=offset)\n"
+        "ioctl(event, PERF_EVENT_IOC_SET_BPF, prog)\n"
+        "call('OBJ_PIN', pathname=os.fsencode(sys.argv[3]) + b'\\0', bpf_fd=prog, size=16)\n"
+    )
+    pin = bpffs / "one"
+    words = [sys.executable, "-c", code, str(LOADERS), str(LOADERS.parent), str(pin)]
+    done = run_cli("-f", *words)
+    assert done.returncode == 0, done.stderr
+    tables = tables_of(done.stderr)
+    assert [row["why"] for row in tables["left behind"]] == [f"pinned at {pin}"]
+    assert tables["programs"][0]["attached to"].startswith("uprobe /")
+
+
 def test_what_another_process_has_open_stays_behind(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))
