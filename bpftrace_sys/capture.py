@@ -339,7 +339,7 @@ class Capture:
         raw.duration = time_ns - raw.time
         if isinstance(how, Plan):
             self._loops.leave(how, raw, tracee.memory)
-            self._queue.append(raw)
+            self._done(raw)
             return
         env, node, row = how
         env.stage, env.ret = EXIT, ret
@@ -357,6 +357,10 @@ class Capture:
             xdp_modes(raw, devices, row.syscall.name)
         if row.syscall.name in WATCHING:
             self._watch(tracee, raw, row.syscall.name, node.view)
+        self._done(raw)
+
+    def _done(self, raw: RawCall) -> None:
+        """A call is complete and waits to be told."""
         self._queue.append(raw)
         if len(self._queue) > WAITING:
             # More comes than can be told: better slow than without bounds.
