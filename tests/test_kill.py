@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import environment, needs_tool, run_cli
@@ -608,3 +609,26 @@ def test_a_file_a_thread_for_thousands(tmp_path: Path) -> None:
     files = list(tmp_path.glob("text.*"))
     assert len(files) == 150
     assert all("bpf(" in file.read_text() for file in files)
+
+
+def test_what_waits_to_be_told_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tracee that is faster than the telling waits for it; loops, captured by plan, as well."""
+    from types import SimpleNamespace
+
+    from bpftrace_sys import capture
+    from bpftrace_sys.loops import Plan
+    from decoders.raw import AUDIT_ARCH_X86_64, FdFact, RawCall
+
+    monkeypatch.setattr(capture, "WAITING", 40)
+    told: list[Any] = []
+    sink = capture.Capture()
+    sink.begin(told.append, {}, 1)
+    tracee: Any = SimpleNamespace(tid=7, pid=7, memory=None)
+    plan = Plan((), (), FdFact(3, 0, "map", {}))
+    for seq in range(1000):
+        raw = RawCall(seq, 0, 7, 7, "", AUDIT_ARCH_X86_64, 321, (2, 0, 0, 0, 0, 0))
+        sink._pending[7] = (raw, plan)
+        sink.exit(tracee, -2, True, 1)
+        assert seq + 1 - len(told) <= 41
+    sink.drain()
+    assert [raw.seq for raw in told] == list(range(1000))
