@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -193,7 +194,7 @@ def test_gits_textconv(tmp_path: Path) -> None:
     git("commit", "-q", "-m", "clang -O1")
     shutil.copy(recording("bpftool-loadall"), trace)
     shown = git("diff", "--", "loader.jsonl.gz")
-    body = [line for line in shown.splitlines() if line[:1] in "+-" and line[1:3] not in ("++", "--")]
+    body = [line for line in shown.splitlines() if re.match(r"[+-](?![+-]{2} )", line)]
     assert "+        (79) r3 = *(u64 *)(r0 +0)" in body
     assert "-        (79) r2 = *(u64 *)(r0 +0)" in body
     assert 8 < len(body) < 40
