@@ -79,6 +79,9 @@ VARYING: Final = frozenset(
         "xlated_prog_len",
         # Where the kernel put a function: its name stands in another field.
         "probe_addr",
+        # Netlink's numbers of messages and of sockets.
+        "nlmsg_seq",
+        "nlmsg_pid",
     }
 )
 """Fields that say when, how long or where; never shown, never a difference."""

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from decoders.call import Call
-from decoders.values import Array, Bytes, Changed, Pointer, Struct, Value
+from decoders.uapi import const
+from decoders.values import Array, Bytes, Changed, Int, Pointer, Struct, Value
 
 if TYPE_CHECKING:
     from bpftrace_sys.model import Model, Object
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 SUMMARY_LIMIT: Final = 1 << 20
 """Bytes of BTF beyond which no summary is made (vmlinux's own is 5 MB)."""
 
+HOLDERS: Final = frozenset(
+    {
+        const.BPF_MAP_TYPE_PROG_ARRAY,
+        const.BPF_MAP_TYPE_ARRAY_OF_MAPS,
+        const.BPF_MAP_TYPE_HASH_OF_MAPS,
+    }
+)
+"""Maps where a lookup gives an id (decoders.map_value.ID_NAMES)."""
 Change = Callable[[Bytes], Bytes]
 
 
@@ -48,7 +57,8 @@ def _many(btf: Any, type_id: int, step: int) -> Change:
     """Bytes of one element or, where they are longer, of several."""
 
     def change(found: Bytes) -> Bytes:
-        if not found.data or len(found.data) < found.wanted:
+        # An fd or id says more than the __u32 that the map's BTF has for it.
+        if found.typed is not None or not found.data or len(found.data) < found.wanted:
             return found
         if len(found.data) <= step:
             return found._replace(typed=_one(btf, type_id, found.data))
@@ -59,8 +69,6 @@ def _many(btf: Any, type_id: int, step: int) -> Change:
         return found._replace(typed=Array(items, len(found.data) // step))
 
     return change
-
-
 
 
 def retype(call: Call, model: Model) -> None:
@@ -74,6 +82,27 @@ def retype(call: Call, model: Model) -> None:
         used = model.by_fd(call, *where, "map_fd")
         if used is not None and used.kind == "map" and used.info.get("btf_id"):
             _retype(call, model, used, where, batch)
+        if used is not None and used.info.get("map_type") in HOLDERS:
+            args = _change(call.args, (*where, "value"), _naming(model))
+            assert isinstance(args, Struct)
+            call.args = args
+
+
+def _naming(model: Model) -> Change:
+    """A lookup in a map of programs or maps gives an id: with the name of what it is."""
+
+    def change(found: Bytes) -> Bytes:
+        if not isinstance(found.typed, Struct):
+            return found
+        fields = []
+        for name, value in found.typed.fields:
+            if isinstance(value, Int):
+                known = model.objects.get((name.removesuffix("_id"), value.value))
+                value = value._replace(note=known.name or None) if known is not None else value
+            fields.append((name, value))
+        return found._replace(typed=Struct(tuple(fields)))
+
+    return change
 
 
 def _retype(

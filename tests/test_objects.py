@@ -7,10 +7,13 @@ name, type, tag, sizes, the program of a link.
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from decoders.uapi import names
-from tests.bpftool_view import Facts, Traced, trace_of
+from tests.bpftool_view import Facts, Traced, trace_of, under_bpfstrace
 from tests.conftest import needs_tool
 from tests.test_loaders import EXPECTED, NAMES
 
@@ -87,6 +90,49 @@ def test_nothing_of_a_loaders_own_is_from_before(name: str, traced_loader: Trace
         if key in own:
             assert all("origin" not in each for each in said)
     assert not [line for line in trace.ran.calls() if "mismatch" in line]
+
+
+def test_programs_and_maps_inside_maps_have_names(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """What is put into a map is an fd, what comes out an id: both are an object."""
+    needs_tool("bpftool")
+    jumps = trace_of("tail_calls", tmp_path_factory)
+    (last,) = [prog for prog in jumps.facts["progs"] if prog["name"] == "last"]
+    assert f"value={{prog_id={last['id']} /* last */}}" in jumps.ran.text
+    assert f"<prog last id={last['id']}>" in jumps.ran.text
+    inner = trace_of("map_in_map", tmp_path_factory)
+    names = {each["id"]: each["name"] for each in inner.facts["maps"]}
+    for number in inner.facts["inner_ids"]:
+        assert f"<map {names[number]} id={number}>" in inner.ran.text
+    number = inner.facts["inner_ids"][1]
+    assert f"map_id={number} /* {names[number]} */" in inner.ran.text
+
+
+TAILS = """
+struct { int (*type)[3]; unsigned *key; unsigned *value; int (*max_entries)[2]; }
+    tails __attribute__((section(".maps"), used));
+char l[] __attribute__((section("license"), used)) = "GPL";
+__attribute__((section("socket"), used)) int into_tail(void *c) { return *(int *)&tails ? 1 : 2; }
+"""
+
+
+def test_a_program_array_with_btf_holds_programs(tmp_path: Path) -> None:
+    """libbpf gives such arrays types of __u32: an fd in one is a program all the same."""
+    needs_tool("bpftool", "clang")
+    (tmp_path / "tails.c").write_text(TAILS)
+    build = ["clang", "-O2", "-g", "-target", "bpf", "-c", "tails.c", "-o", "tails.o"]
+    subprocess.run(build, cwd=tmp_path, check=True)
+    script = f"""set -e; cd {tmp_path}; mkdir fs; mount -t bpf bpf fs
+        bpftool prog load tails.o fs/p pinmaps fs
+        bpftool map update pinned fs/tails key 1 0 0 0 value pinned fs/p
+        umount fs"""
+    with under_bpfstrace(tmp_path, [], ["sh", "-c", script]) as (_, ran):
+        pass
+    assert ran.code == 0, ran.stderr
+    assert any(line["target"].startswith("tail call 1 of map tails") for line in ran.attachments())
+    (update,) = ran.calls("BPF_MAP_UPDATE_ELEM")
+    assert {"into_tail", "tails"} <= {each.get("name") for each in update["fds"].values()}
 
 
 def test_every_loader_is_looked_at() -> None:
