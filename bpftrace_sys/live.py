@@ -220,7 +220,7 @@ def renderers(
 ) -> list[Renderer]:
     """What the settings ask for; what is opened for it is added to ``outputs``."""
     from bpftrace_sys.render.split import Split
-    from bpftrace_sys.render.style import painter
+    from bpftrace_sys.render.style import painter, plain_painter
     from bpftrace_sys.render.tables import LedgerRenderer
     from bpftrace_sys.render.text import Options, TextRenderer
     from bpftrace_sys.render.times import stamps
@@ -245,28 +245,25 @@ def renderers(
         if settings.string_limit is not None:
             options.string_limit = settings.string_limit
         paint = painter(text.stream)
-        if settings.style == "strace":
-            from bpftrace_sys.render.strace import StraceRenderer
 
-            chosen.append(
-                StraceRenderer(
-                    stream,
+        def to(out: Any, paint: Any) -> Renderer:
+            if settings.style == "strace":
+                from bpftrace_sys.render.strace import StraceRenderer
+
+                return StraceRenderer(
+                    out,
                     column=settings.column,
                     string_limit=settings.string_limit,
                     quiet=settings.quiet,
                 )
-            )
-        elif settings.split:
+            return TextRenderer(out, pipeline.model, options, paint)
+
+        if settings.split:
             files = Files(str(settings.output))
             outputs.append(files)
-            chosen.append(
-                Split(
-                    lambda tid: TextRenderer(files.open(tid), pipeline.model, options),  # type: ignore[arg-type]
-                    files.ended,
-                )
-            )
+            chosen.append(Split(lambda tid: to(files.open(tid), plain_painter), files.ended))
         else:
-            chosen.append(TextRenderer(stream, pipeline.model, options, paint))
+            chosen.append(to(stream, paint))
     alone = chosen[0] if len(chosen) == 1 else None
     if json is not None:
         from bpftrace_sys.render.json_lines import JsonLines

@@ -83,6 +83,16 @@ def test_a_file_a_thread(tmp_path: Path) -> None:
     assert "-ff needs -o FILE" in refused.stderr
 
 
+def test_a_file_a_thread_in_strace_s_style(tmp_path: Path) -> None:
+    base = tmp_path / "out"
+    done = run_cli(
+        "-ff", "--style", "strace", "-e", "trace=bpf", "-o", str(base), sys.executable, "-c", ASK
+    )
+    assert done.returncode == 0, done.stderr
+    [file] = tmp_path.glob("out.*")
+    assert file.read_text().count("bpf(BPF_PROG_GET_NEXT_ID, {start_id=0, ") == 3
+
+
 def test_status_selects() -> None:
     counts = {
         status: len(lines("-e", f"status={status}", "-e", "inject=bpf:error=EPERM:when=2")[0])
