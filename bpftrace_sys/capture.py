@@ -50,8 +50,8 @@ FILTERED: Final = frozenset({"setsockopt", "write", "close"})
 """Calls of which only some are BPF's (the seccomp filter cannot tell all)."""
 NETLINK_CALLS: Final = ("sendto", "sendmsg", "recvfrom", "recvmsg")
 """Calls that are BPF's on route netlink sockets, if they are traced at all."""
-IN_STOP: Final = frozenset({"iter_target"})
-"""Facts that decide what is copied."""
+IN_STOP: Final = frozenset({"iter_target", "ops_members"})
+"""Facts that decide what is copied, or that are gone with an object that may not last."""
 PATH_LIMIT: Final = 4096
 MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a declaration might raise over bytes that nobody thought of."""

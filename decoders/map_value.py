@@ -83,7 +83,8 @@ class ValueIn(Blob):
             fd = int.from_bytes(data[4:8], "little", signed=True)
             return (fd,) if fd > 0 else ()
         if kind == const.BPF_MAP_TYPE_STRUCT_OPS:
-            # Which words are fds is known later; now what may be one is looked up.
+            # Asked now, for the map may be gone when its value is decoded.
+            operations(data, scope)
             return {word for (word,) in _WORD.iter_unpack(data[: len(data) & ~7]) if is_small(word)}
         return ()
 
