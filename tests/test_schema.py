@@ -19,7 +19,7 @@ from bpftrace_sys.header import VERSION
 from bpftrace_sys.schema_cli import schema
 
 SCHEMA: dict[str, Any] = json.loads(schema())
-LINES = ("trace", "fact", "syscall", "process", "attachment", "end")
+LINES = ("trace", "fact", "syscall", "process", "attachment", "flush", "end")
 NAMES = sorted(path.parent.name for path in FIXTURES.glob("*/trace.jsonl.gz"))
 LOADERS = ROOT / "tests" / "loaders"
 
