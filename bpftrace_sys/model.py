@@ -199,6 +199,8 @@ class Model:
         known = self.events_by_id.get(fact.id)
         if known is None:
             known = Object("perf_event", None, probed(fact, self.facts), FOUND)
+            if self.facts.fact("before perf_event", fact.id):
+                known.origin = BEFORE
             self.events_by_id[fact.id] = known
         return known
 

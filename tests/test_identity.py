@@ -176,7 +176,7 @@ def test_what_is_from_before_is_named_and_marked(elder: dict[str, Any], tmp_path
     assert f"<map elder_map {got['map']} (from before)>" in ran.text
     assert f"<prog elder_prog {got['prog']} (from before)>" in ran.text
     # The program of an event tells what it probes; a bare event nobody can tell from others.
-    assert f"{elder['bare']}<perf event ?>" in ran.text
+    assert f"{elder['bare']}<perf event ? (from before)>" in ran.text
     assert f"{elder['event']}<uprobe /bin/true:" in ran.text
     for line in ran.calls("BPF_OBJ_GET"):
         assert line["fd"]["origin"] == "before"

@@ -62,7 +62,7 @@ def object_json(found: Object) -> dict[str, Any]:
     for name in ("tag", "type", "target"):
         if found.info.get(name):
             line[name] = found.info[name]
-    if found.kind in IDENTIFIED and found.origin != MADE:
+    if found.kind in (*IDENTIFIED, "perf_event") and found.origin != MADE:
         line["origin"] = found.origin
     if found.kind == "map" and "key_size" in found.info:
         for name in ("map_type", "key_size", "value_size", "max_entries"):
