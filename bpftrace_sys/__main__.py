@@ -1,7 +1,5 @@
 """``python3 -m bpftrace_sys`` is ``bpfstrace``."""
 
-import sys
+from bpftrace_sys.cli import run
 
-from bpftrace_sys.cli import main
-
-sys.exit(main())
+run()

@@ -8,41 +8,38 @@ in a queue until no tracee waits for us.
 from __future__ import annotations
 
 import errno
-import re
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
 
-from bpftrace_sys.engine import StopFilter, Tracee
-from bpftrace_sys.evidence import credentials
-from bpftrace_sys.fd_facts import FdLookup
-from bpftrace_sys.live_memory import LiveMemory
-from bpftrace_sys.loops import Loops, Plan
+from bpftrace_sys.machine import Machine
+from bpftrace_sys.paths import LIMIT as PATH_LIMIT
+from bpftrace_sys.paths import defining, interesting
+from bpftrace_sys.seccomp import StopFilter
 from decoders import arch as arches
 from decoders.events import ProcessEvent
-from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
+from decoders.raw import ENTRY, EXIT, Chunk, RawCall
 from decoders.uapi import const
-from decoders.uapi.system import so_filter
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final
+
+    from bpftrace_sys.fd_facts import FdLookup
     from bpftrace_sys.inject import Rule
+    from bpftrace_sys.live_memory import LiveMemory
+    from bpftrace_sys.loops import Loops, Plan
+    from bpftrace_sys.tracee import Tracee
     from decoders.follow import Node, View
+    from decoders.raw import FdFact
+
+    Ask = Callable[[str, int], str | None]
+    """Facts.fact: what the machine calls a number."""
+    Take = Callable[[RawCall | ProcessEvent], None]
 
 SOL_SOCKET: Final = 1
-INTERESTING: Final = re.compile(
-    rb"/sys/(?:bus/event_source/|devices/[^/]+/type$|kernel/(?:tracing|debug/|btf)"
-    rb"|fs/(?:bpf|cgroup))"
-    rb"|/proc/(?:kallsyms|sys/(?:kernel/(?:perf_|unprivileged_bpf|kptr_)|net/core/bpf_))"
-    rb"|/boot/vmlinux|/usr/lib/debug/.*vmlinux|/lib/modules/[^/]+/(?:build/)?vmlinux"
-)
-"""Paths that belong to BPF's story."""
 REFUSED: Final = frozenset({errno.EPERM, errno.EACCES})
 """Errors that may be a matter of capabilities."""
-DEFINING: Final = re.compile(
-    rb"/sys/kernel/(?:debug/)?tracing/(?:kprobe|uprobe|dynamic|synthetic)_events(?:\0|$)"
-)
-"""Files of tracefs that define probes by what is written to them."""
 WATCHED: Final = StopFilter({"write": None, "close": None})
 WATCHING: Final = frozenset({"openat", "close"})
 """Calls after which there is something to watch, or no longer."""
@@ -52,15 +49,13 @@ NETLINK_CALLS: Final = ("sendto", "sendmsg", "recvfrom", "recvmsg")
 """Calls that are BPF's on route netlink sockets, if they are traced at all."""
 IN_STOP: Final = frozenset({"iter_target", "ops_members"})
 """Facts that decide what is copied, or that are gone with an object that may not last."""
-PATH_LIMIT: Final = 4096
 MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a declaration might raise over bytes that nobody thought of."""
-SHORT: Final = 60_000_000
-"""Nanoseconds after which a program is no short one; bpfstrace itself starts in most of it."""
 WAITING: Final = 4096
 """Calls that may wait to be decoded while stops come thick."""
-Ask = Callable[[str, int], str | None]
-"""Facts.fact: what the machine calls a number."""
+NEAR: Final = ("bpftrace_sys.watermark", "bpftrace_sys.loops", "bpftrace_sys.fd_facts")
+"""Modules that the first stop of ours needs, imported from the last to the first while
+the program starts."""
 
 
 class Recorder:
@@ -91,19 +86,20 @@ class Recorder:
 class _Env:
     """The world around a live call: records what it answers."""
 
-    __slots__ = ("_ask", "_lookup", "_pmus", "_raw", "arch", "cpus", "ret", "stage")
+    __slots__ = ("_ask", "_lookup", "_machine", "_raw", "arch", "ret", "stage")
 
-    def __init__(
-        self, raw: RawCall, lookup: FdLookup, pmus: dict[int, str], cpus: int, ask: Ask | None
-    ) -> None:
+    def __init__(self, raw: RawCall, lookup: FdLookup, machine: Machine, ask: Ask) -> None:
         self._ask = ask
         self._raw = raw
         self._lookup = lookup
-        self._pmus = pmus
-        self.cpus = cpus
+        self._machine = machine
         self.arch = raw.arch
         self.ret: int | None = None
         self.stage = ENTRY
+
+    @property
+    def cpus(self) -> int:
+        return self._machine.cpus
 
     def fd(self, fd: int) -> FdFact | None:
         """What an argument is: as it was when the call began, whatever became of it."""
@@ -121,14 +117,14 @@ class _Env:
 
     def fact(self, kind: str, key: int) -> str | None:
         if kind == "pmu":
-            return self._pmus.get(key)
+            return self._machine.pmus.get(key)
         if kind == "ifindex":
             return device_name(self._raw, key)
         if kind == "xdp_mode":
             self._raw.extra.setdefault("xdp_mode", {})[str(key)] = ""  # type: ignore[index]
             return None
         # Of all else only this decides what is copied; it is asked once a program.
-        return self._ask(kind, key) if self._ask is not None and kind in IN_STOP else None
+        return self._ask(kind, key) if kind in IN_STOP else None
 
     def newer(self, enum: str, value: int) -> str | None:
         return None
@@ -204,21 +200,31 @@ class Capture:
     """The engine's sink.
 
     ``explicit``: calls that are kept even where they are none of BPF's story.
+    ``prepare`` takes one short step towards :meth:`begin`, and says whether there are
+    more. Unless ``eager`` it is asked for none before there is something to tell: a call,
+    or the end of a process while others live. So a program that asks nothing of BPF costs
+    few imports.
     """
 
     def __init__(
         self,
         explicit: frozenset[str] = frozenset(),
         notes: Callable[[str], None] | None = None,
+        prepare: Callable[[], bool] | None = None,
+        eager: bool = False,
     ) -> None:
-        self._take: Callable[[RawCall | ProcessEvent], None] | None = None
-        self._pmus: dict[int, str] = {}
-        self._cpus = 1
-        self._ask: Ask | None = None
+        self.machine = Machine()
+        self._take: Take | None = None
+        self._prepare = prepare
+        self._due = eager
+        self.alive: Callable[[], bool] = lambda: True
+        """Whether there are tracees left."""
+        self._near = list(NEAR)
+        self._asked: Ask | None = None
         self._notes = notes
-        self._lookup = FdLookup()
-        self._loops = Loops(self._lookup)
-        self._pending: dict[int, tuple[RawCall, Plan | tuple[_Env, Node, _Row]]] = {}
+        self._lookup: FdLookup
+        self._loops: Loops
+        self._pending: dict[int, tuple[RawCall, Plan | None, Any]] = {}
         self._queue: deque[RawCall | ProcessEvent] = deque()
         self._seq = 0
         self._explicit = explicit
@@ -240,39 +246,64 @@ class Capture:
             if name not in explicit
         }
         self._rows: dict[tuple[int, int], _Row] = {}
+        self._before: dict[str, int] | None = None
         self._rules: list[Rule] = []
-        self._warm = False
-        self._began = time.monotonic_ns()
         self._skip: Callable[[Tracee, int], bool] | None = None
 
-    def begin(
-        self,
-        take: Callable[[RawCall | ProcessEvent], None],
-        pmus: dict[int, str],
-        cpus: int,
-        ask: Ask | None = None,
-    ) -> None:
+    def begin(self, take: Take, ask: Ask | None = None) -> None:
         """What was captured goes to ``take`` from now on; until then it waits.
 
         It gets each item of the trace in order: RawCalls as they complete, and
-        ProcessEvents.  ``pmus``: PMU names by type number.  ``ask``: Facts.fact.
+        ProcessEvents.  ``ask``: Facts.fact.
         """
-        self._take, self._pmus, self._cpus, self._ask = take, pmus, cpus, ask
+        self._take, self._asked = take, ask
+
+    def untold(self) -> list[ProcessEvent] | None:
+        """All that was captured, if that is a few events and nobody was told yet; else None."""
+        if self._take is not None or self._pending:
+            return None
+        events = [item for item in self._queue if isinstance(item, ProcessEvent)]
+        return events if len(events) == len(self._queue) else None
+
+    def _ask(self, kind: str, key: int) -> str | None:
+        """A fact, even if all that can tell it has to be imported first."""
+        while self._take is None and self._prepare is not None and self._prepare():
+            pass
+        return None if self._asked is None else self._asked(kind, key)
+
+    @property
+    def before(self) -> dict[str, int]:
+        """The highest ids of BPF objects before the first call of ours (see watermark.py)."""
+        if self._before is None:
+            from bpftrace_sys.watermark import highest
+
+            self._before = highest()
+        return self._before
+
+    def _row(self, arch: int, nr: int) -> _Row:
+        """What such calls need; made when the first is seen."""
+        if not self._rows:
+            _ = self.before  # now, as this very call may make an object
+            from bpftrace_sys.fd_facts import FdLookup
+            from bpftrace_sys.loops import Loops
+
+            self._lookup = FdLookup()
+            self._loops = Loops(self._lookup)
+        row = self._rows[(arch, nr)] = _Row(arch, nr)
+        return row
 
     # ------------------------------------------------------------ calls
 
     def entry(
         self, tracee: Tracee, arch: int, nr: int, args: tuple[int, ...], time_ns: int
     ) -> bool:
-        if nr == self._openats.get(arch) and not INTERESTING.match(
+        if nr == self._openats.get(arch) and not interesting(
             tracee.memory.cstr(args[1], PATH_LIMIT)
         ):
             return False
         if (arch, nr) in self._netlinks and not self._is_netlink(tracee.tid, args[0]):
             return False
-        row = self._rows.get((arch, nr))
-        if row is None:
-            row = self._rows[(arch, nr)] = _Row(arch, nr)
+        row = self._rows.get((arch, nr)) or self._row(arch, nr)
         raw = RawCall(0, time_ns, tracee.pid, tracee.tid, "", arch, nr, args)
         if row.loops and not self._rules:
             plan = self._loops.enter(raw, tracee.memory)
@@ -280,9 +311,9 @@ class Capture:
                 self._seq += 1
                 raw.seq = self._seq
                 raw.comm = tracee.comm
-                self._pending[tracee.tid] = (raw, plan)
+                self._pending[tracee.tid] = (raw, plan, None)
                 return True
-        env = _Env(raw, self._lookup, self._pmus, self._cpus, self._ask)
+        env = _Env(raw, self._lookup, self.machine, self._ask)
         node = row.enter(args, Recorder(tracee.memory, ENTRY, raw.chunks), env)
         name = row.syscall.name
         if name in FILTERED and name not in self._explicit and not self._wanted(name, raw, node):
@@ -295,7 +326,7 @@ class Capture:
                 self._skip(tracee, rule.ret)
                 raw.extra["injected"] = True
                 break
-        self._pending[tracee.tid] = (raw, (env, node, row))
+        self._pending[tracee.tid] = (raw, None, (env, node, row))
         return True
 
     def inject(self, rules: list[Rule], skip: Callable[[Tracee, int], bool]) -> None:
@@ -313,6 +344,8 @@ class Capture:
     def _wanted(self, name: str, raw: RawCall, node: Node) -> bool:
         """Whether a call of FILTERED belongs to BPF's story."""
         if name == "setsockopt":
+            from decoders.uapi.system import so_filter
+
             return bool(node.view["level"] == SOL_SOCKET and node.view["optname"] in so_filter)
         return bool(self._defining.get(raw.tid) == node.view["fd"])
 
@@ -322,7 +355,7 @@ class Capture:
             return
         if name == "openat":
             writes = not raw.failed and view["flags"] & const.O_ACCMODE
-            if writes and any(DEFINING.match(chunk.data) for chunk in raw.chunks):
+            if writes and any(defining(chunk.data) for chunk in raw.chunks):
                 assert raw.ret is not None
                 self._defining[raw.tid] = raw.ret
                 self.watch(tracee, WATCHED)
@@ -334,14 +367,14 @@ class Capture:
         pending = self._pending.pop(tracee.tid, None)
         if pending is None:
             return
-        raw, how = pending
+        raw, plan, walked = pending
         raw.ret, raw.failed = ret, failed
         raw.duration = time_ns - raw.time
-        if isinstance(how, Plan):
-            self._loops.leave(how, raw, tracee.memory)
+        if plan is not None:
+            self._loops.leave(plan, raw, tracee.memory)
             self._done(raw)
             return
-        env, node, row = how
+        env, node, row = walked
         env.stage, env.ret = EXIT, ret
         row.leave(node, Recorder(tracee.memory, EXIT, raw.chunks), failed, env)
         if not failed:
@@ -349,6 +382,8 @@ class Capture:
                 env.made(ret)
         elif -ret in REFUSED:
             # Asked now, for the thread may drop its capabilities, or end.
+            from bpftrace_sys.evidence import credentials
+
             raw.extra["cred"] = credentials(tracee.tid)
         if row.loops:
             self._loops.learn(raw)
@@ -362,33 +397,41 @@ class Capture:
     def _done(self, raw: RawCall) -> None:
         """A call is complete and waits to be told."""
         self._queue.append(raw)
-        if len(self._queue) > WAITING:
+        self._due = True
+        while len(self._queue) > WAITING:
             # More comes than can be told: better slow than without bounds.
             self.idle()
 
     def idle(self) -> bool:
         queue = self._queue
-        assert self._take is not None
-        if not queue and not self._warm and time.monotonic_ns() - self._began > SHORT:
-            # Nobody waits, and this is no program that ends at once: a good moment
-            # to import what the first call of ours needs.
-            self._warm = True
-            import decoders.decode  # noqa: F401
+        if self._near:
+            # What the first call of ours needs in its stop.
+            __import__(self._near.pop())
+            return True
+        if self._take is None:
+            return self._due and self._step()
         for _ in range(16):
             if not queue:
                 return False
             self._take(queue.popleft())
         return bool(queue)
 
+    def _step(self) -> bool:
+        assert self._prepare is not None
+        return self._prepare() or bool(self._queue)
+
     def drain(self) -> None:
         """Hands over everything that waits, and the calls that never returned."""
+        while self._take is None and self._step():
+            pass
         assert self._take is not None
         while self._queue:
             self._take(self._queue.popleft())
         for tid in sorted(self._pending):
             raw, *_ = self._pending.pop(tid)
             self._take(raw)
-        self._lookup.close()
+        if self._rows:
+            self._lookup.close()
 
     # ------------------------------------------------------------ processes
 
@@ -404,7 +447,8 @@ class Capture:
         self, tracee: Tracee, code: int | None, signal: int | None, core: bool
     ) -> None:
         self._unfinished(tracee.tid)
-        self._lookup.forget(tracee.tid)
+        if self._rows:
+            self._lookup.forget(tracee.tid)
         details: dict[str, Any] = {}
         if code is not None:
             details["code"] = code
@@ -413,11 +457,13 @@ class Capture:
             if core:
                 details["core"] = True
         self._event(tracee, "exit", details)
+        self._due = self._due or self.alive()
 
     def _unfinished(self, tid: int) -> None:
         pending = self._pending.pop(tid, None)
         if pending is not None:
             self._queue.append(pending[0])
+            self._due = True
 
     def _event(self, tracee: Tracee, what: str, details: dict[str, Any]) -> None:
         self._queue.append(

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
 from bpftrace_sys import __version__
 from bpftrace_sys.options import Settings, UsageError, parse, usage
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 BAD_USAGE = 2
+LOST = 125
+"""What was printed did not arrive."""
+GARBAGE = 50_000
+"""Objects between two looks for cycles; Python looks after 700, and imports make many."""
+
+
+def run() -> NoReturn:
+    """The console script: main, and then the end of the process, without first taking
+    apart all that was imported."""
+    gc.set_threshold(GARBAGE)
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = code or LOST
+    os._exit(code)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _complain(text: str) -> None:
     """A message on stderr; names that stand in it cannot steer a terminal."""
-    from bpftrace_sys.phrases import printable
+    from bpftrace_sys.escape import printable
 
     print(f"bpfstrace: {printable(text)}", file=sys.stderr)
 
@@ -143,4 +165,4 @@ COMMANDS = {
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

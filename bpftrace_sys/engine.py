@@ -7,35 +7,35 @@ and time is written down in docs/engine.md.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import functools
-import itertools
 import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from bpftrace_sys import ptrace_calls as px
 from bpftrace_sys import seccomp
 from bpftrace_sys.live_memory import LiveMemory
+from bpftrace_sys.own_signals import OwnSignals, stop_ourselves
 from bpftrace_sys.seccomp import ArgRule, StopFilter
-from bpftrace_sys.spawn import SpawnError, Starting, start
+from bpftrace_sys.spawn import SpawnError, start
+from bpftrace_sys.tracee import AttachError, EngineError, Tracee
 from decoders import arch as arches
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Final, Literal
 
-    from bpftrace_sys.ptrace_ext import SyscallInfo
+    from bpftrace_sys.spawn import Starting
+    from bpftrace_sys.tracee import Sink
 
 __all__ = [
     "ArgRule",
     "AttachError",
     "Engine",
     "EngineError",
-    "Sink",
     "SpawnError",
     "StopFilter",
     "Tracee",
@@ -65,142 +65,8 @@ _SPIN_TRACEES: Final = 32  # with more of them each poll costs too much
 _BATCH: Final = 64  # stops that are collected before any is handled
 _STOP_SIGNALS: Final = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 _SI_KERNEL: Final = 0x80
-_OURS: Final = (
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGTERM,
-    signal.SIGTSTP,
-)
 _FORKS: Final = {1: "fork", 2: "vfork", 3: "clone"}  # PTRACE_EVENT_*
 _SIGNAL_ROUNDS: Final = 256  # stops after which we look at our own signals, even if busy
-
-
-class EngineError(Exception):
-    """Tracing is not possible here; the text says why and what helps."""
-
-
-class AttachError(EngineError):
-    """A process could not be attached to. ``pid`` and ``errno`` (0: not an error
-    of the kernel's) say which and why, the text says it in words."""
-
-    def __init__(self, pid: int, error: int, text: str) -> None:
-        super().__init__(text)
-        self.pid = pid
-        self.errno = error
-
-
-class Tracee:
-    """One thread of a traced process."""
-
-    __slots__ = (
-        "_comm",
-        "also",
-        "arch",
-        "attached",
-        "detach",
-        "entered",
-        "every_call",
-        "former_tid",
-        "injected",
-        "ip",
-        "lapsing",
-        "memory",
-        "pid",
-        "silent",
-        "sp",
-        "target",
-        "tid",
-        "unfiltered",
-        "watched",
-    )
-
-    def __init__(self, tid: int, pid: int) -> None:
-        self.tid = tid
-        """Thread id, as the tracer's PID namespace has it."""
-        self.pid = pid
-        """Id of the process (tgid)."""
-        self.memory = LiveMemory(tid)
-        """Its memory; to be read in a stop."""
-        self.arch = 0
-        """AUDIT_ARCH_* of the last call or execve; 0: none seen yet."""
-        self.ip = 0
-        """Instruction pointer in the stop of a call's entry."""
-        self.sp = 0
-        """Stack pointer there."""
-        self.former_tid = tid
-        """In Sink.execed: the tid before, other than ``tid`` if another thread
-        than the leader called execve."""
-        self.attached = False
-        """Was running before us, or descends from such a one: outlives the tracer."""
-        self.entered = False  # the sink wants this call's exit
-        self.watched = ""  # a call of our own interest is on its way
-        self.target = 0  # the pid in a ptrace call of the tracee's
-        self.every_call = False  # PTRACE_SYSCALL rather than the filter
-        self.unfiltered = False  # what every_call is without watch()
-        self.lapsing = False  # a watch() ends at the next exit
-        self.also: StopFilter | None = None
-        """Further calls that this one thread stops for, for a while: see watch()."""
-        self.silent = False  # traced, but not told of
-        self.detach = False  # at its next stop
-        self.injected: int | None = None  # the call is skipped and returns this
-        self._comm: str | None = None
-
-    @property
-    def comm(self) -> str:
-        """The thread's name; looked up when first asked for, and again after an
-        execve or a PR_SET_NAME. Empty if it is gone."""
-        if self._comm is None:
-            try:
-                with open(f"/proc/{self.tid}/comm", "rb", buffering=0) as file:
-                    self._comm = os.fsdecode(file.read(64).rstrip(b"\n"))
-            except OSError:
-                return ""
-        return self._comm
-
-    def __repr__(self) -> str:
-        return f"Tracee({self.tid}, pid={self.pid}, comm={self._comm!r})"
-
-
-class Sink(Protocol):
-    """Who is told of what tracees do. The engine calls from one thread only.
-
-    An exception out of any of these ends :meth:`Engine.run`, which may be called
-    again (with another ``Engine.sink``, say) and takes up where it was.
-    """
-
-    def entry(
-        self, tracee: Tracee, arch: int, nr: int, args: tuple[int, ...], time_ns: int
-    ) -> bool:
-        """A call begins; the tracee is stopped: copy only. True: wants the exit."""
-
-    def exit(self, tracee: Tracee, ret: int, failed: bool, time_ns: int) -> None:
-        """A call whose entry said True has returned; the tracee is stopped.
-
-        ``ret`` is signed, the negative errno if ``failed``; a call that will be
-        restarted fails with the kernel's own ERESTARTSYS (512) and relatives.
-        """
-
-    def idle(self) -> bool:
-        """No stop is waiting: time for a bite of queued work. True: there is more."""
-
-    def forked(self, parent: Tracee, child_tid: int, child_pid: int, how: str) -> None:
-        """``how``: fork, vfork, clone (another process) or thread.
-
-        Comes before anything else is told of the child; not at all for a child
-        whose parent was killed in the very call.
-        """
-
-    def execed(self, tracee: Tracee) -> None:
-        """A new program. All other threads of the process are gone by now."""
-
-    def exited(self, tracee: Tracee, code: int | None, signal: int | None, core: bool) -> None:
-        """A thread's end: its exit code, or the signal that killed it; both None
-        if it vanished in another thread's execve, or was detached from. A call
-        whose exit was awaited will not return any more."""
-
-    def note(self, tracee: Tracee | None, text: str) -> None:
-        """Something that the person at the terminal ought to know, in words."""
 
 
 class Engine:
@@ -252,9 +118,7 @@ class Engine:
         self._status: int | None = None
         self._spawned: set[int] = set()
         self._working = True  # the sink may have work queued
-        self._mask: set[Any] | None = None
-        self._taken: set[Any] = set()
-        self._child_handler: Any = signal.SIG_DFL
+        self._signals = OwnSignals(self._signalled)
         self._x32: set[int] = set()  # processes that were told of
         self._first_stopped = False  # in a group-stop, as far as we know
         self._stop_with = False  # we are to stop as soon as the first tracee has
@@ -263,13 +127,6 @@ class Engine:
         except OSError:
             cpus = 1
         self._spin = _SPIN if cpus > 1 else 0
-
-    @functools.cached_property
-    def _px(self) -> ModuleType:
-        """python-ptrace is imported no sooner than the first child has been forked."""
-        from bpftrace_sys import ptrace_ext
-
-        return ptrace_ext
 
     # -- starting ---------------------------------------------------------
 
@@ -292,21 +149,20 @@ class Engine:
         Raises SpawnError if the program cannot be executed, EngineError if it
         cannot be traced.
         """
-        _check_kernel()
-        self._block_signals()
-        assert self._mask is not None
+        _check_machine()
+        self._signals.block()
+        assert self._signals.mask is not None
         program = self._program()
         starting = start(
             argv,
             bpf_filter=program,
-            mask=self._mask,
-            ignored=[signal.SIGCHLD] if self._child_handler == signal.SIG_IGN else [],
+            mask=self._signals.mask,
+            ignored=self._signals.ignored,
             env=env,
             argv0=argv0,
             user=user,
             background=background,
         )
-        px = self._px  # imported while the child gets going
         pid = starting.pid
         options = px.PTRACE_O_TRACESYSGOOD | px.PTRACE_O_TRACEEXEC
         if self.exit_kill:
@@ -317,11 +173,13 @@ class Engine:
             options |= px.PTRACE_O_TRACEFORK | px.PTRACE_O_TRACEVFORK | px.PTRACE_O_TRACECLONE
         try:
             px.seize(pid, options)
-        except px.PtraceError as error:
+        except OSError as error:
             starting.close()
             if not background:
                 os.waitpid(pid, 0)
-            raise EngineError(_forbidden(error.errno or 0)) from None
+            from bpftrace_sys.why_not import forbidden
+
+            raise EngineError(forbidden(error.errno or 0)) from None
         tracee = Tracee(pid, pid)
         tracee.silent = True
         tracee.every_call = program is None
@@ -360,7 +218,6 @@ class Engine:
 
     def _await_exec(self, tracee: Tracee, starting: Starting) -> None:
         """Until the new program is there: nothing before is the sink's business."""
-        px = self._px
         pid = tracee.tid
         while True:
             _, status = os.waitpid(pid, px.WALL)
@@ -383,10 +240,11 @@ class Engine:
 
     def attach(self, pid: int) -> None:
         """Trace all threads of a running process. Raises AttachError."""
-        _check_kernel()
-        self._block_signals()
-        px = self._px
-        tgid = _status_number(pid, "Tgid") or pid
+        _check_machine()
+        self._signals.block()
+        from bpftrace_sys.why_not import status_number, why_not
+
+        tgid = status_number(pid, "Tgid") or pid
         if tgid == os.getpid():
             raise AttachError(pid, errno.EPERM, f"process {pid} is bpfstrace itself")
         options = px.PTRACE_O_TRACESYSGOOD | px.PTRACE_O_TRACEEXEC | px.PTRACE_O_TRACECLONE
@@ -406,11 +264,11 @@ class Engine:
             for tid in sorted(tids - self.tracees.keys()):
                 try:
                     px.seize(tid, options)
-                except px.PtraceError as error:
-                    if tid == tgid and _status_number(tid, "TracerPid") == os.getpid():
+                except OSError as error:
+                    if tid == tgid and status_number(tid, "TracerPid") == os.getpid():
                         continue  # a child of one of our tracees
                     if not seized and error.errno != errno.ESRCH:
-                        why = _why_not(pid, tid, error.errno or 0)
+                        why = why_not(pid, tid, error.errno or 0)
                         raise AttachError(pid, error.errno or 0, why) from None
                     continue
                 seized += 1
@@ -418,8 +276,10 @@ class Engine:
                 tracee.every_call = True
                 tracee.attached = True
                 self.tracees[tid] = tracee
-                with contextlib.suppress(px.PtraceError):
+                try:
                     px.interrupt(tid)
+                except OSError:
+                    pass
         if not seen:
             raise AttachError(pid, errno.ESRCH, f"no process {pid}")
 
@@ -428,18 +288,17 @@ class Engine:
     def run(self) -> int:
         """Until no tracee is left. Returns the wait status of the first spawned
         process (see os.waitstatus_to_exitcode), 0 if there was none."""
-        self._block_signals()
+        self._signals.block()
         try:
             self._loop()
             while self.sink.idle():
                 pass
         finally:
-            self._unblock_signals()
+            self._signals.unblock()
         return self._status or 0
 
     def _loop(self) -> None:
-        px = self._px
-        fetch, size, buffer, unpack_entry, unpack_exit, resume, nothing = px.bind_hot()
+        fetch, size, address, unpack_entry, unpack_exit, buffer, resume, nothing = px.bind_hot()
         get_info = px.PTRACE_GET_SYSCALL_INFO
         waitpid = os.waitpid
         time_ns = time.time_ns
@@ -490,7 +349,9 @@ class Engine:
                         if not tracees and not self._spawned:
                             return
                         began = time_ns()
-                        self._block()
+                        if self.resting is not None:
+                            self.resting()
+                        self._signals.wait()
                         # Spin as long as that finds stops. It does not where they are
                         # rare, nor where the tracee waits for our CPU; whether they
                         # have come thick since is tried out now and then.
@@ -511,13 +372,13 @@ class Engine:
                 rounds -= 1
                 if not rounds:
                     rounds = _SIGNAL_ROUNDS
-                    self._poll_signals()
+                    self._signals.poll()
 
                 # The two hot stops; everything else is _handle's.
                 if status == seccomp_stop:
-                    if fetch(get_info, tid, size, buffer) <= 0:
+                    if fetch(get_info, tid, size, address) <= 0:
                         continue
-                    info = unpack_entry()
+                    info = unpack_entry(buffer)
                     _, arch, tracee.ip, tracee.sp, nr, a0, a1, a2, a3, a4, a5, data = info
                     if (
                         data != ours
@@ -538,9 +399,9 @@ class Engine:
                         # The sink may have asked to watch() more of this thread.
                         resume(step if tracee.every_call else cont, tid, nothing, nothing)
                 elif status == syscall_stop and not tracee.detach:
-                    if fetch(get_info, tid, size, buffer) <= 0:
+                    if fetch(get_info, tid, size, address) <= 0:
                         continue
-                    info = unpack_exit()
+                    info = unpack_exit(buffer)
                     if info[0] == 2:
                         if tracee.watched or tracee.injected is not None:
                             self._leaving(tracee, info[4], info[5] != 0)
@@ -551,7 +412,7 @@ class Engine:
                         resume(step if tracee.every_call else cont, tid, nothing, nothing)
                     else:
                         if info[0] == 1:
-                            self._entering(tracee, unpack_entry())
+                            self._entering(tracee, unpack_entry(buffer))
                         resume(step, tid, nothing, nothing)
                 else:
                     self._handle(tracee, status)
@@ -616,7 +477,6 @@ class Engine:
 
     def _seccomp(self, tracee: Tracee, info: tuple[int, ...]) -> None:
         """A seccomp stop that is not simply the entry of a call for the sink."""
-        px = self._px
         data = info[-1]
         if not tracee.every_call:
             self._entering(tracee, info)
@@ -652,7 +512,9 @@ class Engine:
         return self._skip(tracee, ret)
 
     def _skip(self, tracee: Tracee, ret: int) -> bool:
-        if not self._px.skip_syscall(tracee.tid):
+        from bpftrace_sys.ptrace_ext import skip_syscall
+
+        if not skip_syscall(tracee.tid):
             return False
         tracee.injected = ret
         return True
@@ -663,7 +525,9 @@ class Engine:
             ret = tracee.injected
             failed = -4096 < ret < 0
             tracee.injected = None
-            self._px.set_return(tracee.tid, ret)
+            from bpftrace_sys.ptrace_ext import set_return
+
+            set_return(tracee.tid, ret)
         watched, tracee.watched = tracee.watched, ""
         if tracee.lapsing:
             tracee.lapsing = False
@@ -695,7 +559,6 @@ class Engine:
     # -- all other stops ----------------------------------------------------
 
     def _handle(self, tracee: Tracee, status: int) -> None:
-        px = self._px
         tid = tracee.tid
         if not os.WIFSTOPPED(status):
             self._ended(tracee, status)
@@ -712,7 +575,6 @@ class Engine:
 
     def _resume_from(self, tracee: Tracee, status: int) -> None:
         """Let go of a stop: with its signal, in its group-stop, or just so."""
-        px = self._px
         event = status >> 16
         number = status >> 8 & 0xFF
         if event == px.PTRACE_EVENT_STOP and number in _STOP_SIGNALS:
@@ -763,10 +625,9 @@ class Engine:
             self.sink.exited(tracee, None, None, False)
 
     def _forked(self, parent: Tracee, how: str) -> None:
-        px = self._px
         try:
             tid = px.geteventmsg(parent.tid)
-        except px.PtraceError:
+        except OSError:
             return  # killed in this very stop; the child gets adopted
         if tid in self._adopted:
             # It could not be waited for any longer, and has been announced; unless
@@ -813,15 +674,17 @@ class Engine:
 
     def _adopt(self) -> None:
         """Children that stopped, but whose parents' events did not come."""
+        from bpftrace_sys.why_not import status_number
+
         for tid, status in list(self._early.items()):
             del self._early[tid]
-            pid = _status_number(tid, "Tgid")
+            pid = status_number(tid, "Tgid")
             if pid is None:
                 continue  # killed; its end is still to be heard of
             of_thread = (tracee for tracee in self.tracees.values() if tracee.pid == pid)
             parent = self.tracees.get(pid) or next(of_thread, None)
             if parent is None:
-                parent = self.tracees.get(_status_number(tid, "PPid") or 0)
+                parent = self.tracees.get(status_number(tid, "PPid") or 0)
             child = self._new_child(parent, tid, pid)
             self._adopted.add(tid)
             if parent is not None:
@@ -829,12 +692,16 @@ class Engine:
             self._handle(child, status)
 
     def _execed(self, tid: int) -> Tracee:
-        px = self._px
         tracee = self.tracees[tid]
         try:
             former = px.geteventmsg(tid)
-            info: SyscallInfo | None = px.syscall_info(tid)
-        except px.PtraceError:
+            info: tuple[int, ...] | None = px.syscall_info(tid)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                raise EngineError(
+                    f"Linux {os.uname().release} lacks PTRACE_GET_SYSCALL_INFO (of Linux 5.3),"
+                    " without which bpfstrace cannot tell what a program calls"
+                ) from None
             former, info = tid, None
         if former != tid and former in self.tracees:
             # Another thread than the leader: it has taken over the leader's id,
@@ -850,9 +717,7 @@ class Engine:
         tracee.memory.close()
         tracee._comm = None
         if info is not None:
-            tracee.arch = info.arch
-            tracee.ip = info.ip
-            tracee.sp = info.sp
+            _, tracee.arch, tracee.ip, tracee.sp, *_ = info
         if not tracee.silent:
             self._working = True
             if tracee.arch and tracee.arch not in arches.NAMES:
@@ -875,12 +740,14 @@ class Engine:
                 self.strangers[tid] = status
 
     def _collect(self, flags: int) -> None:
-        with contextlib.suppress(ChildProcessError):
+        try:
             for _ in range(_BATCH):
                 tid, status = os.waitpid(-1, flags)
                 if not tid:
                     return
                 self._batch.append((tid, status))
+        except ChildProcessError:
+            pass  # all that there was is in the batch
 
     def _vanished(self) -> None:
         """There is nothing to wait for: whatever we still list is not there."""
@@ -896,66 +763,27 @@ class Engine:
 
         Spawned tracees stay: the filter that they carry needs its tracer.
         """
-        px = self._px
         for tracee in self.tracees.values():
             if tracee.attached and not tracee.detach:
                 tracee.detach = True
-                with contextlib.suppress(px.PtraceError):
+                try:
                     px.interrupt(tracee.tid)
+                except OSError:
+                    pass
 
     def _detach(self, tracee: Tracee, status: int) -> None:
-        px = self._px
         number = status >> 8 & 0xFF
         if status >> 16 or number == (signal.SIGTRAP | 0x80):
             number = 0  # not a signal on its way; a group-stop goes on by itself
-        with contextlib.suppress(px.PtraceError):
+        try:
             px.detach(tracee.tid, number)
+        except OSError:
+            pass
         self._gone(tracee)
 
     # -- our own signals ----------------------------------------------------
 
-    def _block_signals(self) -> None:
-        """Signals are taken when the loop has time for them, and SIGCHLD wakes it."""
-        if self._mask is not None:
-            return
-        self._child_handler = signal.getsignal(signal.SIGCHLD)
-        if self._child_handler == signal.SIG_IGN:
-            # Ignored, our children would leave no status behind.
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self._taken = {signal.SIGCHLD} | {
-            number for number in _OURS if signal.getsignal(number) != signal.SIG_IGN
-        }
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._taken)
-
-    def _unblock_signals(self) -> None:
-        if self._mask is None:
-            return
-        # What came with the tracees' end was meant for them: a Ctrl-C, say.
-        while signal.sigtimedwait(self._taken, 0) is not None:
-            pass
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        self._mask = None
-        if self._child_handler == signal.SIG_IGN:
-            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-
-    def _poll_signals(self) -> None:
-        while True:
-            info = signal.sigtimedwait(self._taken, 0)
-            if info is None:
-                return
-            self._signalled(info.si_signo, info.si_code)
-
-    def _block(self) -> None:
-        """Sleep until a tracee or a signal of our own wants something."""
-        if self.resting is not None:
-            self.resting()
-        info = signal.sigwaitinfo(self._taken)
-        if info.si_signo != signal.SIGCHLD:
-            self._signalled(info.si_signo, info.si_code)
-
     def _signalled(self, number: int, code: int) -> None:
-        if number == signal.SIGCHLD:
-            return
         terminal = code == _SI_KERNEL
         if number == signal.SIGTSTP:
             # Ctrl-Z: our tracees got it too, and may want to tidy up or to ignore
@@ -978,120 +806,26 @@ class Engine:
             self.detach_all()
         for pid in self._spawned:
             if self.on_interrupt == "end":
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGCONT)
-                    os.kill(pid, signal.SIGKILL if again else number)
+                _kill(pid, signal.SIGCONT)
+                _kill(pid, signal.SIGKILL if again else number)
             elif not terminal:
                 # Sent to us alone; from a terminal it has reached them already.
-                with contextlib.suppress(OSError):
-                    os.kill(pid, number)
+                _kill(pid, number)
 
     def _stop_ourselves(self) -> None:
         self._stop_with = False
         while self.sink.idle():
             pass
-        # Out of the mask, the default action stops us right here.
-        os.kill(os.getpid(), signal.SIGTSTP)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTSTP})
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTSTP})
+        stop_ourselves()
 
 
-# -- saying what went wrong ---------------------------------------------------
-
-
-def _status_text(tid: int) -> str:
+def _kill(pid: int, number: int) -> None:
     try:
-        with open(f"/proc/{tid}/status", "rb", buffering=0) as file:
-            return file.read(8192).decode("utf-8", "replace")
+        os.kill(pid, number)
     except OSError:
-        return ""
+        pass  # it has ended, or has become another user's
 
 
-def _status_field(tid: int, key: str) -> str | None:
-    for line in _status_text(tid).splitlines():
-        name, _, value = line.partition(":")
-        if name == key:
-            return value.strip()
-    return None
-
-
-def _status_number(tid: int, key: str) -> int | None:
-    value = _status_field(tid, key)
-    return int(value) if value is not None and value.isdigit() else None
-
-
-def _yama() -> int:
-    try:
-        with open("/proc/sys/kernel/yama/ptrace_scope", encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return 0
-
-
-def _may_ptrace() -> bool:
-    """Whether we have CAP_SYS_PTRACE (19) in effect."""
-    try:
-        return bool(int(_status_field(os.getpid(), "CapEff") or "0", 16) & 1 << 19)
-    except ValueError:
-        return False
-
-
-def _check_kernel() -> None:
-    release = os.uname().release
-    numbers = []
-    for part in release.split(".")[:2]:
-        digits = "".join(itertools.takewhile(str.isdigit, part))
-        numbers.append(int(digits or 0))
-    if tuple(numbers) < (5, 3):
-        raise EngineError(
-            f"Linux {release} is too old: bpfstrace needs PTRACE_GET_SYSCALL_INFO of Linux 5.3"
-        )
+def _check_machine() -> None:
     if not arches.of_machine():
         raise EngineError(f"bpfstrace does not know the system calls of {os.uname().machine}")
-
-
-def _forbidden(error: int) -> str:
-    """Why a process may not even trace its own child."""
-    text = f"ptrace is not permitted here: {os.strerror(error)}"
-    if _yama() == 3:
-        return f"{text} (kernel.yama.ptrace_scope is 3, which forbids it until a reboot)"
-    if error in (errno.EPERM, errno.EACCES, errno.ENOSYS):
-        return (
-            f"{text} (in a container: start it with --cap-add=SYS_PTRACE and a seccomp profile"
-            " that allows ptrace)"
-        )
-    return text
-
-
-def _why_not(pid: int, tid: int, error: int) -> str:
-    """Why PTRACE_SEIZE failed, in words."""
-    status = _status_text(tid)
-    if not status or error == errno.ESRCH:
-        return f"no process {pid}"
-    if (_status_field(tid, "State") or "").startswith(("Z", "X")):
-        return f"process {pid} is a zombie: it has ended, and waits for its parent to notice"
-    tracer = _status_number(tid, "TracerPid")
-    if tracer:
-        by = _status_field(tracer, "Name") or "another process"
-        return f"process {pid} is already traced by {by} ({tracer}); it can have one tracer only"
-    if _status_field(tid, "Kthread") == "1" or not _has_memory(status):
-        return f"process {pid} is a kernel thread"
-    if error not in (errno.EPERM, errno.EACCES):
-        return f"process {pid}: {os.strerror(error)}"
-    text = f"not permitted to trace process {pid}"
-    scope = _yama()
-    if scope and not _may_ptrace():
-        return (
-            f"{text}: kernel.yama.ptrace_scope is {scope}; run as root, or"
-            " `sysctl kernel.yama.ptrace_scope=0`"
-        )
-    if not _may_ptrace():
-        uids = (_status_field(tid, "Uid") or "").split()
-        if uids and uids[0] != str(os.getuid()):
-            return f"{text}: it belongs to another user (uid {uids[0]}); run as root"
-        return f"{text}: it has privileges that we lack; run as root"
-    return f"{text} (in a container: it needs --cap-add=SYS_PTRACE and to share the PID namespace)"
-
-
-def _has_memory(status: str) -> bool:
-    return "\nVmSize:" in status or "\nVmPeak:" in status

@@ -26,8 +26,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from bpftrace_sys.machine import Machine
+
 TRACEFS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
-PMU_DEVICES: Final = "/sys/bus/event_source/devices"
 SETTLING: Final = 0.03
 """Seconds to wait before asking what is left behind."""
 BTF_FOLDER: Final = "/sys/kernel/btf"
@@ -56,25 +57,6 @@ def read_text(path: str, limit: int = 1 << 16) -> str | None:
         return None
 
 
-def pmu_types() -> dict[int, str]:
-    """The PMUs of this machine by their type number."""
-    found: dict[int, str] = {}
-    for path in glob.glob(f"{PMU_DEVICES}/*/type"):
-        text = read_text(path, 32)
-        if text is not None and text.strip().isdigit():
-            found[int(text)] = path.split("/")[-2]
-    return found
-
-
-def possible_cpus() -> int:
-    """How many CPUs per-CPU maps have room for."""
-    text = read_text("/sys/devices/system/cpu/possible", 256) or "0"
-    try:
-        return max(int(part.split("-")[-1]) for part in text.strip().split(",")) + 1
-    except ValueError:
-        return os.cpu_count() or 1
-
-
 class LiveFacts:
     """Asks this machine, once per question.
 
@@ -86,11 +68,13 @@ class LiveFacts:
         self,
         record: Callable[[str, int, str], None] | None = None,
         highest: dict[str, int] | None = None,
+        machine: Machine | None = None,
     ) -> None:
         """``highest``: the highest ids when the trace began, by kind (see watermark.py)."""
         self.highest = highest or {}
-        self.cpus = possible_cpus()
-        self.pmus = pmu_types()
+        machine = machine or Machine()
+        self.cpus = machine.cpus
+        self.pmus = machine.pmus
         self.pid = 0
         self.record = record
         self._known: dict[tuple[str, int], str | None] = {}

@@ -19,9 +19,12 @@ import ctypes
 import fcntl
 import os
 from collections import OrderedDict
-from typing import Final
 
 from decoders.raw import EXIT, FdFact
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _MAX_OPEN: Final = 128
 _READ: Final = 4096

@@ -5,22 +5,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final, Literal
 
-from bpftrace_sys import watermark
 from bpftrace_sys.capture import Capture
 from bpftrace_sys.engine import ArgRule, Engine, EngineError, SpawnError, StopFilter
+from bpftrace_sys.escape import printable
 from bpftrace_sys.options import INTERRUPTIBLE, Settings, bpf_commands, narrowed
 from bpftrace_sys.output import Files, Output, open_json, open_text
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any, Final, Literal
 
     from bpftrace_sys.pipeline import Pipeline, Renderer
+    from decoders.events import ProcessEvent
 
 OWN_FAILURE: Final = 125
 """bpfstrace itself could not do its work, as with env(1) and timeout(1)."""
@@ -46,19 +47,17 @@ def stop_filter(settings: Settings) -> StopFilter:
 
 def complain(text: str) -> None:
     """A message for the person, on stderr; whatever it quotes cannot steer a terminal."""
-    from bpftrace_sys.phrases import printable
-
     with contextlib.suppress(OSError, ValueError):  # stderr is closed or full
         print(f"bpfstrace: {printable(text)}", file=sys.stderr)
 
 
 def spawn_failure(error: SpawnError, argv: list[str]) -> str:
     """Why the program did not start, and what to do."""
-    from bpftrace_sys.phrases import printable
-
     name = printable(argv[0])
     if error.stage != "exec" or not argv[0]:
         return f"{name or repr('')}: {error if argv[0] else 'no such program'}"
+    import shutil
+
     file = error.path if "/" in argv[0] else shutil.which(argv[0]) or error.path
     head = _head(file)
     if error.script:
@@ -94,8 +93,8 @@ def trace(settings: Settings) -> int:
     """Runs a program under the tracer; returns the exit code, or dies by its signal."""
     text = open_text(settings.output, sys.stderr)
     json = None if settings.json is None else open_json(settings.json)
-    outputs: list[Output | Files] = [text] if json is None else [text, json]
-    capture = Capture(explicit=settings.explicit, notes=complain)
+    telling = Telling(settings, text, json)
+    capture = telling.capture
     engine = Engine(
         capture,
         follow=settings.follow,
@@ -104,12 +103,12 @@ def trace(settings: Settings) -> int:
         on_interrupt=on_interrupt(settings),
     )
     capture.watch = engine.watch
+    capture.alive = lambda: bool(engine.tracees)
     if settings.injections:
         capture.inject(settings.injections, engine.inject)
     trouble: SpawnError | EngineError | None = None
     status = 0
-    before = watermark.highest()
-    started = time.time_ns()
+    engine.resting = telling.rest
     try:
         for pid in settings.pids:
             engine.attach(pid)
@@ -121,31 +120,23 @@ def trace(settings: Settings) -> int:
                 user=settings.user,
                 background=settings.background,
             )
+        # The program runs, up to its first call that concerns us, while the rest is imported.
+        status = engine.run()
     except (SpawnError, EngineError) as error:
         trouble = error
-    # The program runs, up to its first call that concerns us, while this is imported.
-    pipeline = begin(settings, capture, outputs, text, json, started, before)
-    engine.resting = lambda: rest(outputs)
-    if trouble is None:
-        try:
-            status = engine.run()
-        except EngineError as error:
-            trouble = error
-    capture.drain()
-    # No alarm of Idle's may ring from here on: at exit nobody hears it, and it kills.
-    signal.setitimer(signal.ITIMER_REAL, 0)
     if trouble is not None:
         complain(_why(trouble, settings.args))
-        pipeline.end({"error": str(trouble)})
-        close(outputs)
+        telling.end({"error": str(trouble)})
         if isinstance(trouble, SpawnError):
             return trouble.exit_code if settings.args[0] else 127
         return OWN_FAILURE
     code = os.waitstatus_to_exitcode(status)
-    pipeline.end({"signal": -code} if code < 0 else {"code": code})
-    if not close(outputs):
-        return OWN_FAILURE
-    return leave(code)
+    return leave(code) if telling.end(ending(code)) else OWN_FAILURE
+
+
+def ending(code: int) -> dict[str, Any]:
+    """How a program ended, for the last line of a trace."""
+    return {"signal": -code} if code < 0 else {"code": code}
 
 
 def on_interrupt(settings: Settings) -> Literal["wait", "end", "ignore"]:
@@ -167,48 +158,109 @@ def _why(error: SpawnError | EngineError, argv: list[str]) -> str:
     return spawn_failure(error, argv) if isinstance(error, SpawnError) else str(error)
 
 
-def begin(
-    settings: Settings,
-    capture: Capture,
-    outputs: list[Output | Files],
-    text: Output,
-    json: Output | None,
-    started: int,
-    before: dict[str, int],
-) -> Pipeline:
-    """Sets up all that comes after the capture, and writes the header.
+STEPS: Final = (
+    "typing", "re", "dataclasses", "construct", "decoders.uapi.names", "decoders.values",
+    "decoders.declare", "decoders.bpf_attr", "decoders.syscalls", "decoders.decode",
+    "bpftrace_sys.facts", "bpftrace_sys.phrases", "bpftrace_sys.model", "bpftrace_sys.attach",
+    "bpftrace_sys.pipeline", "bpftrace_sys.probes", "bpftrace_sys.explain",
+    "bpftrace_sys.render.text", "bpftrace_sys.render.tables",
+)  # fmt: skip
+"""What telling a call imports, in pieces of some milliseconds: stops are served in between."""
 
-    ``outputs``: text, JSON, and what else is opened, to be closed in the end.
-    ``before``: the highest ids of BPF objects when the trace began.
-    """
-    from bpftrace_sys.facts import LiveFacts
-    from bpftrace_sys.header import Header
-    from bpftrace_sys.idle import Idle
-    from bpftrace_sys.pipeline import Pipeline
 
-    facts = LiveFacts(highest=before)
-    pipeline = Pipeline(facts)
-    facts.record = pipeline.fact
-    capture.begin(Idle(pipeline).take, facts.pmus, facts.cpus, facts.fact)
-    pipeline.renderers = renderers(settings, pipeline, text, json, outputs)
-    uname = os.uname()
-    pipeline.header(
-        Header(
-            argv=settings.args,
-            kernel=uname.release,
-            machine=uname.machine,
-            cpus=facts.cpus,
-            pmu_types={name: number for number, name in sorted(facts.pmus.items())},
-            start=started,
-            options={
-                "traced": list(settings.traced),
-                "explicit": sorted(settings.explicit),
-                **({"narrowed": narrowed(settings)} if narrowed(settings) else {}),
-            },
-            host=uname.nodename,
+class Telling:
+    """What comes after the capture: imported step by step once there is something to tell."""
+
+    def __init__(self, settings: Settings, text: Output, json: Output | None) -> None:
+        self.settings = settings
+        self.text = text
+        self.json = json
+        self.outputs: list[Output | Files] = [text] if json is None else [text, json]
+        """To be closed in the end; what else is opened is added."""
+        self.started = time.time_ns()
+        self.capture = Capture(settings.explicit, complain, self.step, json is not None)
+        self._steps = list(reversed(STEPS))
+        self._pipeline: Pipeline | None = None
+
+    def step(self) -> bool:
+        """Imports a little, or sets up what was imported. True: there is more."""
+        if self._steps:
+            __import__(self._steps.pop())
+            return True
+        if self._pipeline is None:
+            self._begin()
+        return False
+
+    def _begin(self) -> None:
+        """Sets up all that comes after the capture, and writes the header."""
+        from bpftrace_sys.facts import LiveFacts
+        from bpftrace_sys.header import Header
+        from bpftrace_sys.idle import Idle
+        from bpftrace_sys.pipeline import Pipeline
+
+        settings = self.settings
+        facts = LiveFacts(highest=self.capture.before, machine=self.capture.machine)
+        pipeline = self._pipeline = Pipeline(facts)
+        facts.record = pipeline.fact
+        self.capture.begin(Idle(pipeline).take, facts.fact)
+        pipeline.renderers = renderers(settings, pipeline, self.text, self.json, self.outputs)
+        uname = os.uname()
+        pipeline.header(
+            Header(
+                argv=settings.args,
+                kernel=uname.release,
+                machine=uname.machine,
+                cpus=facts.cpus,
+                pmu_types={name: number for number, name in sorted(facts.pmus.items())},
+                start=self.started,
+                options={
+                    "traced": list(settings.traced),
+                    "explicit": sorted(settings.explicit),
+                    **({"narrowed": narrowed(settings)} if narrowed(settings) else {}),
+                },
+                host=uname.nodename,
+            )
         )
+
+    def rest(self) -> None:
+        """What was written can be read from now on."""
+        for output in self.outputs:
+            output.rest()
+
+    def end(self, status: dict[str, Any]) -> bool:
+        """Tells what is left and closes the outputs. False: something was lost."""
+        events = self.capture.untold() if plain(self.settings, self.text) else None
+        if events is not None:
+            self._tell(events)
+        else:
+            self.capture.drain()
+            assert self._pipeline is not None
+            # No alarm of Idle's may ring from here on: at exit nobody hears it, and it kills.
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._pipeline.end(status)
+        return close(self.outputs)
+
+    def _tell(self, events: list[ProcessEvent]) -> None:
+        """A trace without calls, as TextRenderer would tell it."""
+        from bpftrace_sys.render.exits import exit_line
+
+        for event in [] if self.settings.quiet else events:
+            line = exit_line(event)
+            if line is not None:
+                self.text.write(f"[{event.tid}] {line}\n")
+
+
+def plain(settings: Settings, text: Output) -> bool:
+    """Whether of a trace without calls just the ends of processes are told, uncoloured."""
+    from bpftrace_sys.render.style import wants_colour
+
+    return not (
+        settings.json is not None
+        or settings.counts
+        or settings.split
+        or settings.style != "bpfstrace"
+        or wants_colour(text.stream)
     )
-    return pipeline
 
 
 def renderers(
@@ -303,12 +355,6 @@ def width_of(output: Output) -> int:
     except (OSError, ValueError):
         pass
     return 100
-
-
-def rest(outputs: list[Output | Files]) -> None:
-    """What was written can be read from now on."""
-    for output in outputs:
-        output.rest()
 
 
 def close(outputs: Sequence[Output | Files]) -> bool:

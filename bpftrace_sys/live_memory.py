@@ -10,8 +10,11 @@ import contextlib
 import ctypes
 import errno
 import os
-from collections.abc import Sequence
-from typing import Any, Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Final
 
 PAGE: Final = os.sysconf("SC_PAGESIZE")
 MAX_READ: Final = 64 << 20

@@ -7,21 +7,40 @@ which.  The first calls of a loop are walked, and the plan is what they read.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-from bpftrace_sys.fd_facts import FdLookup
-from bpftrace_sys.repeats import COMMANDS, NUMBERS
+from decoders import arch as arches
 from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
+from decoders.uapi import const
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final, NamedTuple
+
+    from bpftrace_sys.fd_facts import FdLookup
     from bpftrace_sys.live_memory import LiveMemory
+else:
+    from decoders.records import NamedTuple
+
+COMMANDS: Final = frozenset(
+    {
+        const.BPF_MAP_LOOKUP_ELEM,
+        const.BPF_MAP_UPDATE_ELEM,
+        const.BPF_MAP_DELETE_ELEM,
+        const.BPF_MAP_GET_NEXT_KEY,
+        const.BPF_MAP_LOOKUP_AND_DELETE_ELEM,
+    }
+)
+"""Commands of which loops consist, and which change nothing that the model knows."""
+NUMBERS: Final = frozenset(
+    (arch, number) for arch in arches.NAMES if (number := arches.number(arch, "bpf")) is not None
+)
 
 ATTR_SIZES: Final = range(24, 513)
 """Sizes of the attr; plain callers pass that of the whole union, 168 bytes and growing."""
 PLANS: Final = 256
 """Plans that are remembered; then all are forgotten."""
 
-Key = tuple[int, tuple[int, ...], bytes]
+if TYPE_CHECKING:
+    Key = tuple[int, tuple[int, ...], bytes]
 
 
 class Plan(NamedTuple):

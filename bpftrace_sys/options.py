@@ -5,14 +5,17 @@ Options stand before PROG; everything from PROG on belongs to it.
 
 from __future__ import annotations
 
-import fnmatch
-import getopt
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from bpftrace_sys.words import UsageError as UsageError
+from bpftrace_sys.words import scan
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final, Literal, NamedTuple
+
     from bpftrace_sys.inject import Rule
+else:
+    from decoders.records import NamedTuple
 
 TRACED: Final = ("bpf", "perf_event_open", "ioctl", "openat", "setsockopt")
 NETLINK: Final = "netlink"
@@ -20,56 +23,54 @@ NETLINK: Final = "netlink"
 NETLINK_CALLS: Final = ("sendto", "sendmsg", "recvfrom", "recvmsg")
 
 
-class UsageError(Exception):
-    """Arguments that cannot be understood; the text says which and what would do."""
-
-
-@dataclass(slots=True)
 class Settings:
     """What the command line said."""
 
-    follow: bool = False
-    output: str | None = None
-    json: str | None = None
-    traced: tuple[str, ...] = TRACED
-    explicit: frozenset[str] = frozenset()
-    """Calls that -e named: all of them are shown, BPF's story or not."""
-    commands: tuple[str, ...] = ()
-    """Patterns of -e bpf=; one that begins with ! takes away."""
-    progs: tuple[str, ...] = ()
-    paths: tuple[str, ...] = ()
-    succeeded: bool | None = None
-    counts: bool = False
-    verbose: bool = False
-    insns: bool = True
-    style: str = "bpfstrace"
-    canonical: bool = False
-    column: int = 40
-    string_limit: int | None = None
-    quiet: bool = False
-    seccomp: bool = True
-    split: bool = False
-    """-ff: a text file a thread."""
-    times: str = ""
-    """t, tt, ttt or r."""
-    spent: bool = False
-    comms: bool = False
-    statuses: frozenset[str] = frozenset()
-    """Of -e status=; empty: all."""
-    injections: list[Rule] = field(default_factory=list)
-    pids: tuple[int, ...] = ()
-    user: str | None = None
-    environment: dict[str, str | None] = field(default_factory=dict)
-    """-E: what to set, and (None) what to take away."""
-    argv0: str | None = None
-    background: int = 0
-    interruptible: int = 0
-    help: bool = False
-    version: bool = False
-    args: list[str] = field(default_factory=list)
+    def __init__(self, args: list[str]) -> None:
+        self.args = args
+        """The program, and what is its own."""
+        self.follow = False
+        self.output: str | None = None
+        self.json: str | None = None
+        self.traced: tuple[str, ...] = TRACED
+        self.explicit: frozenset[str] = frozenset()
+        """Calls that -e named: all of them are shown, BPF's story or not."""
+        self.commands: tuple[str, ...] = ()
+        """Patterns of -e bpf=; one that begins with ! takes away."""
+        self.progs: tuple[str, ...] = ()
+        self.paths: tuple[str, ...] = ()
+        self.succeeded: bool | None = None
+        self.counts = False
+        self.verbose = False
+        self.insns = True
+        self.style = "bpfstrace"
+        self.canonical = False
+        self.column = 40
+        self.string_limit: int | None = None
+        self.quiet = False
+        self.seccomp = True
+        self.split = False
+        """-ff: a text file a thread."""
+        self.times = ""
+        """t, tt, ttt or r."""
+        self.spent = False
+        self.comms = False
+        self.statuses: frozenset[str] = frozenset()
+        """Of -e status=; empty: all."""
+        self.injections: list[Rule] = []
+        self.pids: tuple[int, ...] = ()
+        self.user: str | None = None
+        self.environment: dict[str, str | None] = {}
+        """-E: what to set, and (None) what to take away."""
+        self.argv0: str | None = None
+        self.background = 0
+        self.interruptible = 0
+        self.help = False
+        self.version = False
 
 
-Apply = Callable[[Settings, str, str], None]
+if TYPE_CHECKING:
+    Apply = Callable[[Settings, str, str], None]
 
 
 def _set(name: str, value: object) -> Apply:
@@ -215,6 +216,8 @@ def bpf_commands(patterns: tuple[str, ...]) -> frozenset[int]:
     Names without BPF_, in any case; the first pattern decides whether the rest
     begins with nothing or with everything.  UsageError for a name that is none.
     """
+    import fnmatch
+
     known = _lower()
     first = patterns[0].startswith("!") if patterns else True
     chosen = set(known.values()) if first else set()
@@ -370,16 +373,11 @@ def parse(words: list[str], command: str) -> Settings:
     """Parses what follows ``bpfstrace`` (command ``live``) or ``bpfstrace replay``."""
     rows = [row for row in OPTIONS if row.only in ("", command)]
     rows += [Option(letter, "", "", "", _unsupported) for letter in UNSUPPORTED]
-    short = "".join(row.short + (":" if row.metavar else "") for row in rows if row.short)
-    long = [row.long + ("=" if row.metavar else "") for row in rows if row.long]
-    take = getopt.getopt if command == "live" else getopt.gnu_getopt
-    try:
-        pairs, rest = take(words, short, long)
-    except getopt.GetoptError as error:
-        raise UsageError(error.msg) from None
     by_flag = {f"-{row.short}": row for row in rows if row.short}
     by_flag |= {f"--{row.long}": row for row in rows if row.long}
-    settings = Settings(args=rest)
+    takes = {flag: bool(row.metavar) for flag, row in by_flag.items()}
+    pairs, rest = scan(words, takes, anywhere=command != "live")
+    settings = Settings(rest)
     for flag, text in pairs:
         by_flag[flag].apply(settings, flag, text)
     _agree(settings)

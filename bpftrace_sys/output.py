@@ -11,7 +11,10 @@ import io
 import os
 import sys
 import time
-from typing import IO, Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Any
 
 
 class OutputError(Exception):

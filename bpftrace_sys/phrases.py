@@ -6,6 +6,7 @@ import errno
 import re
 from typing import TYPE_CHECKING, Final
 
+from bpftrace_sys.escape import printable as printable
 from bpftrace_sys.facts import Facts
 from decoders.call import Call, plain
 from decoders.raw import FdFact
@@ -18,16 +19,6 @@ if TYPE_CHECKING:
 _PMU_TYPE = re.compile(r"/sys/bus/event_source/devices/([^/]+)/type$")
 _PMU_FORMAT = re.compile(r"/sys/bus/event_source/devices/([^/]+)/format/")
 _TRACEPOINT_ID = re.compile(r"/sys/kernel/(?:debug/)?tracing/events/([^/]+)/([^/]+)/id$")
-
-
-def printable(text: str) -> str:
-    """Text of the tracee's with nothing in it that a terminal obeys."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in text
-    )
 
 
 def _text(value: Value | None) -> str:

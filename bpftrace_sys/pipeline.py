@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bpftrace_sys.attach import Attachment, Attachments
 from bpftrace_sys.facts import Facts
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from bpftrace_sys.probes import Probes
     from bpftrace_sys.repeats import Repeats
     from bpftrace_sys.retention import Retention
-
-
-GARBAGE: Final = 50_000
-"""Objects between two looks for cycles; Python looks after 700."""
 
 
 class Renderer(Protocol):
@@ -82,7 +78,6 @@ class Pipeline:
             self._decode = decode
             # What is here now stays; what comes makes few cycles and much garbage.
             gc.freeze()
-            gc.set_threshold(GARBAGE)
             self._comment = self._commentary()
         repeats = self.repeats
         if repeats is None or not repeats.eligible(item) or not repeats.take(item):

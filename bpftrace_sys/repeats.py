@@ -13,9 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from decoders import arch as arches
+from bpftrace_sys.loops import COMMANDS, NUMBERS
 from decoders.raw import Chunk, RawCall
-from decoders.uapi import const
 
 if TYPE_CHECKING:
     from bpftrace_sys.ledger import Count
@@ -25,19 +24,6 @@ if TYPE_CHECKING:
     from bpftrace_sys.render.text import TextRenderer
     from decoders.call import Call
 
-COMMANDS: Final = frozenset(
-    {
-        const.BPF_MAP_LOOKUP_ELEM,
-        const.BPF_MAP_UPDATE_ELEM,
-        const.BPF_MAP_DELETE_ELEM,
-        const.BPF_MAP_GET_NEXT_KEY,
-        const.BPF_MAP_LOOKUP_AND_DELETE_ELEM,
-    }
-)
-"""Commands of which loops consist, and which change nothing that the model knows."""
-NUMBERS: Final = frozenset(
-    (arch, number) for arch in arches.NAMES if (number := arches.number(arch, "bpf")) is not None
-)
 REMEMBERED: Final = 256
 """Shapes; a program has few loops."""
 USUAL: Final = frozenset({"objects"})

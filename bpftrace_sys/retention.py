@@ -112,7 +112,7 @@ def slim(call: Call) -> Call:
     notes = {key: call.notes[key] for key in names if key in call.notes}
     args = _slim(call.args)
     assert isinstance(args, Struct)
-    return replace(call, raw=replace(call.raw, chunks=[]), args=args, notes=notes)
+    return replace(call, raw=call.raw.replace(chunks=[]), args=args, notes=notes)
 
 
 def _slim(value: Value) -> Value:

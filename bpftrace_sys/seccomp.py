@@ -9,11 +9,13 @@ that are decided by number alone also stay in the kernel's per-number cache
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
 
 from decoders import arch as arches
-from decoders.raw import AUDIT_ARCH_X86_64
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Final
 
 # include/uapi/linux/seccomp.h
 SECCOMP_RET_TRACE: Final = 0x7FF00000
@@ -39,20 +41,33 @@ _INSN: Final = struct.Struct("=HBBI")  # struct sock_filter: code, jt, jf, k
 _GROUP: Final = 250  # values reached by one 8-bit jump
 
 
-class ArgRule(NamedTuple):
+class ArgRule:
     """Stop only where one argument is, or is not, one of some values.
 
     Only the low 32 bits of the argument take part, as in the kernel, where
     ioctl's request is an ``unsigned int`` and bpf's cmd an ``int``.
     """
 
-    arg: int
-    """Index of the argument, 0 to 5."""
-    values: frozenset[int]
-    mask: int = 0xFFFFFFFF
-    """Bits of the argument that are compared."""
-    negate: bool = False
-    """Stop where the argument is none of the values."""
+    __slots__ = ("arg", "mask", "negate", "values")
+
+    def __init__(
+        self, arg: int, values: frozenset[int], mask: int = 0xFFFFFFFF, negate: bool = False
+    ) -> None:
+        self.arg = arg
+        """Index of the argument, 0 to 5."""
+        self.values = values
+        self.mask = mask
+        """Bits of the argument that are compared."""
+        self.negate = negate
+        """Stop where the argument is none of the values."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ArgRule):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    def __hash__(self) -> int:
+        return hash((self.arg, self.values, self.mask, self.negate))
 
     def matches(self, args: Sequence[int]) -> bool:
         return ((args[self.arg] & self.mask & 0xFFFFFFFF) in self.values) is not self.negate
@@ -85,7 +100,7 @@ class StopFilter:
         self._table: dict[int, dict[int, Rule]] = {}
         for arch, numbers in arches.NUMBERS.items():
             table = {numbers[name]: rule for name, rule in rules.items() if name in numbers}
-            if arch == AUDIT_ARCH_X86_64:
+            if arch == arches.AUDIT_ARCH_X86_64:
                 table.update(
                     (arches.X32_NUMBERS[name], rule)
                     for name, rule in rules.items()
@@ -141,9 +156,11 @@ class StopFilter:
 
 
 def _join(one: Rule, two: Rule) -> Rule:
-    if one is None or two is None or one[0] != two[0] or one[2:] != two[2:] or one.negate:
+    if one is None or two is None or one.negate or two.negate:
         return None
-    return one._replace(values=one.values | two.values)
+    if one.arg != two.arg or one.mask != two.mask:
+        return None
+    return ArgRule(one.arg, one.values | two.values, one.mask)
 
 
 def _block(table: Mapping[int, Rule], trace: int) -> list[tuple[int, int, int, int]]:

@@ -13,8 +13,11 @@ import errno
 import os
 import signal
 import struct
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Final, NoReturn
 
 # include/uapi/linux/prctl.h, seccomp.h
 _PR_SET_NO_NEW_PRIVS: Final = 38

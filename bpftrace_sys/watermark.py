@@ -12,9 +12,12 @@ import ctypes
 import fcntl
 import os
 import struct
-from typing import Final
 
 from decoders import arch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 GET_NEXT_ID: Final = {"prog": 11, "map": 12, "btf": 23, "link": 31}
 """BPF_PROG_GET_NEXT_ID and so on (include/uapi/linux/bpf.h)."""

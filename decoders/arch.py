@@ -8,9 +8,14 @@ headers of the machine they run on.
 from __future__ import annotations
 
 import os
-from typing import Final
 
-from decoders.raw import AUDIT_ARCH_AARCH64, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+AUDIT_ARCH_X86_64: Final = 0xC000003E  # include/uapi/linux/audit.h
+AUDIT_ARCH_I386: Final = 0x40000003
+AUDIT_ARCH_AARCH64: Final = 0xC00000B7
 
 X32_BIT: Final = 0x40000000
 """Set in ``nr`` of a call through the x32 ABI, whose arch is AUDIT_ARCH_X86_64

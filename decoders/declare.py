@@ -47,12 +47,14 @@ ITEM_LIMIT: Final = 1 << 16
 class Env(Protocol):
     """What a declaration may ask of the world around the call."""
 
-    cpus: int
-    """Possible CPUs: per-CPU map values are that many."""
     ret: int | None
     """The call's result; None before it returned."""
     arch: int
     """AUDIT_ARCH_* of the call."""
+
+    @property
+    def cpus(self) -> int:
+        """Possible CPUs: per-CPU map values are that many."""
 
     def fd(self, fd: int) -> FdFact | None:
         """What that fd of the tracee is."""

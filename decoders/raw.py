@@ -6,15 +6,18 @@ module cannot tell the two apart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from decoders.arch import AUDIT_ARCH_AARCH64 as AUDIT_ARCH_AARCH64
+from decoders.arch import AUDIT_ARCH_I386 as AUDIT_ARCH_I386
+from decoders.arch import AUDIT_ARCH_X86_64 as AUDIT_ARCH_X86_64
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, NamedTuple
+else:
+    from decoders.records import NamedTuple
 
 ENTRY: Final = 0
 EXIT: Final = 1
-
-AUDIT_ARCH_X86_64: Final = 0xC000003E  # include/uapi/linux/audit.h
-AUDIT_ARCH_I386: Final = 0x40000003
-AUDIT_ARCH_AARCH64: Final = 0xC00000B7
 
 
 class Chunk(NamedTuple):
@@ -50,31 +53,67 @@ class FdFact(NamedTuple):
         return value if isinstance(value, int) else None
 
 
-@dataclass(slots=True)
 class RawCall:
     """One system call, as it was seen, with nothing interpreted."""
 
-    seq: int
-    """Counts the calls of a trace from 1, in the order of their entries."""
-    time: int
-    """Nanoseconds since the epoch at the entry."""
-    pid: int
-    tid: int
-    comm: str
-    arch: int
-    """AUDIT_ARCH_* of this very call (an x86-64 process may make i386 calls)."""
-    nr: int
-    args: tuple[int, ...]
-    """The six argument registers, unsigned, as wide as the architecture's."""
-    ret: int | None = None
-    """Signed return value (-errno on failure); None: never returned, or its
-    exit was not watched."""
-    failed: bool = False
-    duration: int | None = None
-    """Nanoseconds between the stops at entry and exit."""
-    chunks: list[Chunk] = field(default_factory=list)
-    fds: list[FdFact] = field(default_factory=list)
-    watched_exit: bool = True
-    """False where the tracer let the call go without waiting for its result."""
-    extra: dict[str, object] = field(default_factory=dict)
-    """Further recorded facts of this call (an openat's file content read ...)."""
+    __slots__ = (
+        "arch", "args", "chunks", "comm", "duration", "extra", "failed", "fds", "nr", "pid",
+        "ret", "seq", "tid", "time", "watched_exit",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        seq: int,
+        time: int,
+        pid: int,
+        tid: int,
+        comm: str,
+        arch: int,
+        nr: int,
+        args: tuple[int, ...],
+        ret: int | None = None,
+        failed: bool = False,
+        duration: int | None = None,
+        chunks: list[Chunk] | None = None,
+        fds: list[FdFact] | None = None,
+        watched_exit: bool = True,
+        extra: dict[str, object] | None = None,
+    ) -> None:
+        self.seq = seq
+        """Counts the calls of a trace from 1, in the order of their entries."""
+        self.time = time
+        """Nanoseconds since the epoch at the entry."""
+        self.pid = pid
+        self.tid = tid
+        self.comm = comm
+        self.arch = arch
+        """AUDIT_ARCH_* of this very call (an x86-64 process may make i386 calls)."""
+        self.nr = nr
+        self.args = args
+        """The six argument registers, unsigned, as wide as the architecture's."""
+        self.ret = ret
+        """Signed return value (-errno on failure); None: never returned, or its
+        exit was not watched."""
+        self.failed = failed
+        self.duration = duration
+        """Nanoseconds between the stops at entry and exit."""
+        self.chunks: list[Chunk] = [] if chunks is None else chunks
+        self.fds: list[FdFact] = [] if fds is None else fds
+        self.watched_exit = watched_exit
+        """False where the tracer let the call go without waiting for its result."""
+        self.extra: dict[str, object] = {} if extra is None else extra
+        """Further recorded facts of this call (an openat's file content read ...)."""
+
+    def replace(self, **changes: Any) -> RawCall:
+        """A copy with other values in some fields; lists are shared, not copied."""
+        return RawCall(**{name: getattr(self, name) for name in self.__slots__} | changes)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RawCall):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"RawCall({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"

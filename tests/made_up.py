@@ -94,9 +94,9 @@ def record(
 ) -> RawCall:
     """A call as live tracing would record it; without ``after`` it never returns."""
     raw = RawCall(1, 1_700_000_000_000_000_000, 100, 100, "a.out", arch, nr, args)
-    facts = Facts()
+    facts: Any = Facts()
     lookup: Any = Lookup(FDS if fds is None else fds)
-    env = Env(raw, lookup, facts.pmus, facts.cpus, facts.fact)
+    env = Env(raw, lookup, facts, facts.fact)
     row = _Row(arch, nr)
     live: Any = before
     node = row.enter(args, Recorder(live, ENTRY, raw.chunks), env)

@@ -86,7 +86,7 @@ def with_bytes(raw: RawCall, addr: int, offset: int, data: bytes) -> RawCall:
             old = chunk.data
             chunk = chunk._replace(data=old[:offset] + data + old[offset + len(data) :])
         chunks.append(chunk)
-    return dataclasses.replace(raw, chunks=chunks)
+    return raw.replace(chunks=chunks)
 
 
 def with_attr(raw: RawCall, offset: int, data: bytes) -> RawCall:
@@ -101,7 +101,7 @@ def with_text(raw: RawCall, old: bytes, new: bytes) -> RawCall:
         if chunk.data == old + b"\0":
             chunk = chunk._replace(data=new + b"\0", wanted=len(new) + 1)
         chunks.append(chunk)
-    return dataclasses.replace(raw, chunks=chunks)
+    return raw.replace(chunks=chunks)
 
 
 def as_of_another_day(found: list[Item]) -> Iterable[Item]:
@@ -136,8 +136,7 @@ def as_of_another_day(found: list[Item]) -> Iterable[Item]:
                     for chunk in chunks
                 ]
                 args[1] += shift
-            yield dataclasses.replace(
-                item,
+            yield item.replace(
                 time=item.time + 10**12,
                 duration=None if item.duration is None else item.duration + 777,
                 pid=item.pid + 3000,
@@ -178,7 +177,7 @@ def repeated(source: Path, path: Path, cmds: set[int], times: int, fresh: bool =
                         )
                         for known in fds
                     ]
-                yield dataclasses.replace(item, seq=seq, fds=fds)
+                yield item.replace(seq=seq, fds=fds)
         yield found[-1]
 
     return save(path, header, all_items())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -227,7 +226,7 @@ def test_a_load_that_is_refused_elsewhere(other: Path) -> None:
             if is_bpf(item, PROG_LOAD) and b"hello_world" in item.chunks[0].data:  # type: ignore[union-attr]
                 assert isinstance(item, RawCall)
                 fds = [fact for fact in item.fds if not fact.stage]
-                yield dataclasses.replace(item, ret=-22, failed=True, fds=fds)
+                yield item.replace(ret=-22, failed=True, fds=fds)
             elif not isinstance(item, RawCall) or item.nr not in (PERF_EVENT_OPEN, IOCTL):
                 yield item
 
@@ -322,7 +321,7 @@ def test_how_often(other: Path) -> None:
         for item in found:
             yield item
             if isinstance(item, RawCall) and item.nr == IOCTL:
-                yield dataclasses.replace(item, seq=item.seq + 1000)
+                yield item.replace(seq=item.seq + 1000)
 
     rewritten(first, other, again)
     counts = [line for line in different(first, other)["calls"] if line["change"] == "count"]
@@ -348,7 +347,7 @@ def test_what_was_read_from_maps(other: Path) -> None:
             chunk._replace(data=b"\x77" * len(chunk.data)) if chunk.stage else chunk
             for chunk in raw.chunks
         ]
-        return dataclasses.replace(raw, chunks=chunks)
+        return raw.replace(chunks=chunks)
 
     rewritten(first, other, each(change))
     assert same(first, other)
@@ -393,7 +392,7 @@ def test_feature_probes_are_a_set(other: Path) -> None:
                 assert isinstance(item, RawCall)
                 done = True
                 fds = [fact for fact in item.fds if not fact.stage]
-                yield dataclasses.replace(item, ret=-22, failed=True, fds=fds)
+                yield item.replace(ret=-22, failed=True, fds=fds)
             else:
                 yield item
 
@@ -502,7 +501,7 @@ def test_text_of_the_tracees_obeys_nobody(other: Path) -> None:
     evil = b"\x1b]0;x\x07\x9b31m[red]"
     rewritten(
         first, other,
-        each(lambda raw: dataclasses.replace(with_text(raw, b"GPL", evil), comm="e\x1b[1m")),
+        each(lambda raw: with_text(raw, b"GPL", evil).replace(comm="e\x1b[1m")),
     )  # fmt: skip
     done = run_cli("diff", "--strict", str(first), str(other))
     assert done.returncode == 1

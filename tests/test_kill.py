@@ -622,12 +622,12 @@ def test_what_waits_to_be_told_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(capture, "WAITING", 40)
     told: list[Any] = []
     sink = capture.Capture()
-    sink.begin(told.append, {}, 1)
+    sink.begin(told.append)
     tracee: Any = SimpleNamespace(tid=7, pid=7, memory=None)
     plan = Plan((), (), FdFact(3, 0, "map", {}))
     for seq in range(1000):
         raw = RawCall(seq, 0, 7, 7, "", AUDIT_ARCH_X86_64, 321, (2, 0, 0, 0, 0, 0))
-        sink._pending[7] = (raw, plan)
+        sink._pending[7] = (raw, plan, None)
         sink.exit(tracee, -2, True, 1)
         assert seq + 1 - len(told) <= 41
     sink.drain()

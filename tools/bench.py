@@ -250,7 +250,7 @@ def install(folder: Path) -> tuple[str, str]:
     compileall.compile_dir(str(site), quiet=2, workers=1)
     python, script = folder / "bin" / "python", folder / "bin" / "bpfstrace"
     script.write_text(
-        f"#!{python}\nimport sys\nfrom bpftrace_sys.cli import main\nsys.exit(main())\n"
+        f"#!{python}\nfrom bpftrace_sys.cli import run\nrun()\n"
     )
     script.chmod(0o755)
     return str(python), str(script)

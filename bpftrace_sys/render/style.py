@@ -6,10 +6,14 @@ terminal that shows colours.
 
 from __future__ import annotations
 
+import functools
 import os
-import re
 from collections.abc import Callable
-from typing import IO, Any, Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+    from typing import IO, Any, Final
 
 STYLES: Final = {
     "syscall": "bold",
@@ -31,8 +35,14 @@ STYLES: Final = {
     "gone": "red",
 }
 
-_ESCAPE: Final = re.compile(r"\x1b\[[0-9;]*m")
 Painter = Callable[[str, str], str]
+
+
+@functools.cache
+def _escape() -> re.Pattern[str]:
+    import re
+
+    return re.compile(r"\x1b\[[0-9;]*m")
 
 
 def plain_painter(style: str, text: str) -> str:
@@ -42,7 +52,7 @@ def plain_painter(style: str, text: str) -> str:
 
 def visible(text: str) -> int:
     """How many columns a painted text takes (our own text is ASCII but for names)."""
-    return len(_ESCAPE.sub("", text)) if "\x1b" in text else len(text)
+    return len(_escape().sub("", text)) if "\x1b" in text else len(text)
 
 
 def wants_colour(stream: IO[Any]) -> bool:

@@ -7,7 +7,6 @@ here, so nothing of it can steer a terminal.
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -18,6 +17,7 @@ from bpftrace_sys.header import Header
 from bpftrace_sys.model import Model, Object
 from bpftrace_sys.phrases import errno_name, open_note, printable
 from bpftrace_sys.probes import Folds
+from bpftrace_sys.render.exits import exit_line
 from bpftrace_sys.render.style import Painter, plain_painter, visible
 from bpftrace_sys.render.times import Stamp
 from decoders.call import Call, plain
@@ -236,19 +236,9 @@ class TextRenderer:
         """A process's end; forks and execs are in the JSON."""
         if event.what == "exit":
             self.flush()
-        if event.what != "exit" or self.options.quiet or event.tid != event.pid:
-            return
-        if "signal" in event.details:
-            number = event.details["signal"]
-            try:
-                name = signal.Signals(number).name
-            except ValueError:
-                name = f"signal {number}"
-            core = " (core dumped)" if event.details.get("core") else ""
-            self._write(f"{self._pid(event.tid)} +++ killed by {name}{core} +++")
-        elif "code" in event.details:
-            code = event.details["code"]
-            self._write(f"{self._pid(event.tid)} +++ exited with {code} +++")
+        line = None if self.options.quiet else exit_line(event)
+        if line is not None:
+            self._write(f"{self._pid(event.tid)} {line}")
 
     def end(self, status: dict[str, Any]) -> None:
         """What was loaded and never attached."""

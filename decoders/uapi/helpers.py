@@ -7,7 +7,9 @@ linux-headers-6.1.0-56-common 6.1.192-2.
 
 from __future__ import annotations
 
-from typing import Final
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 # enum bpf_func_id, from __BPF_FUNC_MAPPER
 bpf_func_id: Final[dict[int, str]] = {

@@ -6,7 +6,9 @@ commit 9a3a07d06e7d74f4aecc51396c771149336ac55d.
 
 from __future__ import annotations
 
-from typing import Final
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 # enum bpf_cmd
 bpf_cmd: Final[dict[int, str]] = {

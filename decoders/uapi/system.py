@@ -7,7 +7,9 @@ linux-headers-6.1.0-56-common 6.1.192-2.
 
 from __future__ import annotations
 
-from typing import Final
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 # open flags of x86 (i386 and x86-64), the ones of several bits first
 o_flags: Final[dict[int, str]] = {

@@ -121,7 +121,7 @@ def _dict(name: str, kind: str, rows: list[str]) -> str:
 
 def _names_module(module: str, facts: dict[str, Any]) -> str:
     parts = [_head(_MODULES[module], facts, {"headers", "kernel"} if module != "names" else set())]
-    parts.append("from typing import Final\n")
+    parts.append(_FINAL)
     further: dict[str, dict[str, int]] = {}
     for table in TABLES:
         if table.module != module:
@@ -165,8 +165,14 @@ def _const_module(facts: dict[str, Any]) -> str:
     for name, number in _constants(facts):
         text = f"0x{number:X}" if number >= 0x10000 else str(number)
         rows.append(f"{name}: Final = {text}\n")
-    return head + "from typing import Final\n\n" + "".join(rows)
+    return head + _FINAL + "\n" + "".join(rows)
 
+
+# Imported before the first stop, when typing would take longer than the tables do.
+_FINAL = """TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+"""
 
 _MEMBER = '''from typing import Final, NamedTuple
 

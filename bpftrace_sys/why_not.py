@@ -1,0 +1,90 @@
+"""Why a process cannot be traced, in words; and what /proc/TID/status says of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+
+def _status_text(tid: int) -> str:
+    try:
+        with open(f"/proc/{tid}/status", "rb", buffering=0) as file:
+            return file.read(8192).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _status_field(tid: int, key: str) -> str | None:
+    for line in _status_text(tid).splitlines():
+        name, _, value = line.partition(":")
+        if name == key:
+            return value.strip()
+    return None
+
+
+def status_number(tid: int, key: str) -> int | None:
+    value = _status_field(tid, key)
+    return int(value) if value is not None and value.isdigit() else None
+
+
+def _yama() -> int:
+    try:
+        with open("/proc/sys/kernel/yama/ptrace_scope", encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
+def _may_ptrace() -> bool:
+    """Whether we have CAP_SYS_PTRACE (19) in effect."""
+    try:
+        return bool(int(_status_field(os.getpid(), "CapEff") or "0", 16) & 1 << 19)
+    except ValueError:
+        return False
+
+
+def forbidden(error: int) -> str:
+    """Why a process may not even trace its own child."""
+    text = f"ptrace is not permitted here: {os.strerror(error)}"
+    if _yama() == 3:
+        return f"{text} (kernel.yama.ptrace_scope is 3, which forbids it until a reboot)"
+    if error in (errno.EPERM, errno.EACCES, errno.ENOSYS):
+        return (
+            f"{text} (in a container: start it with --cap-add=SYS_PTRACE and a seccomp profile"
+            " that allows ptrace)"
+        )
+    return text
+
+
+def why_not(pid: int, tid: int, error: int) -> str:
+    """Why PTRACE_SEIZE failed, in words."""
+    status = _status_text(tid)
+    if not status or error == errno.ESRCH:
+        return f"no process {pid}"
+    if (_status_field(tid, "State") or "").startswith(("Z", "X")):
+        return f"process {pid} is a zombie: it has ended, and waits for its parent to notice"
+    tracer = status_number(tid, "TracerPid")
+    if tracer:
+        by = _status_field(tracer, "Name") or "another process"
+        return f"process {pid} is already traced by {by} ({tracer}); it can have one tracer only"
+    if _status_field(tid, "Kthread") == "1" or not _has_memory(status):
+        return f"process {pid} is a kernel thread"
+    if error not in (errno.EPERM, errno.EACCES):
+        return f"process {pid}: {os.strerror(error)}"
+    text = f"not permitted to trace process {pid}"
+    scope = _yama()
+    if scope and not _may_ptrace():
+        return (
+            f"{text}: kernel.yama.ptrace_scope is {scope}; run as root, or"
+            " `sysctl kernel.yama.ptrace_scope=0`"
+        )
+    if not _may_ptrace():
+        uids = (_status_field(tid, "Uid") or "").split()
+        if uids and uids[0] != str(os.getuid()):
+            return f"{text}: it belongs to another user (uid {uids[0]}); run as root"
+        return f"{text}: it has privileges that we lack; run as root"
+    return f"{text} (in a container: it needs --cap-add=SYS_PTRACE and to share the PID namespace)"
+
+
+def _has_memory(status: str) -> bool:
+    return "\nVmSize:" in status or "\nVmPeak:" in status
