@@ -623,6 +623,7 @@ def test_what_waits_to_be_told_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     told: list[Any] = []
     sink = capture.Capture()
     sink.begin(told.append)
+    sink._row(AUDIT_ARCH_X86_64, 321)
     tracee: Any = SimpleNamespace(tid=7, pid=7, memory=None)
     plan = Plan((), (), FdFact(3, 0, "map", {}))
     for seq in range(1000):
