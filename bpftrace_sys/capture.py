@@ -53,7 +53,10 @@ MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, Valu
 """What a declaration might raise over bytes that nobody thought of."""
 WAITING: Final = 4096
 """Calls that may wait to be decoded while stops come thick."""
-NEAR: Final = ("bpftrace_sys.watermark", "bpftrace_sys.loops", "bpftrace_sys.fd_facts")
+NEAR: Final = (
+    "bpftrace_sys.watermark", "bpftrace_sys.loops", "bpftrace_sys.fd_facts", "decoders.walks",
+    "decoders.follow", "decoders.measures",
+)  # fmt: skip
 """Modules that the first stop of ours needs, imported from the last to the first while
 the program starts."""
 
@@ -159,31 +162,33 @@ def xdp_modes(raw: RawCall, devices: dict[str, str], name: str) -> None:
 
 
 class _Row:
-    """What capture needs of a traced call; made when such a call is first seen.
+    """What capture needs of a traced call; made when such a call is first seen."""
 
-    Imports the declarations only then: most programs make none of our calls.
-    """
-
-    __slots__ = ("_args", "_follow", "_layout", "_node", "_pack", "_size", "_view",
-                 "loops", "syscall")
+    __slots__ = ("_args_view", "_follow", "_layout", "_node", "loops", "name", "returns")
 
     def __init__(self, arch: int, nr: int) -> None:
-        from decoders import follow as walk
-        from decoders.declare import layout_of
-        from decoders.syscalls import ARGS_SIZE, pack_args, syscall_of
+        from decoders import follow
+        from decoders.walks import WALKS
 
-        self.syscall = syscall_of(arch, nr)
-        self._args = self.syscall.args
-        self._layout = layout_of(self._args)
-        self._follow, self._view, self._node = walk.follow, walk.View, walk.Node
-        self._pack, self._size = pack_args, ARGS_SIZE
-        self.loops = self.syscall.name == "bpf"
+        self.name = arches.name(arch, nr) or ""
+        self.returns: frozenset[int] | bool
+        walk = WALKS.get(self.name)
+        if walk is None:
+            # One that has to be asked for by name: its declaration as it is decoded by.
+            from decoders.declare import layout_of
+            from decoders.syscalls import syscall_of
+
+            row = syscall_of(arch, nr)
+            walk = (layout_of(row.args), row.returns)
+        self._layout, self.returns = walk
+        self._follow, self._args_view, self._node = follow.follow, follow.args_view, follow.Node
+        self.loops = self.name == "bpf"
 
     def enter(self, args: tuple[int, ...], memory: Recorder, env: _Env) -> Node:
         """Copies what the kernel is going to read."""
-        view = self._view(self._layout, self._pack(args), self._size, None, env)
+        view = self._args_view(self._layout, args, env)
         try:
-            return self._follow(self._args, view, memory, ENTRY)
+            return self._follow(view, memory, ENTRY)
         except MISTAKES as error:
             env.trouble(error)
             return self._node(view)
@@ -191,9 +196,15 @@ class _Row:
     def leave(self, node: Node, memory: Recorder, failed: bool, env: _Env) -> None:
         """Copies what the kernel has written."""
         try:
-            self._follow(self._args, node.view, memory, EXIT, failed, node)
+            self._follow(node.view, memory, EXIT, failed, node)
         except MISTAKES as error:
             env.trouble(error)
+
+    def returns_fd(self, args: View) -> bool:
+        """Whether the result of a call with these arguments is an fd."""
+        if isinstance(self.returns, bool):
+            return self.returns
+        return args["cmd"] & ~const.BPF_COMMON_ATTRS in self.returns
 
 
 class Capture:
@@ -315,7 +326,7 @@ class Capture:
                 return True
         env = _Env(raw, self._lookup, self.machine, self._ask)
         node = row.enter(args, Recorder(tracee.memory, ENTRY, raw.chunks), env)
-        name = row.syscall.name
+        name = row.name
         if name in FILTERED and name not in self._explicit and not self._wanted(name, raw, node):
             return False
         self._seq += 1
@@ -378,7 +389,7 @@ class Capture:
         env.stage, env.ret = EXIT, ret
         row.leave(node, Recorder(tracee.memory, EXIT, raw.chunks), failed, env)
         if not failed:
-            if row.syscall.returns_fd(node.view):
+            if row.returns_fd(node.view):
                 env.made(ret)
         elif -ret in REFUSED:
             # Asked now, for the thread may drop its capabilities, or end.
@@ -389,9 +400,9 @@ class Capture:
             self._loops.learn(raw)
         devices: Any = raw.extra.get("ifindex")
         if devices and not failed:
-            xdp_modes(raw, devices, row.syscall.name)
-        if row.syscall.name in WATCHING:
-            self._watch(tracee, raw, row.syscall.name, node.view)
+            xdp_modes(raw, devices, row.name)
+        if row.name in WATCHING:
+            self._watch(tracee, raw, row.name, node.view)
         self._done(raw)
 
     def _done(self, raw: RawCall) -> None:

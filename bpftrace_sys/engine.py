@@ -220,7 +220,12 @@ class Engine:
         """Until the new program is there: nothing before is the sink's business."""
         pid = tracee.tid
         while True:
-            _, status = os.waitpid(pid, px.WALL)
+            # It sets itself up, and the kernel its program: time for the sink's own work.
+            tid, status = os.waitpid(pid, px.WALL | os.WNOHANG)
+            while not tid and self.sink.idle():
+                tid, status = os.waitpid(pid, px.WALL | os.WNOHANG)
+            if not tid:
+                _, status = os.waitpid(pid, px.WALL)
             if not os.WIFSTOPPED(status):
                 del self.tracees[pid]
                 failure = starting.error()

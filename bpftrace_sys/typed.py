@@ -111,7 +111,7 @@ def _retype(
     btf = model.btf(used.info["btf_id"])
     if btf is None:
         return
-    from decoders.bpf_attr import PERCPU_MAPS
+    from decoders.measures import PERCPU_MAPS
 
     info = used.info
     per_cpu = info.get("map_type") in PERCPU_MAPS

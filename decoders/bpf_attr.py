@@ -9,7 +9,6 @@ kernel/bpf/syscall.c.
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import construct as cs
@@ -22,8 +21,6 @@ from decoders.bpf_fields import (
     FUNC_INFO,
     IFINDEX,
     LINE_INFO,
-    LOG_LIMIT,
-    MPROG,
     OPT_FD,
     OPT_SFD,
     OUT_U32,
@@ -61,71 +58,29 @@ from decoders.declare import (
     Pick,
     Scope,
     Written,
-    fd_array_used,
     kernel,
     this,
 )
 from decoders.map_value import ValueIn, ValueOut
+from decoders.measures import (
+    MPROG,
+    btf_log_size,
+    command,
+    cursor_size,
+    fd_array_count,
+    has_path_fd,
+    is_bloom_filter,
+    key_size,
+    keys_size,
+    log_size,
+    replaces_by_id,
+    stream_size,
+    task_name_size,
+    value_size,
+    values_size,
+)
 from decoders.uapi import const, names
 from decoders.values import Flags, Value
-
-PERCPU_MAPS: Final = frozenset({5, 6, 10, 21})
-"""BPF_MAP_TYPE_PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH, PERCPU_CGROUP_STORAGE."""
-HASH_MAPS: Final = frozenset({1, 5, 9, 10, 13})
-"""Maps whose batch cursor is a u32 bucket number (kernel/bpf/hashtab.c)."""
-
-
-def _map_info(scope: Scope, name: str) -> int | None:
-    fact = scope.env.fd(scope["map_fd"])
-    value = None if fact is None or fact.kind != "map" else fact.info.get(name)
-    return value if isinstance(value, int) else None
-
-
-def key_size(scope: Scope) -> int | None:
-    """Bytes of a key of the map in ``map_fd``; None if the map is unknown."""
-    return _map_info(scope, "key_size")
-
-
-def value_size(scope: Scope) -> int | None:
-    """Bytes that user space passes for a value: all CPUs' for a per-CPU map.
-
-    As bpf_map_value_size() in kernel/bpf/syscall.c.
-    """
-    size = _map_info(scope, "value_size")
-    if size is None or _map_info(scope, "map_type") not in PERCPU_MAPS:
-        return size
-    flags = scope["elem_flags" if "elem_flags" in _names(scope) else "flags"]
-    if flags & (const.BPF_F_CPU | const.BPF_F_ALL_CPUS):
-        return size
-    return ((size + 7) & ~7) * scope.env.cpus
-
-
-def _names(scope: Any) -> Mapping[str, int]:
-    return scope.layout.index  # type: ignore[no-any-return]
-
-
-def _is_bloom_filter(scope: Scope) -> bool:
-    """A bloom filter has no keys: a lookup asks whether the value is there."""
-    return _map_info(scope, "map_type") == const.BPF_MAP_TYPE_BLOOM_FILTER
-
-
-def cursor_size(scope: Scope) -> int | None:
-    """Bytes of a batch's cursor."""
-    return 4 if _map_info(scope, "map_type") in HASH_MAPS else key_size(scope)
-
-
-def _times_count(size: Any) -> Any:
-    def bytes_of(scope: Scope) -> int | None:
-        one = size(scope)
-        return None if one is None else one * scope["count"]
-
-    return bytes_of
-
-
-def fd_array_count(scope: Any) -> int:
-    """Entries of fd_array: said by the caller since 6.14, else as many as the insns name."""
-    said: int = scope["fd_array_cnt"]
-    return said or int(scope.fetched("insns", fd_array_used, 0))
 
 
 def attach_fd_kind(scope: Any) -> str | None:
@@ -192,7 +147,7 @@ def _elem(**pointers: Any) -> Any:
 
 KEY_IN = In(Blob(key_size))
 MAP_LOOKUP_ELEM = _elem(
-    key=KEY_IN, value=Out(ValueOut(value_size), reads_if=lambda scope: _is_bloom_filter(scope))
+    key=KEY_IN, value=Out(ValueOut(value_size), reads_if=is_bloom_filter)
 )
 MAP_UPDATE_ELEM = _elem(key=KEY_IN, value=In(ValueIn(value_size)))
 MAP_DELETE_ELEM = cs.Struct(
@@ -232,8 +187,8 @@ def _batch(way: Any) -> Any:
         / cs.Struct(
             "in_batch" / In(Blob(cursor_size)),
             "out_batch" / Out(Blob(cursor_size), always=PARTLY),
-            "keys" / way(Blob(_times_count(key_size)), **always),
-            "values" / way(Blob(_times_count(value_size)), **always),
+            "keys" / way(Blob(keys_size), **always),
+            "values" / way(Blob(values_size), **always),
             "count" / OUT_U32,
             "map_fd" / FD,
             "elem_flags" / ELEM_FLAGS,
@@ -252,7 +207,7 @@ PROG_LOAD = cs.Struct(
     "license" / In(CStr(128)),
     "log_level" / U32,
     "log_size" / U32,
-    "log_buf" / Out(CStr(lambda scope: min(scope["log_size"], LOG_LIMIT)), always=True),
+    "log_buf" / Out(CStr(log_size), always=True),
     "kern_version" / NotedField(cs.Int32ul, kern_version),
     "prog_flags" / FlagSet(cs.Int32ul, names.prog_flags, "BPF_F"),
     "prog_name" / Chars(16),
@@ -283,7 +238,7 @@ PROG_LOAD = cs.Struct(
 )
 
 PATH_FD = Pick(
-    lambda scope: bool(scope["file_flags"] & const.BPF_F_PATH_FD),
+    has_path_fd,
     {True: cs.Struct("path_fd" / FdField(cs.Int32sl)), False: cs.Struct("path_fd" / S32)},
 )
 OBJ_PATH = cs.Struct(
@@ -305,7 +260,7 @@ PROG_ATTACH = cs.Struct(
     "attach_type" / ATTACH_TYPE,
     "attach_flags" / ATTACH_FLAGS,
     "replace_bpf_fd" / OPT_FD,
-    "relative" / relative("attach_flags"),
+    "relative" / relative(replaces_by_id),
     "expected_revision" / U64,
 )
 PROG_DETACH = cs.Struct(
@@ -314,7 +269,7 @@ PROG_DETACH = cs.Struct(
     "attach_type" / ATTACH_TYPE,
     "attach_flags" / ATTACH_FLAGS,
     "replace_bpf_fd" / Idle(OPT_FD),
-    "relative" / relative("attach_flags"),
+    "relative" / relative(replaces_by_id),
     "expected_revision" / U64,
 )
 
@@ -399,7 +354,7 @@ RAW_TRACEPOINT_OPEN = cs.Struct(
 
 BTF_LOAD = cs.Struct(
     "btf" / In(Blob(this.btf_size)),
-    "btf_log_buf" / Out(CStr(lambda scope: min(scope["btf_log_size"], LOG_LIMIT)), always=True),
+    "btf_log_buf" / Out(CStr(btf_log_size), always=True),
     "btf_size" / U32,
     "btf_log_size" / U32,
     "btf_log_level" / U32,
@@ -417,7 +372,7 @@ TASK_FD_QUERY = cs.Struct(
         "buf_len" / OUT_U32,
         # buf_len at exit is the length of the name, without its NUL, for which there
         # may have been no room; what is in buf ends with one in any case.
-        "buf" / Out(CStr(lambda scope: min(scope["buf_len"], 4096)), always=TOO_SMALL),
+        "buf" / Out(CStr(task_name_size), always=TOO_SMALL),
         "prog_id" / OUT_U32,
         "fd_type" / Written(Named(cs.Int32ul, names.bpf_task_fd_type, "bpf_task_fd_type")),
         "probe_offset" / Written(Num(cs.Int64ul, 16)),
@@ -458,7 +413,7 @@ PROG_STREAM_READ = cs.Struct(
     "prog_stream_read"
     / cs.Struct(
         # How much was written is the return value.
-        "stream_buf" / Out(Blob(lambda scope: min(scope["stream_buf_len"], scope.env.ret or 0))),
+        "stream_buf" / Out(Blob(stream_size)),
         "stream_buf_len" / U32,
         "stream_id" / Named(cs.Int32ul, names.bpf_stream_id, "bpf_stream_id"),
         "prog_fd" / FD,
@@ -472,7 +427,7 @@ PROG_ASSOC_STRUCT_OPS = cs.Struct(
 COMMON_ATTR = kernel(
     "bpf_common_attr",
     cs.Struct(
-        "log_buf" / Out(CStr(lambda scope: min(scope["log_size"], LOG_LIMIT)), always=True),
+        "log_buf" / Out(CStr(log_size), always=True),
         "log_size" / U32,
         "log_level" / U32,
         "log_true_size" / OUT_U32,
@@ -540,14 +495,14 @@ COMMANDS: Final[dict[int, Command]] = {
 """By number; the numbers' names are the generated table's."""
 
 ATTR = Pick(
-    lambda scope: scope["cmd"] & ~const.BPF_COMMON_ATTRS,
-    {number: command.attr for number, command in COMMANDS.items()},
+    command,
+    {number: row.attr for number, row in COMMANDS.items()},
 )
 """What the attr pointer of bpf(2) points at, by ``cmd``."""
 UNKNOWN_COMMAND: Final = (
     "bpf_attr",
     "bpf_cmd",
-    lambda scope: scope["cmd"] & ~const.BPF_COMMON_ATTRS,
+    command,
 )
 """By what a newer kernel's BTF may know the attr of a command that has no row."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import Any, Final
 
 import construct as cs
@@ -16,11 +17,11 @@ from decoders.declare import (
     NotedField,
     Num,
     Pick,
-    Scope,
     Written,
     kernel,
 )
-from decoders.uapi import const, names
+from decoders.measures import by_ifindex
+from decoders.uapi import names
 
 FD = FdField(cs.Int32ul)
 OPT_FD = FdField(cs.Int32ul, optional=True)
@@ -29,29 +30,9 @@ IFINDEX = FactField(cs.Int32ul, "ifindex")
 OUT_U32 = Written(Num(cs.Int32ul))
 OUT_U64 = Written(Num(cs.Int64ul))
 ATTACH_TYPE = Named(cs.Int32ul, names.bpf_attach_type, "bpf_attach_type")
-LOG_LIMIT: Final = 16 << 20
 IDS_LIMIT: Final = 1 << 16
 TOO_SMALL: Final = frozenset({errno.ENOSPC})
 """Where the kernel fails with one of these, it has filled what room it was given."""
-
-MPROG: Final = frozenset(
-    {
-        const.BPF_TCX_INGRESS,
-        const.BPF_TCX_EGRESS,
-        const.BPF_NETKIT_PRIMARY,
-        const.BPF_NETKIT_PEER,
-    }
-)
-"""Attach types of kernel/bpf/mprog.c, where several programs stand in an order."""
-
-ATTACH_BY_IFINDEX: Final = frozenset({const.BPF_XDP, *MPROG})
-"""Attach types whose target is a network device."""
-
-
-def by_ifindex(scope: Scope) -> bool:
-    """Whether the target of an attach, query or link is a network device."""
-    return scope["attach_type"] in ATTACH_BY_IFINDEX
-
 
 TARGET = Pick(
     by_ifindex,
@@ -71,10 +52,10 @@ LINK_TARGET = Pick(
 """As TARGET; 0 for the many links that have their target elsewhere."""
 
 
-def relative(flags: str) -> Any:
-    """relative_fd or relative_id, which BPF_F_ID in the field ``flags`` tells apart."""
+def relative(named_by_id: Callable[[Any], bool]) -> Any:
+    """relative_fd or relative_id."""
     return Pick(
-        lambda scope: bool(scope[flags] & const.BPF_F_ID),
+        named_by_id,
         {True: cs.Struct("relative_id" / U32), False: cs.Struct("relative_fd" / OPT_FD)},
     )
 

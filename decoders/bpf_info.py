@@ -43,6 +43,7 @@ from decoders.declare import (
     kernel,
     this,
 )
+from decoders.measures import fd_kind, link_iter_target, link_type, perf_link_type, xlated_count
 from decoders.uapi import names, perf, system
 from decoders.values import Int, Value
 
@@ -71,7 +72,7 @@ PROG_INFO = cs.Struct(
     "jited_prog_insns" / Out(Blob(this.jited_prog_len)),
     # Rewritten by the verifier: its maps are ids or addresses, not fds.
     "xlated_prog_insns"
-    / Out(InsnArray(lambda scope: scope["xlated_prog_len"] // 8, maps=False)),
+    / Out(InsnArray(xlated_count, maps=False)),
     "load_time" / U64,
     "created_by_uid" / U32,
     "nr_map_ids" / OUT_U32,
@@ -191,15 +192,6 @@ EVENT = _named(
 )
 
 
-def _iter_target(scope: Scope) -> str | None:
-    """What the iterator walks; None where nobody knows."""
-    found: bytes | None = scope.fetched("target_name", bytes, None)
-    if found:
-        return found.partition(b"\0")[0].decode("latin-1")
-    prog_id = scope["prog_id"]
-    return scope.env.fact("iter_target", prog_id) if prog_id else None
-
-
 ITER_MAP = _named("map", "map_id" / U32)
 ITER_TASK = _named("task", "tid" / U32, "pid" / U32)
 
@@ -229,13 +221,13 @@ LINK_DETAILS: Final[dict[str, Any]] = {
         "target_name_len" / OUT_U32,
         "first"
         / Pick(
-            _iter_target,
+            link_iter_target,
             dict.fromkeys((None, "bpf_map_elem", "bpf_sk_storage_map", "sockmap"), ITER_MAP),
             size=4,
         ),
         "second"
         / Pick(
-            _iter_target,
+            link_iter_target,
             {
                 "cgroup": _named(
                     "cgroup",
@@ -295,7 +287,7 @@ LINK_DETAILS: Final[dict[str, Any]] = {
         "_" / Padding(4),
         "probe"
         / Pick(
-            lambda scope: names.bpf_perf_event_type.get(scope["type"], "")[15:],
+            perf_link_type,
             {
                 "UPROBE": UPROBE,
                 "URETPROBE": UPROBE,
@@ -311,25 +303,6 @@ LINK_DETAILS: Final[dict[str, Any]] = {
     "SOCKMAP": _named("sockmap", "map_id" / U32, "attach_type" / ATTACH_TYPE),
 }
 """By the name of the link's type, without BPF_LINK_TYPE_."""
-
-# What fdinfo calls a type of links (bpf_link_type_strs of kernel/bpf/syscall.c) is
-# the end of the enum's name, but for this one.
-FDINFO_NAMES: Final = {"perf": "PERF_EVENT"}
-
-
-def link_type(scope: Scope) -> str:
-    """The link's type, without BPF_LINK_TYPE_.
-
-    At exit the kernel has written it.  Before, callers that pass buffers in the
-    union rarely set it; then the fd itself tells.
-    """
-    known = names.bpf_link_type.get(scope["type"], "")[14:]
-    if known and known != "UNSPEC":
-        return known
-    fact = scope.env.fd(scope["bpf_fd"])
-    said = str(fact.info.get("link_type", "")) if fact is not None else ""
-    return FDINFO_NAMES.get(said, said.upper())
-
 
 LINK_INFO = cs.Struct(
     "type" / Named(cs.Int32ul, names.bpf_link_type, "bpf_link_type"),
@@ -350,7 +323,7 @@ for _name, _struct in (
     kernel(_name, _struct)
 
 INFO = Pick(
-    lambda scope: getattr(scope.env.fd(scope["bpf_fd"]), "kind", None),
+    fd_kind,
     {
         "prog": PROG_INFO,
         "map": MAP_INFO,

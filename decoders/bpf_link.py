@@ -28,9 +28,9 @@ from decoders.declare import (
     One,
     Padding,
     Pick,
-    Scope,
     this,
 )
+from decoders.measures import EXT, is_id, is_path_fd, iter_target, variant
 from decoders.uapi import const, names, system
 
 BTF_ID = FactField(cs.Int32ul, "btf_vmlinux")
@@ -60,13 +60,6 @@ ITER_TARGETS: Final[dict[str, Any]] = {
     "task_vma": ITER_TASK,
 }
 """By the iterator's target: those that have an attach_target of their own."""
-
-
-def iter_target(scope: Scope) -> str | None:
-    """What the iterator walks, by the machine's knowledge of the program; or None."""
-    fact = scope.env.fd(scope["prog_fd"])
-    known = None if fact is None or fact.id is None else fact.id
-    return None if known is None else scope.env.fact("iter_target", known)
 
 
 # Of an unknown target, a map's fd is what it may be: the others came later.
@@ -99,7 +92,7 @@ UPROBE_MULTI = cs.Struct(
         "pid" / U32,
         "path_fd"
         / Pick(
-            lambda scope: bool(scope["flags"] & const.BPF_F_UPROBE_MULTI_PATH_FD),
+            is_path_fd,
             {True: cs.Struct("path_fd" / FD), False: cs.Struct("path_fd" / U32)},
         ),
     )
@@ -132,7 +125,7 @@ def _ordered(name: str) -> Any:
     """Links that stand in an order among others: tcx, netkit, cgroup."""
     return cs.Struct(
         name
-        / cs.Struct("relative" / relative("flags"), "_" / Padding(4), "expected_revision" / U64)
+        / cs.Struct("relative" / relative(is_id), "_" / Padding(4), "expected_revision" / U64)
     )
 
 
@@ -162,18 +155,6 @@ VARIANTS: Final[dict[str, Any]] = {
     "BPF_NETKIT_PEER": _ordered("netkit"),
 }
 """Attach type -> what its union holds.  Cgroup types are found by their names."""
-EXT: Final = "BPF_PROG_TYPE_EXT"
-
-
-def variant(scope: Scope) -> str:
-    """Which row of the union a LINK_CREATE uses."""
-    fact = scope.env.fd(scope["prog_fd"])
-    if fact is not None and fact.info.get("prog_type") == const.BPF_PROG_TYPE_EXT:
-        return EXT  # it has no attach type: what stands there is 0, a cgroup's
-    name = names.bpf_attach_type.get(scope["attach_type"], "")
-    return "cgroup" if "CGROUP" in name else name
-
-
 LINK_FLAGS = FlagSet(cs.Int32ul, names.link_create_flags, "BPF_F")
 XDP_FLAGS = FlagSet(cs.Int32ul, names.xdp_flags, "XDP_FLAGS")
 

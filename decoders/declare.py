@@ -14,13 +14,13 @@ the pointer that it measures.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple, Protocol
 
 import construct as cs
 from construct import this as this
 
+from decoders import walk
 from decoders.raw import FdFact
 from decoders.uapi import names, perf, system
 from decoders.values import (
@@ -38,10 +38,7 @@ from decoders.values import (
     Value,
 )
 
-READ_LIMIT: Final = 16 << 20
-"""The most that one pointer can make us copy, in bytes."""
-ITEM_LIMIT: Final = 1 << 16
-"""The most elements of an array that become values of their own."""
+READ_LIMIT: Final = walk.READ_LIMIT
 
 
 class Env(Protocol):
@@ -76,12 +73,8 @@ class Scope(Protocol):
         """``make`` of the bytes that an earlier pointer field of this struct led to."""
 
 
-Expr: TypeAlias = int | Callable[[Any], Any]
-
-
-def number(expr: Expr, scope: Scope) -> int:
-    """The value of an expression."""
-    return expr if isinstance(expr, int) else int(expr(scope))
+Expr = int | Callable[[Any], Any]
+number = walk.number
 
 
 # ---------------------------------------------------------------- scalar fields
@@ -92,6 +85,9 @@ class Field(cs.Subconstruct):
 
     written = False
     """The kernel writes this field, so it is read again at exit."""
+
+    def __init__(self, subcon: Any) -> None:
+        cs.Subconstruct.__init__(self, subcon)
 
     def value(self, raw: Any, scope: Scope) -> Value:
         """The decoded value; ``raw`` is what ``struct`` unpacked."""
@@ -194,32 +190,22 @@ def flags(raw: int, table: Mapping[int, str], enum: str = "") -> Flags:
     return Flags(raw, tuple(found), rest, enum)
 
 
-class FdField(Field):
-    """A file descriptor.
-
-    ``optional``: 0 means that there is none (most fds of bpf_attr), so nothing
-    is looked up for it; else 0 is an fd like any other.
-    """
+class FdField(Field, walk.FdIn):
+    """A file descriptor; ``optional`` as in walk.FdIn."""
 
     def __init__(self, subcon: Any, optional: bool = False) -> None:
-        super().__init__(subcon)
-        self.optional = optional
+        Field.__init__(self, subcon)
+        walk.FdIn.__init__(self, optional)
 
     def value(self, raw: Any, scope: Scope) -> Value:
         return Fd(raw, self.fact(raw, scope))
-
-    def fact(self, raw: int, scope: Scope) -> FdFact | None:
-        """What the fd is, or None where it is none or nobody knows."""
-        if raw < 0 or raw >= 1 << 31 or (raw == 0 and self.optional):
-            return None
-        return scope.env.fd(raw)
 
 
 AT_ONCE: Final = frozenset({"ifindex"})
 """Facts that are asked for in the stop: later the asker's network namespace may be gone."""
 
 
-class FactField(Field):
+class FactField(Field, walk.Asked):
     """A number that the live machine has a name for: an ifindex, a BTF type id.
 
     ``when``: whether it is one, where other fields decide that.
@@ -228,14 +214,12 @@ class FactField(Field):
     def __init__(
         self, subcon: Any, kind: str, base: int = 10, when: Callable[[Any], bool] | None = None
     ) -> None:
-        super().__init__(subcon)
-        self.kind = kind
+        Field.__init__(self, subcon)
+        walk.Asked.__init__(self, kind, when)
         self.base = base
-        self.when = when
 
     def value(self, raw: Any, scope: Scope) -> Value:
-        asked = raw and (self.when is None or self.when(scope))
-        return Int(raw, self.base, scope.env.fact(self.kind, raw) if asked else None)
+        return Int(raw, self.base, self.ask(raw, scope))
 
 
 class NotedField(Field):
@@ -345,7 +329,7 @@ class Written(Field):
         return self.field.value(raw, scope)
 
 
-class Pick(Field):
+class Pick(Field, walk.Union):
     """A union: what stands here depends on other fields.
 
     The alternatives are construct Structs.  With ``embed`` their fields become
@@ -355,74 +339,49 @@ class Pick(Field):
     """
 
     def __init__(
-        self, key: Expr, rows: Mapping[Any, Any], default: Any = None, size: int | None = None
+        self,
+        key: Callable[[Any], Any],
+        rows: Mapping[Any, Any],
+        default: Any = None,
+        size: int | None = None,
     ) -> None:
         alternatives = [row for row in rows.values() if row is not None]
         if default is not None:
             alternatives.append(default)
         self.size = max((row.sizeof() for row in alternatives), default=0) if size is None else size
-        super().__init__(cs.Bytes(self.size))
-        self.key = key
-        self.rows = rows
-        self.default = default
+        Field.__init__(self, cs.Bytes(self.size))
+        walk.Union.__init__(self, key, rows, default)
 
     def chosen(self, scope: Scope) -> Any:
         """The alternative (a construct Struct) that the fields around select."""
-        key = self.key(scope) if callable(self.key) else self.key
-        return self.rows.get(key, self.default)
+        return self.rows.get(self.key(scope), self.default)
+
+    def layout(self, scope: Scope) -> walk.Layout | None:
+        """Its layout."""
+        row = self.chosen(scope)
+        return None if row is None else layout_of(row)
 
 
 # ---------------------------------------------------------------- pointers
 
 
-class Target:
+class Target(walk.Target):
     """What a pointer points at."""
-
-    open_end = False
-
-    def size(self, scope: Scope) -> int | None:
-        """How many bytes that is; None where only the memory can tell (strings)."""
-        raise NotImplementedError
 
     def value(self, data: bytes, wanted: int, scope: Scope) -> Value:
         """The decoded value of what was read there."""
         raise NotImplementedError
 
-    def fds(self, data: bytes, scope: Scope) -> Iterable[int]:
-        """The fds inside, so that their identity is recorded with them."""
-        return ()
 
-
-class CStr(Target):
+class CStr(walk.CStr, Target):
     """A NUL-terminated string of at most ``limit`` bytes."""
-
-    def __init__(self, limit: Expr = 4096) -> None:
-        self.limit = limit
-
-    def size(self, scope: Scope) -> int | None:
-        return None
-
-    def most(self, scope: Scope) -> int:
-        """The limit in bytes."""
-        return max(0, min(number(self.limit, scope), READ_LIMIT))
 
     def value(self, data: bytes, wanted: int, scope: Scope) -> Value:
         return Text(data, len(data) >= wanted)
 
 
-class Blob(Target):
+class Blob(walk.Blob, Target):
     """Bytes that nothing here interprets."""
-
-    def __init__(self, length: Expr, open_end: bool = False) -> None:
-        """``open_end``: a length of 0 at entry means as much as there is."""
-        self.length = length
-        self.open_end = open_end
-
-    def size(self, scope: Scope) -> int | None:
-        if isinstance(self.length, int):
-            return self.length
-        found: int | None = self.length(scope)  # None: of a map that nobody knows
-        return found
 
     def value(self, data: bytes, wanted: int, scope: Scope) -> Value:
         return Bytes(data, wanted)
@@ -435,79 +394,35 @@ class Chunked(Blob):
         return Text(data.rstrip(b"\0"), len(data) == wanted)
 
 
-class InsnArray(Target):
+class InsnArray(walk.InsnArray, Target):
     """``struct bpf_insn[count]``; the listing is made from it later."""
-
-    def __init__(self, count: Expr, maps: bool = True) -> None:
-        self.count = count
-        self.maps = maps
-
-    def size(self, scope: Scope) -> int | None:
-        return number(self.count, scope) * 8
 
     def value(self, data: bytes, wanted: int, scope: Scope) -> Value:
         return Insns(data, wanted // 8)
 
-    def fds(self, data: bytes, scope: Scope) -> Iterable[int]:
-        return map_fds(data) if self.maps else ()
 
-
-def ld_imm64s(insns: bytes) -> Iterator[tuple[int, int, int]]:
-    """(src_reg, imm, imm of the second slot) of each ld_imm64, without decoding the rest."""
-    opcodes = insns[::8]
-    at = opcodes.find(0x18)
-    while at >= 0:
-        start = at * 8
-        if start + 8 > len(insns):
-            return
-        second = insns[start + 12 : start + 16]
-        yield (
-            insns[start + 1] >> 4,
-            int.from_bytes(insns[start + 4 : start + 8], "little", signed=True),
-            int.from_bytes(second, "little", signed=True),
-        )
-        at = opcodes.find(0x18, at + 2)
-
-
-def map_fds(insns: bytes) -> list[int]:
-    """The fds in BPF_PSEUDO_MAP_FD (1) and BPF_PSEUDO_MAP_VALUE (2) loads, each once."""
-    return list(dict.fromkeys(imm for src, imm, _ in ld_imm64s(insns) if src in (1, 2)))
-
-
-def fd_array_used(insns: bytes) -> int:
-    """How many slots of fd_array the MAP_IDX (5) and MAP_IDX_VALUE (6) loads name."""
-    return max((imm + 1 for src, imm, _ in ld_imm64s(insns) if src in (5, 6)), default=0)
-
-
-class Many(Target):
+class Many(walk.Many, Target):
     """An array.  ``item`` is a scalar Field, a construct Struct, or a pointer (In).
 
     ``stride`` is the caller's record size where that may differ from ours.
     """
 
+    layout: Layout
+
     def __init__(self, item: Any, count: Expr, stride: Expr | None = None) -> None:
         self.item = item
-        self.count = count
-        self.stride = stride
-        self.layout = layout_of(item if isinstance(item, cs.Struct) else cs.Struct("_" / item))
-        self.scalar = not isinstance(item, cs.Struct)
-
-    def step(self, scope: Scope) -> int:
-        """Bytes from one element to the next."""
-        step = self.layout.size if self.stride is None else number(self.stride, scope)
-        return step if step > 0 else 0
-
-    def size(self, scope: Scope) -> int | None:
-        return number(self.count, scope) * self.step(scope)
-
-    def fds(self, data: bytes, scope: Scope) -> Iterable[int]:
-        if isinstance(self.item, FdField):
-            usable = len(data) - len(data) % self.layout.size
-            return [raw for (raw,) in self.layout.full.iter_unpack(data[:usable])][:4096]
-        return ()
+        struct_ = isinstance(item, cs.Struct)
+        super().__init__(
+            layout_of(item if struct_ else cs.Struct("_" / item)),
+            count,
+            stride,
+            scalar=not struct_,
+            pointed=item.target if isinstance(item, Ptr) else None,
+            are_fds=isinstance(item, FdField),
+        )
 
     def value(self, data: bytes, wanted: int, scope: Scope) -> Value:
-        raise NotImplementedError  # follow.py walks the elements
+        raise NotImplementedError  # decode.py walks the elements
 
 
 class Tail(NamedTuple):
@@ -518,7 +433,7 @@ class Tail(NamedTuple):
     count: Callable[[Any], int]
 
 
-class One(Target):
+class One(walk.One, Target):
     """A single struct (or what a Pick selects), of which ``size`` bytes are valid."""
 
     def __init__(
@@ -531,38 +446,32 @@ class One(Target):
         rewritten: frozenset[int] = frozenset(),
         unknown: tuple[str, str, Callable[[Any], int]] | None = None,
     ) -> None:
-        """``peek``: the struct's first 8 bytes say its own size.
-
-        ``rewritten``: what the kernel writes into a struct that it only reads, it
-        writes when it fails with one of these errors.
+        """``peek``, ``rewritten``: as in walk.One.
 
         ``unknown``: where no row says what stands there, the running kernel's BTF
         may: the union that it is a member of, the enum that names it, and the value.
         """
+        super().__init__(item, size, limit, peek, rewritten)
         self.item = item
-        self.length = size
-        self.limit = limit
-        self.peek = peek
         self.tail = tail
-        self.rewritten = rewritten
         self.unknown = unknown
 
     def struct(self, scope: Scope) -> Any:
         """The construct Struct that stands there."""
         return self.item.chosen(scope) if isinstance(self.item, Pick) else self.item
 
-    def size(self, scope: Scope) -> int | None:
-        if self.length is None:
-            struct_ = self.struct(scope)
-            return 0 if struct_ is None else layout_of(struct_).size
-        return min(number(self.length, scope), self.limit)
+    def layout(self, scope: Scope) -> walk.Layout | None:
+        struct_ = self.struct(scope)
+        return None if struct_ is None else layout_of(struct_)
 
     def value(self, data: bytes, wanted: int, scope: Scope) -> Value:
-        raise NotImplementedError  # follow.py walks the fields
+        raise NotImplementedError  # decode.py walks the fields
 
 
-class Ptr(Field):
+class Ptr(Field, walk.Pointer):
     """A user-space address.  ``way``: the kernel reads, writes, or both."""
+
+    target: Target
 
     def __init__(
         self,
@@ -572,18 +481,8 @@ class Ptr(Field):
         subcon: Any = None,
         reads_if: Callable[[Any], bool] | None = None,
     ) -> None:
-        super().__init__(cs.Int64ul if subcon is None else subcon)
-        self.target = target
-        self.reads = "in" in way
-        self.writes = "out" in way
-        self.always = always
-        self.reads_if = reads_if
-
-    def kept(self, ret: int | None) -> bool:
-        """Whether a failed call wrote there all the same."""
-        if isinstance(self.always, bool):
-            return self.always
-        return ret is not None and -ret in self.always
+        Field.__init__(self, cs.Int64ul if subcon is None else subcon)
+        walk.Pointer.__init__(self, target, way, always, reads_if)
 
     def value(self, raw: Any, scope: Scope) -> Value:
         return Absent(NULL) if raw == 0 else Int(raw, 16)
@@ -616,21 +515,10 @@ def InOut(target: Target, always: bool | frozenset[int] = False) -> Ptr:  # noqa
 # ---------------------------------------------------------------- layouts
 
 
-class Slot:
+class Slot(walk.Slot):
     """One field of a layout: its name, place and declaration."""
 
-    __slots__ = (
-        "called",
-        "field",
-        "idle",
-        "index",
-        "kind",
-        "layout",
-        "name",
-        "offset",
-        "plain",
-        "size",
-    )
+    __slots__ = ("called", "field", "idle", "layout", "name", "plain")
 
     def __init__(self, name: str, offset: int, size: int, field: Any, index: int) -> None:
         self.called = field if isinstance(field, Called) else None
@@ -638,32 +526,31 @@ class Slot:
         if isinstance(field, Called | Idle):
             field = field.field
         self.name = name
-        self.offset = offset
-        self.size = size
         self.field = field
-        self.index = index
         self.layout: Layout | None = None
+        visit: Any = field
         if isinstance(field, cs.Struct):
-            self.kind = "struct"
-            self.layout = layout_of(field)
+            kind = "struct"
+            visit = self.layout = layout_of(field)
         elif isinstance(field, Pick):
-            self.kind = "pick"
+            kind = "pick"
         elif isinstance(field, Ptr):
-            self.kind = "ptr"
-        elif isinstance(field, FdField) or (
-            isinstance(field, Written) and isinstance(field.field, FdField)
-        ):
-            self.kind = "fd"
+            kind = "ptr"
+        elif isinstance(field, FdField):
+            kind = "fd"
+        elif isinstance(field, Written) and isinstance(field.field, FdField):
+            kind, visit = "fd", field.field
         elif isinstance(field, Bits):
-            self.kind = "bits"
+            kind = "bits"
         elif isinstance(field, Padding):
-            self.kind = "pad"
+            kind = "pad"
         elif isinstance(field, Skip):
-            self.kind = "skip"
+            kind = "skip"
         elif isinstance(field, FactField) and field.kind in AT_ONCE:
-            self.kind = "asked"
+            kind = "asked"
         else:
-            self.kind = "leaf"
+            kind = "leaf"
+        super().__init__(kind, index, offset, size, visit)
         # Most fields: one value, the same at exit, under one name.
         self.plain = (
             self.kind in ("leaf", "fd", "asked")
@@ -673,19 +560,10 @@ class Slot:
         )
 
 
-class Layout:
-    """A flattened declaration.
+class Layout(walk.Layout):
+    """A flattened declaration: all its ``slots`` in order."""
 
-    ``slots`` in order; ``full`` unpacks a whole struct; :meth:`unpack` one that
-    its caller cut short, with zeros for what is missing, as the kernel does.
-    ``followed`` are the slots that a walk has to visit.  ``written``: the
-    kernel writes into the struct itself; ``exits``: into it or behind one of
-    its pointers, so that there is something to copy at exit.
-    """
-
-    __slots__ = (
-        "ctype", "exits", "followed", "full", "index", "names", "size", "slots", "written",
-    )  # fmt: skip
+    __slots__ = ("ctype", "slots")
 
     def __init__(self, declaration: Any) -> None:
         self.ctype: str = getattr(declaration, "ctype", "")
@@ -699,27 +577,22 @@ class Layout:
             fmt += _format(inner, size)
             offset += size
         self.slots = tuple(slots)
-        self.names = tuple(slot.name for slot in slots)
-        self.index = {name: index for index, name in enumerate(self.names)}
-        self.full = struct.Struct(fmt)
-        self.size = offset
-        if self.full.size != offset:
-            raise AssertionError(f"{declaration}: {fmt} is not {offset} bytes")
-        # What a walk has to visit: everything else is only decoded later.
-        self.followed: tuple[Slot, ...] = tuple(
-            slot
-            for slot in slots
-            if slot.kind in ("ptr", "pick", "fd", "asked")
-            or (slot.layout is not None and slot.layout.followed)
+        written = any(_written(slot.field) for slot in slots)
+        super().__init__(
+            fmt,
+            [slot.name for slot in slots],
+            # What a walk has to visit: everything else is only decoded later.
+            [
+                slot
+                for slot in slots
+                if slot.kind in ("ptr", "pick", "fd", "asked")
+                or (slot.layout is not None and slot.layout.followed)
+            ],
+            written,
+            written or any(_exits(slot.field) for slot in slots),
         )
-        self.written = any(_written(slot.field) for slot in slots)
-        self.exits = self.written or any(_exits(slot.field) for slot in slots)
-
-    def unpack(self, data: bytes) -> tuple[Any, ...]:
-        """The raw fields; missing bytes are zero."""
-        if len(data) >= self.size:
-            return self.full.unpack_from(data)
-        return self.full.unpack(data + bytes(self.size - len(data)))
+        if self.size != offset:
+            raise AssertionError(f"{declaration}: {fmt} is not {offset} bytes")
 
 
 def _alternatives(field: Any) -> list[Any]:

@@ -12,7 +12,6 @@ import construct
 
 from decoders.call import Call
 from decoders.declare import (
-    ITEM_LIMIT,
     CStr,
     Many,
     One,
@@ -22,10 +21,10 @@ from decoders.declare import (
     Target,
     layout_of,
 )
-from decoders.follow import Found, Node, View, follow, views_of
+from decoders.follow import ITEM_LIMIT, Found, Node, View, args_view, follow, views_of
 from decoders.memory import Snapshot
 from decoders.raw import ENTRY, EXIT, FdFact, RawCall
-from decoders.syscalls import ARGS_SIZE, Syscall, pack_args, syscall_of
+from decoders.syscalls import Syscall, syscall_of
 from decoders.values import (
     BEYOND_SIZE,
     EMPTY,
@@ -114,15 +113,15 @@ def decode(raw: RawCall, facts: Facts) -> Call:
 
 def _decode(raw: RawCall, syscall: Syscall, facts: Facts) -> Call:
     env = _Env(raw, facts)
-    view = View(layout_of(syscall.args), pack_args(raw.args), ARGS_SIZE, None, env)
+    view = args_view(layout_of(syscall.args), raw.args, env)
     before = [chunk for chunk in raw.chunks if chunk.stage == ENTRY]
-    entry = follow(syscall.args, view, Snapshot(before), ENTRY)
+    entry = follow(view, Snapshot(before), ENTRY)
     leave: Node | None = None
     if raw.ret is not None:
         env.stage = EXIT
         if len(before) < len(raw.chunks):
             after = Snapshot(chunk for chunk in raw.chunks if chunk.stage == EXIT)
-            leave = follow(syscall.args, view, after, EXIT, raw.failed, entry)
+            leave = follow(view, after, EXIT, raw.failed, entry)
     decoder = _Decoder(raw, env)
     # What lies beyond the last argument is left over in the registers.
     args = Struct(

@@ -8,24 +8,24 @@ that the other does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+import struct
 
-from decoders.declare import (
-    ITEM_LIMIT,
-    READ_LIMIT,
-    CStr,
-    Env,
-    Layout,
-    Many,
-    One,
-    Ptr,
-    Slot,
-    Target,
-    layout_of,
-)
-from decoders.memory import Memory
 from decoders.raw import ENTRY
+from decoders.walk import READ_LIMIT, CStr, Layout, Many, One
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final, NamedTuple
+
+    from decoders.declare import Env
+    from decoders.memory import Memory
+    from decoders.walk import Pointer, Slot, Target
+else:
+    from decoders.records import NamedTuple
+
+ITEM_LIMIT: Final = 1 << 16
+"""The most elements of an array that become values of their own."""
 
 
 class View:
@@ -40,7 +40,8 @@ class View:
     def __init__(
         self, layout: Layout, data: bytes, wanted: int, parent: View | None, env: Env
     ) -> None:
-        self.layout = layout
+        self.layout: Any = layout
+        """Where values are decoded it is the declared one, with all its slots."""
         self.data = data
         self.wanted = wanted
         self.parent = parent
@@ -62,6 +63,21 @@ class View:
         """``make`` of what an earlier pointer field led to, if it led anywhere."""
         found = None if self.node is None else self.node.found.get(self.layout.index[name])
         return default if found is None or found.data is None else make(found.data)
+
+
+_ARGS: Final = struct.Struct("<6Q")
+_MASK: Final = (1 << 64) - 1
+
+
+def args_view(layout: Layout, args: tuple[int, ...], env: Env) -> View:
+    """The argument registers of a call as the struct that its row declares: six u64."""
+    if len(args) != 6:
+        args = (*args, 0, 0, 0, 0, 0, 0)[:6]
+    try:
+        data = _ARGS.pack(*args)
+    except struct.error:
+        data = _ARGS.pack(*(arg & _MASK for arg in args))
+    return View(layout, data, _ARGS.size, None, env)
 
 
 NOTHING: Final = -1
@@ -98,14 +114,13 @@ class Node:
 
 
 def follow(
-    declaration: Any,
     view: View,
     memory: Memory,
     stage: int,
     failed: bool = False,
     entry: Node | None = None,
 ) -> Node:
-    """Walks ``declaration`` over ``view``.
+    """Walks over ``view``, by its layout.
 
     At EXIT, ``entry`` is the node of the same struct at entry: addresses are
     taken from it (the tracee or the kernel may have changed them since), and
@@ -129,16 +144,13 @@ def _follow_slot(
         if found is not None:
             node.found[slot.index] = found
     elif kind == "fd":
-        field = slot.field
-        (field.field if field.written else field).fact(view.raws[slot.index], view)
+        slot.visit.fact(view.raws[slot.index], view)
     elif kind == "asked":
-        if view.raws[slot.index]:
-            slot.field.value(view.raws[slot.index], view)
+        slot.visit.ask(view.raws[slot.index], view)
     else:
-        declaration = slot.field.chosen(view) if kind == "pick" else slot.field
-        if declaration is not None:
+        layout = slot.visit.layout(view) if kind == "pick" else slot.visit
+        if layout is not None:
             before = None if entry is None else entry.inner.get(slot.index)
-            layout = layout_of(declaration)
             if before is not None and before.view.layout is not layout:
                 before = None
             size = slot.size if kind == "pick" else layout.size
@@ -146,13 +158,13 @@ def _follow_slot(
             # What the caller's size cuts off, it cuts off from inner structs too.
             wanted = min(size, max(0, view.wanted - slot.offset))
             inner = View(layout, data, wanted, view, view.env)
-            node.inner[slot.index] = follow(declaration, inner, memory, stage, failed, before)
+            node.inner[slot.index] = follow(inner, memory, stage, failed, before)
 
 
 def _follow_pointer(
     slot: Slot, view: View, memory: Memory, stage: int, failed: bool, entry: Node | None
 ) -> Found | None:
-    field: Ptr = slot.field
+    field: Pointer = slot.visit
     addr = (view if entry is None else entry.view).raws[slot.index]
     if not addr:
         return None
@@ -174,8 +186,7 @@ def _follow_pointer(
         ):
             return follow_target(field.target, addr, scope, view, memory, stage, failed, before)
         if inner.view.layout.exits:
-            struct_ = field.target.struct(scope)
-            again = follow(struct_, inner.view, memory, stage, failed, inner)
+            again = follow(inner.view, memory, stage, failed, inner)
             return before._replace(inner=again)
     return None
 
@@ -236,14 +247,14 @@ def _follow_one(
     failed: bool,
     before: Found | None,
 ) -> Node | None:
-    declaration = target.struct(later)
-    if declaration is None:
+    layout = target.layout(later)
+    if layout is None:
         return None
-    view = View(layout_of(declaration), data, wanted, scope, scope.env)
+    view = View(layout, data, wanted, scope, scope.env)
     entry = None if before is None else before.inner
-    if entry is not None and entry.view.layout is not view.layout:
+    if entry is not None and entry.view.layout is not layout:
         entry = None
-    return follow(declaration, view, memory, stage, failed, entry)
+    return follow(view, memory, stage, failed, entry)
 
 
 def _follow_many(
@@ -253,8 +264,8 @@ def _follow_many(
     if not step or not target.layout.followed:
         return None
     views = views_of(target, data, step, scope)
-    if isinstance(target.item, Ptr):
-        pointed = target.item.target
+    pointed = target.pointed
+    if pointed is not None:
         return tuple(
             follow_target(pointed, view.raws[0], view, view, memory, stage, failed, None)
             if view.raws[0]
@@ -263,7 +274,7 @@ def _follow_many(
         )
     if target.scalar:
         return None
-    return tuple(follow(target.item, view, memory, stage, failed) for view in views)
+    return tuple(follow(view, memory, stage, failed) for view in views)
 
 
 def views_of(target: Many, data: bytes, step: int, scope: View) -> list[View]:

@@ -35,6 +35,7 @@ from decoders.declare import (
     kernel,
     this,
 )
+from decoders.measures import attr_size, is_freq, is_watermark, pmu, second
 from decoders.raw import AUDIT_ARCH_AARCH64, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64
 from decoders.uapi import const, perf, system
 from decoders.values import Int, Name, Value
@@ -56,15 +57,6 @@ class Size(Field):
     def value(self, raw: Any, scope: Scope) -> Value:
         name = perf.perf_attr_size.get(raw)
         return Int(raw) if name is None else Name(raw, name, "PERF_ATTR_SIZE")
-
-
-def pmu(scope: Scope) -> str:
-    """The PMU that ``type`` selects: ``tracepoint``, ``kprobe``, ``software``, ..."""
-    number = scope["type"]
-    name = perf.perf_type_id.get(number)
-    if name is not None:
-        return name.removeprefix("PERF_TYPE_").lower()
-    return scope.env.fact("pmu", number) or ""
 
 
 def cache(value: int, scope: Scope) -> str | None:
@@ -126,14 +118,6 @@ CONFIG1: Final[Mapping[str, Any]] = {
     "kprobe": cs.Struct("kprobe_func" / In(CStr(256))),
     "uprobe": cs.Struct("uprobe_path" / In(CStr(4096))),
 }
-
-
-def second(scope: Scope) -> str:
-    """Which name config2 goes by: a kprobe without a function is at an address."""
-    kind = pmu(scope)
-    if kind == "kprobe" and scope["config1"] == bytes(8):
-        return "kprobe_addr"
-    return kind
 
 
 CONFIG2: Final[Mapping[str, Any]] = {
@@ -207,9 +191,6 @@ REGISTERS: Final = Meaning(
     base=16,
 )
 BP_TYPE: Final = Named(cs.Int32ul, perf.hw_breakpoint_type)
-PERF_ATTR_SIZE_VER0: Final = 64
-FREQ: Final = 1 << 10
-WATERMARK: Final = 1 << 14
 
 PERF_ATTR = cs.Struct(
     "type" / PmuType(cs.Int32ul),
@@ -217,7 +198,7 @@ PERF_ATTR = cs.Struct(
     "config" / Pick(pmu, CONFIG, default=cs.Struct("config" / X64)),
     "sample"
     / Pick(
-        lambda scope: bool(scope["flags"] & FREQ),
+        is_freq,
         {True: cs.Struct("sample_freq" / U64), False: cs.Struct("sample_period" / U64)},
     ),
     "sample_type" / FlagSet(cs.Int64ul, perf.perf_event_sample_format, "PERF_SAMPLE"),
@@ -225,7 +206,7 @@ PERF_ATTR = cs.Struct(
     "flags" / FLAGS,
     "wakeup"
     / Pick(
-        lambda scope: bool(scope["flags"] & WATERMARK),
+        is_watermark,
         {True: cs.Struct("wakeup_watermark" / U32), False: cs.Struct("wakeup_events" / U32)},
     ),
     "bp_type"
@@ -257,15 +238,6 @@ PERF_ATTR = cs.Struct(
 
 
 kernel("perf_event_attr", PERF_ATTR)
-
-
-def attr_size(head: bytes) -> int:
-    """The size that a struct claims; 0 means the first published one (perf_copy_attr()).
-
-    At least 8: type and size stand in any case.
-    """
-    return max(8, int.from_bytes(head[4:8], "little") or PERF_ATTR_SIZE_VER0)
-
 
 # perf_copy_attr() writes the size that it would take into one of a wrong size.
 PERF_ATTR_POINTER = One(PERF_ATTR, peek=attr_size, rewritten=frozenset({errno.E2BIG}))

@@ -29,17 +29,9 @@ from decoders.declare import (
     Written,
     kernel,
 )
+from decoders.measures import query_bpf_size
 from decoders.perf_attr import PERF_ATTR_POINTER
 from decoders.uapi import perf, system
-
-PERF_PROGS_MAX: Final = 64
-"""BPF_TRACE_MAX_PROGS: what QUERY_BPF answers at most (kernel/trace/bpf_trace.c)."""
-
-
-def query_bpf_size(head: bytes) -> int:
-    """struct perf_event_query_bpf with room for ids_len ids."""
-    return 8 + 4 * min(int.from_bytes(head[:4], "little"), PERF_PROGS_MAX)
-
 
 QUERY_BPF = kernel(
     "perf_event_query_bpf", cs.Struct("ids_len" / U32, "prog_cnt" / Written(U32))

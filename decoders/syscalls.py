@@ -7,15 +7,13 @@ low half of its register.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import construct as cs
 
 from decoders import arch as arches
-from decoders import bpf_attr, perf_ioctl
+from decoders import bpf_attr, measures, perf_ioctl
 from decoders.declare import (
     S32,
     U32,
@@ -43,23 +41,9 @@ from decoders.declare import (
 )
 from decoders.netlink import Messages
 from decoders.perf_attr import PERF_ATTR_POINTER
-from decoders.raw import AUDIT_ARCH_AARCH64, AUDIT_ARCH_I386
+from decoders.raw import AUDIT_ARCH_AARCH64
 from decoders.uapi import const, names, perf, system
 from decoders.values import Flags, Name, Struct, Value
-
-ARGS_SIZE: Final = 48
-_ARGS = struct.Struct("<6Q")
-_MASK: Final = (1 << 64) - 1
-
-
-def pack_args(args: tuple[int, ...]) -> bytes:
-    """The argument registers as the struct that the rows declare."""
-    if len(args) != 6:
-        args = (*args, 0, 0, 0, 0, 0, 0)[:6]
-    try:
-        return _ARGS.pack(*args)
-    except struct.error:
-        return _ARGS.pack(*(arg & _MASK for arg in args))
 
 
 def half(name: str, field: Field) -> tuple[Any, Any]:
@@ -105,16 +89,10 @@ class Command(Field):
 
 FD_ARG = FdField(cs.Int32sl)
 OPEN_FLAGS = OpenFlags(cs.Int32ul)
-NEEDS_MODE: Final = 0o100 | 0o20000000  # O_CREAT, __O_TMPFILE
 MODE = Num(cs.Int32ul, 8)
 
 
-def wants_mode(scope: Scope) -> bool:
-    """Whether open(2) looks at ``mode``."""
-    return bool(scope["flags"] & NEEDS_MODE)
-
-
-MODE_ARG = Pick(wants_mode, {True: cs.Struct(*half("mode", MODE))}, size=8)
+MODE_ARG = Pick(measures.wants_mode, {True: cs.Struct(*half("mode", MODE))}, size=8)
 
 BPF = cs.Struct(
     *half("cmd", Command(cs.Int32ul)),
@@ -122,7 +100,7 @@ BPF = cs.Struct(
     *half("size", U32),
     "common"
     / Pick(
-        lambda scope: bool(scope["cmd"] & const.BPF_COMMON_ATTRS),
+        measures.has_common,
         {
             True: cs.Struct(
                 "attr_common" / In(One(bpf_attr.COMMON_ATTR, size=this.size_common)),
@@ -137,7 +115,7 @@ PERF_EVENT_OPEN = cs.Struct(
     "attr" / In(PERF_ATTR_POINTER),
     "who"
     / Pick(
-        lambda scope: bool(scope["flags"] & const.PERF_FLAG_PID_CGROUP),
+        measures.is_cgroup,
         {True: cs.Struct(*half("pid", FD_ARG)), False: cs.Struct(*half("pid", S32))},
     ),
     *half("cpu", S32),
@@ -159,29 +137,16 @@ OPENAT = cs.Struct(
 )
 
 
-SOL_SOCKET: Final = 1
-"""As on all architectures that we trace (include/uapi/asm-generic/socket.h)."""
-SO_FD: Final = frozenset({"SO_ATTACH_BPF", "SO_ATTACH_REUSEPORT_EBPF"})
-
-
-def socket_option(scope: Scope) -> str:
-    """What optval holds: a program's fd, or bytes."""
-    name = system.so_filter.get(scope["optname"], "") if scope["level"] == SOL_SOCKET else ""
-    return "fd" if name in SO_FD else "bytes"
-
-
 SETSOCKOPT = cs.Struct(
     *half("fd", FD_ARG),
-    *half("level", Named(cs.Int32sl, {SOL_SOCKET: "SOL_SOCKET"})),
+    *half("level", Named(cs.Int32sl, {measures.SOL_SOCKET: "SOL_SOCKET"})),
     *half("optname", Named(cs.Int32sl, system.so_filter)),
     "optval"
     / Pick(
-        socket_option,
+        measures.socket_option,
         {
             "fd": cs.Struct("optval" / In(One(cs.Struct("fd" / FD_ARG), size=this.optlen))),
-            "bytes": cs.Struct(
-                "optval" / In(Blob(lambda scope: min(max(scope["optlen"], 0), 4096)))
-            ),
+            "bytes": cs.Struct("optval" / In(Blob(measures.option_size))),
         },
     ),
     *half("optlen", S32),
@@ -190,38 +155,27 @@ SETSOCKOPT = cs.Struct(
 # Only of files that define probes (kprobe_events and the like), while they are open.
 WRITE = cs.Struct(
     *half("fd", FD_ARG),
-    "buf" / In(Chunked(lambda scope: min(scope["count"], 1 << 16))),
+    "buf" / In(Chunked(measures.written_size)),
     "count" / U64,
 )
 CLOSE = cs.Struct(*half("fd", FD_ARG))
 
 
 # Only on route netlink sockets, with -e trace=netlink.
-IOV_LIMIT: Final = 16
-"""Buffers of one message that are looked at; netlink's users pass one."""
-
-
 def _pointer(target: Any, way: str, wide: bool) -> Any:
     return Ptr(target, way, subcon=cs.Int64ul if wide else cs.Int32ul)
-
-
-def _received(scope: Scope) -> int:
-    """Bytes of a buffer that a receiving call has filled."""
-    return max(0, min(int(scope["len"]), scope.env.ret or 0))
 
 
 def _msghdr(way: str, wide: bool) -> Any:
     """struct user_msghdr and its iovecs, of either word size (include/linux/socket.h)."""
     word = U64 if wide else U32
     pad = ["_" / Skip(4)] if wide else []
-    length = this.len if way == "in" else _received
+    length = this.len if way == "in" else measures.received
     iovec = cs.Struct("base" / _pointer(Messages(length), way, wide), "len" / word)
     # What is received lands in the first buffer: nobody splits netlink messages.
-    iov = (
-        Many(iovec, lambda scope: min(scope["iovlen"], IOV_LIMIT)) if way == "in" else One(iovec)
-    )
+    iov = Many(iovec, measures.iov_count) if way == "in" else One(iovec)
     return cs.Struct(
-        "name" / _pointer(Blob(lambda scope: min(scope["namelen"], 128)), way, wide),
+        "name" / _pointer(Blob(measures.name_size), way, wide),
         "namelen" / U32,
         *pad,
         "iov" / _pointer(iov, "in", wide),
@@ -237,7 +191,7 @@ def _message_call(way: str) -> Any:
     rows = {wide: cs.Struct("msg" / In(One(_msghdr(way, wide)))) for wide in (True, False)}
     return cs.Struct(
         *half("fd", FD_ARG),
-        "msg" / Pick(lambda scope: scope.env.arch != AUDIT_ARCH_I386, rows),
+        "msg" / Pick(measures.is_wide, rows),
         *half("flags", X32),
     )
 
@@ -247,12 +201,12 @@ SENDTO = cs.Struct(
     "buf" / In(Messages(this.len)),
     "len" / U64,
     *half("flags", X32),
-    "addr" / In(Blob(lambda scope: min(max(scope["addrlen"], 0), 128))),
+    "addr" / In(Blob(measures.address_size)),
     *half("addrlen", S32),
 )
 RECVFROM = cs.Struct(
     *half("fd", FD_ARG),
-    "buf" / Out(Messages(_received)),
+    "buf" / Out(Messages(measures.received)),
     "len" / U64,
     *half("flags", X32),
     "addr" / X64,
@@ -266,14 +220,16 @@ class Syscall:
 
     name: str
     args: Any
-    returns: Callable[[Scope], bool] | bool = False
-    """Whether a successful result is an fd."""
+    returns: frozenset[int] | bool = False
+    """Whether a successful result is an fd; or the commands whose result is one."""
     label: str | None = None
     """The argument that says what the call does: bpf's cmd, ioctl's request."""
 
     def returns_fd(self, args: Scope) -> bool:
         """Whether the result of a call with these raw arguments is an fd."""
-        return self.returns(args) if callable(self.returns) else self.returns
+        if isinstance(self.returns, bool):
+            return self.returns
+        return measures.command(args) in self.returns
 
     def command(self, args: Struct) -> str:
         """The name by which to speak of a call with these arguments."""
@@ -284,15 +240,15 @@ class Syscall:
         return self.name
 
 
-def _bpf_returns_fd(args: Scope) -> bool:
-    row = bpf_attr.COMMANDS.get(args["cmd"] & ~const.BPF_COMMON_ATTRS)
-    return row is not None and row.returns_fd
-
+FD_COMMANDS: Final = frozenset(
+    number for number, row in bpf_attr.COMMANDS.items() if row.returns_fd
+)
+"""Commands of bpf(2) that return an fd."""
 
 SYSCALLS: Final[dict[str, Syscall]] = {
     row.name: row
     for row in (
-        Syscall("bpf", BPF, _bpf_returns_fd, "cmd"),
+        Syscall("bpf", BPF, FD_COMMANDS, "cmd"),
         Syscall("perf_event_open", PERF_EVENT_OPEN, True),
         Syscall("ioctl", IOCTL, False, "request"),
         Syscall("openat", OPENAT, True),

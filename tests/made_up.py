@@ -105,7 +105,7 @@ def record(
         env.stage, env.ret = EXIT, ret
         live = after
         row.leave(node, Recorder(live, EXIT, raw.chunks), raw.failed, env)
-        if ret >= 0 and row.syscall.returns_fd(node.view):
+        if ret >= 0 and row.returns_fd(node.view):
             env.made(ret)
     assert "problem" not in raw.extra, raw.extra
     return raw

@@ -15,6 +15,7 @@ from bpftrace_sys.render.strace.rows import IOCTLS, PAGE, PERF_BITS, ROWS
 from decoders import perf_attr
 from decoders.call import Call
 from decoders.declare import layout_of
+from decoders.measures import PERF_ATTR_SIZE_VER0
 from decoders.uapi import const, names, perf, system
 from decoders.values import Name
 
@@ -68,8 +69,8 @@ def _perf_attr(line: Line, path: tuple[str, ...], addr: int) -> Frame | None:
     if head is None or len(head) < 8:
         return None
     claimed = int.from_bytes(head[4:], "little")
-    size = min(claimed, _PERF_SIZE) or perf_attr.PERF_ATTR_SIZE_VER0
-    if size < perf_attr.PERF_ATTR_SIZE_VER0:
+    size = min(claimed, _PERF_SIZE) or PERF_ATTR_SIZE_VER0
+    if size < PERF_ATTR_SIZE_VER0:
         return None
     data = line.before.read(addr, size) or b""
     if len(data) < size:

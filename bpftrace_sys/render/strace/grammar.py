@@ -11,7 +11,6 @@ from bpftrace_sys.render.strace.formats import FORMATS
 from bpftrace_sys.render.strace.item import Item
 from bpftrace_sys.render.strace.places import Place, places_of
 from bpftrace_sys.render.strace.rows import LINK_ROWS, ROWS
-from decoders.bpf_fields import ATTACH_BY_IFINDEX
 from decoders.declare import (
     Bits,
     Chars,
@@ -24,6 +23,7 @@ from decoders.declare import (
     Ptr,
     Raw,
 )
+from decoders.measures import ATTACH_BY_IFINDEX
 from decoders.uapi import const
 
 
