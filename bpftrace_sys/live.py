@@ -185,6 +185,8 @@ class Telling:
     def step(self) -> bool:
         """Imports a little, or sets up what was imported. True: there is more."""
         if self._steps:
+            # A tracee that was just let go may have been woken on our CPU: it goes first.
+            os.sched_yield()
             __import__(self._steps.pop())
             return True
         if self._pipeline is None:
