@@ -10,7 +10,7 @@
 
 In a round each way of running a benchmark's work is run once, one after the other, so that
 what else the machine does falls on all of them alike; medians are taken over the rounds.
-A way that takes longer than SLOW seconds is run in the first round only.
+strace without its filter runs in the first round only where it takes longer than SLOW seconds.
 
 bpfstrace is measured as installed: its packages, compiled to byte code, and its script are put
 into a virtual environment of their own below a temporary folder. Root is needed, as for BPF.
@@ -44,18 +44,27 @@ REPO: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("bpftrace_sys", "decoders")
 NEEDED: Final = ("construct", "ptrace", "rich")
 SLOW: Final = 5.0
-"""Seconds from which a way is not run in every round."""
+"""Seconds from which strace without a filter is not run in every round."""
 INSNS: Final = 10_000
 MODULES: Final = 1000
 
-UNTRACED, OURS, STRACE, PLAIN = "untraced", "bpfstrace", "strace --seccomp-bpf", "strace"
-"""The ways; they are the columns of the table."""
+UNTRACED, FLOOR, OURS = "untraced", "bare filter", "bpfstrace"
+STRACE, PLAIN = "strace --seccomp-bpf", "strace"
+"""The ways; they are the columns of the table.
+
+FLOOR: no tracer at all, but a seccomp filter of one instruction that allows everything:
+what the kernel takes for having any filter.
+"""
+WAYS: Final = (UNTRACED, FLOOR, OURS, STRACE, PLAIN)
 
 WORK_C: Final = r"""
 #include <linux/bpf.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -72,6 +81,15 @@ static long bpf(int cmd, union bpf_attr *attr) { return syscall(SYS_bpf, cmd, at
 
 int main(int argc, char **argv)
 {
+    if (!strcmp(argv[1], "filter")) {
+        struct sock_filter allow = {0x06, 0, 0, SECCOMP_RET_ALLOW};
+        struct sock_fprog program = {1, &allow};
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program))
+            return 1;
+        execvp(argv[2], argv + 2);
+        return 1;
+    }
     int count = atoi(argv[2]), i;
     double began;
     union bpf_attr attr;
@@ -213,6 +231,11 @@ class Place:
                 subprocess.run([compiler, "-O2", "-o", self._work[0], str(source)], check=True)
         return [*self._work, *words]
 
+    def floor(self, work: Sequence[str]) -> dict[str, Sequence[str]]:
+        """Under a filter that allows everything; nothing where there is no compiler."""
+        filtered = self.work("filter", *work)
+        return {} if filtered[0] == self.python else {FLOOR: filtered}
+
     def ours(self, options: Sequence[str], work: Sequence[str]) -> list[str]:
         """Traced by bpfstrace, text to a file."""
         return [self.script, "-f", "-q", "-o", self.text, *options, *work]
@@ -292,7 +315,7 @@ def other_calls(place: Place) -> Bench:
     return Bench(
         "dd",
         "dd bs=1, 200,000 reads and writes",
-        place.four([], BPF, work),
+        place.floor(work) | place.four([], BPF, work),
         [Row("its own time", "own", UNTRACED, 1.05), Row("whole", "wall", STRACE, 1.0)],
     )
 
@@ -300,13 +323,13 @@ def other_calls(place: Place) -> Bench:
 def other_calls_for_long(place: Place) -> Bench:
     """So long that neither tracer's start counts: what is left is the seccomp filter."""
     work = ["dd", "if=/dev/zero", "of=/dev/null", "bs=1", "count=3000000"]
-    ways = place.four([], BPF, work)
+    ways = place.floor(work) | place.four([], BPF, work)
     ways.pop(PLAIN, None)  # takes minutes
     return Bench(
         "dd-long",
         "dd bs=1, 3,000,000 reads and writes",
         ways,
-        [Row("its own time", "own", UNTRACED, 1.05), Row("its own time", "own", STRACE, 1.0)],
+        [Row("its own time", "own", UNTRACED, 1.05), Row("its own time", "own", FLOOR, 1.0)],
     )
 
 
@@ -324,7 +347,7 @@ def not_ours(place: Place) -> Bench:
     return Bench(
         "filtered",
         "100,000 map updates, -e bpf=prog_load",
-        {UNTRACED: work, OURS: place.ours(["-e", "bpf=prog_load"], work)},
+        {UNTRACED: work, **place.floor(work), OURS: place.ours(["-e", "bpf=prog_load"], work)},
         [Row("its own time", "own", UNTRACED, 1.05), Row("whole", "wall", None, 1.0)],
     )
 
@@ -443,7 +466,7 @@ def run(bench: Bench, rounds: int, environment: dict[str, str]) -> None:
     for number in range(rounds):
         for way, argv in bench.ways.items():
             samples = bench.samples.setdefault(way, [])
-            if number and samples[0].wall > SLOW and way != OURS:
+            if number and samples[0].wall > SLOW and way == PLAIN:
                 continue
             samples.append(measure(argv, environment))
         print(f"  {bench.name}: {number + 1} of {rounds}", end="\r", file=sys.stderr, flush=True)
@@ -452,7 +475,8 @@ def run(bench: Bench, rounds: int, environment: dict[str, str]) -> None:
 
 # -- the table ---------------------------------------------------------------------
 
-HEAD: Final = ["work", "", UNTRACED, OURS, STRACE, PLAIN, "ratio", "target", ""]
+HEAD: Final = ["work", "", *WAYS, "ratio", "target", ""]
+FIGURES: Final = range(2, 2 + len(WAYS))
 
 
 def shown(value: float, of: str) -> str:
@@ -481,7 +505,7 @@ def table(benches: Iterable[Bench]) -> list[list[str]]:
                 target, met = f"{row.target:g}", share <= row.target
             else:
                 ratio, target, met = "", f"{row.target:g}", False
-            cells = [shown(found[way], row.of) if way in found else "" for way in HEAD[2:6]]
+            cells = [shown(found[way], row.of) if way in found else "" for way in WAYS]
             lines.append([title, row.what, *cells, ratio, target, "met" if met else "missed"])
             title = ""
     return lines
@@ -490,12 +514,12 @@ def table(benches: Iterable[Bench]) -> list[list[str]]:
 def write(lines: list[list[str]], markdown: bool) -> str:
     """The cells as text."""
     if markdown:
-        rule = ["---"] * 2 + ["--:"] * 4 + ["---"] * 3
+        rule = ["---"] * 2 + ["--:"] * len(WAYS) + ["---"] * 3
         return "\n".join(f"| {' | '.join(line)} |" for line in [HEAD, rule, *lines])
     widths = [max(len(line[column]) for line in [HEAD, *lines]) for column in range(len(HEAD))]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if 2 <= column < 6 else cell.ljust(width)
+            cell.rjust(width) if column in FIGURES else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in [HEAD, *lines]
