@@ -53,6 +53,9 @@ MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, Valu
 """What a declaration might raise over bytes that nobody thought of."""
 WAITING: Final = 4096
 """Calls that may wait to be decoded while stops come thick."""
+YOUNG: Final = 10_000_000
+"""Nanoseconds for which a call that has begun keeps us from other work: it may return any
+moment, and what it then waits for us would count as its own time."""
 NEAR: Final = (
     "bpftrace_sys.watermark", "bpftrace_sys.loops", "bpftrace_sys.fd_facts", "decoders.walks",
     "decoders.follow", "decoders.measures",
@@ -238,6 +241,8 @@ class Capture:
         self._pending: dict[int, tuple[RawCall, Plan | None, Any]] = {}
         self._queue: deque[RawCall | ProcessEvent] = deque()
         self._seq = 0
+        self._entered = 0
+        """When the last of the calls that were kept began."""
         self._explicit = explicit
         self.watch: Callable[[Tracee, StopFilter | None], None] | None = None
         """Engine.watch, where there is an engine."""
@@ -322,6 +327,7 @@ class Capture:
                 self._seq += 1
                 raw.seq = self._seq
                 raw.comm = tracee.comm
+                self._entered = time_ns
                 self._pending[tracee.tid] = (raw, plan, None)
                 return True
         env = _Env(raw, self._lookup, self.machine, self._ask)
@@ -337,6 +343,7 @@ class Capture:
                 self._skip(tracee, rule.ret)
                 raw.extra["injected"] = True
                 break
+        self._entered = time_ns
         self._pending[tracee.tid] = (raw, None, (env, node, row))
         return True
 
@@ -411,6 +418,7 @@ class Capture:
         self._due = True
         while len(self._queue) > WAITING:
             # More comes than can be told: better slow than without bounds.
+            self._entered = 0
             self.idle()
 
     def idle(self) -> bool:
@@ -419,6 +427,8 @@ class Capture:
             # What the first call of ours needs in its stop.
             __import__(self._near.pop())
             return True
+        if self._pressing():
+            return False
         if self._take is None:
             return self._due and self._step()
         for _ in range(16):
@@ -426,6 +436,13 @@ class Capture:
                 return False
             self._take(queue.popleft())
         return bool(queue)
+
+    def rest(self) -> float | None:
+        """Engine.resting: whoever waits to be told is told later."""
+        return YOUNG / 1e9 if self._due and self._queue and self._pending else None
+
+    def _pressing(self) -> bool:
+        return bool(self._pending) and time.time_ns() - self._entered < YOUNG
 
     def _step(self) -> bool:
         assert self._prepare is not None

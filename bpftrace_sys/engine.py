@@ -107,8 +107,9 @@ class Engine:
         self.tracees: dict[int, Tracee] = {}
         self.strangers: dict[int, int] = {}
         """Wait statuses of ended children of this process that were no tracees."""
-        self.resting: Callable[[], None] | None = None
-        """Told when nothing is to be done and the tracer goes to sleep."""
+        self.resting: Callable[[], float | None] | None = None
+        """Told when no stop is waiting and the sink has nothing to do. How long to sleep at
+        most, in seconds, before the sink is asked again; None: until something happens."""
         self.interrupted: int | None = None
         """The last signal that asked us to end."""
         self._early: dict[int, int] = {}  # stopped children that nobody announced yet
@@ -354,9 +355,10 @@ class Engine:
                         if not tracees and not self._spawned:
                             return
                         began = time_ns()
-                        if self.resting is not None:
-                            self.resting()
-                        self._signals.wait()
+                        wait = None if self.resting is None else self.resting()
+                        if wait is not None:
+                            self._working = True
+                        self._signals.wait(wait)
                         # Spin as long as that finds stops. It does not where they are
                         # rare, nor where the tracee waits for our CPU; whether they
                         # have come thick since is tried out now and then.

@@ -224,10 +224,11 @@ class Telling:
             )
         )
 
-    def rest(self) -> None:
+    def rest(self) -> float | None:
         """What was written can be read from now on."""
         for output in self.outputs:
             output.rest()
+        return self.capture.rest()
 
     def end(self, status: dict[str, Any]) -> bool:
         """Tells what is left and closes the outputs. False: something was lost."""

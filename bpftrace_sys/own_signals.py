@@ -72,10 +72,13 @@ class OwnSignals:
             if info.si_signo != signal.SIGCHLD:
                 self._handle(info.si_signo, info.si_code)
 
-    def wait(self) -> None:
-        """Sleep until a tracee or a signal of our own wants something."""
-        info = signal.sigwaitinfo(self._taken)
-        if info.si_signo != signal.SIGCHLD:
+    def wait(self, seconds: float | None = None) -> None:
+        """Sleep until a tracee or a signal of our own wants something, or for so long."""
+        if seconds is None:
+            info: signal.struct_siginfo | None = signal.sigwaitinfo(self._taken)
+        else:
+            info = signal.sigtimedwait(self._taken, seconds)
+        if info is not None and info.si_signo != signal.SIGCHLD:
             self._handle(info.si_signo, info.si_code)
 
 
