@@ -13,6 +13,8 @@ from decoders.arch import AUDIT_ARCH_X86_64 as AUDIT_ARCH_X86_64
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final, NamedTuple
+
+    from decoders.stack import Stack
 else:
     from decoders.records import NamedTuple
 
@@ -58,7 +60,7 @@ class RawCall:
 
     __slots__ = (
         "arch", "args", "chunks", "comm", "duration", "extra", "failed", "fds", "nr", "pid",
-        "ret", "seq", "tid", "time", "watched_exit",
+        "ret", "seq", "stack", "tid", "time", "watched_exit",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +80,7 @@ class RawCall:
         fds: list[FdFact] | None = None,
         watched_exit: bool = True,
         extra: dict[str, object] | None = None,
+        stack: Stack | None = None,
     ) -> None:
         self.seq = seq
         """Counts the calls of a trace from 1, in the order of their entries."""
@@ -103,6 +106,8 @@ class RawCall:
         """False where the tracer let the call go without waiting for its result."""
         self.extra: dict[str, object] = {} if extra is None else extra
         """Further recorded facts of this call (an openat's file content read ...)."""
+        self.stack = stack
+        """None: not asked for."""
 
     def replace(self, **changes: Any) -> RawCall:
         """A copy with other values in some fields; lists are shared, not copied."""

@@ -1,0 +1,89 @@
+"""/tmp/perf-PID.map: names that a JIT gives to its code.
+
+Lines of ``START SIZE NAME``, numbers in hex (tools/perf/Documentation/jit-interface.txt).
+Python writes one with -X perf (3.12).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from bisect import bisect_right
+from typing import Final
+
+SIZE_LIMIT: Final = 16 << 20
+LINES: Final = 1 << 18
+_LINE: Final = re.compile(rb"^([0-9a-f]{1,16}) ([0-9a-f]{1,16}) ([^\n]{1,1024})", re.M | re.I)
+
+
+class PerfMap:
+    """The map of a process; read again where it has grown."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._fd = -1
+        self._size = -1
+        self._starts: list[int] = []
+        self._rows: list[tuple[int, int, bytes]] = []
+        self.open()
+
+    def open(self) -> None:
+        """Opens the map, if it is there by now; it may be gone with the process later."""
+        if self._fd >= 0:
+            return
+        with contextlib.suppress(OSError):
+            path = f"/proc/{self._pid}/root/tmp/perf-{_inner(self._pid)}.map"
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+            fd = os.open(path, flags)
+            found = os.fstat(fd)
+            # In a folder where everybody may write: somebody else's file says nothing.
+            owners = (0, os.stat(f"/proc/{self._pid}").st_uid)
+            if stat.S_ISREG(found.st_mode) and found.st_uid in owners:
+                self._fd = fd
+            else:
+                os.close(fd)
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def at(self, addr: int) -> tuple[str, int] | None:
+        """The function at an address of the process, and how far into it."""
+        self.open()
+        self._read()
+        index = bisect_right(self._starts, addr) - 1
+        if index < 0:
+            return None
+        start, size, name = self._rows[index]
+        if addr >= start + size:
+            return None
+        return name.decode("utf-8", "backslashreplace"), addr - start
+
+    def _read(self) -> None:
+        if self._fd < 0:
+            return
+        with contextlib.suppress(OSError):
+            size = os.fstat(self._fd).st_size
+            if size == self._size:
+                return
+            self._size = size
+            data = os.pread(self._fd, min(size, SIZE_LIMIT), 0)
+            found: dict[int, tuple[int, bytes]] = {}
+            for count, match in enumerate(_LINE.finditer(data)):
+                if count >= LINES:
+                    break
+                # Of two that begin at one place, the later one is the living.
+                found[int(match[1], 16)] = int(match[2], 16), match[3]
+            self._rows = [(start, *found[start]) for start in sorted(found)]
+            self._starts = [start for start, _, _ in self._rows]
+
+
+def _inner(pid: int) -> int:
+    """A process's id in its own PID namespace, which is the one in the file's name."""
+    with open(f"/proc/{pid}/status", "rb") as file:
+        for line in file.read(8192).splitlines():
+            if line.startswith(b"NSpid:"):
+                return int(line.split()[-1])
+    return pid

@@ -1,0 +1,131 @@
+"""What is copied in a stop, for a stack to be unwound later."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ptrace import PtraceError
+from ptrace.binding.func import NT_PRSTATUS, PTRACE_GETREGSET, ptrace
+
+from bpftrace_sys.stacks.machine import Machine, machine_of
+from bpftrace_sys.stacks.regions import MemoryMap
+
+if TYPE_CHECKING:
+    from bpftrace_sys.engine import Tracee
+    from bpftrace_sys.live_memory import LiveMemory
+    from bpftrace_sys.stacks.files import Files
+
+STACK_COPIED: Final = 64 << 10
+"""Bytes of stack from the stack pointer upwards."""
+PIECES: Final = 4
+"""Pieces of stack: a handler on a stack of its own interrupts another stack."""
+MAPS_LIMIT: Final = 16 << 20
+"""Bytes of /proc/PID/maps: 65,530 mappings, vm.max_map_count's default, with long paths."""
+VDSO_LIMIT: Final = 64 << 10
+PROCESSES: Final = 256
+"""Processes whose last memory map is remembered."""
+
+
+class Process(NamedTuple):
+    """A process as it was at a call."""
+
+    pid: int
+    map: MemoryMap
+    vdso: bytes
+
+
+class Snapshot(NamedTuple):
+    """A thread in the stop of a call's entry."""
+
+    machine: Machine
+    registers: bytes
+    pieces: tuple[tuple[int, bytes], ...]
+    """Copied stack: addresses and bytes; that of the stack pointer first."""
+    process: Process
+
+
+class Copier:
+    """Makes snapshots.  To be used in stops: it copies, and opens what may be gone later."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._known: OrderedDict[int, Process] = OrderedDict()
+        self._buffer = ctypes.create_string_buffer(1024)
+        self._vector = (ctypes.c_ulong * 2)()
+
+    def copy(self, tracee: Tracee) -> Snapshot | None:
+        """None where the thread is gone, or of an unknown kind."""
+        self._vector[0] = ctypes.addressof(self._buffer)
+        self._vector[1] = len(self._buffer)
+        try:
+            ptrace(PTRACE_GETREGSET, tracee.tid, NT_PRSTATUS, ctypes.addressof(self._vector))
+        except PtraceError:
+            return None
+        size = self._vector[1]
+        machine = machine_of(size)
+        if machine is None:
+            return None
+        registers = self._buffer.raw[:size]
+        sp = machine.registers(registers)[machine.sp]
+        pieces = _pieces(machine, sp, tracee.memory)
+        return Snapshot(machine, registers, pieces, self._process(tracee.pid, tracee.memory))
+
+    def _process(self, pid: int, memory: LiveMemory) -> Process:
+        """The memory map of this moment.
+
+        It is read in each stop, since nothing tells cheaply whether it has changed;
+        where it has not, it is the very same object as before.
+        """
+        text = _read(f"/proc/{pid}/maps", MAPS_LIMIT)
+        known = self._known.get(pid)
+        if known is not None and known.map.text == text:
+            self._known.move_to_end(pid)
+            return known
+        new = MemoryMap(text)
+        vdso = next((region for region in new.regions if region.path == b"[vdso]"), None)
+        image = b""
+        if vdso is not None:
+            image = memory.read(vdso.start, min(vdso.end - vdso.start, VDSO_LIMIT))
+        found = self._known[pid] = Process(pid, new, image)
+        if len(self._known) > PROCESSES:
+            self._known.popitem(last=False)
+        # The process, or its mount namespace, may be gone when the stack is unwound.
+        self._files.hold(pid, new)
+        return found
+
+
+def _pieces(machine: Machine, sp: int, memory: LiveMemory) -> tuple[tuple[int, bytes], ...]:
+    start = max(sp - machine.red_zone, 0)
+    pieces = [(start, memory.read(start, STACK_COPIED + machine.red_zone))]
+    for _, piece in pieces:
+        for other in machine.interrupted_stacks(piece):
+            if len(pieces) == PIECES:
+                return tuple(pieces)
+            if any(at <= other < at + len(data) for at, data in pieces):
+                continue
+            data = memory.read(other, STACK_COPIED)
+            if data:
+                pieces.append((other, data))
+    return tuple(pieces)
+
+
+def _read(path: str, limit: int) -> bytes:
+    """A file of /proc; what could be read of it."""
+    parts: list[bytes] = []
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while limit > 0:
+                # The kernel gives a page at a time, whatever is asked for.
+                part = os.read(fd, min(limit, 1 << 16))
+                if not part:
+                    break
+                parts.append(part)
+                limit -= len(part)
+        finally:
+            os.close(fd)
+    return b"".join(parts)

@@ -1,0 +1,86 @@
+"""Unwinds what was copied in the stops, before the calls are decoded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from bpftrace_sys.stacks.elf_image import InMemory
+from bpftrace_sys.stacks.files import Files, MappedFile
+from bpftrace_sys.stacks.perf_map import PerfMap
+from bpftrace_sys.stacks.snapshot import Copier, Process, Snapshot
+from bpftrace_sys.stacks.walk import Walk
+from decoders.raw import RawCall
+from decoders.stack import Frame, Stack
+
+if TYPE_CHECKING:
+    from bpftrace_sys.engine import Tracee
+
+WAITING: Final = 128
+"""Calls that may wait to be decoded: each holds up to 64 KiB of stack, or a few times that."""
+JITS: Final = 64
+"""Processes whose /tmp/perf-PID.map is open."""
+VDSOS: Final = 8
+
+
+class Stacks:
+    """-k.  ``copy`` in the stop, ``resolve`` after it."""
+
+    waiting = WAITING
+
+    def __init__(self) -> None:
+        self._files = Files()
+        self._copier = Copier(self._files)
+        self._vdsos: OrderedDict[bytes, MappedFile] = OrderedDict()
+        self._jits: OrderedDict[int, PerfMap] = OrderedDict()
+
+    def copy(self, tracee: Tracee) -> Snapshot | None:
+        """In the stop of a call's entry."""
+        return self._copier.copy(tracee)
+
+    def resolve(self, snapshot: Snapshot) -> Stack:
+        """The stack of a snapshot, with names.  Never raises."""
+        process = snapshot.process
+        found = Walk(snapshot, self._files, self._vdso(process.vdso)).stack()
+        if all(frame.file for frame in found.frames):
+            return found
+        return Stack(tuple(self._jitted(process, frame) for frame in found.frames), found.ended)
+
+    def before(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
+        """What takes RawCalls, with their stacks resolved first."""
+
+        def taking(item: Any) -> None:
+            if isinstance(item, RawCall):
+                snapshot = item.extra.pop("stack", None)
+                if isinstance(snapshot, Snapshot):
+                    item.stack = self.resolve(snapshot)
+            take(item)
+
+        return taking
+
+    def _vdso(self, image: bytes) -> MappedFile | None:
+        if not image:
+            return None
+        known = self._vdsos.get(image)
+        if known is None:
+            known = self._vdsos[image] = MappedFile(InMemory(image))
+            if len(self._vdsos) > VDSOS:
+                self._vdsos.popitem(last=False)
+        return known
+
+    def _jitted(self, process: Process, frame: Frame) -> Frame:
+        """A frame in memory of no file, by the name that a JIT gave to it."""
+        if frame.file:
+            return frame
+        jit = self._jits.get(process.pid)
+        if jit is None:
+            jit = self._jits[process.pid] = PerfMap(process.pid)
+            if len(self._jits) > JITS:
+                self._jits.popitem(last=False)
+        with contextlib.suppress(OSError):
+            found = jit.at(frame.addr - 1)
+            if found is not None:
+                return frame._replace(symbol=found[0], offset=found[1] + 1)
+        return frame
