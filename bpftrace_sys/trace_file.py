@@ -257,6 +257,11 @@ def raw_call(line: dict[str, Any], pieces: Pieces) -> RawCall:
             ret = -_int(line.get("errnum", 0), "errnum")
     duration = line.get("duration")
     extra = raw.get("extra")
+    stack = None
+    if "stack" in line:
+        from bpftrace_sys.stacks.lines import stack_of
+
+        stack = stack_of(line)
     return RawCall(
         seq=_int(line.get("seq"), "seq"),
         time=_int(line.get("time"), "time"),
@@ -273,6 +278,7 @@ def raw_call(line: dict[str, Any], pieces: Pieces) -> RawCall:
         fds=fds,
         watched_exit=bool(raw.get("watched_exit", True)),
         extra=extra if isinstance(extra, dict) else {},
+        stack=stack,
     )
 
 

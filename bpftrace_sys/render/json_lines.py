@@ -234,6 +234,10 @@ class JsonLines:
             "comm": raw.comm,
             "syscall": call.syscall.name,
         }
+        if raw.stack is not None:
+            from bpftrace_sys.stacks.lines import stack_line
+
+            line.update(stack_line(raw.stack))
         values = _Values(call, self.model)
         args = {}
         for name, value in call.args.fields:

@@ -85,6 +85,8 @@ class Options:
     """The time a call took stands behind it (-T)."""
     comms: bool = False
     """The thread's name stands with its id (-Y)."""
+    stacks: bool = False
+    """The stack stands below the call (-k)."""
 
 
 _QUOTE: Final = {
@@ -225,6 +227,11 @@ class TextRenderer:
     def _remarks(self, call: Call) -> None:
         for line in remarks(call):
             self._write(self.paint("comment", printable(line)))
+        if self.options.stacks and call.raw.stack is not None:
+            from bpftrace_sys.render.stack import stack_lines
+
+            for line in stack_lines(call.raw.stack):
+                self._write(self.paint("comment", line))
 
     def attachment(self, told: Attachment) -> None:
         """The block that says what was attached where, and how."""

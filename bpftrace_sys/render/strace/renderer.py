@@ -31,12 +31,14 @@ class StraceRenderer:
     """
 
     def __init__(
-        self, out: Any, *, column: int = 40, string_limit: int | None = None, quiet: bool = False
-    ) -> None:
+        self, out: Any, *, column: int = 40, string_limit: int | None = None, quiet: bool = False,
+        stacks: bool = False,
+    ) -> None:  # fmt: skip
         self.out = out
         self.column = column
         self.string_limit = 32 if string_limit is None else string_limit
         self.quiet = quiet
+        self.stacks = stacks
         self._file = getattr(out, "name", "<stderr>") not in ("<stderr>", "<stdout>")
         self._threads: set[int] = set()
         self._many = False
@@ -59,6 +61,11 @@ class StraceRenderer:
             string_limit=self.string_limit,
         )
         self.out.write(line + "\n")
+        if self.stacks and call.raw.stack is not None:
+            from bpftrace_sys.render.stack import stack_lines
+
+            for line in stack_lines(call.raw.stack):
+                self.out.write(line + "\n")
 
     def process(self, event: ProcessEvent) -> None:
         """A line where a thread ended."""
