@@ -55,6 +55,7 @@ class Settings:
         """t, tt, ttt or r."""
         self.spent = False
         self.comms = False
+        self.stacks = False
         self.statuses: frozenset[str] = frozenset()
         """Of -e status=; empty: all."""
         self.injections: list[Rule] = []
@@ -263,7 +264,6 @@ INTERRUPTIBLE: Final[dict[str, Literal["wait", "end", "ignore"]]] = {
 """What an interrupt does (strace's numbers): ends or detaches at once, waits for the
 program, or nothing at all."""
 UNSUPPORTED: Final = {
-    "k": "stacks are not unwound; perf trace -g or strace -k show them",
     "A": "traces are not appended to a file",
     "C": "the tables at the end come by themselves; -c prints them alone",
     "b": "tracees are never let go before they end; -p and Ctrl-C detach",
@@ -348,6 +348,8 @@ OPTIONS: Final = (
     Option("Y", "decode-pids", "", "names of processes with their ids", _set("comms", True)),
     Option("y", "decode-fds", "", "names of fds (they are shown in any case)",
            _nothing),
+    Option("k", "stack-traces", "", "after each call the stack of the code that made it",
+           _set("stacks", True)),
     Option("s", "string-limit", "N", "show at most N bytes of a string (64)",
            _number("string_limit")),
     Option("q", "quiet", "", "no exits of processes, no summary at the end",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpftrace_sys.phrases import printable
-from decoders.raw import Frame, Stack
+from decoders.stack import Frame, Stack
 
 NAME_LIMIT: Final = 4096
 """Characters of a file's or a function's name."""
