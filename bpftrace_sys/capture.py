@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.inject import Rule
     from bpftrace_sys.live_memory import LiveMemory
     from bpftrace_sys.loops import Loops, Plan
+    from bpftrace_sys.stacks.telling import Stacks
     from bpftrace_sys.tracee import Tracee
     from decoders.follow import Node, View
     from decoders.raw import FdFact
@@ -261,6 +262,9 @@ class Capture:
             for name in NETLINK_CALLS
             if name not in explicit
         }
+        self.stacks: Stacks | None = None
+        """-k; set before the first stop."""
+        self._waiting = WAITING
         self._rows: dict[tuple[int, int], _Row] = {}
         self._before: dict[str, int] | None = None
         self._rules: list[Rule] = []
@@ -328,6 +332,8 @@ class Capture:
                 raw.seq = self._seq
                 raw.comm = tracee.comm
                 self._entered = time_ns
+                if self.stacks is not None:
+                    self._copy_stack(tracee, raw)
                 self._pending[tracee.tid] = (raw, plan, None)
                 return True
         env = _Env(raw, self._lookup, self.machine, self._ask)
@@ -338,6 +344,8 @@ class Capture:
         self._seq += 1
         raw.seq = self._seq
         raw.comm = tracee.comm
+        if self.stacks is not None:
+            self._copy_stack(tracee, raw)
         for rule in self._rules:
             if rule.hit(tracee.tid, name, node) and self._skip is not None:
                 self._skip(tracee, rule.ret)
@@ -346,6 +354,14 @@ class Capture:
         self._entered = time_ns
         self._pending[tracee.tid] = (raw, None, (env, node, row))
         return True
+
+    def _copy_stack(self, tracee: Tracee, raw: RawCall) -> None:
+        """Keeps what the stack is unwound from; bytes, that must not pile up."""
+        assert self.stacks is not None
+        self._waiting = self.stacks.waiting
+        snapshot = self.stacks.copy(tracee)
+        if snapshot is not None:
+            raw.extra["stack"] = snapshot
 
     def inject(self, rules: list[Rule], skip: Callable[[Tracee, int], bool]) -> None:
         """Makes calls that a rule hits return without being executed (Engine.inject)."""
@@ -416,7 +432,7 @@ class Capture:
         """A call is complete and waits to be told."""
         self._queue.append(raw)
         self._due = True
-        while len(self._queue) > WAITING:
+        while len(self._queue) > self._waiting:
             # More comes than can be told: better slow than without bounds.
             self._entered = 0
             self.idle()

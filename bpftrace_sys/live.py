@@ -104,6 +104,10 @@ def trace(settings: Settings) -> int:
     )
     capture.watch = engine.watch
     capture.alive = lambda: bool(engine.tracees)
+    if settings.stacks and not (settings.counts and json is None):
+        from bpftrace_sys.stacks.telling import Stacks
+
+        capture.stacks = Stacks()
     if settings.injections:
         capture.inject(settings.injections, engine.inject)
     trouble: SpawnError | EngineError | None = None
@@ -204,7 +208,10 @@ class Telling:
         facts = LiveFacts(highest=self.capture.before, machine=self.capture.machine)
         pipeline = self._pipeline = Pipeline(facts)
         facts.record = pipeline.fact
-        self.capture.begin(Idle(pipeline).take, facts.fact)
+        take: Callable[[Any], None] = Idle(pipeline).take
+        if self.capture.stacks is not None:
+            take = self.capture.stacks.before(take)
+        self.capture.begin(take, facts.fact)
         pipeline.renderers = renderers(settings, pipeline, self.text, self.json, self.outputs)
         uname = os.uname()
         pipeline.header(
@@ -296,6 +303,7 @@ def renderers(
             stamp=stamps(settings.times),
             spent=settings.spent,
             comms=settings.comms,
+            stacks=settings.stacks,
         )
         if settings.string_limit is not None:
             options.string_limit = settings.string_limit
@@ -310,6 +318,7 @@ def renderers(
                     column=settings.column,
                     string_limit=settings.string_limit,
                     quiet=settings.quiet,
+                    stacks=settings.stacks,
                 )
             return TextRenderer(out, pipeline.model, options, paint)
 
@@ -339,7 +348,7 @@ def renderers(
     if (
         isinstance(alone, TextRenderer)
         and not selection
-        and not (settings.times or settings.spent or settings.comms)
+        and not (settings.times or settings.spent or settings.comms or settings.stacks)
     ):
         from bpftrace_sys.repeats import Repeats
 
