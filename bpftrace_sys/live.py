@@ -17,7 +17,7 @@ from bpftrace_sys.output import Files, Output, open_json, open_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, Final, Literal
 
     from bpftrace_sys.pipeline import Pipeline, Renderer

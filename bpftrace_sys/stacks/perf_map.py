@@ -82,7 +82,7 @@ class PerfMap:
 
 def _inner(pid: int) -> int:
     """A process's id in its own PID namespace, which is the one in the file's name."""
-    with open(f"/proc/{pid}/status", "rb") as file:
+    with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
         for line in file.read(8192).splitlines():
             if line.startswith(b"NSpid:"):
                 return int(line.split()[-1])

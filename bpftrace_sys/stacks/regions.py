@@ -45,6 +45,11 @@ class MemoryMap:
         ]
 
     @cached_property
+    def has_own_code(self) -> bool:
+        """Whether there is code of no file: what a JIT made, say."""
+        return any(not region.path for region in self.regions)
+
+    @cached_property
     def _starts(self) -> list[int]:
         return [region.start for region in self.regions]
 

@@ -12,6 +12,7 @@ from ptrace import PtraceError
 from ptrace.binding.func import NT_PRSTATUS, PTRACE_GETREGSET, ptrace
 
 from bpftrace_sys.stacks.machine import Machine, machine_of
+from bpftrace_sys.stacks.perf_map import PerfMap
 from bpftrace_sys.stacks.regions import MemoryMap
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ PIECES: Final = 4
 MAPS_LIMIT: Final = 16 << 20
 """Bytes of /proc/PID/maps: 65,530 mappings, vm.max_map_count's default, with long paths."""
 VDSO_LIMIT: Final = 64 << 10
-PROCESSES: Final = 256
-"""Processes whose last memory map is remembered."""
+PROCESSES: Final = 64
+"""Processes whose last memory map is remembered, and whose perf map is open."""
 
 
 class Process(NamedTuple):
@@ -36,6 +37,8 @@ class Process(NamedTuple):
     pid: int
     map: MemoryMap
     vdso: bytes
+    jit: PerfMap | None
+    """Where there is code of no file."""
 
 
 class Snapshot(NamedTuple):
@@ -84,13 +87,18 @@ class Copier:
         known = self._known.get(pid)
         if known is not None and known.map.text == text:
             self._known.move_to_end(pid)
+            if known.jit is not None:
+                known.jit.open()
             return known
         new = MemoryMap(text)
         vdso = next((region for region in new.regions if region.path == b"[vdso]"), None)
         image = b""
         if vdso is not None:
             image = memory.read(vdso.start, min(vdso.end - vdso.start, VDSO_LIMIT))
-        found = self._known[pid] = Process(pid, new, image)
+        jit = None if known is None else known.jit
+        if jit is None and new.has_own_code:
+            jit = PerfMap(pid)
+        found = self._known[pid] = Process(pid, new, image, jit)
         if len(self._known) > PROCESSES:
             self._known.popitem(last=False)
         # The process, or its mount namespace, may be gone when the stack is unwound.

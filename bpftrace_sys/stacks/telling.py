@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.stacks.elf_image import InMemory
 from bpftrace_sys.stacks.files import Files, MappedFile
-from bpftrace_sys.stacks.perf_map import PerfMap
 from bpftrace_sys.stacks.snapshot import Copier, Process, Snapshot
 from bpftrace_sys.stacks.walk import Walk
 from decoders.raw import RawCall
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
 
 WAITING: Final = 128
 """Calls that may wait to be decoded: each holds up to 64 KiB of stack, or a few times that."""
-JITS: Final = 64
-"""Processes whose /tmp/perf-PID.map is open."""
 VDSOS: Final = 8
 
 
@@ -34,7 +30,6 @@ class Stacks:
         self._files = Files()
         self._copier = Copier(self._files)
         self._vdsos: OrderedDict[bytes, MappedFile] = OrderedDict()
-        self._jits: OrderedDict[int, PerfMap] = OrderedDict()
 
     def copy(self, tracee: Tracee) -> Snapshot | None:
         """In the stop of a call's entry."""
@@ -72,15 +67,7 @@ class Stacks:
 
     def _jitted(self, process: Process, frame: Frame) -> Frame:
         """A frame in memory of no file, by the name that a JIT gave to it."""
-        if frame.file:
+        if frame.file or process.jit is None:
             return frame
-        jit = self._jits.get(process.pid)
-        if jit is None:
-            jit = self._jits[process.pid] = PerfMap(process.pid)
-            if len(self._jits) > JITS:
-                self._jits.popitem(last=False)
-        with contextlib.suppress(OSError):
-            found = jit.at(frame.addr - 1)
-            if found is not None:
-                return frame._replace(symbol=found[0], offset=found[1] + 1)
-        return frame
+        found = process.jit.at(frame.addr - 1)
+        return frame if found is None else frame._replace(symbol=found[0], offset=found[1] + 1)

@@ -1,0 +1,173 @@
+/* Calls bpf(2) from many a place: build it in different ways, run it with the name of a place. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define NOINLINE __attribute__((noinline))
+
+static volatile long sink;
+
+NOINLINE long ask(void)
+{
+	unsigned attr[3] = {0, 0, 0};
+	return sink = syscall(321, 11, attr, sizeof attr); /* BPF_PROG_GET_NEXT_ID */
+}
+
+NOINLINE long deep(int left)
+{
+	char room[40];
+	memset(room, left, sizeof room);
+	sink = (long)room;
+	return left ? deep(left - 1) + room[left % 40] : ask();
+}
+
+/* The stack pointer moves by an amount that only a frame pointer remembers. */
+NOINLINE long sized(int size)
+{
+	volatile char *room = __builtin_alloca(size);
+	room[0] = room[size - 1] = 1;
+	return ask() + room[0];
+}
+
+/* A frame that is aligned anew: its CFA comes from an expression. */
+NOINLINE long aligned(void)
+{
+	volatile char room[256] __attribute__((aligned(128)));
+	room[0] = 1;
+	sink = (long)room;
+	return sized(1000) + room[0];
+}
+
+static void handler(int number)
+{
+	sink = number;
+	ask();
+}
+
+NOINLINE long signalled(int alternate)
+{
+	struct sigaction action = {.sa_handler = handler};
+	stack_t stack = {.ss_size = 1 << 16};
+	if (alternate) {
+		stack.ss_sp = mmap(0, 1 << 16, PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		sigaltstack(&stack, 0);
+		action.sa_flags = SA_ONSTACK;
+	}
+	sigaction(SIGUSR1, &action, 0);
+	raise(SIGUSR1);
+	return 0;
+}
+
+/* A fault: the interrupted instruction is the very first of its function. */
+__attribute__((naked, noinline)) void faulting(void)
+{
+#ifdef __x86_64__
+	__asm__("ud2\n\tret");
+#else
+	__asm__("udf #0\n\tret");
+#endif
+}
+
+static void after_fault(int number)
+{
+	sink = number;
+	ask();
+	_exit(0);
+}
+
+NOINLINE long faulted(void)
+{
+	struct sigaction action = {.sa_handler = after_fault};
+	sigaction(SIGILL, &action, 0);
+	faulting();
+	return 1;
+}
+
+static void *thread(void *size)
+{
+	sized((int)(long)size);
+	return 0;
+}
+
+NOINLINE long threaded(void)
+{
+	pthread_t id;
+	pthread_create(&id, 0, thread, (void *)500L);
+	return pthread_join(id, 0);
+}
+
+typedef long call(long (*)(void));
+
+/* A library that is loaded between two calls, and gone from its folder by then. */
+NOINLINE long loaded(const char *path)
+{
+	void *library;
+	call *through;
+	ask();
+	library = dlopen(path, RTLD_NOW);
+	if (!library)
+		return 1;
+	through = (call *)dlsym(library, "through");
+	unlink(path);
+	through(ask);
+	dlclose(library);
+	ask();
+	return 0;
+}
+
+/* Code of no file, with a frame pointer and without. */
+NOINLINE long made(int framed)
+{
+	static const unsigned char with[] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0xd7, 0x5d, 0xc3};
+	static const unsigned char without[] = {0x48, 0x83, 0xec, 0x08, 0xff, 0xd7, 0x48,
+						0x83, 0xc4, 0x08, 0xc3};
+	char *code = mmap(0, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memcpy(code, framed ? with : without, framed ? sizeof with : sizeof without);
+	if (framed) {
+		char name[64];
+		FILE *file;
+		snprintf(name, sizeof name, "/tmp/perf-%d.map", getpid());
+		file = fopen(name, "w");
+		fprintf(file, "%lx %zx made \033[31mup\n", (long)code, sizeof with);
+		fclose(file);
+		((call *)code)(ask);
+		unlink(name);
+		return 0;
+	}
+	((call *)code)(ask);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const char *place = argc > 1 ? argv[1] : "";
+	if (!strcmp(place, "deep"))
+		return deep(30) > 0 && 0;
+	if (!strcmp(place, "deeper"))
+		return deep(2000) > 0 && 0;
+	if (!strcmp(place, "aligned"))
+		return aligned() > 0 && 0;
+	if (!strcmp(place, "signalled"))
+		return signalled(0);
+	if (!strcmp(place, "alternate"))
+		return signalled(1);
+	if (!strcmp(place, "faulted"))
+		return faulted();
+	if (!strcmp(place, "threaded"))
+		return threaded();
+	if (!strcmp(place, "loaded"))
+		return loaded(argv[2]);
+	if (!strcmp(place, "framed"))
+		return made(1);
+	if (!strcmp(place, "frameless"))
+		return made(0);
+	return 2;
+}
