@@ -27,6 +27,10 @@ PIECES: Final = 4
 MAPS_LIMIT: Final = 16 << 20
 """Bytes of /proc/PID/maps: 65,530 mappings, vm.max_map_count's default, with long paths."""
 VDSO_LIMIT: Final = 64 << 10
+CODE_LIMIT: Final = 256 << 10
+"""Bytes of code of no file that are copied when the memory map has changed."""
+CODE_SEEN: Final = 64
+"""Bytes of it that are looked at."""
 PROCESSES: Final = 64
 """Processes whose last memory map is remembered, and whose perf map is open."""
 
@@ -39,6 +43,15 @@ class Process(NamedTuple):
     vdso: bytes
     jit: PerfMap | None
     """Where there is code of no file."""
+    code: tuple[tuple[int, bytes], ...] = ()
+    """That code, or the beginning of it."""
+
+    def code_at(self, addr: int) -> bytes:
+        """Instructions at an address of code of no file."""
+        for at, data in self.code:
+            if at <= addr < at + len(data):
+                return data[addr - at : addr - at + CODE_SEEN]
+        return b""
 
 
 class Snapshot(NamedTuple):
@@ -98,12 +111,25 @@ class Copier:
         jit = None if known is None else known.jit
         if jit is None and new.has_own_code:
             jit = PerfMap(pid)
-        found = self._known[pid] = Process(pid, new, image, jit)
+        code = _own_code(new, memory) if jit is not None else ()
+        found = self._known[pid] = Process(pid, new, image, jit, code)
         if len(self._known) > PROCESSES:
             self._known.popitem(last=False)
         # The process, or its mount namespace, may be gone when the stack is unwound.
         self._files.hold(pid, new)
         return found
+
+
+def _own_code(map_: MemoryMap, memory: LiveMemory) -> tuple[tuple[int, bytes], ...]:
+    """The code of no file, as far as the limit goes."""
+    found: list[tuple[int, bytes]] = []
+    left = CODE_LIMIT
+    for region in map_.regions:
+        if not region.path and left > 0:
+            data = memory.read(region.start, min(region.end - region.start, left))
+            left -= len(data)
+            found.append((region.start, data))
+    return tuple(found)
 
 
 def _pieces(machine: Machine, sp: int, memory: LiveMemory) -> tuple[tuple[int, bytes], ...]:

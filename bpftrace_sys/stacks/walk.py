@@ -6,6 +6,7 @@ from typing import Final
 
 from bpftrace_sys.stacks import cfi
 from bpftrace_sys.stacks.cfi import Row, Rule
+from bpftrace_sys.stacks.epilogue import epilogue
 from bpftrace_sys.stacks.expression import evaluate
 from bpftrace_sys.stacks.files import Files, MappedFile
 from bpftrace_sys.stacks.reading import CfiError
@@ -62,9 +63,13 @@ class Walk:
                 file = None if region is None else self._file(region)
                 frames.append(self._frame(ip, exact, region, file))
                 row = self._row(ip, exact, region, file)
+                if row is not None and row.signal:
+                    # The kernel has a handler return to the first instruction of this.
+                    exact = True
+                    frames[-1] = self._frame(ip, exact, region, file)
                 sp = registers[machine.sp]
                 if row is None:
-                    self._by_frame_pointer(len(frames) == 1)
+                    self._without_cfi(ip, region)
                     exact = False
                 else:
                     if not self._step(row):
@@ -158,13 +163,26 @@ class Walk:
             return self._registers.get(what)
         return self._registers.get(register) if kind == cfi.SAME else None
 
-    def _by_frame_pointer(self, innermost: bool) -> None:
-        """To the caller of code that keeps a frame pointer and has no CFI: of a JIT, mostly.
+    def _without_cfi(self, ip: int, region: Region | None) -> None:
+        """To the caller of code without CFI, of a JIT mostly.
 
-        Whether it keeps one is unknown: where the frame pointer does not lead into
-        the stack and on to code, there is nothing to go by.
+        By the function's own end, where that can be read; else by the frame pointer.
+        Whether the code keeps one is unknown: where it does not lead into the stack
+        and on to code, there is nothing to go by.
         """
         machine, registers = self._machine, self._registers
+        code = b"" if region is None else self._process.code_at(ip)
+        end = epilogue(code, machine) if code else None
+        if end is not None:
+            popped, size = end
+            sp = registers[machine.sp]
+            values = {register: self._read(sp + at, machine.word) for register, at in popped}
+            back = self._read(sp + size, machine.word)
+            if self._process.map.at(back - 1) is not None:
+                registers.update(values)
+                registers[machine.sp] = sp + size + machine.word
+                registers[machine.ip] = back
+                return
         frame = registers.get(machine.fp, 0)
         if not any(at <= frame < at + len(data) for at, data in self._pieces):
             raise _EndError(NO_UNWIND_INFO)
