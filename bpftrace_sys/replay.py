@@ -49,6 +49,7 @@ def replay(settings: Settings) -> int:
         header.options["narrowed"] = [*(earlier if isinstance(earlier, list) else ()), *left_out]
     pipeline.header(header)
     code = 0
+    stacks = False
     # Between lines of text on the same terminal a bar would be in the way.
     seen = on_terminal() and all(is_file(output.stream) for output in outputs)
     progress = Progress(reader.position, reader.path, seen)
@@ -66,6 +67,7 @@ def replay(settings: Settings) -> int:
             elif isinstance(item, End):
                 pipeline.end(item.status)
             else:
+                stacks = stacks or getattr(item, "stack", None) is not None
                 pipeline.take(item)
     except TraceError as error:
         progress.done()
@@ -79,6 +81,8 @@ def replay(settings: Settings) -> int:
         complain(f"{error}; what stood before was replayed")
         code = TROUBLE
     progress.done()
+    if settings.stacks and not stacks:
+        complain(f"{reader.path} holds no stacks: they are recorded with -k, and only then")
     lost = [output for output in outputs if output.lost and not output.closed_pipe]
     close([output for output in outputs if not output.closed_pipe])
     return 1 if lost else code

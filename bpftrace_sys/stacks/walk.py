@@ -38,6 +38,8 @@ class Walk:
     def __init__(self, snapshot: Snapshot, files: Files, vdso: MappedFile | None) -> None:
         self._machine = snapshot.machine
         self._pieces = snapshot.pieces
+        self._base, self._copy = snapshot.pieces[0]
+        self._most = len(self._copy)
         self._process = snapshot.process
         self._files = files
         self._vdso = vdso
@@ -198,6 +200,9 @@ class Walk:
 
     def _read(self, addr: int, size: int) -> int:
         """A number on the stack."""
+        at = addr - self._base
+        if 0 <= at <= self._most - size:
+            return int.from_bytes(self._copy[at : at + size], "little")
         addr &= (1 << 8 * self._machine.word) - 1
         for at, data in self._pieces:
             if at <= addr and addr + size <= at + len(data):

@@ -146,28 +146,100 @@ NOINLINE long made(int framed)
 	return 0;
 }
 
+/* The same lookup, with the same arguments, from two places in turn. */
+static union {
+	char bytes[128];
+	struct { unsigned type, key_size, value_size, entries; } map;
+	struct { unsigned fd, pad; unsigned long key, value; } element;
+} attr;
+
+NOINLINE long lookup(void)
+{
+	return sink = syscall(321, 1, &attr, sizeof attr); /* BPF_MAP_LOOKUP_ELEM */
+}
+
+NOINLINE long even(void)
+{
+	return lookup() + 2;
+}
+
+NOINLINE long odd(void)
+{
+	return lookup() + 1;
+}
+
+NOINLINE long looping(void)
+{
+	static unsigned key;
+	static unsigned long value;
+	int fd;
+	attr.map.type = 2; /* BPF_MAP_TYPE_ARRAY */
+	attr.map.key_size = 4;
+	attr.map.value_size = 8;
+	attr.map.entries = 1;
+	fd = syscall(321, 0, &attr, sizeof attr);
+	memset(&attr, 0, sizeof attr);
+	attr.element.fd = fd;
+	attr.element.key = (unsigned long)&key;
+	attr.element.value = (unsigned long)&value;
+	for (int turn = 0; turn < 12; turn++)
+		sink = turn % 2 ? odd() : even();
+	return close(fd);
+}
+
+NOINLINE long waiting(void)
+{
+	for (;;) {
+		usleep(20000);
+		ask();
+	}
+}
+
+#ifdef __x86_64__
+/* A call with a stack pointer that leads nowhere: bpf(0, 0, 0), then exit(0). */
+__attribute__((naked, noinline)) void lost(void)
+{
+	__asm__("mov $0x1000, %esp\n\tmov $321, %eax\n\txor %edi, %edi\n\txor %esi, %esi\n\t"
+		"xor %edx, %edx\n\tsyscall\n\tmov $60, %eax\n\txor %edi, %edi\n\tsyscall");
+}
+#endif
+
 int main(int argc, char **argv)
 {
-	const char *place = argc > 1 ? argv[1] : "";
-	if (!strcmp(place, "deep"))
-		return deep(30) > 0 && 0;
-	if (!strcmp(place, "deeper"))
-		return deep(2000) > 0 && 0;
-	if (!strcmp(place, "aligned"))
-		return aligned() > 0 && 0;
-	if (!strcmp(place, "signalled"))
-		return signalled(0);
-	if (!strcmp(place, "alternate"))
-		return signalled(1);
-	if (!strcmp(place, "faulted"))
-		return faulted();
-	if (!strcmp(place, "threaded"))
-		return threaded();
-	if (!strcmp(place, "loaded"))
-		return loaded(argv[2]);
-	if (!strcmp(place, "framed"))
-		return made(1);
-	if (!strcmp(place, "frameless"))
-		return made(0);
-	return 2;
+	for (int number = 1; number < argc; number++) {
+		const char *place = argv[number];
+		if (!strcmp(place, "deep"))
+			deep(30);
+		else if (!strcmp(place, "deeper"))
+			deep(2000);
+		else if (!strcmp(place, "large"))
+			sized(200000);
+		else if (!strcmp(place, "aligned"))
+			aligned();
+		else if (!strcmp(place, "signalled"))
+			signalled(0);
+		else if (!strcmp(place, "alternate"))
+			signalled(1);
+		else if (!strcmp(place, "faulted"))
+			faulted();
+		else if (!strcmp(place, "threaded"))
+			threaded();
+		else if (!strcmp(place, "loaded"))
+			loaded(argv[++number]);
+		else if (!strcmp(place, "framed"))
+			made(1);
+		else if (!strcmp(place, "frameless"))
+			made(0);
+		else if (!strcmp(place, "looping"))
+			looping();
+		else if (!strcmp(place, "waiting"))
+			waiting();
+#ifdef __x86_64__
+		else if (!strcmp(place, "lost"))
+			lost();
+#endif
+		else
+			return 2;
+	}
+	return 0;
 }
