@@ -18,10 +18,12 @@ from bpftrace_sys.stacks.reading import CfiError, Cursor
 
 ENTRY_LIMIT: Final = 1 << 20
 """Bytes of an entry."""
-ENTRIES: Final = 1 << 20
+ENTRIES: Final = 1 << 18
 """Entries of a section without a search table."""
-STEPS: Final = 1 << 16
+STEPS: Final = 1 << 14
 """Instructions of an entry."""
+REGISTERS: Final = 128
+"""DWARF numbers of registers; no machine of ours has more."""
 REMEMBERED: Final = 64
 """States that an entry may remember at once."""
 TABLE_LIMIT: Final = 64 << 20
@@ -428,7 +430,9 @@ class _State:
         if op in CFA_RULES:
             register = at.uleb()
             kind, operand = CFA_RULES[op]
-            self.rules[register] = (kind, operand(at, align))
+            rule = operand(at, align)
+            if register < REGISTERS:
+                self.rules[register] = (kind, rule)
         elif op == CFA_DEF_CFA:
             self.cfa = (at.uleb(), at.uleb())
         elif op == CFA_DEF_CFA_SF:

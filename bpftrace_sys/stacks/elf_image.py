@@ -25,6 +25,8 @@ NT_GNU_BUILD_ID: Final = 3
 
 SEGMENTS: Final = 256
 SECTIONS: Final = 4096
+HEADER_LIMIT: Final = 256
+"""Bytes of a segment's or a section's header."""
 NAMES_LIMIT: Final = 1 << 20
 NOTES_LIMIT: Final = 1 << 16
 SECTION_LIMIT: Final = 64 << 20
@@ -153,7 +155,7 @@ class Image:
     ) -> list[tuple[int, ...]]:
         if not count or not offset:
             return []
-        if size < layout.size:
+        if not layout.size <= size <= HEADER_LIMIT:
             raise ElfError("headers of an unknown size")
         data = self.read(offset, size * count)
         return [layout.unpack_from(data, size * index) for index in range(count)]

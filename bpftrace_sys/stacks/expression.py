@@ -7,7 +7,8 @@ from typing import Final
 
 from bpftrace_sys.stacks.reading import CfiError, Cursor
 
-STEPS: Final = 1000
+STEPS: Final = 128
+"""Operations of an expression; those of signal frames and of the PLT have ten."""
 DEPTH: Final = 64
 
 Read = Callable[[int, int], int]

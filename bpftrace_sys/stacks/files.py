@@ -117,10 +117,9 @@ class Files:
     def hold(self, pid: int, memory: MemoryMap) -> None:
         """In a stop: opens what is mapped and not open yet."""
         new = 0
-        for region in memory.regions:
-            if not region.is_file:
-                continue
-            known = self._files.get((region.device, region.inode))
+        regions = {(each.device, each.inode): each for each in memory.regions if each.is_file}
+        for key, region in regions.items():
+            known = self._files.get(key)
             if known is None or known.changed:
                 new += self._add(pid, region) is not None
                 if new == NEW_AT_ONCE:

@@ -19,12 +19,13 @@ _LINE: Final = re.compile(rb"^([0-9a-f]{1,16}) ([0-9a-f]{1,16}) ([^\n]{1,1024})"
 
 
 class PerfMap:
-    """The map of a process; read again where it has grown."""
+    """The map of a process; where it has grown, what is new is read."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._fd = -1
-        self._size = -1
+        self._done = 0
+        self._found: dict[int, tuple[int, bytes]] = {}
         self._starts: list[int] = []
         self._rows: list[tuple[int, int, bytes]] = []
         self.open()
@@ -64,20 +65,21 @@ class PerfMap:
     def _read(self) -> None:
         if self._fd < 0:
             return
+        data = b""
         with contextlib.suppress(OSError):
-            size = os.fstat(self._fd).st_size
-            if size == self._size:
-                return
-            self._size = size
-            data = os.pread(self._fd, min(size, SIZE_LIMIT), 0)
-            found: dict[int, tuple[int, bytes]] = {}
-            for count, match in enumerate(_LINE.finditer(data)):
-                if count >= LINES:
-                    break
-                # Of two that begin at one place, the later one is the living.
-                found[int(match[1], 16)] = int(match[2], 16), match[3]
-            self._rows = [(start, *found[start]) for start in sorted(found)]
-            self._starts = [start for start, _, _ in self._rows]
+            data = os.pread(self._fd, max(SIZE_LIMIT - self._done, 0), self._done)
+        # What follows the last line feed is not whole yet.
+        data = data[: data.rfind(b"\n") + 1]
+        if not data:
+            return
+        self._done += len(data)
+        for match in _LINE.finditer(data):
+            if len(self._found) >= LINES:
+                break
+            # Of two that begin at one place, the later one is the living.
+            self._found[int(match[1], 16)] = int(match[2], 16), match[3]
+        self._rows = [(start, *self._found[start]) for start in sorted(self._found)]
+        self._starts = [start for start, _, _ in self._rows]
 
 
 def _inner(pid: int) -> int:

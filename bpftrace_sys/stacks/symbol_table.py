@@ -23,6 +23,8 @@ STT_GNU_IFUNC: Final = 10
 STB_GLOBAL: Final = 1
 SYMBOLS: Final = 1 << 20
 NAME_LIMIT: Final = 1024
+NESTED: Final = 256
+"""Symbols that are looked at for one that covers an address: they may overlap."""
 UNPACKED_LIMIT: Final = 64 << 20
 
 
@@ -93,14 +95,15 @@ class SymbolTable:
 
         A symbol without a size reaches to the next one.
         """
-        index = bisect_right(self._starts, vaddr) - 1
+        last = bisect_right(self._starts, vaddr) - 1
         first = True
-        while index >= 0 and (first or self._reach[index] > vaddr):
+        for index in range(last, max(last - NESTED, -1), -1):
+            if not first and self._reach[index] <= vaddr:
+                break
             start, size = self._starts[index], self._sizes[index]
             if vaddr < start + size or (first and not size):
                 return self._name(self._places[index]), vaddr - start
             first = False
-            index -= 1
         return None
 
     def _name(self, place: int) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 WAITING: Final = 128
 """Calls that may wait to be decoded: each holds up to 64 KiB of stack, or a few times that."""
 VDSOS: Final = 8
+MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a damaged file that nobody thought of might raise; it must not end the trace."""
 
 
 class Stacks:
@@ -37,6 +39,12 @@ class Stacks:
 
     def resolve(self, snapshot: Snapshot) -> Stack:
         """The stack of a snapshot, with names.  Never raises."""
+        try:
+            return self._resolve(snapshot)
+        except MISTAKES as error:
+            return Stack((), f"{type(error).__name__}: {error}")
+
+    def _resolve(self, snapshot: Snapshot) -> Stack:
         process = snapshot.process
         found = Walk(snapshot, self._files, self._vdso(process.vdso)).stack()
         if all(frame.file for frame in found.frames):

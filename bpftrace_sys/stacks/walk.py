@@ -17,6 +17,9 @@ from decoders.stack import Frame, Stack
 DEPTH: Final = 256
 """Frames of a stack, as strace -k."""
 
+EXPRESSIONS: Final = 2048
+"""Expressions that are evaluated in a walk; a signal frame has some twenty."""
+
 # Why a walk ends before the outermost function.
 NO_UNWIND_INFO: Final = "no unwind info"
 BAD_UNWIND_INFO: Final = "damaged unwind info"
@@ -43,6 +46,7 @@ class Walk:
         self._process = snapshot.process
         self._files = files
         self._vdso = vdso
+        self._expressions = 0
         self._registers = snapshot.machine.registers(snapshot.registers)
 
     # ------------------------------------------------------------ frames
@@ -122,7 +126,7 @@ class Walk:
         machine, old = self._machine, self._registers
         try:
             if isinstance(row.cfa, bytes):
-                cfa = evaluate(row.cfa, old, self._read, machine.word)
+                cfa = self._evaluate(row.cfa, None)
             else:
                 cfa = old[row.cfa[0]] + row.cfa[1]
             cfa &= (1 << 8 * machine.word) - 1
@@ -150,12 +154,18 @@ class Walk:
         self._registers.update(new)
         return True
 
+    def _evaluate(self, code: bytes, begin: int | None) -> int:
+        self._expressions += 1
+        if self._expressions > EXPRESSIONS:
+            raise _EndError(BAD_UNWIND_INFO)
+        return evaluate(code, self._registers, self._read, self._machine.word, begin)
+
     def _value(self, rule: Rule, cfa: int, register: int) -> int | None:
         """What the caller had in a register; None: it is lost."""
         kind, what = rule
         word = self._machine.word
         if isinstance(what, bytes):
-            value = evaluate(what, self._registers, self._read, word, cfa)
+            value = self._evaluate(what, cfa)
             return self._read(value, word) if kind == cfi.AT_EXPRESSION else value
         if kind == cfi.AT_CFA:
             return self._read(cfa + what, word)
