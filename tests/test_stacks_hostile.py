@@ -26,7 +26,7 @@ from bpftrace_sys.stacks.regions import MemoryMap
 from bpftrace_sys.stacks.snapshot import Process, Snapshot
 from bpftrace_sys.stacks.symbol_table import SymbolTable
 from bpftrace_sys.stacks.walk import Walk
-from decoders.raw import Stack
+from decoders.stack import Stack
 
 CODE = 0x40_0000
 STACK = 0x7000_0000
