@@ -283,6 +283,15 @@ def test_code_that_was_made_at_run_time(folder: Path, traced: Any) -> None:
     assert " > [anon](made \\x1b[31mup+0x6) [0x" in ran.text
 
 
+def test_a_process_whose_first_thread_has_ended(folder: Path, traced: Any) -> None:
+    """/proc/PID/maps is empty then; those of the other threads are not."""
+    program = built(folder, "plain", *VARIANTS["plain"])
+    ran = traced(["-f", "-k"], program, "leaderless")
+    [stack] = frames_of(ran)
+    assert stack[1:3] == ["ask", "left_behind"]
+    assert all("stack_ended" not in line for line in ran.calls("bpf"))
+
+
 def test_why_a_stack_ends_early(folder: Path, traced: Any) -> None:
     program = built(folder, "plain", *VARIANTS["plain"])
     ran = traced(["-k"], program, "deeper", "large", "lost")

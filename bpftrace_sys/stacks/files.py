@@ -114,28 +114,28 @@ class Files:
     def __init__(self) -> None:
         self._files: OrderedDict[Key, MappedFile] = OrderedDict()
 
-    def hold(self, pid: int, memory: MemoryMap) -> None:
+    def hold(self, tid: int, memory: MemoryMap) -> None:
         """In a stop: opens what is mapped and not open yet."""
         new = 0
         regions = {(each.device, each.inode): each for each in memory.regions if each.is_file}
         for key, region in regions.items():
             known = self._files.get(key)
             if known is None or known.changed:
-                new += self._add(pid, region) is not None
+                new += self._add(tid, region) is not None
                 if new == NEW_AT_ONCE:
                     return
 
-    def get(self, pid: int, region: Region) -> MappedFile | None:
+    def get(self, tid: int, region: Region) -> MappedFile | None:
         """The file of a region; None where it cannot be read."""
         key = region.device, region.inode
         found = self._files.get(key)
         if found is None:
-            return self._add(pid, region)
+            return self._add(tid, region)
         self._files.move_to_end(key)
         return found
 
-    def _add(self, pid: int, region: Region) -> MappedFile | None:
-        fd = _open(pid, region)
+    def _add(self, tid: int, region: Region) -> MappedFile | None:
+        fd = _open(tid, region)
         if fd < 0:
             return None
         made = self._files[region.device, region.inode] = MappedFile(InFile(fd))
@@ -144,15 +144,15 @@ class Files:
         return made
 
 
-def _open(pid: int, region: Region) -> int:
+def _open(tid: int, region: Region) -> int:
     """The mapped file itself, or who has its path and its inode; -1: none can be opened.
 
     /proc/PID/map_files needs CAP_CHECKPOINT_RESTORE, and finds deleted files too.
     """
     path = os.fsdecode(region.path.removesuffix(DELETED).replace(b"\\012", b"\n"))
     for way, sure in (
-        (f"/proc/{pid}/map_files/{region.start:x}-{region.end:x}", True),
-        (f"/proc/{pid}/root{path}", False),
+        (f"/proc/{tid}/map_files/{region.start:x}-{region.end:x}", True),
+        (f"/proc/{tid}/root{path}", False),
         (path, False),
     ):
         with contextlib.suppress(OSError):

@@ -21,8 +21,8 @@ _LINE: Final = re.compile(rb"^([0-9a-f]{1,16}) ([0-9a-f]{1,16}) ([^\n]{1,1024})"
 class PerfMap:
     """The map of a process; where it has grown, what is new is read."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self, tid: int) -> None:
+        self._tid = tid
         self._fd = -1
         self._done = 0
         self._found: dict[int, tuple[int, bytes]] = {}
@@ -35,12 +35,12 @@ class PerfMap:
         if self._fd >= 0:
             return
         with contextlib.suppress(OSError):
-            path = f"/proc/{self._pid}/root/tmp/perf-{_inner(self._pid)}.map"
+            path = f"/proc/{self._tid}/root/tmp/perf-{_inner(self._tid)}.map"
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
             fd = os.open(path, flags)
             found = os.fstat(fd)
             # In a folder where everybody may write: somebody else's file says nothing.
-            owners = (0, os.stat(f"/proc/{self._pid}").st_uid)
+            owners = (0, os.stat(f"/proc/{self._tid}").st_uid)
             if stat.S_ISREG(found.st_mode) and found.st_uid in owners:
                 self._fd = fd
             else:
@@ -82,10 +82,10 @@ class PerfMap:
         self._starts = [start for start, _, _ in self._rows]
 
 
-def _inner(pid: int) -> int:
-    """A process's id in its own PID namespace, which is the one in the file's name."""
-    with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+def _inner(tid: int) -> int:
+    """The id of a thread's process in its own PID namespace: the one in the file's name."""
+    with open(f"/proc/{tid}/status", "rb", buffering=0) as file:
         for line in file.read(8192).splitlines():
-            if line.startswith(b"NSpid:"):
+            if line.startswith(b"NStgid:"):
                 return int(line.split()[-1])
-    return pid
+    return tid

@@ -7,6 +7,8 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import Final, NamedTuple
 
+from decoders.stack import Frame
+
 _LINE: Final = re.compile(
     rb"^([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+)[ \t]*(.*)$", re.M
 )
@@ -35,6 +37,8 @@ class MemoryMap:
 
     def __init__(self, text: bytes) -> None:
         self.text = text
+        self.frames: dict[tuple[int, bool], Frame] = {}
+        """What the walks found there: by address, and whether that is an instruction's own."""
 
     @cached_property
     def regions(self) -> list[Region]:

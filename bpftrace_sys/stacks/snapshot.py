@@ -24,8 +24,10 @@ STACK_COPIED: Final = 64 << 10
 """Bytes of stack from the stack pointer upwards."""
 PIECES: Final = 4
 """Pieces of stack: a handler on a stack of its own interrupts another stack."""
-MAPS_LIMIT: Final = 16 << 20
-"""Bytes of /proc/PID/maps: 65,530 mappings, vm.max_map_count's default, with long paths."""
+MAPS_LIMIT: Final = 8 << 20
+"""Bytes of /proc/PID/maps: 65,530 mappings, vm.max_map_count's default."""
+MAPS_KEPT: Final = 32 << 20
+"""Bytes of it that are remembered of all processes."""
 VDSO_LIMIT: Final = 64 << 10
 CODE_LIMIT: Final = 256 << 10
 """Bytes of code of no file that are copied when the memory map has changed."""
@@ -38,7 +40,8 @@ PROCESSES: Final = 64
 class Process(NamedTuple):
     """A process as it was at a call."""
 
-    pid: int
+    tid: int
+    """A thread of it: its leader may have ended, and then shows neither map nor files."""
     map: MemoryMap
     vdso: bytes
     jit: PerfMap | None
@@ -70,6 +73,10 @@ class Copier:
     def __init__(self, files: Files) -> None:
         self._files = files
         self._known: OrderedDict[int, Process] = OrderedDict()
+        """The last of each process, by pid."""
+        self._kept = 0
+        self.map_size = 0
+        """Bytes of the memory map in the last snapshot."""
         self._buffer = ctypes.create_string_buffer(1024)
         self._vector = (ctypes.c_ulong * 2)()
 
@@ -88,15 +95,17 @@ class Copier:
         registers = self._buffer.raw[:size]
         sp = machine.registers(registers)[machine.sp]
         pieces = _pieces(machine, sp, tracee.memory)
-        return Snapshot(machine, registers, pieces, self._process(tracee.pid, tracee.memory))
+        return Snapshot(machine, registers, pieces, self._process(tracee))
 
-    def _process(self, pid: int, memory: LiveMemory) -> Process:
+    def _process(self, tracee: Tracee) -> Process:
         """The memory map of this moment.
 
         It is read in each stop, since nothing tells cheaply whether it has changed;
         where it has not, it is the very same object as before.
         """
-        text = _read(f"/proc/{pid}/maps", MAPS_LIMIT)
+        pid, tid, memory = tracee.pid, tracee.tid, tracee.memory
+        text = _read(f"/proc/{tid}/maps", MAPS_LIMIT)
+        self.map_size = len(text)
         known = self._known.get(pid)
         if known is not None and known.map.text == text:
             self._known.move_to_end(pid)
@@ -110,13 +119,14 @@ class Copier:
             image = memory.read(vdso.start, min(vdso.end - vdso.start, VDSO_LIMIT))
         jit = None if known is None else known.jit
         if jit is None and new.has_own_code:
-            jit = PerfMap(pid)
+            jit = PerfMap(tid)
         code = _own_code(new, memory) if jit is not None else ()
-        found = self._known[pid] = Process(pid, new, image, jit, code)
-        if len(self._known) > PROCESSES:
-            self._known.popitem(last=False)
+        found = self._known[pid] = Process(tid, new, image, jit, code)
+        self._kept += len(text) - (0 if known is None else len(known.map.text))
+        while len(self._known) > PROCESSES or (self._kept > MAPS_KEPT and len(self._known) > 1):
+            self._kept -= len(self._known.popitem(last=False)[1].map.text)
         # The process, or its mount namespace, may be gone when the stack is unwound.
-        self._files.hold(pid, new)
+        self._files.hold(tid, new)
         return found
 
 

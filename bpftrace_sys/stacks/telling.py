@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.stacks.elf_image import InMemory
 from bpftrace_sys.stacks.files import Files, MappedFile
-from bpftrace_sys.stacks.snapshot import Copier, Process, Snapshot
+from bpftrace_sys.stacks.snapshot import STACK_COPIED, Copier, Process, Snapshot
 from bpftrace_sys.stacks.walk import Walk
 from decoders.raw import RawCall
 from decoders.stack import Frame, Stack
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from bpftrace_sys.engine import Tracee
 
 WAITING: Final = 128
-"""Calls that may wait to be decoded: each holds up to 64 KiB of stack, or a few times that."""
+WAITING_BYTES: Final = 64 << 20
+"""Calls that may wait to be decoded, and what they may hold, about: stack and memory map."""
 VDSOS: Final = 8
 MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a damaged file that nobody thought of might raise; it must not end the trace."""
@@ -26,12 +27,15 @@ MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, Valu
 class Stacks:
     """-k.  ``copy`` in the stop, ``resolve`` after it."""
 
-    waiting = WAITING
-
     def __init__(self) -> None:
         self._files = Files()
         self._copier = Copier(self._files)
         self._vdsos: OrderedDict[bytes, MappedFile] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """How many calls may wait to be decoded: each holds what was copied."""
+        return min(WAITING, WAITING_BYTES // (STACK_COPIED + self._copier.map_size))
 
     def copy(self, tracee: Tracee) -> Snapshot | None:
         """In the stop of a call's entry."""

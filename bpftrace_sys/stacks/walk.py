@@ -17,6 +17,8 @@ from decoders.stack import Frame, Stack
 DEPTH: Final = 256
 """Frames of a stack, as strace -k."""
 
+FRAMES_KNOWN: Final = 1 << 14
+"""Frames that a memory map remembers: calls of a program share most of theirs."""
 EXPRESSIONS: Final = 2048
 """Expressions that are evaluated in a walk; a signal frame has some twenty."""
 
@@ -91,9 +93,20 @@ class Walk:
     def _file(self, region: Region) -> MappedFile | None:
         if region.path == b"[vdso]":
             return self._vdso
-        return self._files.get(self._process.pid, region) if region.is_file else None
+        return self._files.get(self._process.tid, region) if region.is_file else None
 
     def _frame(self, ip: int, exact: bool, region: Region | None, file: MappedFile | None) -> Frame:
+        known = self._process.map.frames
+        frame = known.get((ip, exact))
+        if frame is None:
+            if len(known) >= FRAMES_KNOWN:
+                known.clear()
+            frame = known[ip, exact] = self._new_frame(ip, exact, region, file)
+        return frame
+
+    def _new_frame(
+        self, ip: int, exact: bool, region: Region | None, file: MappedFile | None
+    ) -> Frame:
         if region is None:
             return Frame(ip)
         path = region.path.decode("utf-8", "backslashreplace")

@@ -103,6 +103,25 @@ NOINLINE long threaded(void)
 	return pthread_join(id, 0);
 }
 
+static pthread_t leader;
+
+static void *left_behind(void *unused)
+{
+	pthread_join(leader, 0);
+	usleep(10000); /* until it has no memory any more */
+	ask();
+	_exit(0);
+}
+
+/* The first thread ends, and the process goes on. */
+NOINLINE void leaderless(void)
+{
+	pthread_t id;
+	leader = pthread_self();
+	pthread_create(&id, 0, left_behind, 0);
+	pthread_exit(0);
+}
+
 typedef long call(long (*)(void));
 
 /* A library that is loaded between two calls, and gone from its folder by then. */
@@ -224,6 +243,8 @@ int main(int argc, char **argv)
 			faulted();
 		else if (!strcmp(place, "threaded"))
 			threaded();
+		else if (!strcmp(place, "leaderless"))
+			leaderless();
 		else if (!strcmp(place, "loaded"))
 			loaded(argv[++number]);
 		else if (!strcmp(place, "framed"))
