@@ -358,8 +358,8 @@ class Capture:
     def _copy_stack(self, tracee: Tracee, raw: RawCall) -> None:
         """Keeps what the stack is unwound from; bytes, that must not pile up."""
         assert self.stacks is not None
-        self._waiting = self.stacks.waiting
         snapshot = self.stacks.copy(tracee)
+        self._waiting = self.stacks.waiting
         if snapshot is not None:
             raw.extra["stack"] = snapshot
 
