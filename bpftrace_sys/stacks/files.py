@@ -7,6 +7,7 @@ seen mapped, for a program that ends soon, or unmounts, would take it along.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections import OrderedDict
@@ -156,17 +157,24 @@ def _open(tid: int, region: Region) -> int:
         (path, False),
     ):
         with contextlib.suppress(OSError):
-            # Opening a device does things; looking at it first does not.
-            handle = os.open(way, os.O_PATH | os.O_CLOEXEC)
-            try:
-                found = os.fstat(handle)
-                # The device's number is another one on overlayfs and btrfs.
-                same = sure or found.st_ino == region.inode
-                if same and stat.S_ISREG(found.st_mode):
-                    return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
-            finally:
-                os.close(handle)
+            return open_regular(way, None if sure else region.inode)
     return -1
+
+
+def open_regular(path: str, inode: int | None = None) -> int:
+    """An fd for reading a regular file, of a certain inode if given.  OSError as open()."""
+    # Opening a device does things, and a fifo waits; looking first does not.
+    handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "no regular file", path)
+        # The device's number is another one on overlayfs and btrfs.
+        if inode is not None and found.st_ino != inode:
+            raise OSError(errno.ESTALE, "another file", path)
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(handle)
 
 
 def _debug_file(image: Image) -> Image | None:

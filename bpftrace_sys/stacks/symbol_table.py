@@ -76,10 +76,13 @@ class SymbolTable:
             else:
                 name, value, length, info, _, shndx = row
             kind = info & 15
-            if not shndx or not value or not name:
+            function = kind in (STT_FUNC, STT_GNU_IFUNC)
+            if not value or not name or not (function or (kind == STT_NOTYPE and not length)):
                 continue
-            if kind not in (STT_FUNC, STT_GNU_IFUNC) and (kind != STT_NOTYPE or length):
-                continue
+            if not shndx:
+                if not function:
+                    continue
+                length = 1  # the entry in the PLT for another file's function
             if kind == STT_NOTYPE and names[name : name + 1] in (b"$", b""):
                 continue  # aarch64's marks for code and data
             underscores = names[name : name + 2].count(b"_")
