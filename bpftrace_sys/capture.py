@@ -216,9 +216,9 @@ class Capture:
 
     ``explicit``: calls that are kept even where they are none of BPF's story.
     ``prepare`` takes one short step towards :meth:`begin`, and says whether there are
-    more. Unless ``eager`` it is asked for none before there is something to tell: a call,
-    or the end of a process while others live. So a program that asks nothing of BPF costs
-    few imports.
+    more. Where there is ``event``, it is asked for none before there is a call to tell, and
+    processes' events are told to ``event`` until then: so a program that asks nothing of
+    BPF costs few imports.
     """
 
     def __init__(
@@ -226,14 +226,15 @@ class Capture:
         explicit: frozenset[str] = frozenset(),
         notes: Callable[[str], None] | None = None,
         prepare: Callable[[], bool] | None = None,
-        eager: bool = False,
+        event: Callable[[ProcessEvent], None] | None = None,
     ) -> None:
         self.machine = Machine()
         self._take: Take | None = None
         self._prepare = prepare
-        self._due = eager
-        self.alive: Callable[[], bool] = lambda: True
-        """Whether there are tracees left."""
+        self._light = event
+        self._due = event is None
+        self._forks: dict[int, ProcessEvent] = {}
+        """Of living children: what was told to ``event`` and :meth:`begin` has to know."""
         self._near = list(NEAR)
         self._asked: Ask | None = None
         self._notes = notes
@@ -270,20 +271,37 @@ class Capture:
         self._rules: list[Rule] = []
         self._skip: Callable[[Tracee, int], bool] | None = None
 
-    def begin(self, take: Take, ask: Ask | None = None) -> None:
+    def begin(
+        self,
+        take: Take,
+        ask: Ask | None = None,
+        learn: Callable[[ProcessEvent], None] | None = None,
+    ) -> None:
         """What was captured goes to ``take`` from now on; until then it waits.
 
         It gets each item of the trace in order: RawCalls as they complete, and
-        ProcessEvents.  ``ask``: Facts.fact.
+        ProcessEvents.  ``ask``: Facts.fact.  ``learn`` gets the events that were told
+        before.
         """
         self._take, self._asked = take, ask
+        if learn is not None:
+            for event in self._forks.values():
+                learn(event)
+        self._forks.clear()
 
-    def untold(self) -> list[ProcessEvent] | None:
-        """All that was captured, if that is a few events and nobody was told yet; else None."""
-        if self._take is not None or self._pending:
-            return None
-        events = [item for item in self._queue if isinstance(item, ProcessEvent)]
-        return events if len(events) == len(self._queue) else None
+    def tell_events(self) -> bool:
+        """Tells processes' events to ``event``. False: there are calls, which take more."""
+        if self._due or self._pending or self._light is None:
+            return False
+        while self._queue:
+            event = self._queue.popleft()
+            assert isinstance(event, ProcessEvent)
+            self._light(event)
+            if event.what == "fork":
+                self._forks[event.details["child_tid"]] = event
+            elif event.what == "exit":
+                self._forks.pop(event.tid, None)
+        return True
 
     def _ask(self, kind: str, key: int) -> str | None:
         """A fact, even if all that can tell it has to be imported first."""
@@ -446,7 +464,7 @@ class Capture:
         if self._pressing():
             return False
         if self._take is None:
-            return self._due and self._step()
+            return not self.tell_events() and self._due and self._step()
         for _ in range(16):
             if not queue:
                 return False
@@ -501,7 +519,6 @@ class Capture:
             if core:
                 details["core"] = True
         self._event(tracee, "exit", details)
-        self._due = self._due or self.alive()
 
     def _unfinished(self, tid: int) -> None:
         pending = self._pending.pop(tid, None)

@@ -103,7 +103,6 @@ def trace(settings: Settings) -> int:
         on_interrupt=on_interrupt(settings),
     )
     capture.watch = engine.watch
-    capture.alive = lambda: bool(engine.tracees)
     if settings.stacks and not (settings.counts and json is None):
         from bpftrace_sys.stacks.telling import Stacks
 
@@ -182,7 +181,8 @@ class Telling:
         self.outputs: list[Output | Files] = [text] if json is None else [text, json]
         """To be closed in the end; what else is opened is added."""
         self.started = time.time_ns()
-        self.capture = Capture(settings.explicit, complain, self.step, json is not None)
+        light = self._event if plain(settings, text) else None
+        self.capture = Capture(settings.explicit, complain, self.step, light)
         self._steps = list(reversed(STEPS))
         self._pipeline: Pipeline | None = None
 
@@ -211,7 +211,7 @@ class Telling:
         take: Callable[[Any], None] = Idle(pipeline).take
         if self.capture.stacks is not None:
             take = self.capture.stacks.before(take)
-        self.capture.begin(take, facts.fact)
+        self.capture.begin(take, facts.fact, pipeline.model.process)
         pipeline.renderers = renderers(settings, pipeline, self.text, self.json, self.outputs)
         uname = os.uname()
         pipeline.header(
@@ -239,10 +239,7 @@ class Telling:
 
     def end(self, status: dict[str, Any]) -> bool:
         """Tells what is left and closes the outputs. False: something was lost."""
-        events = self.capture.untold() if plain(self.settings, self.text) else None
-        if events is not None:
-            self._tell(events)
-        else:
+        if self._pipeline is not None or not self.capture.tell_events():
             self.capture.drain()
             assert self._pipeline is not None
             # No alarm of Idle's may ring from here on: at exit nobody hears it, and it kills.
@@ -250,18 +247,17 @@ class Telling:
             self._pipeline.end(status)
         return close(self.outputs)
 
-    def _tell(self, events: list[ProcessEvent]) -> None:
-        """A trace without calls, as TextRenderer would tell it."""
+    def _event(self, event: ProcessEvent) -> None:
+        """What TextRenderer says of a process before there is a call."""
         from bpftrace_sys.render.exits import exit_line
 
-        for event in [] if self.settings.quiet else events:
-            line = exit_line(event)
-            if line is not None:
-                self.text.write(f"[{event.tid}] {line}\n")
+        line = None if self.settings.quiet else exit_line(event)
+        if line is not None:
+            self.text.write(f"[{event.tid}] {line}\n")
 
 
 def plain(settings: Settings, text: Output) -> bool:
-    """Whether of a trace without calls just the ends of processes are told, uncoloured."""
+    """Whether before the first call just the ends of processes are told, uncoloured."""
     from bpftrace_sys.render.style import wants_colour
 
     return not (
