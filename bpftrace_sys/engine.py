@@ -18,6 +18,7 @@ from bpftrace_sys import ptrace_calls as px
 from bpftrace_sys import seccomp
 from bpftrace_sys.live_memory import LiveMemory
 from bpftrace_sys.own_signals import OwnSignals, stop_ourselves
+from bpftrace_sys.pace import TRACEES, Pace
 from bpftrace_sys.seccomp import ArgRule, StopFilter
 from bpftrace_sys.spawn import SpawnError, start
 from bpftrace_sys.tracee import AttachError, EngineError, Tracee
@@ -59,9 +60,6 @@ _WATCH: Final = StopFilter(
     }
 )
 
-_SPIN: Final = 200  # polls after a resume before blocking; some 0.1 ms
-_RETRY_SPIN: Final = 64  # short sleeps after which spinning is tried again
-_SPIN_TRACEES: Final = 32  # with more of them each poll costs too much
 _BATCH: Final = 64  # stops that are collected before any is handled
 _STOP_SIGNALS: Final = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 _SI_KERNEL: Final = 0x80
@@ -123,11 +121,6 @@ class Engine:
         self._x32: set[int] = set()  # processes that were told of
         self._first_stopped = False  # in a group-stop, as far as we know
         self._stop_with = False  # we are to stop as soon as the first tracee has
-        try:
-            cpus = len(os.sched_getaffinity(0))
-        except OSError:
-            cpus = 1
-        self._spin = _SPIN if cpus > 1 else 0
 
     # -- starting ---------------------------------------------------------
 
@@ -321,8 +314,7 @@ class Engine:
         ours = seccomp.RET_DATA
         tracees = self.tracees
         batch = self._batch
-        spin = self._spin
-        short = 0
+        pace = Pace()
         rounds = _SIGNAL_ROUNDS
         current: Tracee | None = None
         try:
@@ -336,15 +328,18 @@ class Engine:
                         while not tid and self._working:
                             self._working = self.sink.idle()
                             tid, status = waitpid(-1, flags)
-                        if not tid and spin and len(tracees) <= _SPIN_TRACEES:
-                            # To be woken on another CPU is the dear part of a stop.
-                            for _ in repeat(None, spin):
+                        if not tid and pace.polls and len(tracees) <= TRACEES:
+                            for _ in repeat(None, pace.polls):
                                 tid, status = waitpid(-1, flags)
                                 if tid:
-                                    spin = self._spin
+                                    pace.polls = pace.most
                                     break
                             else:
-                                spin >>= 1
+                                pace.polls >>= 1
+                        if not tid and (tracees or self._spawned) and not self._early:
+                            tid, status = self._sleep(pace)
+                            if not tid:
+                                continue
                     except ChildProcessError:
                         self._vanished()
                         tid = 0
@@ -354,19 +349,6 @@ class Engine:
                             continue
                         if not tracees and not self._spawned:
                             return
-                        began = time_ns()
-                        wait = None if self.resting is None else self.resting()
-                        if wait is not None:
-                            self._working = True
-                        self._signals.wait(wait)
-                        # Spin as long as that finds stops. It does not where they are
-                        # rare, nor where the tracee waits for our CPU; whether they
-                        # have come thick since is tried out now and then.
-                        if time_ns() - began < 100_000:
-                            short += 1
-                            if short == _RETRY_SPIN:
-                                short = 0
-                                spin = self._spin
                         continue
                     if len(tracees) > 2:
                         # The kernel offers the oldest first: who stops often must
@@ -430,6 +412,22 @@ class Engine:
                 more = current.every_call or current.entered
                 resume(step if more else cont, current.tid, nothing, nothing)
             raise
+        finally:
+            pace.close()
+
+    def _sleep(self, pace: Pace) -> tuple[int, int]:
+        """Until a stop comes, which it returns, or a signal of our own, or the sink wants to
+        go on: (0, 0). Raises ChildProcessError where there is nobody to wait for."""
+        wait = None if self.resting is None else self.resting()
+        began = time.monotonic_ns()
+        if wait is None:
+            found = self._signals.wait_child()
+        else:
+            self._working = True
+            self._signals.wait(wait)
+            found = 0, 0
+        pace.slept(time.monotonic_ns() - began)
+        return found
 
     # -- calls, off the hot path --------------------------------------------
 
