@@ -1366,5 +1366,25 @@ def test_signals_that_end_it(trace: Tracer) -> None:
     assert process.wait(LIMIT) == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("rounds", range(8))
+def test_a_signal_ends_any_sleep(trace: Tracer, rounds: int) -> None:
+    """Once stops have come often enough for us to sleep in waitpid, no blocked signal ends
+    that: whenever it comes, it must be noticed."""
+    code = (
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: os._exit(7))\n"
+        "for _ in range(100): os.getpid(); time.sleep(0.0005)\n"
+        f"print('ready', flush=True); time.sleep({rounds} * 0.0004)\n"
+        "os.getpid(); signal.pause()\n"
+    )
+    process, _ = trace.start(
+        python(code), follow=True, stops={"getpid": None}, popen={"stdout": subprocess.PIPE}
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.wait(LIMIT) == 7
+
+
 if __name__ == "__main__":
     sys.exit(drive(sys.argv[1], json.loads(sys.argv[2]), sys.argv[3:]))
