@@ -324,12 +324,10 @@ def renderers(
             chosen.append(Split(lambda tid: to(files.open(tid), plain_painter), files.ended))
         else:
             chosen.append(to(stream, paint))
-    alone = chosen[0] if len(chosen) == 1 else None
     if json is not None:
         from bpftrace_sys.render.json_lines import JsonLines
 
         chosen.append(JsonLines(json, pipeline.model))  # type: ignore[arg-type]
-        alone = None
     selection = Selection(
         settings.statuses, settings.succeeded, settings.progs, settings.paths
     )
@@ -341,17 +339,6 @@ def renderers(
         # After the text and before the JSON's last line.
         ledger = LedgerRenderer(stream, text.stream, pipeline.model, settings.counts)
         chosen.insert(0 if settings.counts else 1, ledger)
-    if (
-        isinstance(alone, TextRenderer)
-        and not selection
-        and not (settings.times or settings.spent or settings.comms or settings.stacks)
-    ):
-        from bpftrace_sys.repeats import Repeats
-
-        counting = chosen[1] if len(chosen) > 1 else None
-        pipeline.repeats = Repeats(
-            pipeline, alone, counting if isinstance(counting, LedgerRenderer) else None
-        )
     return chosen
 
 

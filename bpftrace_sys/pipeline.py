@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bpftrace_sys.attach import Attachment, Attachments
 from bpftrace_sys.facts import Facts
 from bpftrace_sys.header import Header
-from bpftrace_sys.model import Model
+from bpftrace_sys.model import Model, Object
 from decoders.call import Call
 from decoders.events import ProcessEvent
 from decoders.raw import RawCall
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class Renderer(Protocol):
-    """Takes the decoded trace, in order."""
+    """Takes the decoded trace, in order.
+
+    One that has ``template(call)`` as well lets loops take a short cut (repeats.py).
+    """
 
     def header(self, header: Header) -> None: ...
     def fact(self, kind: str, key: int, name: str) -> None: ...
@@ -44,7 +47,7 @@ class Pipeline:
         self._comment: Callable[[Call], None] | None = None
         self.probes: Probes | None = None
         self.repeats: Repeats | None = None
-        """The fast path, where only text is wanted."""
+        """The fast path, where every renderer offers templates."""
         self._retention: Retention | None = None
         self.waiting: Callable[[], None] | None = None
         """Told after a call that a renderer may hold back until :meth:`idle`."""
@@ -79,6 +82,7 @@ class Pipeline:
             # What is here now stays; what comes makes few cycles and much garbage.
             gc.freeze()
             self._comment = self._commentary()
+            self.repeats = self._short_cut()
         repeats = self.repeats
         if repeats is None or not repeats.eligible(item) or not repeats.take(item):
             self.usual(item)
@@ -102,6 +106,17 @@ class Pipeline:
         if self.waiting is not None and self.probes is not None and self.probes.recent:
             self.waiting()
         return call
+
+    def used(self, found: Object) -> None:
+        """An object was used by a call that did not take the usual path."""
+        if self._retention is not None:
+            self._retention.used(found)
+
+    def _short_cut(self) -> Repeats | None:
+        from bpftrace_sys.repeats import Repeats, offers
+
+        found = offers(self.renderers)
+        return None if found is None else Repeats(self, found)
 
     def _keep(self, call: Call) -> None:
         """An object was made: the oldest may have to go."""

@@ -2,74 +2,102 @@
 
 A program that fills or dumps a map makes the same bpf(2) call thousands of
 times: same thread, same fd, same addresses, same result; only the bytes of keys
-and values differ.  Such a call needs no decoding again: its text is the earlier
-one's with other bytes in two places.  Whatever is not exactly alike takes the
-usual path, and what comes out is the same either way (the tests hold both
-against each other).
+and values differ.  Such a call needs no decoding again: what a renderer writes of
+it is what it wrote of the earlier one with other words in a few places, and each
+renderer may offer that as a template.  Whatever is not exactly alike takes the
+usual path, and so does every call where a renderer offers none; what comes out is
+the same either way (the tests hold both against each other).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from bpftrace_sys.loops import COMMANDS, NUMBERS
-from decoders.raw import Chunk, RawCall
+from decoders.raw import FdFact, RawCall
 
 if TYPE_CHECKING:
-    from bpftrace_sys.ledger import Count
+    from collections.abc import Callable, Sequence
+
     from bpftrace_sys.model import Object
     from bpftrace_sys.pipeline import Pipeline
-    from bpftrace_sys.render.tables import LedgerRenderer
-    from bpftrace_sys.render.text import TextRenderer
     from decoders.call import Call
 
 REMEMBERED: Final = 256
 """Shapes; a program has few loops."""
 USUAL: Final = frozenset({"objects"})
 """Notes that a call without anything remarkable has."""
+GROWING: Final = frozenset({"memlock"})
+"""What fdinfo says of a map that changes with each element; no renderer shows it."""
 
 
-@dataclass(slots=True)
-class Template:
-    """The text of a shape: what stands between the holes, and how wide these are."""
+class Template(Protocol):
+    """What a renderer writes of calls that are alike but for time and for ``chunks[1:]``."""
 
-    parts: list[str]
-    widths: list[int]
-    used: Object | None
-    """The map, whose operations are counted."""
-    count: Count | None
+    def fits(self, raw: RawCall) -> bool:
+        """Whether a call is written so; changes nothing that another call could notice."""
+
+    def write(self, raw: RawCall) -> None:
+        """Writes the call that :meth:`fits` was just asked about."""
+
+
+class Known:
+    """A shape: what the renderers write of it, and what has to be as it was."""
+
+    __slots__ = ("fact", "templates", "used")
+
+    def __init__(self, fact: FdFact, used: Object, templates: Sequence[Template]) -> None:
+        self.fact = fact
+        """The map's fd."""
+        self.used = used
+        """The map, whose operations are counted."""
+        self.templates = templates
 
 
 def shape(raw: RawCall) -> tuple[Any, ...]:
-    """All of a call but the data behind its attr's pointers."""
-    # Stages and addresses of the chunks follow from the attr; their lengths do not.
+    """All of a call but its times, its map's fdinfo and the data behind its attr's pointers."""
     chunks = raw.chunks
-    first, last = chunks[1], chunks[-1]
+    attr, first, last = chunks[0], chunks[1], chunks[-1]
+    fact = raw.fds[0]
     return (
         raw.tid,
         raw.args,
-        chunks[0].data,
+        attr.data,
+        # What follows from these in a trace of ours; one from elsewhere may say anything.
+        raw.pid,
+        raw.comm,
+        raw.arch,
+        raw.nr,
+        attr.stage,
+        attr.addr,
+        attr.wanted,
         len(chunks),
+        first.stage,
+        first.addr,
         len(first.data),
         first.wanted,
+        last.stage,
+        last.addr,
         len(last.data),
         last.wanted,
-        raw.fds[0].id,
+        fact.fd,
+        fact.stage,
+        fact.kind,
+        fact.id,
     )
 
 
 class Repeats:
-    """Stands before the usual path of a pipeline that prints text."""
+    """Stands before the usual path of a pipeline whose renderers all offer templates."""
 
     def __init__(
-        self, pipeline: Pipeline, text: TextRenderer, ledger: LedgerRenderer | None
+        self, pipeline: Pipeline, offers: Sequence[Callable[[Call], Template | None]]
     ) -> None:
         self._pipeline = pipeline
-        self._text = text
-        self._ledger = ledger
+        self._offers = offers
         self._seen: set[tuple[Any, ...]] = set()
-        self._templates: dict[tuple[Any, ...], Template] = {}
+        self._known: dict[tuple[Any, ...], Known | None] = {}
+        """None: a shape whose calls have to take the usual path."""
 
     def eligible(self, raw: RawCall) -> bool:
         """Whether a call may be one of a loop."""
@@ -78,80 +106,110 @@ class Repeats:
             and (raw.arch, raw.nr) in NUMBERS
             and not raw.failed
             and raw.ret == 0
+            and raw.watched_exit
             and 2 <= len(raw.chunks) <= 3
             and len(raw.fds) == 1
             and not raw.extra
+            and raw.stack is None
         )
 
     def take(self, raw: RawCall) -> bool:
-        """True: the call has been printed.  False: it goes the usual way."""
+        """True: the call has been written.  False: it goes the usual way."""
         key = shape(raw)
-        template = self._templates.get(key)
-        if template is None:
-            if key in self._seen:
+        known = self._known.get(key)
+        if known is None:
+            if key not in self._seen:
+                if len(self._seen) >= REMEMBERED:
+                    self._seen.clear()
+                    self._known.clear()
+                self._seen.add(key)
+            elif key not in self._known:
                 self._learn(key, raw)
                 return True
-            if len(self._seen) >= REMEMBERED:
-                self._seen.clear()
-                self._templates.clear()
-            self._seen.add(key)
             return False
-        pipeline, text = self._pipeline, self._text
-        if text.folds or pipeline.attachments.holds(raw.tid) or _recent(pipeline):
+        pipeline, used = self._pipeline, known.used
+        if pipeline.attachments.holds(raw.tid) or _recent(pipeline):
             return False
-        words = [template.parts[0]]
-        for chunk, width, part in zip(
-            raw.chunks[1:], template.widths, template.parts[1:], strict=True
-        ):
-            word = text.octets(chunk.data)
-            if len(word) != width:
-                return False  # it may have to be laid out in another way
-            words.append(word)
-            words.append(part)
-        text.out.write("".join(words))
-        if template.used is not None:
-            template.used.operations += 1
-        if template.count is not None:
-            template.count.calls += 1
-            template.count.nanoseconds += raw.duration or 0
+        fact = raw.fds[0]
+        if fact is not known.fact:
+            if not _alike(fact, known.fact):
+                del self._known[key]
+                return False
+            known.fact = fact
+        if pipeline.model.objects.get((fact.kind, fact.id)) is not used:  # type: ignore[arg-type]
+            del self._known[key]  # forgotten in between
+            return False
+        for template in known.templates:
+            if not template.fits(raw):
+                return False
+        for template in known.templates:
+            template.write(raw)
+        used.operations += 1
+        pipeline.used(used)
         return True
 
     def _learn(self, key: tuple[Any, ...], raw: RawCall) -> None:
-        """Prints a call in the usual way, and keeps its text as a template if it is plain."""
-        text = self._text
-        text.holes = []
-        text.printed = []
+        """Shows a call in the usual way, and asks how others like it are shown."""
         call = self._pipeline.usual(raw)
-        holes, text.holes = text.holes, None
-        printed, text.printed = text.printed, None
-        made = _template(printed, holes, raw.chunks[1:]) if _plain(call) else None
-        if made is not None:
-            made.used = self._pipeline.model.by_fd(call, "attr", "map_fd")
-            if self._ledger is not None:
-                made.count = self._ledger.counts.of(call)
-            self._templates[key] = made
+        if not USUAL.issuperset(call.notes) or call.problem is not None:
+            return  # the next one may be plainer
+        self._known[key] = None
+        used = self._pipeline.model.by_fd(call, "attr", "map_fd")
+        if used is None or raw.fds[0].id is None or not _just_bytes(call, used):
+            return
+        templates = []
+        for offer in self._offers:
+            template = offer(call)
+            if template is None:
+                return
+            templates.append(template)
+        self._known[key] = Known(raw.fds[0], used, templates)
+
+
+def offers(renderers: Sequence[Any]) -> list[Callable[[Call], Template | None]] | None:
+    """What makes the renderers' templates; None where one of them makes none."""
+    found = [getattr(renderer, "template", None) for renderer in renderers]
+    return found if found and None not in found else None  # type: ignore[return-value]
 
 
 def _recent(pipeline: Pipeline) -> bool:
     return pipeline.probes is not None and pipeline.probes.recent
 
 
-def _plain(call: Call) -> bool:
-    return USUAL.issuperset(call.notes) and call.problem is None
+def _alike(one: FdFact, other: FdFact) -> bool:
+    """Whether two looks at a map differ in nothing that decoding asks for."""
+    names = one.info.keys() | other.info.keys()
+    return all(one.info.get(name) == other.info.get(name) for name in names - GROWING)
 
 
-def _template(
-    printed: list[str] | None, holes: list[tuple[bytes, str]] | None, chunks: list[Chunk]
-) -> Template | None:
-    """The printed text cut at its holes; None if they are not just the call's chunks."""
-    if not printed or len(printed) != 1 or holes is None or len(holes) != len(chunks):
-        return None
-    rest = printed[0]
-    parts = []
-    for (data, word), chunk in zip(holes, chunks, strict=True):
-        before, found, after = rest.partition(word)
-        if data != chunk.data or not found:
-            return None
-        parts.append(before)
-        rest = after
-    return Template([*parts, rest], [len(word) for _, word in holes], None, None)
+def _just_bytes(call: Call, used: Object) -> bool:
+    """Whether what the attr points at is the call's chunks, and means nothing beyond its bytes."""
+    from itertools import pairwise
+
+    from decoders.call import plain
+    from decoders.map_value import MEANT
+    from decoders.values import Bytes, Pointer, Struct
+
+    # Typed values differ in form, and fds lead to objects.
+    if used.info.get("btf_id") or call.raw.fds[0].info.get("map_type") in MEANT:
+        return False
+    attr = plain(call.attr("attr"))
+    first, *chunks = call.raw.chunks
+    if not isinstance(attr, Struct) or len(first.data) != first.wanted:
+        return False
+    pointed = [value for _, value in attr.fields if isinstance(value, Pointer)]
+    if len(pointed) != len(chunks):
+        return False
+    spans: list[tuple[int, int, int]] = [(first.stage, first.addr, first.wanted)]
+    for pointer, chunk in zip(pointed, chunks, strict=True):
+        if pointer.addr != chunk.addr or len(chunk.data) != chunk.wanted:
+            return False
+        if pointer.value != Bytes(chunk.data, chunk.wanted) or chunk.stage < spans[-1][0]:
+            return False
+        spans.append((chunk.stage, chunk.addr, chunk.wanted))
+    # Where chunks of a stage overlap, what is decoded of one may be the other's bytes.
+    spans.sort()
+    return all(
+        stage != next_stage or addr + size <= next_addr
+        for (stage, addr, size), (next_stage, next_addr, _) in pairwise(spans)
+    )

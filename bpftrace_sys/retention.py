@@ -54,8 +54,7 @@ class Retention:
         """A call that the model and all renderers have seen."""
         if len(self._objects) > OBJECTS // 2:
             for used in call.notes.get("objects", {}).values():
-                if id(used) in self._objects:
-                    self._objects.move_to_end(id(used))
+                self.used(used)
         made = call.notes.get("made")
         if not isinstance(made, Object) or made.kind == "file" or id(made) in self._objects:
             return
@@ -72,6 +71,11 @@ class Retention:
         for table in (self.model.pmu_calls, self.model.probes, self.model.btfs):
             while len(table) > SITES:
                 table.pop(next(iter(table)))  # type: ignore[call-overload]
+
+    def used(self, found: Object) -> None:
+        """Others are to go before this one."""
+        if len(self._objects) > OBJECTS // 2 and id(found) in self._objects:
+            self._objects.move_to_end(id(found))
 
     def _slim(self, number: int, size: int) -> None:
         self._size -= size

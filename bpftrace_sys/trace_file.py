@@ -21,7 +21,7 @@ import re
 import sys
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any, Final, TypeAlias
 
@@ -172,8 +172,8 @@ def unpack(value: Any, pieces: Pieces) -> bytes:
 _STAGES: Final = ((ENTRY, "entry"), (EXIT, "exit"))
 
 
-def raw_line(raw: RawCall, pieces: Pieces) -> dict[str, Any]:
-    """A RawCall as the ``raw`` field of its line."""
+def raw_line(raw: RawCall, packed: Callable[[bytes], Any]) -> dict[str, Any]:
+    """A RawCall as the ``raw`` field of its line; ``packed`` makes JSON of bytes."""
     line: dict[str, Any] = {
         "arch": raw.arch,
         "nr": raw.nr,
@@ -181,7 +181,7 @@ def raw_line(raw: RawCall, pieces: Pieces) -> dict[str, Any]:
     }
     for stage, name in _STAGES:
         chunks = [
-            [f"{chunk.addr:#x}", pack(chunk.data, pieces)]
+            [f"{chunk.addr:#x}", packed(chunk.data)]
             + ([chunk.wanted] if chunk.wanted != len(chunk.data) else [])
             for chunk in raw.chunks
             if chunk.stage == stage
@@ -189,12 +189,17 @@ def raw_line(raw: RawCall, pieces: Pieces) -> dict[str, Any]:
         if chunks:
             line[name] = chunks
     if raw.fds:
-        line["fds"] = [[fact.fd, fact.stage, fact.kind, fact.info] for fact in raw.fds]
+        line["fds"] = fds_line(raw)
     if not raw.watched_exit:
         line["watched_exit"] = False
     if raw.extra:
         line["extra"] = raw.extra
     return line
+
+
+def fds_line(raw: RawCall) -> list[Any]:
+    """What was known of a RawCall's fds, as ``raw.fds``."""
+    return [[fact.fd, fact.stage, fact.kind, fact.info] for fact in raw.fds]
 
 
 def _int(value: Any, what: str) -> int:
@@ -315,9 +320,15 @@ def _event(line: dict[str, Any]) -> ProcessEvent:
 # ------------------------------------------------------------------ writing
 
 
-def dumps(line: dict[str, Any]) -> str:
-    """One line of a trace, ASCII, without its newline."""
+def dumps(line: Any) -> str:
+    """One line of a trace, or a part of one, ASCII, without its newline."""
     return json.dumps(line, separators=(",", ":"))
+
+
+def dumps_packed(data: bytes, pieces: Pieces) -> str:
+    """What :func:`dumps` makes of packed bytes."""
+    packed = pack(data, pieces)
+    return f'"{packed}"' if isinstance(packed, str) else dumps(packed)
 
 
 def open_for_writing(path: str) -> IO[str]:

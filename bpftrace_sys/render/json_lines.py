@@ -21,12 +21,15 @@ from bpftrace_sys.phrases import errno_name
 from bpftrace_sys.trace_file import (
     Pieces,
     dumps,
+    dumps_packed,
     event_line,
+    fds_line,
+    pack,
     raw_line,
 )
 from decoders.call import Call
 from decoders.events import ProcessEvent
-from decoders.raw import EXIT
+from decoders.raw import EXIT, FdFact, RawCall
 from decoders.values import (
     NULL,
     Absent,
@@ -48,8 +51,9 @@ RECORDS_SHOWN: Final = 64
 """Records that each have the names of their fields; more than that become a table."""
 BYTES_SHOWN: Final = 4096
 """Of longer pieces only the beginning stands in ``args``, with size and hash."""
-
-
+HOLE: Final = "\0hole\0"
+"""Stands in a template for what differs from call to call."""
+_HOLE: Final = dumps(HOLE)
 
 
 def object_json(found: Object) -> dict[str, Any]:
@@ -74,9 +78,11 @@ def object_json(found: Object) -> dict[str, Any]:
 class _Values:
     """Makes JSON of the values of one call."""
 
-    def __init__(self, call: Call, model: Model) -> None:
+    def __init__(self, call: Call, model: Model, holes: list[Bytes] | None = None) -> None:
         self.call = call
         self.model = model
+        self._holes = holes
+        """While a template is made: what HOLE stands for, one after the other."""
 
     def json(self, value: Value) -> Any:
         return _BY_TYPE[type(value)](self, value)
@@ -99,6 +105,9 @@ class _Values:
         return text if value.whole else {"text": text, "truncated": True}
 
     def bytes(self, value: Bytes) -> Any:
+        if self._holes is not None:
+            self._holes.append(value)
+            return {"hex": HOLE}
         line: dict[str, Any] = {"hex": value.data[:BYTES_SHOWN].hex()}
         if len(value.data) > BYTES_SHOWN:
             # All of it is in raw; here its identity is enough.
@@ -202,6 +211,43 @@ def insns_json(found: Listing) -> list[dict[str, Any]]:
     return lines
 
 
+class JsonTemplate:
+    """The line of calls that are alike but for time and data, cut at what differs.
+
+    That is, in order: seq, time, duration; the data in ``args``; all chunks in ``raw``; and
+    what fdinfo said.
+    """
+
+    __slots__ = ("_fact", "_fds", "_form", "_out", "_pieces")
+
+    def __init__(self, out: IO[str], pieces: Pieces, parts: list[str]) -> None:
+        self._out = out
+        self._pieces = pieces
+        self._form = "%s".join(part.replace("%", "%%") for part in parts) + "\n"
+        self._fact: FdFact | None = None
+        self._fds = ""
+
+    def fits(self, raw: RawCall) -> bool:
+        """As Template's (repeats.py)."""
+        return True
+
+    def write(self, raw: RawCall) -> None:
+        """As Template's."""
+        chunks = raw.chunks
+        if raw.fds[0] is not self._fact:
+            self._fact = raw.fds[0]
+            self._fds = dumps(fds_line(raw))
+        words = [
+            str(raw.seq),
+            str(raw.time),
+            "null" if raw.duration is None else str(raw.duration),
+            *[f'"{chunk.data.hex()}"' for chunk in chunks[1:]],
+            *[dumps_packed(chunk.data, self._pieces) for chunk in chunks],
+            self._fds,
+        ]
+        self._out.write(self._form % tuple(words))
+
+
 class JsonLines:
     """The renderer.  Lines come out whole, one write each."""
 
@@ -223,6 +269,28 @@ class JsonLines:
 
     def call(self, call: Call) -> None:
         """A completed (or never completed) call."""
+        self._write(self._line(call, _Values(call, self.model), self._packed))
+
+    def _packed(self, data: bytes) -> Any:
+        return pack(data, self.pieces)
+
+    def template(self, call: Call) -> JsonTemplate | None:
+        """The lines of calls that are like this one but for their data."""
+        holes: list[Bytes] = []
+        line = self._line(call, _Values(call, self.model, holes), lambda data: HOLE)
+        line["seq"] = line["time"] = line["duration"] = line["raw"]["fds"] = HOLE
+        chunks = call.raw.chunks
+        parts = dumps(line).split(_HOLE)
+        # A name of the tracee's may look like a hole.
+        if len(parts) != 5 + len(holes) + len(chunks) or len(holes) != len(chunks) - 1:
+            return None
+        if any(len(value.data) > BYTES_SHOWN for value in holes):
+            return None
+        return JsonTemplate(self.out, self.pieces, parts)
+
+    def _line(
+        self, call: Call, values: _Values, packed: Callable[[bytes], Any]
+    ) -> dict[str, Any]:
         raw = call.raw
         line: dict[str, Any] = {
             "type": "syscall",
@@ -238,7 +306,6 @@ class JsonLines:
             from bpftrace_sys.stacks.lines import stack_line
 
             line.update(stack_line(raw.stack))
-        values = _Values(call, self.model)
         args = {}
         for name, value in call.args.fields:
             shown = values.json(value)
@@ -276,8 +343,8 @@ class JsonLines:
                 line[name] = call.notes[name]
         if call.problem is not None:
             line["problem"] = call.problem
-        line["raw"] = raw_line(raw, self.pieces)
-        self._write(line)
+        line["raw"] = raw_line(raw, packed)
+        return line
 
     def attachment(self, told: Attachment) -> None:
         """A program attached, enabled, replaced or detached."""

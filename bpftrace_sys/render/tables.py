@@ -12,11 +12,12 @@ from typing import IO, Any, Final
 
 from bpftrace_sys.attach import Attachment
 from bpftrace_sys.header import Header
-from bpftrace_sys.ledger import Counts, Table, tables
+from bpftrace_sys.ledger import Count, Counts, Table, tables
 from bpftrace_sys.model import Model
 from bpftrace_sys.render.style import wants_colour
 from decoders.call import Call
 from decoders.events import ProcessEvent
+from decoders.raw import RawCall
 
 GAP: Final = 2
 
@@ -104,6 +105,24 @@ def draw(table: Table, stream: Any) -> None:
     console.print(drawn)
 
 
+class Counted:
+    """The template (repeats.py) of a renderer that only counts."""
+
+    __slots__ = ("_count",)
+
+    def __init__(self, count: Count) -> None:
+        self._count = count
+
+    def fits(self, raw: RawCall) -> bool:
+        """As Template's."""
+        return True
+
+    def write(self, raw: RawCall) -> None:
+        """As Template's; the call has not failed."""
+        self._count.calls += 1
+        self._count.nanoseconds += raw.duration or 0
+
+
 class LedgerRenderer:
     """Says nothing until the end, then the tables.
 
@@ -126,6 +145,10 @@ class LedgerRenderer:
     def call(self, call: Call) -> None:
         """Counted."""
         self.counts.call(call)
+
+    def template(self, call: Call) -> Counted:
+        """Counts calls like this one."""
+        return Counted(self.counts.of(call))
 
     def attachment(self, told: Attachment) -> None:
         """The model has it."""

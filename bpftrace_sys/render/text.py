@@ -22,7 +22,7 @@ from bpftrace_sys.render.style import Painter, plain_painter, visible
 from bpftrace_sys.render.times import Stamp
 from decoders.call import Call, plain
 from decoders.events import ProcessEvent
-from decoders.raw import ENTRY, EXIT, FdFact
+from decoders.raw import ENTRY, EXIT, FdFact, RawCall
 from decoders.values import (
     BEYOND_SIZE,
     EMPTY,
@@ -89,6 +89,8 @@ class Options:
     """The stack stands below the call (-k)."""
 
 
+HOLE: Final = "\0"
+"""Stands in a template for each column of data.  In text it does not occur: it is escaped."""
 _QUOTE: Final = {
     **{byte: f"\\x{byte:02x}" for byte in range(256) if byte < 32 or byte > 126},
     ord("\n"): "\\n",
@@ -126,6 +128,14 @@ def octets(data: bytes, limit: int, whole: bool = True) -> str:
     return f"[{shown}]" + ("" if whole and len(data) <= limit else "...")
 
 
+def spent(duration: int | None) -> str:
+    """`` <seconds>`` behind a call, for nanoseconds; empty where they are not known."""
+    if duration is None:
+        return ""
+    seconds, rest = divmod(duration, 1_000_000_000)
+    return f" <{seconds}.{rest // 1000:06d}>"
+
+
 def is_zero(name: str, value: Value) -> bool:
     """Whether a field may be folded: zero, and zero means nothing there."""
     kind = type(value)
@@ -152,6 +162,35 @@ _DEEP: Final = frozenset({Pointer, Changed, Struct, Text, Insns})
 """Values that may need lines of their own."""
 
 
+class TextTemplate:
+    """The text of calls that are alike but for data, as wide as that of the first of them.
+
+    Wider or narrower text might have to be laid out in another way.
+    """
+
+    __slots__ = ("_form", "_text", "_widths", "_words")
+
+    def __init__(self, text: TextRenderer, parts: list[str], widths: list[int]) -> None:
+        self._text = text
+        self._form = "%s".join(part.replace("%", "%%") for part in parts)
+        self._widths = widths
+        self._words: list[str] = []
+
+    def fits(self, raw: RawCall) -> bool:
+        """As Template's (repeats.py)."""
+        options = self._text.options
+        words = self._words = [
+            octets(chunk.data, options.string_limit) for chunk in raw.chunks[1:]
+        ]
+        if options.spent:
+            words.append(spent(raw.duration))
+        return not self._text.folds and [len(word) for word in words] == self._widths
+
+    def write(self, raw: RawCall) -> None:
+        """As Template's."""
+        self._text.out.write(self._form % tuple(self._words))
+
+
 class TextRenderer:
     """Writes calls, attachments and events as text."""
 
@@ -167,9 +206,8 @@ class TextRenderer:
         self._words: dict[int, list[str]] = {}
         """The fields of the structs of this call on one line each, by the struct's id()."""
         self.folds = Folds()
-        self.holes: list[tuple[bytes, str]] | None = None
-        """The bytes that were shown, and how; of a call from which Repeats learns."""
-        self.printed: list[str] | None = None
+        self._holes: list[int] | None = None
+        """While a template is made: the widths of what stands for data, one after the other."""
         self._values: dict[type, Callable[[Any], str]] = {
             Int: self._int,
             Name: self._name,
@@ -197,8 +235,6 @@ class TextRenderer:
         if self.folds:
             self.flush()
         self.out.write(text + "\n")
-        if self.printed is not None:
-            self.printed.append(text + "\n")
 
     def flush(self) -> None:
         """Feature probes that waited to be told in a line."""
@@ -223,6 +259,27 @@ class TextRenderer:
             return
         self._write(self.call_text(call))
         self._remarks(call)
+
+    def template(self, call: Call) -> TextTemplate | None:
+        """How calls are printed that are like this one but for their data."""
+        options = self.options
+        if options.stamp is not None or (options.spent and call.raw.duration is None):
+            return None
+        widths = self._holes = []
+        text = self.call_text(call) + "\n"
+        self._holes = None
+        if len(widths) != len(call.raw.chunks) - 1:
+            return None
+        if options.spent:
+            widths.append(len(spent(call.raw.duration)))
+        parts = []
+        for width in widths:
+            before, hole, text = text.partition(HOLE * width)
+            if not hole:
+                return None
+            parts.append(before)
+        parts.append(text)
+        return None if any(HOLE in part for part in parts) else TextTemplate(self, parts, widths)
 
     def _remarks(self, call: Call) -> None:
         for line in remarks(call):
@@ -300,10 +357,10 @@ class TextRenderer:
         return head + self._broken_args(args) + tail
 
     def _spent(self, call: Call) -> str:
-        if not self.options.spent or call.raw.duration is None:
+        if not self.options.spent:
             return ""
-        seconds, rest = divmod(call.raw.duration, 1_000_000_000)
-        return f" <{seconds}.{rest // 1000:06d}>"
+        word = spent(call.raw.duration)
+        return word if self._holes is None else HOLE * len(word)
 
     def _injected(self, call: Call) -> str:
         return f" {self.paint('note', '(INJECTED)')}" if call.raw.extra.get("injected") else ""
@@ -595,13 +652,10 @@ class TextRenderer:
         if value.note is not None:
             return self._comment(f"{len(value.data)} bytes: {value.note}")
         word = octets(value.data, self.options.string_limit, len(value.data) >= value.wanted)
-        if self.holes is not None:
-            self.holes.append((value.data, word))
-        return word
-
-    def octets(self, data: bytes) -> str:
-        """Whole data, as a call shows it."""
-        return octets(data, self.options.string_limit)
+        if self._holes is None:
+            return word
+        self._holes.append(len(word))
+        return HOLE * len(word)
 
     def _insns(self, value: Insns) -> str:
         return self._comment(f"{value.total} instructions")
