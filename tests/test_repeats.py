@@ -1,0 +1,406 @@
+"""The short cut of loops writes, byte for byte, what the usual way writes.
+
+The same recorded calls go through a pipeline twice, with the short cut and without.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import random
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import pytest
+from made_up import Memory, record
+
+from bpftrace_sys.facts import RecordedFacts
+from bpftrace_sys.header import Header
+from bpftrace_sys.live import renderers
+from bpftrace_sys.options import parse
+from bpftrace_sys.output import Output
+from bpftrace_sys.pipeline import Pipeline
+from bpftrace_sys.repeats import Repeats
+from bpftrace_sys.trace_file import Reader
+from decoders.events import ProcessEvent
+from decoders.raw import AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, Chunk, RawCall
+from decoders.uapi import const
+
+LOOKUP, UPDATE, DELETE, NEXT, TAKE = 1, 2, 3, 4, 21
+AT_ATTR, AT_KEY, AT_VALUE = 0x7FFC_0000_1000, 0x7FFC_0000_2000, 0x5555_0000_3000
+NUMBER = {AUDIT_ARCH_X86_64: 321, AUDIT_ARCH_I386: 357}
+
+Item = RawCall | ProcessEvent
+Map = tuple[str, dict[str, Any]]
+
+
+def a_map(number: int, kind: int, key: int, value: int, **more: Any) -> Map:
+    """A map as its fdinfo shows it."""
+    sizes = {"map_type": kind, "key_size": key, "value_size": value, "max_entries": 64}
+    return ("map", {"map_id": number, **sizes, "memlock": 4096, "frozen": 0, **more})
+
+
+def call(
+    command: int,
+    used: Map,
+    key: bytes | None,
+    value: bytes,
+    *,
+    fd: int = 3,
+    ret: int = 0,
+    flags: int = 0,
+    at_key: int = AT_KEY,
+    at_value: int = AT_VALUE,
+    size: int = 32,
+    rest: bytes = b"",
+    arch: int = AUDIT_ARCH_X86_64,
+    others: dict[int, Map] | None = None,
+) -> RawCall:
+    """A call on a map's element, as it is recorded."""
+    attr = struct.pack("<I4xQQQ", fd, at_key if key is not None else 0, at_value, flags)
+    attr = (attr[:size] + rest).ljust(size, b"\0")
+    reads = command in (UPDATE,)
+    before = {AT_ATTR: attr, at_key: key or b"", at_value: value if reads else bytes(len(value))}
+    if at_key == at_value:
+        before[at_key] = max(key or b"", before[at_value], key=len)
+    after = {**before, at_value: value}
+    args = (command, AT_ATTR, len(attr), 0, 0, 0)
+    regions = ({at: data for at, data in memory.items() if data} for memory in (before, after))
+    return record(
+        arch, NUMBER[arch], args, *(Memory(found) for found in regions), ret,
+        {fd: used, **(others or {})},
+    )  # fmt: skip
+
+
+class Told(NamedTuple):
+    """What came of a trace, and how many of its calls took the short cut."""
+
+    text: str
+    json: str
+    short: int
+
+
+def tell(
+    monkeypatch: pytest.MonkeyPatch,
+    items: Sequence[Item],
+    options: Sequence[str],
+    allowed: bool,
+    facts: Sequence[tuple[str, int, str]] = (),
+    json: bool = True,
+) -> Told:
+    """Shows a trace with these options; ``allowed``: whether loops may take the short cut."""
+    short = 0
+    take = Repeats.take
+
+    def counted(self: Repeats, raw: RawCall) -> bool:
+        nonlocal short
+        usual = self._pipeline.usual
+        went: list[RawCall] = []
+        self._pipeline.usual = lambda item: (went.append(item), usual(item))[1]  # type: ignore
+        taken = allowed and take(self, raw)
+        self._pipeline.usual = usual  # type: ignore[method-assign]
+        short += taken and not went
+        return taken
+
+    monkeypatch.setattr(Repeats, "take", counted)
+    text, lines = io.StringIO(), io.StringIO()
+    known = RecordedFacts({}, 4)
+    pipeline = Pipeline(known)
+    out: Any = Output(lines, "t.jsonl") if json else None
+    settings = parse([*options, "t.jsonl"], "replay")
+    pipeline.renderers = renderers(settings, pipeline, Output(text, "t.txt"), out, [])
+    pipeline.header(Header(["a.out"], "6.18", "x86_64", 4, {}, 0, {}))
+    for kind, key, name in facts:
+        known.learn(kind, key, name)
+        pipeline.fact(kind, key, name)
+    for item in copy.deepcopy(items):
+        pipeline.take(item)
+    operations = sorted(
+        (number, found.operations) for (_, number), found in pipeline.model.objects.items()
+    )
+    pipeline.end({"code": 0})
+    monkeypatch.setattr(Repeats, "take", take)
+    return Told(f"{text.getvalue()}{operations}", lines.getvalue(), short)
+
+
+def same(
+    monkeypatch: pytest.MonkeyPatch,
+    items: Sequence[Item],
+    options: Sequence[str] = (),
+    facts: Sequence[tuple[str, int, str]] = (),
+) -> int:
+    """Asserts that both ways say the same; returns how many calls took the short cut."""
+    short = tell(monkeypatch, items, options, True, facts)
+    usual = tell(monkeypatch, items, options, False, facts)
+    assert usual.short == 0
+    assert short.json == usual.json
+    assert short.text == usual.text
+    alone = tell(monkeypatch, items, options, True, facts, json=False)
+    assert alone.text == usual.text
+    assert alone.short >= short.short
+    return short.short
+
+
+def in_time(items: Sequence[RawCall], seed: int = 1) -> list[RawCall]:
+    """Calls with the numbers and times that a trace would have."""
+    choose = random.Random(seed)
+    now = 1_700_000_000_000_000_000
+    for seq, raw in enumerate(items, 1):
+        now += choose.randrange(1, 3_000_000_000)
+        raw.seq, raw.time = seq, now
+        raw.duration = choose.choice((None, *[choose.randrange(1 << 36)] * 9))
+    return list(items)
+
+
+def filled(choose: random.Random, size: int) -> bytes:
+    """Data of all sorts: text, small numbers, noise."""
+    kind = choose.randrange(4)
+    if kind == 0:
+        return b"some text, 100% \"quoted\"\\"[: max(size - 1, 0)].ljust(size, b"\0")
+    if kind == 1:
+        return choose.randrange(1000).to_bytes(max(size, 2), "little")[:size]
+    if kind == 2:
+        return bytes(size)
+    return choose.randbytes(size)
+
+
+KINDS = {
+    "hash": a_map(1, const.BPF_MAP_TYPE_HASH, 4, 8),
+    "array": a_map(2, const.BPF_MAP_TYPE_ARRAY, 4, 1),
+    "byte key": a_map(3, const.BPF_MAP_TYPE_HASH, 1, 2),
+    "numbered": a_map(4, const.BPF_MAP_TYPE_HASH, 64, 100),
+    "compressed": a_map(5, const.BPF_MAP_TYPE_ARRAY, 4, 400),
+    "long": a_map(6, const.BPF_MAP_TYPE_ARRAY, 4, 4096),
+    "too long": a_map(7, const.BPF_MAP_TYPE_ARRAY, 4, 4097),
+    "per CPU": a_map(8, const.BPF_MAP_TYPE_PERCPU_HASH, 4, 12),
+    "trie": a_map(9, const.BPF_MAP_TYPE_LPM_TRIE, 8, 4),
+    "unknown": a_map(10, 99, 4, 4),
+    "devmap": a_map(11, const.BPF_MAP_TYPE_DEVMAP, 4, 8),
+    "cpumap": a_map(12, const.BPF_MAP_TYPE_CPUMAP, 4, 8),
+    "programs": a_map(13, const.BPF_MAP_TYPE_PROG_ARRAY, 4, 4),
+    "maps": a_map(14, const.BPF_MAP_TYPE_HASH_OF_MAPS, 4, 4),
+    "sockets": a_map(15, const.BPF_MAP_TYPE_SOCKHASH, 4, 8),
+    "struct_ops": a_map(16, const.BPF_MAP_TYPE_STRUCT_OPS, 4, 64),
+    "queue": a_map(17, const.BPF_MAP_TYPE_QUEUE, 0, 8),
+}
+TYPED = {"devmap", "cpumap", "programs", "maps", "sockets", "struct_ops"}
+"""Maps whose calls take the usual way: their values lead to objects."""
+SEEDS = range(3)
+
+
+def loop(name: str, choose: random.Random, count: int = 150) -> list[RawCall]:
+    """Calls of a program that works with a map: some fail, some return what others put in."""
+    used = KINDS[name]
+    info = used[1]
+    keyed, value = info["key_size"], info["value_size"]
+    if info["map_type"] == const.BPF_MAP_TYPE_PERCPU_HASH:
+        value = (value + 7 & ~7) * 4
+    found = []
+    for _ in range(count):
+        command = choose.choice((UPDATE, UPDATE, LOOKUP, LOOKUP, DELETE, NEXT, TAKE))
+        key = None if not keyed or (command == NEXT and not choose.randrange(4)) else (
+            filled(choose, keyed)
+        )
+        data = filled(choose, keyed or 8 if command == NEXT else value)
+        ret = choose.choice((0, 0, 0, 0, 0, 0, -2, -17))
+        flags = choose.choice((0, 0, 0, 1))
+        size = choose.choice((32, 32, 32, 120))
+        found.append(
+            call(command, used, key, data, ret=ret, flags=flags, size=size, others={
+                0: ("file", {"path": "/dev/null"}), 5: ("prog", {"prog_id": 7, "prog_tag": "a"}),
+            })
+        )  # fmt: skip
+    return found
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", KINDS)
+def test_all_kinds_of_maps(name: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = in_time(loop(name, random.Random(f"{name} {seed}")), seed)
+    short = same(monkeypatch, items, ["-q"])
+    assert (short > 0) is (name not in TYPED)
+
+
+OPTIONS = {
+    "the ledger": [],
+    "the ledger alone": ["-c"],
+    "everything": ["-v", "-q"],
+    "short strings": ["-s", "3", "-q"],
+    "time spent": ["-T", "-q"],
+    "names of threads": ["-Y", "-q"],
+    "time spent and names": ["-TY"],
+}
+USUAL_OPTIONS = {
+    "seconds": ["-t", "-q"],
+    "microseconds": ["-tt", "-q"],
+    "since 1970": ["-ttt", "-q"],
+    "since the call before": ["-r", "-q"],
+    "successes": ["-z", "-q"],
+    "strace's style": ["--style", "strace"],
+    "a program's": ["-e", "prog=x", "-q"],
+}
+"""Options with which a renderer offers no template."""
+
+
+@pytest.mark.parametrize("name", [*OPTIONS, *USUAL_OPTIONS])
+def test_all_options(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    choose = random.Random(name)
+    items = [
+        raw
+        for pair in zip(loop("hash", choose), loop("numbered", choose), strict=True)
+        for raw in pair
+    ]
+    short = same(monkeypatch, in_time(items), {**OPTIONS, **USUAL_OPTIONS}[name])
+    assert (short > 0) is (name in OPTIONS)
+
+
+def updates(count: int = 6, used: Map = KINDS["hash"], **more: Any) -> list[RawCall]:
+    """A plain loop."""
+    return [
+        call(UPDATE, used, struct.pack("<I", number), struct.pack("<Q", number * 7), **more)
+        for number in range(count)
+    ]
+
+
+def changed(items: list[RawCall], change: Callable[[RawCall], None]) -> list[RawCall]:
+    """Calls with something changed in each."""
+    for raw in items:
+        change(raw)
+    return items
+
+
+def test_a_plain_loop_takes_the_short_cut_from_its_third_call_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert same(monkeypatch, in_time(updates(10))) == 8
+
+
+def test_a_closed_map_s_number_in_use_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = a_map(77, const.BPF_MAP_TYPE_HASH, 4, 8)
+    meant = a_map(78, const.BPF_MAP_TYPE_SOCKMAP, 4, 8)
+    items = updates() + updates(used=other) + updates(used=meant) + updates()
+    names = [("map", 77, "other"), ("map", 1, "first"), ("before map", 1, "yes")]
+    # Both loops' first two; the third's all; the first one is known.
+    assert same(monkeypatch, in_time(items), facts=names) == 4 + 4 + 0 + 6
+
+
+def test_another_process_and_thread_and_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = updates()
+    for pid, tid, comm in ((100, 101, "a.out"), (200, 101, "a.out"), (200, 101, "b%s\0\n")):
+        def change(raw: RawCall, who: tuple[int, int, str] = (pid, tid, comm)) -> None:
+            raw.pid, raw.tid, raw.comm = who
+
+        items += changed(updates(), change)
+    assert same(monkeypatch, in_time(items), ["-Y"]) == 4 * 4
+
+
+def test_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = updates() + updates(arch=AUDIT_ARCH_I386)
+    assert same(monkeypatch, in_time(items)) == 4 * 2
+
+
+def test_a_map_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [
+        call(UPDATE, a_map(1, 1, 4, 8, memlock=4096 + 64 * number), bytes(4), bytes([number] * 8))
+        for number in range(10)
+    ]
+    assert same(monkeypatch, in_time(items)) == 8
+
+
+def test_a_map_that_is_frozen_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = updates() + updates(used=a_map(1, 1, 4, 8, frozen=1))
+    assert same(monkeypatch, in_time(items)) == 4 + 4
+
+
+@pytest.mark.parametrize("named", ["\0", "\0\0\0", "[00 00 00 00]", "\0hole\0", "%s", '"hex":"'])
+def test_a_name_that_looks_like_data(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    same(monkeypatch, in_time(updates()), facts=[("map", 1, named)])
+
+
+def test_a_map_with_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    attr = struct.pack("<5I8x16sIIII", 1, 4, 8, 64, 0, b"typed", 0, 6, 1, 1)
+    create = record(
+        AUDIT_ARCH_X86_64, 321, (0, AT_ATTR, len(attr), 0, 0, 0),
+        Memory({AT_ATTR: attr}), Memory({AT_ATTR: attr}), 3,
+        {6: ("btf", {"btf_id": 9}), 3: KINDS["hash"]},
+    )  # fmt: skip
+    assert same(monkeypatch, in_time([create, *updates()])) == 0
+
+
+@pytest.mark.parametrize(
+    ("at_key", "at_value"),
+    [(AT_KEY, AT_KEY), (AT_KEY, AT_KEY + 2), (AT_ATTR + 8, AT_VALUE), (AT_KEY, AT_ATTR + 24)],
+)
+def test_chunks_that_overlap(
+    at_key: int, at_value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may have written between the two reads: what is decoded is one of both."""
+    items = updates(8)
+    choose = random.Random(at_key ^ at_value)
+    for raw in items:
+        attr = bytearray(raw.chunks[0].data)
+        attr[8:24] = struct.pack("<QQ", at_key, at_value)
+        raw.chunks = [
+            Chunk(0, AT_ATTR, bytes(attr), len(attr)),
+            Chunk(0, at_key, choose.randbytes(4), 4),
+            Chunk(0, at_value, choose.randbytes(8), 8),
+        ]
+    assert same(monkeypatch, in_time(items)) == 0
+
+
+def test_memory_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(raw: RawCall) -> None:
+        raw.chunks[2] = raw.chunks[2]._replace(data=raw.chunks[2].data[:5])
+
+    items = updates() + changed(updates(), cut) + updates()
+    assert same(monkeypatch, in_time(items)) == 4 + 6
+    assert same(monkeypatch, in_time(items), ["-c"]) == 4 + 6
+
+
+def test_a_longer_attr_with_something_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert same(monkeypatch, in_time(updates(size=48, rest=b"\1\2\3"))) == 0
+    assert same(monkeypatch, in_time(updates(size=120))) == 4
+
+
+def test_a_call_that_was_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def injected(raw: RawCall) -> None:
+        raw.extra["injected"] = True
+
+    items = updates() + changed(updates(), injected)
+    assert same(monkeypatch, in_time(items)) == 4
+
+
+def test_many_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than are remembered."""
+    items = []
+    for turn in range(3):
+        for number in range(200):
+            items += updates(1 + turn % 2, fd=3 + number)
+    same(monkeypatch, in_time(items), ["-q"])
+
+
+def test_replay_says_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    choose = random.Random(5)
+    items = [
+        raw
+        for calls in zip(*(loop(name, choose, 40) for name in KINDS), strict=True)
+        for raw in calls
+    ]
+    told = tell(monkeypatch, in_time(items), ["-q"], True)
+    path = tmp_path / "t.jsonl"
+    path.write_text(told.json)
+    again = [item for item in Reader(str(path)) if isinstance(item, Item)]
+    assert again == items
+    assert tell(monkeypatch, again, ["-q"], True) == told
+
+
+def test_one_renderer_without_a_template_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bpftrace_sys.render.json_lines import JsonLines
+
+    monkeypatch.setattr(JsonLines, "template", lambda self, call: None)
+    items = in_time(updates())
+    assert tell(monkeypatch, items, [], True).short == 0
+    assert tell(monkeypatch, items, [], True, json=False).short == 4
+    monkeypatch.delattr(JsonLines, "template")
+    assert tell(monkeypatch, items, [], True).short == 0
