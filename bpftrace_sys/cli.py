@@ -110,6 +110,8 @@ def _replay(words: list[str]) -> int:
 def _disasm(words: list[str]) -> int:
     if len(words) != 1 or words[0] in ("-h", "--help"):
         raise UsageError("disasm takes one file of raw instructions (- is stdin)")
+    from itertools import islice
+
     from decoders.insn_text import disasm
 
     try:
@@ -121,8 +123,9 @@ def _disasm(words: list[str]) -> int:
     except OSError as error:
         _complain(f"{words[0]}: {error.strerror}")
         return BAD_USAGE
-    for line in disasm(data):
-        sys.stdout.write(line + "\n")
+    lines = disasm(data)
+    while part := list(islice(lines, 4096)):
+        sys.stdout.write("\n".join(part) + "\n")
     if len(data) % 8:
         print(f"bpfstrace: {len(data) % 8} bytes after the last instruction", file=sys.stderr)
         return 1

@@ -113,25 +113,30 @@ class Insn(NamedTuple):
         return ((self.next_imm or 0) & 0xFFFFFFFF) << 32 | self.imm & 0xFFFFFFFF
 
 
+def slots(data: Buffer) -> Iterator[tuple[int, int, int, int, int, int, int | None, int]]:
+    """Yield the fields of each :class:`Insn` of an array: its objects take as long again."""
+    view = memoryview(data)
+    rows = enumerate(_SLOT.iter_unpack(view[: len(view) // SLOT * SLOT]))
+    for pc, (code, regs, off, imm) in rows:
+        if code != LD_IMM64:
+            yield pc, code, regs & 15, regs >> 4, off, imm, None, 0
+            continue
+        second = next(rows, None)
+        if second is None:
+            yield pc, code, regs & 15, regs >> 4, off, imm, None, 0
+        else:
+            _, (code2, regs2, off2, imm2) = second
+            rest = code2 | regs2 << 8 | (off2 & 0xFFFF) << 16
+            yield pc, code, regs & 15, regs >> 4, off, imm, imm2, rest
+
+
 def insns(data: Buffer) -> Iterator[Insn]:
     """Yield the instructions of an array of slots.
 
     The second slot of an ld_imm64 is no instruction of its own, but counts in
     pc.  Bytes after the last whole slot are passed over.
     """
-    view = memoryview(data)
-    slots = enumerate(_SLOT.iter_unpack(view[: len(view) // SLOT * SLOT]))
-    for pc, (code, regs, off, imm) in slots:
-        if code != LD_IMM64:
-            yield Insn(pc, code, regs & 15, regs >> 4, off, imm)
-            continue
-        second = next(slots, None)
-        if second is None:
-            yield Insn(pc, code, regs & 15, regs >> 4, off, imm)
-        else:
-            _, (code2, regs2, off2, imm2) = second
-            rest = code2 | regs2 << 8 | (off2 & 0xFFFF) << 16
-            yield Insn(pc, code, regs & 15, regs >> 4, off, imm, imm2, rest)
+    return map(Insn._make, slots(data))
 
 
 TargetKind: TypeAlias = Literal["jump", "callback", "subprog"]
