@@ -12,26 +12,11 @@ from typing import Any, NamedTuple
 from bpftrace_sys.model import Model, Object
 from decoders import insn as isa
 from decoders.call import Call, plain
-from decoders.insn_text import InsnNames
+from decoders.insn_text import InsnNames, Line
 from decoders.insn_text import listing as insn_lines
 from decoders.raw import EXIT, FdFact
 from decoders.tag import tags
 from decoders.values import Array, Fd, Insns, Int, Struct, Value
-
-
-class Line(NamedTuple):
-    """One instruction.  ``source`` and ``function`` are given where they begin."""
-
-    pc: int
-    text: str
-    comment: str | None
-    target: str | None
-    """jump, callback or subprog, where other instructions lead here."""
-    source: str | None
-    where: str | None
-    """File, line and column of the source line."""
-    function: str | None
-    """The prototype of the function that starts here."""
 
 
 @dataclass(slots=True)
@@ -194,18 +179,12 @@ def listing(call: Call, insns: Insns, model: Model) -> Listing:
 
 
 def _listing(insns: Insns, names: InsnNames, debug: _Debug, program: list[isa.Insn]) -> Listing:
-    rows: list[Line] = []
-    for row in insn_lines(program, names):
-        source = debug.lines.get(row.pc)
-        rows.append(
-            Line(
-                row.pc,
-                row.text,
-                row.comment,
-                row.target,
-                None if source is None else source[0],
-                None if source is None else source[1],
-                debug.functions.get(row.pc),
+    lines, functions = debug.lines, debug.functions
+    rows = list(insn_lines(program, names))
+    for at, row in enumerate(rows) if lines or functions else ():
+        if row.pc in lines or row.pc in functions:
+            source, where = lines.get(row.pc, (None, None))
+            rows[at] = row._replace(
+                source=source, where=where, function=functions.get(row.pc)
             )
-        )
     return Listing(rows, insns.total, missing=insns.total - len(insns.data) // 8)

@@ -142,6 +142,7 @@ def insns(data: Buffer) -> Iterator[Insn]:
 TargetKind: TypeAlias = Literal["jump", "callback", "subprog"]
 CallKind: TypeAlias = Literal["helper", "subprog", "kfunc"]
 
+_JUMPS: Final = frozenset((JMP, JMP32))
 _RANK: Final[dict[TargetKind, int]] = {"jump": 0, "callback": 1, "subprog": 2}
 
 
@@ -187,9 +188,11 @@ def targets(program: Iterable[Insn], *, xlated: bool = False) -> dict[int, Targe
     Targets that are no instruction of ``program`` are left out.
     """
     found: dict[int, TargetKind] = {}
-    starts = set()
-    for insn in program:
-        starts.add(insn.pc)
+    all_insns = list(program)
+    for insn in all_insns:
+        code = insn.code
+        if code & 7 not in _JUMPS and code != LD_IMM64:
+            continue
         kind: TargetKind
         if (distance := jump_distance(insn)) is not None:
             target, kind = insn.pc + 1 + distance, "jump"
@@ -199,7 +202,7 @@ def targets(program: Iterable[Insn], *, xlated: bool = False) -> dict[int, Targe
             continue
         if target not in found or _RANK[kind] > _RANK[found[target]]:
             found[target] = kind
-    return {pc: found[pc] for pc in sorted(starts.intersection(found))}
+    return {insn.pc: found[insn.pc] for insn in all_insns if insn.pc in found} if found else found
 
 
 def calls(program: Iterable[Insn], *, xlated: bool = False) -> Iterator[CallSite]:

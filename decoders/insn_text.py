@@ -18,7 +18,7 @@ from functools import lru_cache
 from itertools import zip_longest
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from decoders import insn as isa
 from decoders.insn import Buffer, Insn, TargetKind
@@ -243,49 +243,54 @@ def _clean(name: str) -> str:
 # ---------------------------------------------------------------------------
 # Wording
 
-_PLACES: Final = {"dst": 0, "src": 1, "off": 2, "imm": 3, "uimm": 4}
-"""Fields that are numbers of the slot itself, by their place in what a _Form picks from."""
-
-
-class _Form(NamedTuple):
-    """A wording in which only such fields stand, for the % operator: a third of format()'s time."""
-
-    form: str
-    pick: Callable[[tuple[int, ...]], Any]
+_Form: TypeAlias = tuple[str, Callable[[Any], Any]]
+"""A wording for the % operator, and what picks its fields from an Insn: a third of
+str.format's time."""
 
 
 def _form(wording: str) -> _Form | None:
-    """None where other fields stand in a wording."""
+    """None where fields stand in a wording that have to be made."""
     head, *pieces = wording.replace("%", "%%").split("{")
-    places = []
+    names = []
     for piece in pieces:
         field_, literal = piece.split("}")
         name, _, spec = field_.partition(":")
-        if name not in _PLACES:
-            return None
-        places.append(_PLACES[name])
+        names.append(name)
         head += f"%{spec or 'd'}{literal}"
-    return _Form(head, itemgetter(*places) if places else lambda fields: ())
+    if not {"dst", "src", "off", "imm", "uimm"}.issuperset(names) or {"imm", "uimm"} <= {*names}:
+        return None
+    if not names:
+        return head, lambda insn: ()
+    pick = itemgetter(*(Insn._fields.index(name.removeprefix("u")) for name in names))
+    if "uimm" in names:
+        return head, lambda insn: pick((*insn[:5], insn[5] & 0xFFFFFFFF))
+    return head, pick
 
 
-_FORMS: Final = tuple(_form(wording) for wording in WORDINGS)
+_FORMS: Final = tuple(
+    None if code in VARIANTS else _form(wording) for code, wording in enumerate(WORDINGS)
+)
 _VARIANT_FORMS: Final = {
     code: {value: _form(wording) for value, wording in variants.wordings.items()}
     for code, variants in VARIANTS.items()
 }
+_OTHER_FORMS: Final = {code: _form(WORDINGS[code]) for code in VARIANTS}
 _BY: Final = {code: Insn._fields.index(row.by) for code, row in VARIANTS.items()}
 """Where the field that selects a variant stands in an Insn."""
 
 
 def _plain(insn: Sequence[Any]) -> str:
     """The text of an instruction, without names; ``insn`` are the fields of an Insn."""
-    _, code, dst, src, off, imm, next_imm, _ = insn
+    code = insn[1]
     form = _FORMS[code]
-    if code in _BY:
-        form = _VARIANT_FORMS[code].get(insn[_BY[code]], form)
     if form is None:
-        return _rare(0, code, dst, src, off, imm, next_imm)
-    return form.form % form.pick((dst, src, off, imm, imm & 0xFFFFFFFF))
+        if code in _BY:
+            form = _VARIANT_FORMS[code].get(insn[_BY[code]], _OTHER_FORMS[code])
+        if form is None:
+            return _rare(0, *insn[1:7])
+    wording, pick = form
+    said: str = wording % pick(insn)
+    return said
 
 
 # What fills a memo comes from a tracee: it is bounded.
@@ -301,7 +306,7 @@ def _rare(*insn: Any) -> str:
         known = bpf_func_id.get(imm)
         name = "unknown" if known is None else f"bpf_{known}"
     unsigned = imm & 0xFFFFFFFF
-    return wording.format(
+    said: str = wording.format(
         dst=dst,
         src=src,
         off=off,
@@ -312,6 +317,7 @@ def _rare(*insn: Any) -> str:
         origin=unsigned & 0xFFFF,
         name=name,
     )
+    return said
 
 
 _CALL_CODES: Final = frozenset(
@@ -391,21 +397,21 @@ def _characters(data: bytes) -> str:
 
 def _spelled(insn: Insn, following: Insn | None) -> str | None:
     code, kind = insn.code, insn.code & 7
-    # Most numbers spell nothing, and their lowest byte shows it.
-    if insn.imm & 0xFF not in _TEXT:
-        return None
-    if code == isa.LD_IMM64:
-        if insn.src:
-            return None
-        data, stored = insn.imm64.to_bytes(8, "little"), 0
-    elif code in _MOV_K:
-        data, stored = (insn.imm & 0xFFFFFFFF).to_bytes(4, "little"), 0
+    stored = 0
+    if code in _MOV_K:
         if (
             following is not None
             and following.code & 0xE7 == isa.STX | isa.MEM
             and following.src == insn.dst
         ):
             stored = isa.SIZE_BYTES[following.code & 0x18]
+        elif 0 <= insn.imm <= 0xFFFF:
+            return None  # two characters that do not go to memory: see below
+        data = (insn.imm & 0xFFFFFFFF).to_bytes(4, "little")
+    elif code == isa.LD_IMM64:
+        if insn.src:
+            return None
+        data = insn.imm64.to_bytes(8, "little")
     elif kind == isa.ST and code & 0xE0 == isa.MEM:
         stored = isa.SIZE_BYTES[code & 0x18]
         data = (insn.imm & 0xFFFFFFFF).to_bytes(4, "little")[:stored]
@@ -482,9 +488,19 @@ class Line(NamedTuple):
     comment: str | None
     target: TargetKind | None
     """How it is reached, if not only from the line before."""
+    source: str | None = None
+    """The source line that begins here, for who knows it; so the rest."""
+    where: str | None = None
+    """File, line and column of the source line."""
+    function: str | None = None
+    """The prototype of the function that starts here."""
 
 
 _TAIL_CALL: Final = 12  # BPF_FUNC_tail_call
+_NAMED: Final = _CALL_CODES | {isa.LD_IMM64}
+"""Codes in whose text or comment names may stand."""
+_SPELLING: Final = _MOV_K | {isa.ST | isa.MEM | size for size in isa.SIZE_BYTES}
+"""Others whose immediate may spell something."""
 
 
 def _tail_call(known: Mapping[int, Insn], names: InsnNames) -> str | None:
@@ -498,6 +514,26 @@ def _tail_call(known: Mapping[int, Insn], names: InsnNames) -> str | None:
     return what
 
 
+def _tail_calls(
+    program: Sequence[Insn], reached: Mapping[int, TargetKind], names: InsnNames
+) -> dict[int, str | None]:
+    """What :func:`_tail_call` says of each tail call, by pc."""
+    said: dict[int, str | None] = {}
+    if not any(insn.code == isa.CALL_K and insn.imm == _TAIL_CALL for insn in program):
+        return said
+    constants: dict[int, Insn] = {}
+    for insn in program:
+        if insn.pc in reached:
+            constants.clear()
+        if insn.code == isa.CALL_K and insn.src == 0 and insn.imm == _TAIL_CALL:
+            said[insn.pc] = _tail_call(constants, names)
+        for register in isa.written(insn):
+            constants.pop(register, None)
+        if insn.code == isa.LD_IMM64 or insn.code in _MOV_K:
+            constants[insn.dst] = insn
+    return said
+
+
 def listing(program: Iterable[Insn], names: InsnNames | None = None) -> Iterator[Line]:
     """Yield the lines of a listing: text, comment, and the marks of targets.
 
@@ -507,16 +543,12 @@ def listing(program: Iterable[Insn], names: InsnNames | None = None) -> Iterator
     known_names = names or _NO_NAMES
     all_insns = list(program)
     reached = isa.targets(all_insns, xlated=known_names.xlated)
-    constants: dict[int, Insn] = {}
+    tails = _tail_calls(all_insns, reached, known_names)
     for insn, following in zip_longest(all_insns, all_insns[1:]):
-        target = reached.get(insn.pc)
-        if target is not None:
-            constants.clear()
-        said = comment(insn, names, following)
-        if insn.code == isa.CALL_K and insn.src == 0 and insn.imm == _TAIL_CALL:
-            said = _tail_call(constants, known_names)
-        for register in isa.written(insn):
-            constants.pop(register, None)
-        if insn.code == isa.LD_IMM64 or insn.code in _MOV_K:
-            constants[insn.dst] = insn
-        yield Line(insn.pc, text(insn, names), said, target)
+        pc, code = insn.pc, insn.code
+        if code in _NAMED:
+            said = tails[pc] if pc in tails else comment(insn, names, following)
+            yield Line(pc, text(insn, names), said, reached.get(pc))
+        else:
+            said = _spelled(insn, following) if code in _SPELLING else None
+            yield Line(pc, _plain(insn), said, reached.get(pc))

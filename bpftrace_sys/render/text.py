@@ -546,23 +546,24 @@ class TextRenderer:
         width = max(2, len(str(found.count - 1)))
         column = min(42, max(24, self.options.width - len(indent) - 20))
         several = sum(1 for row in found.lines if row.function is not None) > 1
-        for row in found.lines:
-            if row.function is not None and (several or self.options.verbose):
-                yield indent + self.paint("function", printable(row.function) + ":")
+        for pc, text, said, target, source, place, function in found.lines:
+            if function is not None and (several or self.options.verbose):
+                yield indent + self.paint("function", printable(function) + ":")
             # Of what the compiler made by itself line_info has no text.
-            blank = row.source == "" and not self.options.verbose
-            if row.source is not None and row.source != last_source and not blank:
-                last_source = row.source
+            blank = source == "" and not self.options.verbose
+            if source is not None and source != last_source and not blank:
+                last_source = source
                 where = ""
-                if self.options.verbose and row.where:
-                    where = self.paint("comment", f"   ({printable(row.where)})")
-                yield indent + self.paint("source", f"; {printable(row.source)}".rstrip()) + where
-            mark = ">" if row.target is not None and row.pc else " "
-            line = f"{mark}{row.pc:>{width}}: {printable(row.text)}"
-            if row.comment is not None:
-                comment = printable(row.comment)
-                line = f"{line:<{column}}{self.paint('comment', f' /* {comment} */')}"
-            yield indent + line
+                if self.options.verbose and place:
+                    where = self.paint("comment", f"   ({printable(place)})")
+                yield indent + self.paint("source", f"; {printable(source)}".rstrip()) + where
+            mark = ">" if target is not None and pc else " "
+            line = f"{mark}{pc:>{width}}: {text if text.isprintable() else printable(text)}"
+            if said is None:
+                yield indent + line
+            else:
+                comment = self.paint("comment", f" /* {printable(said)} */")
+                yield f"{indent}{line:<{column}}{comment}"
         if found.missing:
             yield indent + self.paint("error", f"{found.missing} more instructions unreadable")
 
