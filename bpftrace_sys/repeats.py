@@ -178,6 +178,8 @@ def _recent(pipeline: Pipeline) -> bool:
 
 def _alike(one: FdFact, other: FdFact) -> bool:
     """Whether two looks at a map differ in nothing that decoding asks for."""
+    if one.info == other.info:
+        return True
     names = one.info.keys() | other.info.keys()
     return all(one.info.get(name) == other.info.get(name) for name in names - GROWING)
 

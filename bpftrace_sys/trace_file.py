@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Final, TypeAlias
 
 from bpftrace_sys.header import FORMAT, VERSION, Header
+from bpftrace_sys.line_shapes import LineShapes
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
 
@@ -407,10 +408,11 @@ class Reader:
         self.position: IO[bytes] | None = None
         self._file = self._open(path)
         self._pieces = Pieces()
-        first = self._next()
+        self._shapes = LineShapes(lambda value: unpack(value, self._pieces))
+        first = self._text()
         if first is None:
             raise TraceError(self.path, 0, "empty: no trace was written here")
-        self.header = self._header(first)
+        self.header = self._header(self._parse(first))
 
     def _open(self, path: str) -> IO[bytes]:
         try:
@@ -429,7 +431,8 @@ class Reader:
             return io.BufferedReader(_Unpacked(file, unpacker), 1 << 17)
         return file
 
-    def _next(self) -> dict[str, Any] | None:
+    def _text(self) -> bytes | None:
+        """The next line; None at the end of the file."""
         for _ in range(BLANK_LIMIT):
             self.line += 1
             try:
@@ -446,16 +449,15 @@ class Reader:
                 return None
             if len(text) >= LINE_LIMIT:
                 raise self._error(f"a line of more than {LINE_LIMIT} bytes")
-            if text.isspace():
-                continue
-            if text.count(b"{") + text.count(b"[") > BRACKETS:
-                raise self._error(f"a line with more than {BRACKETS} objects and lists")
-            return self._parse(text)
+            if not text.isspace():
+                return text
         raise self._error(f"more than {BLANK_LIMIT} blank lines")
 
     def _parse(self, text: bytes) -> dict[str, Any]:
+        if text.count(b"{") + text.count(b"[") > BRACKETS:
+            raise self._error(f"a line with more than {BRACKETS} objects and lists")
         try:
-            line = json.loads(text, object_pairs_hook=once)
+            line = _DECODER.decode(text.decode(json.detect_encoding(text), "surrogatepass"))
         except UnicodeDecodeError:
             raise self._error(f"not a {FORMAT} trace: not UTF-8") from None
         except RecursionError:
@@ -507,18 +509,23 @@ class Reader:
 
     def __iter__(self) -> Iterator[Item]:
         while True:
-            line = self._next()
-            if line is None:
+            text = self._text()
+            if text is None:
                 if not self.whole:
                     self.line = max(1, self.line - 1)
                     raise self._error(
                         "the trace ends without its end line: truncated, or still being written"
                     )
                 return
-            try:
-                item = self._item(line)
-            except (ValueError, TypeError, AttributeError, OverflowError) as error:
-                raise self._error(f"a damaged line: {error}") from None
+            item: Item | None = self._shapes.read(text)
+            if item is None:
+                line = self._parse(text)
+                try:
+                    item = self._item(line)
+                except (ValueError, TypeError, AttributeError, OverflowError) as error:
+                    raise self._error(f"a damaged line: {error}") from None
+                if isinstance(item, RawCall):
+                    self._shapes.learn(text, item)
             if item is not None:
                 yield item
 
@@ -553,3 +560,6 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 raise ValueError(f"the key {key[:40]!r} stands twice in one object")
             seen.add(key)
     return found
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=once)
