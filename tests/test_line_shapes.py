@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from test_repeats import KINDS, in_time, loop, tell, updates
 
+from bpftrace_sys import trace_file
 from bpftrace_sys.line_shapes import LineShapes
 from bpftrace_sys.trace_file import Reader, TraceError
 
@@ -116,9 +118,57 @@ def test_a_changed_line(
     changed = after(lines, CHANGES[name])
     assert changed[-4] != lines[-3] or name in ("data with escapes", "no hex", "packed data")
     same(changed, tmp_path / "t.jsonl", monkeypatch)
-    # The changed line first, so that it is learned from.
-    again = [*lines[:-1], *[CHANGES[name](line) for line in lines[-9:-1]], lines[-1]]
+    # Changed lines alone, so that they are learned from.
+    again = [lines[0], *[CHANGES[name](line) for line in lines[-30:-1]], lines[-1]]
     same(again, tmp_path / "t.jsonl", monkeypatch)
+
+
+def plain_lines(count: int, data: Any) -> list[bytes]:
+    """A loop whose chunks are written as ``data(number)`` says."""
+    head = b'{"type":"trace","format":"bpfstrace","version":1}\n'
+    lines = [
+        b'{"type":"syscall","seq":%d,"time":5,"duration":1,"pid":1,"tid":1,"args":{},"ret":0,'
+        b'"raw":{"arch":3221225534,"nr":321,"args":["0x2"],"entry":[%b]}}\n'
+        % (number, b",".join(b'["0x%d000",%b]' % pair for pair in enumerate(data(number), 1)))
+        for number in range(count)
+    ]
+    return [head, *lines, b'{"type":"end","status":{}}\n']
+
+
+def test_pieces_are_counted_as_when_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def numbered(number: int) -> bytes:
+        return b'"%b"' % base64.b64encode(number.to_bytes(4, "little") * 20)
+
+    def data(number: int) -> list[bytes]:
+        if number == 9:  # the first chunk must not be counted twice
+            return [b'"AAAA"', numbered(number), b'"\\u0041AAA"']
+        if number > 10:
+            return [b'"AAAA"', b"%d" % (number - 1), b'"AAA%c"' % (65 + number)]
+        return [b'"AAAA"', numbered(number), b'"AAA%c"' % (65 + number)]
+
+    found = same(plain_lines(12, data), tmp_path / "t.jsonl", monkeypatch)
+    assert found.error is None
+    assert found.short == 8
+    later = [item.chunks[1].data for item in found.items if hasattr(item, "chunks")]
+    assert later[11] == later[10]
+
+
+def test_a_piece_that_was_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace_file, "REMEMBERED", 2000)
+    piece = b'"%b"' % base64.b64encode(bytes(80))
+
+    def data(number: int) -> list[bytes]:
+        if number < 6:
+            return [b"0" if number else piece, b'"AAA%c"' % (65 + number)]
+        if number < 20:
+            return [b'"%b"' % base64.b64encode(bytes([number]) * 80), b'"AAAA"']
+        return [b"0", b'"AAAA"']
+
+    found = same(plain_lines(22, data), tmp_path / "t.jsonl", monkeypatch)
+    assert "piece 0" in str(found.error)
+    assert found.short > 2
 
 
 @pytest.mark.parametrize("seed", range(60))
