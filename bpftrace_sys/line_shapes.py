@@ -113,7 +113,9 @@ class LineShapes:
 
     def learn(self, text: bytes, raw: RawCall) -> None:
         """Takes a parsed line for a model, when a call like it has been there before."""
-        if len(text) > LONGEST or raw.extra or not raw.chunks or not _HEAD.match(text):
+        if raw.extra or raw.stack is not None or not raw.chunks:
+            return
+        if len(text) > LONGEST or not _HEAD.match(text):
             return
         places = tuple((chunk.stage, chunk.addr, len(chunk.data)) for chunk in raw.chunks)
         ids = tuple(fact.id for fact in raw.fds)

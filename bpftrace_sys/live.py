@@ -13,14 +13,15 @@ from bpftrace_sys.capture import Capture
 from bpftrace_sys.engine import ArgRule, Engine, EngineError, SpawnError, StopFilter
 from bpftrace_sys.escape import printable
 from bpftrace_sys.options import INTERRUPTIBLE, Settings, bpf_commands, narrowed
-from bpftrace_sys.output import Files, Output, open_json, open_text
+from bpftrace_sys.output import close, complain, open_json, open_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from typing import Any, Final, Literal
 
-    from bpftrace_sys.pipeline import Pipeline, Renderer
+    from bpftrace_sys.output import Files, Output
+    from bpftrace_sys.pipeline import Pipeline
     from decoders.events import ProcessEvent
 
 OWN_FAILURE: Final = 125
@@ -43,12 +44,6 @@ def stop_filter(settings: Settings) -> StopFilter:
     if "setsockopt" in rules and "setsockopt" not in settings.explicit:
         rules["setsockopt"] = ArgRule(2, frozenset(so_filter))
     return StopFilter(rules)
-
-
-def complain(text: str) -> None:
-    """A message for the person, on stderr; whatever it quotes cannot steer a terminal."""
-    with contextlib.suppress(OSError, ValueError):  # stderr is closed or full
-        print(f"bpfstrace: {printable(text)}", file=sys.stderr)
 
 
 def spawn_failure(error: SpawnError, argv: list[str]) -> str:
@@ -203,6 +198,7 @@ class Telling:
         from bpftrace_sys.header import Header
         from bpftrace_sys.idle import Idle
         from bpftrace_sys.pipeline import Pipeline
+        from bpftrace_sys.render.chosen import renderers
 
         settings = self.settings
         facts = LiveFacts(highest=self.capture.before, machine=self.capture.machine)
@@ -267,101 +263,6 @@ def plain(settings: Settings, text: Output) -> bool:
         or settings.style != "bpfstrace"
         or wants_colour(text.stream)
     )
-
-
-def renderers(
-    settings: Settings,
-    pipeline: Any,
-    text: Output,
-    json: Output | None,
-    outputs: list[Output | Files],
-) -> list[Renderer]:
-    """What the settings ask for; what is opened for it is added to ``outputs``."""
-    from bpftrace_sys.render.split import Split
-    from bpftrace_sys.render.style import painter, plain_painter
-    from bpftrace_sys.render.tables import LedgerRenderer
-    from bpftrace_sys.render.text import Options, TextRenderer
-    from bpftrace_sys.render.times import stamps
-    from bpftrace_sys.select import Selected, Selection
-
-    stream: Any = text
-    chosen: list[Renderer] = []
-    if settings.canonical:
-        from bpftrace_sys.render.canonical import CanonicalRenderer
-
-        chosen.append(CanonicalRenderer(stream, pipeline.model, settings.verbose))
-    elif not settings.counts:
-        options = Options(
-            verbose=settings.verbose,
-            insns=settings.insns,
-            width=width_of(text),
-            quiet=settings.quiet or settings.style == "strace",
-            stamp=stamps(settings.times),
-            spent=settings.spent,
-            comms=settings.comms,
-            stacks=settings.stacks,
-        )
-        if settings.string_limit is not None:
-            options.string_limit = settings.string_limit
-        paint = painter(text.stream)
-
-        def to(out: Any, paint: Any) -> Renderer:
-            if settings.style == "strace":
-                from bpftrace_sys.render.strace import StraceRenderer
-
-                return StraceRenderer(
-                    out,
-                    column=settings.column,
-                    string_limit=settings.string_limit,
-                    quiet=settings.quiet,
-                    stacks=settings.stacks,
-                )
-            return TextRenderer(out, pipeline.model, options, paint)
-
-        if settings.split:
-            files = Files(str(settings.output))
-            outputs.append(files)
-            chosen.append(Split(lambda tid: to(files.open(tid), plain_painter), files.ended))
-        else:
-            chosen.append(to(stream, paint))
-    if json is not None:
-        from bpftrace_sys.render.json_lines import JsonLines
-
-        chosen.append(JsonLines(json, pipeline.model))  # type: ignore[arg-type]
-    selection = Selection(
-        settings.statuses, settings.succeeded, settings.progs, settings.paths
-    )
-    if selection:
-        chosen = [Selected(renderer, selection) for renderer in chosen]
-    if not settings.canonical and (
-        settings.counts or not (settings.quiet or settings.style == "strace")
-    ):
-        # After the text and before the JSON's last line.
-        ledger = LedgerRenderer(stream, text.stream, pipeline.model, settings.counts)
-        chosen.insert(0 if settings.counts else 1, ledger)
-    return chosen
-
-
-def width_of(output: Output) -> int:
-    """Columns to fill: a terminal's own, else always the same."""
-    try:
-        if output.stream.isatty():
-            return max(os.get_terminal_size(output.stream.fileno()).columns, 40)
-    except (OSError, ValueError):
-        pass
-    return 100
-
-
-def close(outputs: Sequence[Output | Files]) -> bool:
-    """Closes the outputs; False if anything was lost, which is said."""
-    whole = True
-    for output in outputs:
-        output.close()
-        if output.lost is not None:
-            whole = False
-            if output.name != "<stderr>":
-                complain(f"output to {output.name} was lost: {output.lost}")
-    return whole
 
 
 def leave(code: int) -> int:

@@ -12,8 +12,11 @@ import os
 import sys
 import time
 
+from bpftrace_sys.escape import printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import IO, Any
 
 
@@ -150,6 +153,24 @@ class Files:
         """Closes all that are open."""
         for tid in list(self._open):
             self.ended(tid)
+
+
+def close(outputs: Sequence[Output | Files]) -> bool:
+    """Closes the outputs; False if anything was lost, which is said."""
+    whole = True
+    for output in outputs:
+        output.close()
+        if output.lost is not None:
+            whole = False
+            if output.name != "<stderr>":
+                complain(f"output to {output.name} was lost: {output.lost}")
+    return whole
+
+
+def complain(text: str) -> None:
+    """A message for the person, on stderr; whatever it quotes cannot steer a terminal."""
+    with contextlib.suppress(OSError, ValueError):  # stderr is closed or full
+        print(f"bpfstrace: {printable(text)}", file=sys.stderr)
 
 
 def _as_text(fd: int) -> IO[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 from bpftrace_sys.facts import RecordedFacts
-from bpftrace_sys.live import close, complain, renderers
 from bpftrace_sys.options import Settings, UsageError, narrowed
-from bpftrace_sys.output import Output, open_json, open_text
+from bpftrace_sys.output import Output, close, complain, open_json, open_text
 from bpftrace_sys.pipeline import Pipeline
 from bpftrace_sys.progress import Progress, is_file, on_terminal
+from bpftrace_sys.render.chosen import renderers
 from bpftrace_sys.trace_file import End, Fact, Flush, Reader, TraceError
 
 TROUBLE = 2

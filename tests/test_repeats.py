@@ -17,10 +17,10 @@ from made_up import Memory, record
 
 from bpftrace_sys.facts import RecordedFacts
 from bpftrace_sys.header import Header
-from bpftrace_sys.live import renderers
 from bpftrace_sys.options import parse
 from bpftrace_sys.output import Output
 from bpftrace_sys.pipeline import Pipeline
+from bpftrace_sys.render.chosen import renderers
 from bpftrace_sys.repeats import Repeats
 from bpftrace_sys.trace_file import Reader
 from decoders.events import ProcessEvent
