@@ -103,6 +103,10 @@ class Pieces:
         """The number of a piece that is still remembered (writing)."""
         return self._by_digest.get(_digest(data))
 
+    def holds(self, number: int) -> bool:
+        """Whether a piece is still remembered."""
+        return number in self._by_number
+
     def piece(self, number: int) -> bytes:
         """The piece of a number; KeyError if there is none (reading)."""
         return self._by_number[number]

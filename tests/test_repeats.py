@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from made_up import Memory, record
 
+from bpftrace_sys import trace_file
 from bpftrace_sys.facts import RecordedFacts
 from bpftrace_sys.header import Header
 from bpftrace_sys.options import parse
@@ -369,6 +370,16 @@ def test_a_call_that_was_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     items = updates() + changed(updates(), injected)
     assert same(monkeypatch, in_time(items)) == 4
+
+
+def test_pieces_that_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attr is a piece, and so are the values: those of later calls push it out."""
+    monkeypatch.setattr(trace_file, "REMEMBERED", 2000)
+    items = [
+        call(UPDATE, KINDS["numbered"], bytes([number] * 64), bytes([number] * 100), size=120)
+        for number in range(30)
+    ]
+    assert same(monkeypatch, in_time(items)) == 28
 
 
 def test_many_shapes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,12 +218,14 @@ class JsonTemplate:
     what fdinfo said.
     """
 
-    __slots__ = ("_fact", "_fds", "_form", "_out", "_pieces")
+    __slots__ = ("_attr", "_fact", "_fds", "_form", "_out", "_pieces")
 
     def __init__(self, out: IO[str], pieces: Pieces, parts: list[str]) -> None:
         self._out = out
         self._pieces = pieces
         self._form = "%s".join(part.replace("%", "%%") for part in parts) + "\n"
+        self._attr: int | None = None
+        """The piece that the attr is, which is the same in all calls."""
         self._fact: FdFact | None = None
         self._fds = ""
 
@@ -242,10 +244,18 @@ class JsonTemplate:
             str(raw.time),
             "null" if raw.duration is None else str(raw.duration),
             *[f'"{chunk.data.hex()}"' for chunk in chunks[1:]],
-            *[dumps_packed(chunk.data, self._pieces) for chunk in chunks],
+            self._packed_attr(chunks[0].data),
+            *[dumps_packed(chunk.data, self._pieces) for chunk in chunks[1:]],
             self._fds,
         ]
         self._out.write(self._form % tuple(words))
+
+    def _packed_attr(self, data: bytes) -> str:
+        if self._attr is None or not self._pieces.holds(self._attr):
+            word = dumps_packed(data, self._pieces)
+            self._attr = int(word) if word.isdecimal() else None
+            return word
+        return str(self._attr)
 
 
 class JsonLines:
