@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import zip_longest
 from operator import itemgetter
 from types import MappingProxyType
@@ -519,7 +519,7 @@ def _tail_calls(
 ) -> dict[int, str | None]:
     """What :func:`_tail_call` says of each tail call, by pc."""
     said: dict[int, str | None] = {}
-    if not any(insn.code == isa.CALL_K and insn.imm == _TAIL_CALL for insn in program):
+    if _TAIL_CALL not in {insn.imm for insn in program if insn.code == isa.CALL_K}:
         return said
     constants: dict[int, Insn] = {}
     for insn in program:
@@ -540,15 +540,20 @@ def listing(program: Iterable[Insn], names: InsnNames | None = None) -> Iterator
     A tail call's comment says into which map it goes, and at which index, where
     the instructions before it set both to constants.
     """
+    return map(partial(tuple.__new__, Line), _rows(list(program), names))  # as in isa.insns()
+
+
+def _rows(program: Sequence[Insn], names: InsnNames | None) -> Iterator[tuple[Any, ...]]:
+    """The fields of each Line."""
     known_names = names or _NO_NAMES
-    all_insns = list(program)
-    reached = isa.targets(all_insns, xlated=known_names.xlated)
-    tails = _tail_calls(all_insns, reached, known_names)
-    for insn, following in zip_longest(all_insns, all_insns[1:]):
+    reached = isa.targets(program, xlated=known_names.xlated)
+    tails = _tail_calls(program, reached, known_names)
+    for insn, following in zip_longest(program, program[1:]):
         pc, code = insn.pc, insn.code
         if code in _NAMED:
             said = tails[pc] if pc in tails else comment(insn, names, following)
-            yield Line(pc, text(insn, names), said, reached.get(pc))
+            shown = text(insn, names)
         else:
             said = _spelled(insn, following) if code in _SPELLING else None
-            yield Line(pc, _plain(insn), said, reached.get(pc))
+            shown = _plain(insn)
+        yield pc, shown, said, reached.get(pc), None, None, None
