@@ -107,6 +107,8 @@ CHANGES = {
     "raw twice": lambda line: line[:-2] + b',"raw":{}}\n',
     "raw within": lambda line: line.replace(b'"ret":0', b'"ret":0,"x":{"raw":{}}'),
     "something in it": lambda line: line.replace(b'"nr":', b'"new":[1],"nr":'),
+    "a stack": lambda line: line.replace(b'"args":{', b'"stack":[{"addr":"0x1"}],"args":{', 1),
+    "no stack": lambda line: line.replace(b'"args":{', b'"stack":null,"args":{', 1),
     "something that was seen": lambda line: line.replace(b'"nr":', b'"extra":{"a":1},"nr":'),
 }
 

@@ -26,6 +26,7 @@ from bpftrace_sys.repeats import Repeats
 from bpftrace_sys.trace_file import Reader
 from decoders.events import ProcessEvent
 from decoders.raw import AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, Chunk, RawCall
+from decoders.stack import Frame, Stack
 from decoders.uapi import const
 
 LOOKUP, UPDATE, DELETE, NEXT, TAKE = 1, 2, 3, 4, 21
@@ -370,6 +371,15 @@ def test_a_call_that_was_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     items = updates() + changed(updates(), injected)
     assert same(monkeypatch, in_time(items)) == 4
+
+
+def test_calls_with_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stacked(raw: RawCall) -> None:
+        raw.stack = Stack((Frame(raw.chunks[1].data[0] + 1, "/bin/x", 5, "main", 3),), "cut")
+
+    items = updates() + changed(updates(), stacked) + updates()
+    assert same(monkeypatch, in_time(items), ["-k"]) == 4 + 0 + 6
+    assert same(monkeypatch, in_time(items)) == 4 + 0 + 6
 
 
 def test_pieces_that_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
