@@ -174,11 +174,16 @@ print("%.9f s" % (time.perf_counter() - began))
 
 
 class Sample(NamedTuple):
-    """One run: seconds of the whole process, seconds that the work itself says, bytes at most."""
+    """One run.
+
+    Seconds of the whole process; seconds that the work itself says; bytes at most; seconds of
+    user CPU time, the tracee's included.
+    """
 
     wall: float
     own: float
     peak: float
+    user: float
 
 
 @dataclass
@@ -409,7 +414,24 @@ def memory(place: Place) -> Bench:
         "memory",
         f"{count:,} calls, text and JSON to files",
         {OURS: place.ours([*BPF, "--json", str(place.folder / "trace.jsonl")], work)},
-        [Row("memory", "peak", None, 100e6), Row("whole", "wall", None, count * 100e-6)],
+        [
+            Row("memory", "peak", None, 100e6),
+            Row("whole", "wall", None, count * 100e-6),
+            Row("user CPU", "user", None, count * 45e-6),
+        ],
+    )
+
+
+def replay(place: Place) -> Bench:
+    count = 1_000_000 if place.full else 100_000
+    trace = str(place.folder / "replayed.jsonl")
+    work = place.ours([*BPF, "--json", trace], place.work("updates", str(count)))
+    subprocess.run(work, check=True, stdout=subprocess.DEVNULL)
+    return Bench(
+        "replay",
+        f"replay of {count:,} calls",
+        {OURS: [place.script, "replay", "-o", place.text, trace]},
+        [Row("memory", "peak", None, 100e6), Row("user CPU", "user", None, count * 20e-6)],
     )
 
 
@@ -433,6 +455,7 @@ BENCHES: Final[dict[str, Callable[[Place], Bench]]] = {
     "disasm": disasm,
     "start": start,
     "memory": memory,
+    "replay": replay,
     "forks": forks,
 }
 
@@ -458,7 +481,8 @@ def measure(argv: Sequence[str], environment: dict[str, str]) -> Sample:
     if process.returncode:
         sys.exit(f"bench: {' '.join(argv)[:300]}: exit code {process.returncode}\n{text}")
     said = SAID.findall(text)
-    return Sample(wall, float(said[-1]) if said else float("nan"), usage.ru_maxrss * 1024.0)
+    own = float(said[-1]) if said else float("nan")
+    return Sample(wall, own, usage.ru_maxrss * 1024.0, usage.ru_utime)
 
 
 def run(bench: Bench, rounds: int, environment: dict[str, str]) -> None:
