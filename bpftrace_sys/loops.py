@@ -8,6 +8,7 @@ which.  The first calls of a loop are walked, and the plan is what they read.
 from __future__ import annotations
 
 from decoders import arch as arches
+from decoders.map_fds import MEANT
 from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
 from decoders.uapi import const
 
@@ -41,6 +42,16 @@ PLANS: Final = 256
 
 if TYPE_CHECKING:
     Key = tuple[int, tuple[int, ...], bytes]
+GROWING: Final = frozenset({"memlock"})
+"""What fdinfo says of a map that changes with each element; nothing is decoded by it."""
+
+
+def alike(one: FdFact, other: FdFact) -> bool:
+    """Whether two looks at a map differ in nothing that decoding asks for."""
+    if one is other or one.info == other.info:
+        return True
+    names = one.info.keys() | other.info.keys()
+    return all(one.info.get(name) == other.info.get(name) for name in names - GROWING)
 
 
 class Plan(NamedTuple):
@@ -67,9 +78,9 @@ class Loops:
         plan = self._plans.get((raw.tid, args, attr))
         if plan is None:
             return None
-        # The same object as then: the lookup has just seen that nothing changed.
+        # Mostly the same object as then: the lookup has just seen that nothing changed.
         fact = self._lookup.fact(raw.tid, plan.fact.fd, ENTRY)
-        if fact is not plan.fact:
+        if fact is None or not (fact is plan.fact or alike(fact, plan.fact)):
             return None
         raw.fds.append(fact)
         chunks = raw.chunks
@@ -91,6 +102,7 @@ class Loops:
             or (raw.arch, raw.nr) not in NUMBERS
             or raw.failed
             or len(raw.fds) != 1
+            or raw.fds[0].info.get("map_type") in MEANT  # its values may name fds
             or not raw.chunks
         ):
             return

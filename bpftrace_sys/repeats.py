@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from bpftrace_sys.loops import COMMANDS, NUMBERS
+from bpftrace_sys.loops import COMMANDS, NUMBERS, alike
 from decoders.raw import FdFact, RawCall
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ REMEMBERED: Final = 256
 """Shapes; a program has few loops."""
 USUAL: Final = frozenset({"objects"})
 """Notes that a call without anything remarkable has."""
-GROWING: Final = frozenset({"memlock"})
-"""What fdinfo says of a map that changes with each element; no renderer shows it."""
-
 
 class Template(Protocol):
     """What a renderer writes of calls that are alike but for time and for ``chunks[1:]``."""
@@ -132,7 +129,7 @@ class Repeats:
             return False
         fact = raw.fds[0]
         if fact is not known.fact:
-            if not _alike(fact, known.fact):
+            if not alike(fact, known.fact):
                 del self._known[key]
                 return False
             known.fact = fact
@@ -176,20 +173,12 @@ def _recent(pipeline: Pipeline) -> bool:
     return pipeline.probes is not None and pipeline.probes.recent
 
 
-def _alike(one: FdFact, other: FdFact) -> bool:
-    """Whether two looks at a map differ in nothing that decoding asks for."""
-    if one.info == other.info:
-        return True
-    names = one.info.keys() | other.info.keys()
-    return all(one.info.get(name) == other.info.get(name) for name in names - GROWING)
-
-
 def _just_bytes(call: Call, used: Object) -> bool:
     """Whether what the attr points at is the call's chunks, and means nothing beyond its bytes."""
     from itertools import pairwise
 
     from decoders.call import plain
-    from decoders.map_value import MEANT
+    from decoders.map_fds import MEANT
     from decoders.values import Bytes, Pointer, Struct
 
     # Typed values differ in form, and fds lead to objects.

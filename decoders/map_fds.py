@@ -40,6 +40,9 @@ PROG_AFTER: Final = {
 }
 """struct bpf_devmap_val and bpf_cpumap_val: a number, then perhaps a program."""
 
+MEANT: Final = FD_MAPS | PROG_AFTER.keys() | {const.BPF_MAP_TYPE_STRUCT_OPS}
+"""All maps whose values are not just bytes: what they are depends on what they hold."""
+
 
 def map_type(scope: Scope) -> int | None:
     fact = scope.env.fd(scope["map_fd"])

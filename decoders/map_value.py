@@ -10,7 +10,7 @@ from typing import Final
 
 from decoders import map_fds
 from decoders.declare import Blob, Scope
-from decoders.map_fds import FD_MAPS, PROG_AFTER, map_type, operations
+from decoders.map_fds import PROG_AFTER, map_type, operations
 from decoders.uapi import const
 from decoders.values import Bytes, Fd, Int, Struct, Value
 
@@ -20,8 +20,6 @@ ID_NAMES: Final = {
     const.BPF_MAP_TYPE_HASH_OF_MAPS: "map_id",
 }
 """What a lookup in these gives back instead of the fd."""
-MEANT: Final = FD_MAPS | ID_NAMES.keys() | PROG_AFTER.keys() | {const.BPF_MAP_TYPE_STRUCT_OPS}
-"""All maps whose values are not just bytes: what they are depends on what they hold."""
 
 
 class ValueIn(map_fds.ValueIn, Blob):

@@ -98,3 +98,70 @@ def test_the_ledger_counts_the_short_cut_s_calls(recorded: Path) -> None:
     assert re.search(r"loop +hash +\d+ +4 +8 +64 +140$", text, re.M), text[-900:]
     assert re.search(r"bpf +BPF_MAP_UPDATE_ELEM +60 ", text)
     assert re.search(r"bpf +BPF_MAP_LOOKUP_ELEM +80 +20 ", text)
+
+
+DEVMAP = """
+import ctypes, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def bpf(cmd, data):
+    attr = ctypes.create_string_buffer(data, len(data))
+    return libc.syscall(321, cmd, attr, len(data))
+insns = ctypes.create_string_buffer(bytes.fromhex("b7000000020000009500000000000000"), 16)
+licence = ctypes.create_string_buffer(b"GPL")
+# BPF_PROG_TYPE_XDP, BPF_XDP_DEVMAP
+prog = bpf(5, struct.pack("<IIQQ16x4xI16s4xI", 6, 2, ctypes.addressof(insns),
+    ctypes.addressof(licence), 0, b"behind", 33))
+fd = bpf(0, struct.pack("<5I8x16s20x", 14, 4, 8, 64, 0, b"devices"))
+key, value = ctypes.create_string_buffer(4), ctypes.create_string_buffer(8)
+attr = ctypes.create_string_buffer(
+    struct.pack("<I4xQQQ", fd, ctypes.addressof(key), ctypes.addressof(value), 0), 32)
+for number in range(8):
+    key.raw = struct.pack("<I", number)
+    value.raw = struct.pack("<II", 1, prog if number == 6 else 0)
+    if libc.syscall(321, 2, attr, 32): sys.exit(f"update {number}: {ctypes.get_errno()}")
+"""
+
+
+def test_a_program_that_comes_late_in_a_loop_is_known(tmp_path: Path) -> None:
+    """A plan copies, and asks nothing: maps whose values name fds are not for it."""
+    out = tmp_path / "out"
+    done = run_cli("-e", "trace=bpf", "-o", str(out), sys.executable, "-c", DEVMAP)
+    assert done.returncode == 0, done.stderr
+    updates = [line for line in out.read_text().splitlines() if "BPF_MAP_UPDATE_ELEM" in line]
+    named = ["bpf_prog.fd=" in line and "<prog behind" in line for line in updates]
+    assert named == [False] * 6 + [True, False]
+
+
+TRIE = """
+import ctypes, struct
+libc = ctypes.CDLL(None)
+def bpf(cmd, data):
+    attr = ctypes.create_string_buffer(data, len(data))
+    return libc.syscall(321, cmd, attr, len(data))
+fd = bpf(0, struct.pack("<5I8x16s20x", 11, 8, 8, 4096, 1, b"trie"))  # BPF_F_NO_PREALLOC
+key, value = ctypes.create_string_buffer(8), ctypes.create_string_buffer(8)
+attr = ctypes.create_string_buffer(
+    struct.pack("<I4xQQQ", fd, ctypes.addressof(key), ctypes.addressof(value), 0), 32)
+for number in range(200):
+    key.raw = struct.pack("<II", 32, number << 8)
+    value.raw = struct.pack("<Q", number)
+    libc.syscall(321, 2, attr, 32)
+"""
+
+
+def test_a_map_that_grows_is_a_loop_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its fdinfo changes with the elements; every key and value is there, and its size then."""
+    done = run_cli(
+        "-e", "trace=bpf", "--json", str(tmp_path / "t.jsonl"), sys.executable, "-c", TRIE
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
+    updates = [
+        line for line in lines
+        if line["type"] == "syscall" and line["args"]["cmd"] == "BPF_MAP_UPDATE_ELEM"
+    ]  # fmt: skip
+    hexes = [line["args"]["attr"]["value"]["value"]["hex"] for line in updates]
+    assert hexes == [number.to_bytes(8, "little").hex() for number in range(200)]
+    sizes = [line["raw"]["fds"][0][3]["memlock"] for line in updates]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) > 1
