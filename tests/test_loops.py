@@ -127,8 +127,8 @@ def test_a_program_that_comes_late_in_a_loop_is_known(tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run_cli("-e", "trace=bpf", "-o", str(out), sys.executable, "-c", DEVMAP)
     assert done.returncode == 0, done.stderr
-    updates = [line for line in out.read_text().splitlines() if "BPF_MAP_UPDATE_ELEM" in line]
-    named = ["bpf_prog.fd=" in line and "<prog behind" in line for line in updates]
+    updates = out.read_text().split("bpf(BPF_MAP_UPDATE_ELEM, {")[1:]
+    named = [bool(re.search(r"bpf_prog\.fd=\d+<prog behind id=\d+>", text)) for text in updates]
     assert named == [False] * 6 + [True, False]
 
 
