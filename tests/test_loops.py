@@ -12,12 +12,13 @@ import pytest
 from tests.conftest import ROOT, environment, run_cli
 
 LOOP = """
-import ctypes, struct, sys
+import ctypes, os, struct, sys
 sys.path.insert(0, {root!r})
 libc = ctypes.CDLL(None, use_errno=True)
+BPF = {{"x86_64": 321, "aarch64": 280}}[os.uname().machine]
 def bpf(cmd, data):
     attr = ctypes.create_string_buffer(data, len(data))
-    return libc.syscall(321, cmd, attr, len(data))
+    return libc.syscall(BPF, cmd, attr, len(data))
 fd = bpf(0, struct.pack("<5I8x16s20x", 1, 4, 8, 64, 0, b"loop"))
 key, value = ctypes.create_string_buffer(4), ctypes.create_string_buffer(8)
 attr = ctypes.create_string_buffer(
@@ -25,11 +26,11 @@ attr = ctypes.create_string_buffer(
 for number in range(60):
     key.raw = struct.pack("<I", number)
     value.raw = b"text\\0\\0\\0\\0" if number % 20 == 7 else struct.pack("<Q", number * number)
-    libc.syscall(321, 2, attr, 32)
+    libc.syscall(BPF, 2, attr, 32)
 for number in range(80):  # the last twenty are not there
     key.raw = struct.pack("<I", number)
     value.raw = bytes(8)
-    libc.syscall(321, 1, attr, 32)
+    libc.syscall(BPF, 1, attr, 32)
 """
 
 pytestmark = pytest.mark.usefixtures("needs_bpf")

@@ -21,8 +21,9 @@ from tests.conftest import environment, run_cli
 ASK = """
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
+BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
 for _ in range(3):
-    ret = libc.syscall(321, 11, ctypes.create_string_buffer(12), 12)
+    ret = libc.syscall(BPF, 11, ctypes.create_string_buffer(12), 12)
     print(ret, ctypes.get_errno() if ret < 0 else 0, flush=True)
 """
 CALL = "bpf(BPF_PROG_GET_NEXT_ID"
