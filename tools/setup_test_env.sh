@@ -30,6 +30,7 @@ packages=(
 )
 vm_packages=(
     qemu-system-x86     # the virtual machine
+    qemu-system-arm     # the same with an aarch64 processor
     busybox-static      # the virtual machine's first process, when the host has no better one
 )
 headers_fallback=linux-headers-$(dpkg --print-architecture 2>/dev/null || echo amd64)

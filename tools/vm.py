@@ -3,15 +3,19 @@
 """Boots a Debian kernel in qemu and runs one command there as root.
 
     tools/vm.py run --kernel 6.1 --rw /tmp/out -- sh -c 'uname -r > /tmp/out/release'
+    tools/vm.py run --kernel 6.12 --arch aarch64 -- python3 -m bpftrace_sys.hello
     tools/vm.py prepare --kernel 6.1
 
 The guest sees the host's file system: system folders through an overlay that is thrown away,
 everything else read-only, and the folders named with --rw as they are, so results are left
 there. No KVM, no root on the host and no disk image are needed; a boot takes about 15 seconds.
 
+With --arch of another processor the guest cannot use the host's programs: it sees a user space of
+its own (tools/vm_root.py) instead, and of the host only this checkout and the folders of --rw.
+
 What is fetched (Debian's kernel image and headers by `apt-get download`, virtme-ng from PyPI)
 is unpacked below $XDG_CACHE_HOME/bpfstrace/vm (or --cache) and used again from there.
-Needs: qemu-system-x86, busybox-static, kmod (tools/setup_test_env.sh --vm installs them).
+Needs: qemu-system-x86 or -arm, busybox-static, kmod (tools/setup_test_env.sh --vm installs them).
 
 Exit code: the command's own, or 125 when the machine could not be prepared or booted.
 """
@@ -21,6 +25,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -33,11 +38,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import vm_root
+
+REPO = Path(__file__).resolve().parent.parent
 TROUBLE = 125
 VIRTME_NG = "virtme-ng==1.42"
-# Commands that we run, and the Debian package of each.
+
+
+class Arch(NamedTuple):
+    """A processor's names, and what emulates it."""
+
+    debian: str  # dpkg's name, and virtme-ng's
+    qemu: str  # the command
+    package: str  # the Debian package that it is in
+
+
+# By the name that `uname -m` has for it.
+ARCHES = {
+    "x86_64": Arch("amd64", "qemu-system-x86_64", "qemu-system-x86"),
+    "aarch64": Arch("arm64", "qemu-system-aarch64", "qemu-system-arm"),
+}
+HOST_ARCH = platform.machine()
+# Further commands that we run, and the Debian package of each.
 NEEDED = {
-    "qemu-system-x86_64": "qemu-system-x86",
     "busybox": "busybox-static",
     "depmod": "kmod",
     "dpkg": "dpkg",
@@ -61,6 +84,13 @@ class Kernel(NamedTuple):
 
     release: str  # what uname -r prints, e.g. 6.1.0-56-amd64
     image: Path  # boot/vmlinuz-RELEASE, with lib/modules/RELEASE beside boot
+    arch: str = HOST_ARCH
+    root: Path | None = None  # the user space; None: the host's
+
+    @property
+    def python(self) -> str:
+        """The command that runs Python with all that bpfstrace depends on in the guest."""
+        return sys.executable if self.root is None else "/usr/bin/python3"
 
 
 class Result(NamedTuple):
@@ -81,9 +111,12 @@ def default_cache() -> Path:
 # -- getting a kernel ----------------------------------------------------------------------------
 
 
-def check_host() -> None:
+def check_host(arch: str) -> None:
     """Raise VmError that names the packages of all missing commands."""
-    missing = [package for command, package in NEEDED.items() if not which(command)]
+    if arch not in ARCHES:
+        raise VmError(f"no virtual machine for {arch}, only for {', '.join(ARCHES)}")
+    needed = {**NEEDED, ARCHES[arch].qemu: ARCHES[arch].package}
+    missing = [package for command, package in needed.items() if not which(command)]
     if missing:
         names = " ".join(sorted(missing))
         raise VmError(f"not installed: {names} (tools/setup_test_env.sh --vm installs them)")
@@ -108,41 +141,37 @@ def natural_key(name: str) -> list[int]:
     return [int(digits) for digits in re.findall(r"\d+", name)]
 
 
-def newest_release(series: str) -> str:
-    """The newest release of a series ("6.1") that apt knows: the plain amd64 flavour.
+def newest_release(series: str, debian: str, apt: Sequence[str] = ()) -> str:
+    """The newest release of a series ("6.1") that apt knows: the plain amd64 or arm64 flavour.
 
     The cloud flavour lacks 9p, over which the guest sees the host's files.
     """
-    pattern = re.compile(rf"linux-image-({re.escape(series)}[.\d][\d.+a-z-]*-amd64)")
+    pattern = re.compile(rf"linux-image-({re.escape(series)}[.\d][\d.+a-z-]*-{debian})")
     releases = [
         match[1]
-        for name in call(["apt-cache", "pkgnames", f"linux-image-{series}."]).split()
+        for name in call(["apt-cache", *apt, "pkgnames", f"linux-image-{series}."]).split()
         if (match := pattern.fullmatch(name)) and not re.search("-(cloud|rt)-", name)
     ]
     if not releases:
-        raise VmError(f"apt knows no linux-image-{series}.*-amd64 (apt-get update?)")
+        raise VmError(f"apt knows no linux-image-{series}.*-{debian} (apt-get update?)")
     return max(releases, key=natural_key)
 
 
-def unpacked(series: str, cache: Path) -> Kernel | None:
-    """The newest kernel of the series that is in the cache."""
-    kernels = [path for path in cache.glob(f"{series}.*-amd64") if path.is_dir()]
-    if not kernels:
-        return None
-    root = max(kernels, key=lambda path: natural_key(path.name))
-    return Kernel(root.name, root / "boot" / f"vmlinuz-{root.name}")
+def unpacked(series: str, debian: str, cache: Path) -> str | None:
+    """The newest release of the series that is in the cache."""
+    kernels = [path.name for path in cache.glob(f"{series}.*-{debian}") if path.is_dir()]
+    return max(kernels, key=natural_key, default=None)
 
 
-def fetch(release: str, cache: Path) -> Kernel:
+def fetch(release: str, cache: Path, apt: Sequence[str] = ()) -> None:
     """Download and unpack the kernel, its modules and its headers; finished or not there."""
-    common = re.sub(r"-amd64$", "-common", release)
+    common = release.rpartition("-")[0] + "-common"
     packages = [f"linux-image-{release}", f"linux-headers-{release}", f"linux-headers-{common}"]
-    cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="unpack-") as scratch:
         root = Path(scratch) / "root"
         # One by one, each removed after use: an image is 70 MB packed and 400 MB unpacked.
         for package in packages:
-            call(["apt-get", "download", "-q", package], cwd=Path(scratch))
+            call(["apt-get", *apt, "download", "-q", package], cwd=Path(scratch))
             for deb in Path(scratch).glob("*.deb"):
                 call(["dpkg", "-x", deb, root])
                 deb.unlink()
@@ -155,19 +184,27 @@ def fetch(release: str, cache: Path) -> Kernel:
             (modules / link).symlink_to(f"../../../usr/src/linux-headers-{name}")
         root.chmod(0o755)
         root.rename(cache / release)
-    return Kernel(release, cache / release / "boot" / f"vmlinuz-{release}")
 
 
-def prepare(series: str, cache: Path, refresh: bool = False) -> Kernel:
-    """A kernel of that series, from the cache or else from Debian; VmError when neither."""
-    check_host()
-    cached = unpacked(series, cache)
-    if cached and not refresh:
-        return cached
-    release = newest_release(series)
-    if cached and cached.release == release:
-        return cached
-    return fetch(release, cache)
+def prepare(series: str, cache: Path, refresh: bool = False, arch: str = HOST_ARCH) -> Kernel:
+    """A kernel of that series, from the cache or else from Debian; VmError when neither.
+
+    If its processor is not this machine's, a user space for it, too.
+    """
+    check_host(arch)
+    debian = ARCHES[arch].debian
+    cache.mkdir(parents=True, exist_ok=True)
+    root: Path | None = None
+    apt: list[str] = []
+    if arch != HOST_ARCH:
+        apt = vm_root.apt(debian, cache, call, refresh)
+        root = vm_root.prepare(arch, cache / f"root-{debian}", apt, call, refresh)
+    release = unpacked(series, debian, cache)
+    if release is None or refresh:
+        release = newest_release(series, debian, apt)
+        if not (cache / release).exists():
+            fetch(release, cache, apt)
+    return Kernel(release, cache / release / "boot" / f"vmlinuz-{release}", arch, root)
 
 
 def find_vng(cache: Path) -> Path:
@@ -227,19 +264,23 @@ def run(
 ) -> Result:
     """Boot the kernel, run the command as root, return how it ended.
 
-    `rw`: folders that the guest may write to, under the same path. `timeout`: seconds, boot
-    included. VmError when the command was not run or did not end in time.
+    `rw`: folders that the guest may write to, under the same path. `cwd`: this one's, or the
+    checkout's where the guest does not see the host's files. `timeout`: seconds, boot included.
+    VmError when the command was not run or did not end in time.
     """
     vng = find_vng(cache)
     start = time.monotonic()
     with work_folder() as work:
         script = work / "run.sh"
-        script.write_text(guest_script(command, cwd or Path.cwd(), env or {}, work))
+        folder = cwd or (Path.cwd() if kernel.root is None else REPO)
+        script.write_text(guest_script(command, folder, env or {}, work))
         shared = [f"--rwdir={folder.resolve()}" for folder in (*rw, work)]
+        if kernel.root is not None:
+            shared = own_root(kernel, kernel.root, [*rw, work])
         machine = [
             *(str(vng), "--disable-kvm", "--disable-microvm", "--user", "root"),
             *("--cpus", str(cpus), "--memory", memory, *shared),
-            *("--run", str(kernel.image), "--", "sh", str(script)),
+            *("--run", str(kernel.image), "--verbose", "--", "sh", str(script)),
         ]
         # virtme-ng starts its other parts by name.
         path = f"{vng.parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -257,6 +298,19 @@ def run(
             (work / "stderr").read_bytes(),
             seconds,
         )
+
+
+def own_root(kernel: Kernel, root: Path, rw: Sequence[Path]) -> list[str]:
+    """virtme-ng's options for a guest with a user space of its own, and folders of ours in it."""
+    options = ["--arch", ARCHES[kernel.arch].debian, "--root", str(root)]
+    options += ["--busybox", str(root / "usr/bin/busybox")]
+    vm_root.compile_for(root, [REPO / name for name in ("bpftrace_sys", "decoders")])
+    for option, folder in (("--rodir", REPO), *(("--rwdir", folder) for folder in rw)):
+        path = folder.resolve()
+        # The guest cannot make it: its root is read-only.
+        (root / path.relative_to("/")).mkdir(parents=True, exist_ok=True)
+        options.append(f"{option}={path}={path}")
+    return options
 
 
 def boot(machine: Sequence[str], env: Mapping[str, str], timeout: float) -> bytes:
@@ -292,6 +346,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     ):
         options = sub.add_parser(action, help=text)
         options.add_argument("--kernel", default="6.1", help="series, e.g. 6.1 or 6.12")
+        options.add_argument("--arch", default=HOST_ARCH, choices=ARCHES, help="the processor")
         options.add_argument("--cache", type=Path, default=default_cache())
         options.add_argument("--refresh", action="store_true", help="ask apt for a newer release")
         if action == "run":
@@ -320,7 +375,7 @@ def main(argv: Sequence[str]) -> int:
     """Run one action; the exit code is the module docstring's."""
     args = parse(argv)
     try:
-        kernel = prepare(args.kernel, args.cache, args.refresh)
+        kernel = prepare(args.kernel, args.cache, args.refresh, args.arch)
         if args.action == "prepare":
             print(kernel.release)
             return 0
