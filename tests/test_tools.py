@@ -15,6 +15,7 @@ sys.path.insert(0, str(REPO / "tools"))
 
 import record  # noqa: E402 - found through the line above
 import vm  # noqa: E402
+import vm_root  # noqa: E402
 
 SKIPS = REPO / ".ci" / "check_skips.py"
 
@@ -66,6 +67,48 @@ def test_a_wrong_manifest_is_named(
     (tmp_path / "f" / "manifest.toml").write_text(text)
     with pytest.raises(record.ManifestError, match=message):
         record.load("f")
+
+
+@pytest.mark.parametrize(
+    ("where", "guest"),
+    [
+        ("host", None),
+        ("vm-6.1", ("6.1", vm.HOST_ARCH)),
+        ("vm-6.12-aarch64", ("6.12", "aarch64")),
+    ],
+)
+def test_a_manifest_says_which_machine(where: str, guest: tuple[str, str] | None) -> None:
+    assert record.Fixture("f", "t", where, ("true",)).guest == guest
+
+
+def test_a_machine_that_there_is_not_is_named(tmp_path: Path) -> None:
+    with pytest.raises(vm.VmError, match="no virtual machine for s390x, only for x86_64, aarch64"):
+        vm.prepare("6.12", tmp_path, arch="s390x")
+
+
+def test_the_plain_kernel_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flavours with another page size, or for clouds, have names that begin alike."""
+    names = [
+        *("linux-image-6.12.9+deb12-arm64", "linux-image-6.12.11+deb12-arm64"),
+        *("linux-image-6.12.12+deb12-arm64-16k", "linux-image-6.12.12+deb12-cloud-arm64"),
+    ]
+    monkeypatch.setattr(vm, "call", lambda command: "\n".join(names))
+    assert vm.newest_release("6.12", "arm64") == "6.12.11+deb12-arm64"
+
+
+def test_a_guest_of_another_processor_sees_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vm_root, "compile_for", lambda root, folders: None)
+    out = tmp_path / "out"
+    out.mkdir()
+    root = tmp_path / "root"
+    kernel = vm.Kernel("6.12.11+deb12-arm64", tmp_path / "image", "aarch64", root)
+    options = vm.own_root(kernel, root, [out])
+    assert f"--rodir={REPO}={REPO}" in options
+    assert f"--rwdir={out}={out}" in options
+    for folder in (REPO, out):  # the guest's root is read-only: it cannot make them itself
+        assert (root / folder.relative_to("/")).is_dir()
 
 
 def test_kernel_releases_sort_by_number() -> None:

@@ -20,6 +20,7 @@ import argparse
 import dataclasses
 import gzip
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import vm
 
@@ -37,7 +39,8 @@ TRACE = "trace.jsonl.gz"
 # The same for everybody who records; where the workloads run.
 WORK = Path("/tmp/bpfstrace-fixture")
 HOST = "host"
-VM_PREFIX = "vm-"
+# "vm-6.1", "vm-6.12-aarch64"
+IN_VM = re.compile(r"vm-(?P<series>\d+\.\d+)(-(?P<arch>\w+))?")
 TIME_LIMIT = 120  # seconds for one workload; qemu without KVM is some 20 times slower
 BOOT_LIMIT = 120  # seconds more for a virtual machine
 TRACER_OPTIONS = ("-f",)
@@ -51,13 +54,20 @@ class ManifestError(Exception):
     """A manifest that is missing or wrong; the text names it."""
 
 
+class Guest(NamedTuple):
+    """A virtual machine that tools/vm.py knows."""
+
+    series: str  # of its kernel
+    arch: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Fixture:
     """One manifest. Field names are its keys."""
 
     name: str
     title: str
-    where: str  # "host", or "vm-SERIES" with a kernel series that tools/vm.py knows
+    where: str  # "host", or "vm-SERIES" or "vm-SERIES-ARCH" of a Guest
     command: tuple[str, ...]
     needs: tuple[str, ...] = ()  # Debian packages
     files: tuple[str, ...] = ()  # copied beside each other; ../OTHER/FILE shares a file
@@ -73,9 +83,10 @@ class Fixture:
         return FIXTURES / self.name
 
     @property
-    def series(self) -> str | None:
-        """The kernel series to boot, or None for this machine's own kernel."""
-        return self.where.removeprefix(VM_PREFIX) if self.where != HOST else None
+    def guest(self) -> Guest | None:
+        """What to boot, or None for this machine's own kernel."""
+        match = IN_VM.fullmatch(self.where)
+        return Guest(match["series"], match["arch"] or vm.HOST_ARCH) if match else None
 
 
 def load(name: str) -> Fixture:
@@ -96,8 +107,8 @@ def load(name: str) -> Fixture:
         if key in table:
             table[key] = tuple(table[key])
     fixture = Fixture(name=name, **table)
-    if fixture.where != HOST and not fixture.where.startswith(VM_PREFIX):
-        raise ManifestError(f"{path}: where is neither {HOST!r} nor '{VM_PREFIX}SERIES'")
+    if fixture.where != HOST and fixture.guest is None:
+        raise ManifestError(f"{path}: where is neither {HOST!r} nor 'vm-SERIES[-ARCH]'")
     for file in fixture.files:
         if not (fixture.folder / file).is_file():
             raise ManifestError(f"{path}: no file {file}")
@@ -215,14 +226,14 @@ def run_here(fixtures: Sequence[Fixture], out: Path, with_strace: bool) -> int:
 
 
 def run_in_vm(
-    series: str, fixtures: Sequence[Fixture], out: Path, options: argparse.Namespace
+    guest: Guest, fixtures: Sequence[Fixture], out: Path, options: argparse.Namespace
 ) -> int:
     """Record all of these in one virtual machine into out/NAME/; how many went wrong."""
-    kernel = vm.prepare(series, options.cache)
+    kernel = vm.prepare(guest.series, options.cache, arch=guest.arch)
     words = ["--here", "--out", str(out), *(["--strace"] if options.strace else [])]
     result = vm.run(
         kernel,
-        [sys.executable, str(Path(__file__).resolve()), *words, *(f.name for f in fixtures)],
+        [kernel.python, str(Path(__file__).resolve()), *words, *(f.name for f in fixtures)],
         cache=options.cache,
         rw=[out],
         cwd=Path("/tmp"),
@@ -267,19 +278,20 @@ def main(argv: Sequence[str]) -> int:
         return 2
     if args.list:
         for fixture in fixtures:
-            print(f"{fixture.name:24} {fixture.where:8} {fixture.title}")
+            print(f"{fixture.name:24} {fixture.where:15} {fixture.title}")
         return 0
     with tempfile.TemporaryDirectory(prefix="bpfstrace-record-") as scratch:
         out = (args.out or Path(scratch)).resolve()
+        out.mkdir(parents=True, exist_ok=True)  # a guest can only be given what there is
         failed = 0
-        series = {fixture.series for fixture in fixtures} if not args.here else {None}
-        for kernel in sorted(series, key=lambda name: name or ""):
-            chosen = [f for f in fixtures if args.here or f.series == kernel]
-            if kernel is None:
+        guests = {fixture.guest for fixture in fixtures} if not args.here else {None}
+        for guest in sorted(guests, key=lambda guest: guest or ()):
+            chosen = [f for f in fixtures if args.here or f.guest == guest]
+            if guest is None:
                 failed += run_here(chosen, out, args.strace)
                 continue
             try:
-                failed += run_in_vm(kernel, chosen, out, args)
+                failed += run_in_vm(guest, chosen, out, args)
             except vm.VmError as error:
                 print(f"record: {error}", file=sys.stderr)
                 return vm.TROUBLE
