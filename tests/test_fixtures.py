@@ -133,6 +133,8 @@ WANTED = {
     "EPERM as an ordinary user": ("eperm", "host", "bpftool"),
     "a perf record session": ("perf-record", "host", "perf"),
     "an i386 tracee": ("i386-tracee", "host", "tracee"),
+    "hello world on aarch64": ("aarch64-hello", "vm-6.12-aarch64", "hello"),
+    "a cgroup on aarch64": ("aarch64-cgroup", "vm-6.12-aarch64", "cgroup"),
 }
 """What the library of recordings has at least: fixture, machine, client."""
 
@@ -146,10 +148,11 @@ def test_the_library_is_complete(what: str) -> None:
     assert any(client in each for each in (*fixture.command, *workload))
     with gzip.open(trace_of(name), "rt") as file:
         header = json.loads(file.readline())
-    series = where.removeprefix(record.VM_PREFIX)
-    assert where == record.HOST or header["kernel"].startswith(f"{series}.")
-    if where == record.HOST:
+    if fixture.guest is None:
         assert not header["kernel"].startswith("6.1.")
+    else:
+        assert header["kernel"].startswith(f"{fixture.guest.series}.")
+    assert header["machine"] == ("aarch64" if where.endswith("-aarch64") else "x86_64")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -334,3 +337,19 @@ def test_a_recording_can_be_made_again(tmp_path: Path, needs_bpf: None) -> None:
 
     assert shape(made)
     assert shape(made) == shape(trace_of("eperm"))
+
+
+@pytest.mark.parametrize("name", ["aarch64-hello", "aarch64-cgroup"])
+def test_aarch64_has_its_own_numbers(name: str) -> None:
+    """The kernel's numbers of that architecture, by hand: include/uapi/asm-generic/unistd.h."""
+    numbers = {"bpf": 280, "perf_event_open": 241, "ioctl": 29, "openat": 56}
+    calls = [line for line in jsonl(name) if line["type"] == "syscall"]
+    assert {call["raw"]["arch"] for call in calls} == {0xC00000B7}  # AUDIT_ARCH_AARCH64
+    assert {(call["syscall"], call["raw"]["nr"]) for call in calls} <= set(numbers.items())
+
+
+def test_aarch64_has_its_own_open_flags() -> None:
+    """O_DIRECTORY is 040000 there, which is O_DIRECT on x86-64."""
+    (call,) = [line for line in jsonl("aarch64-cgroup") if line.get("syscall") == "openat"]
+    assert int(call["raw"]["args"][2], 0) == 0o2040000
+    assert call["args"]["flags"] == ["O_RDONLY", "O_DIRECTORY", "O_CLOEXEC"]
