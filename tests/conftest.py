@@ -23,6 +23,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--bless", action="store_true", help="rewrite golden outputs from what comes out now"
     )
+    parser.addoption(
+        "--vm", action="store_true", help="also boot virtual machines: tests/test_vm.py, minutes"
+    )
 
 
 @pytest.fixture
