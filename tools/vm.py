@@ -214,9 +214,9 @@ def find_vng(cache: Path) -> Path:
     vng = cache / "venv" / "bin" / "vng"
     if not vng.exists():
         # --without-pip and pip's --python also work where Debian's python3-venv is missing.
-        call([sys.executable, "-m", "venv", "--without-pip", cache / "venv"])
+        call([vm_root.PYTHON, "-m", "venv", "--without-pip", cache / "venv"])
         python = cache / "venv" / "bin" / "python"
-        call([sys.executable, "-m", "pip", "--python", python, "install", "-q", VIRTME_NG])
+        call([vm_root.PYTHON, "-m", "pip", "--python", python, "install", "-q", VIRTME_NG])
     return vng
 
 

@@ -36,6 +36,9 @@ ACCOUNTS = {
     "etc/shadow": "",
     "etc/hosts": "127.0.0.1 localhost\n",
 }
+FOLDERS = ("etc/lvm", "mnt", "opt", "srv")  # virtme-ng's init, and people, mount things there
+# The Python that a venv was made from: the venv itself may be without pip.
+PYTHON = Path(sys.base_prefix) / "bin" / "python3"
 RECIPE = "etc/bpfstrace-recipe"  # says from what a folder was made
 
 Call = Callable[[Sequence[str | Path]], str]
@@ -76,7 +79,7 @@ def wheels() -> list[str]:
 
 def recipe() -> str:
     """Changes when a folder made before no longer is what would be made now."""
-    return "\n".join((*PACKAGES, *wheels(), *ACCOUNTS.values()))
+    return "\n".join((*PACKAGES, *wheels(), *ACCOUNTS.values(), *FOLDERS))
 
 
 def prepare(uname: str, root: Path, options: Sequence[str], call: Call, refresh: bool) -> Path:
@@ -121,12 +124,12 @@ def finish(root: Path, uname: str, call: Call) -> None:
     for name, text in ACCOUNTS.items():
         (root / name).write_text(text)
     (root / "usr/sbin/poweroff").symlink_to("../bin/busybox")
-    for name in ("etc/lvm", "opt", "srv"):  # virtme-ng's init mounts something there
+    for name in FOLDERS:
         (root / name).mkdir(exist_ok=True)
     (version,) = (path.name for path in (root / "usr/lib").glob("python3.*"))
     packages = root / "usr/local/lib" / version / "dist-packages"
     call([
-        *(sys.executable, "-m", "pip", "install", "-q", "--target", packages),
+        *(PYTHON, "-m", "pip", "install", "-q", "--target", packages),
         *("--only-binary=:all:", "--python-version", version.removeprefix("python")),
         *(f"--platform=manylinux_2_28_{uname}", f"--platform=manylinux2014_{uname}"),
         *wheels(),
