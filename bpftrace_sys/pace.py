@@ -65,7 +65,8 @@ class Pace:
             running = int(os.pread(self._file, 64, 0).split()[3].partition(b"/")[0])
         except (OSError, ValueError, IndexError):
             return
-        crowded = running > self._cpus
+        # The tracee, which has just stopped, is not among them, and will want one as well.
+        crowded = running >= self._cpus
         self._crowd = min(self._crowd + 1, _MOST) if crowded else max(self._crowd - 1, 0)
         most = 0 if self._crowd >= _CROWDED else POLLS
         if most != self.most:
