@@ -54,15 +54,18 @@ MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, Valu
 """What a declaration might raise over bytes that nobody thought of."""
 WAITING: Final = 4096
 """Calls that may wait to be decoded while stops come thick."""
+BIG: Final = 1 << 15
+"""Bytes of a call that takes long to tell."""
+NAP: Final = 0.0001
+"""Seconds for which we leave the CPU before that."""
 YOUNG: Final = 10_000_000
 """Nanoseconds for which a call that has begun keeps us from other work: it may return any
 moment, and what it then waits for us would count as its own time."""
 NEAR: Final = (
-    "bpftrace_sys.watermark", "bpftrace_sys.loops", "bpftrace_sys.fd_facts", "decoders.walks",
-    "decoders.follow", "decoders.measures",
+    "decoders.measures", "decoders.follow", "decoders.walks", "bpftrace_sys.fd_facts",
+    "bpftrace_sys.loops", "bpftrace_sys.watermark",
 )  # fmt: skip
-"""Modules that the first stop of ours needs, imported from the last to the first while
-the program starts."""
+"""Modules that the first stop of ours needs."""
 
 
 class Recorder:
@@ -235,7 +238,6 @@ class Capture:
         self._due = event is None
         self._forks: dict[int, ProcessEvent] = {}
         """Of living children: what was told to ``event`` and :meth:`begin` has to know."""
-        self._near = list(NEAR)
         self._asked: Ask | None = None
         self._notes = notes
         self._lookup: FdLookup
@@ -243,6 +245,8 @@ class Capture:
         self._pending: dict[int, tuple[RawCall, Plan | None, Any]] = {}
         self._queue: deque[RawCall | ProcessEvent] = deque()
         self._seq = 0
+        self._long = False
+        """What is to be done next takes long: the last call is big, or all is to be imported."""
         self._entered = 0
         """When the last of the calls that were kept began."""
         self._explicit = explicit
@@ -270,6 +274,12 @@ class Capture:
         self._before: dict[str, int] | None = None
         self._rules: list[Rule] = []
         self._skip: Callable[[Tracee, int], bool] | None = None
+
+    @staticmethod
+    def get_ready() -> None:
+        """Imports what the first call of ours needs, so that nobody waits for it in a stop."""
+        for name in NEAR:
+            __import__(name)
 
     def begin(
         self,
@@ -444,6 +454,7 @@ class Capture:
             xdp_modes(raw, devices, row.name)
         if row.name in WATCHING:
             self._watch(tracee, raw, row.name, node.view)
+        self._long = self._take is None or sum(len(chunk.data) for chunk in raw.chunks) > BIG
         self._done(raw)
 
     def _done(self, raw: RawCall) -> None:
@@ -457,12 +468,14 @@ class Capture:
 
     def idle(self) -> bool:
         queue = self._queue
-        if self._near:
-            # What the first call of ours needs in its stop.
-            __import__(self._near.pop())
-            return True
         if self._pressing():
             return False
+        if self._long:
+            # Its thread, just let go, may have been woken on our CPU, and would wait until
+            # we have used up our time slice. A yield does not always let it go first.
+            self._long = False
+            time.sleep(NAP)
+            return True
         if self._take is None:
             return not self.tell_events() and self._due and self._step()
         for _ in range(16):

@@ -132,8 +132,11 @@ class Engine:
         argv0: str | None = None,
         user: str | None = None,
         background: int = 0,
+        meanwhile: Callable[[], None] | None = None,
     ) -> int:
         """Start a program; returns its pid when its execve has succeeded and it runs.
+
+        ``meanwhile`` is called while it sets itself up, before it runs.
 
         ``background``: this very process becomes the program, and the tracer, in
         which alone this returns, goes to the background: 1 as a grandchild in the
@@ -181,6 +184,8 @@ class Engine:
         self._spawned.add(pid)
         self._first = self._first or pid
         starting.go()
+        if meanwhile is not None:
+            meanwhile()
         try:
             self._await_exec(tracee, starting)
         except SpawnError as error:
@@ -214,12 +219,7 @@ class Engine:
         """Until the new program is there: nothing before is the sink's business."""
         pid = tracee.tid
         while True:
-            # It sets itself up, and the kernel its program: time for the sink's own work.
-            tid, status = os.waitpid(pid, px.WALL | os.WNOHANG)
-            while not tid and self.sink.idle():
-                tid, status = os.waitpid(pid, px.WALL | os.WNOHANG)
-            if not tid:
-                _, status = os.waitpid(pid, px.WALL)
+            _, status = os.waitpid(pid, px.WALL)
             if not os.WIFSTOPPED(status):
                 del self.tracees[pid]
                 failure = starting.error()

@@ -108,6 +108,8 @@ def trace(settings: Settings) -> int:
     status = 0
     engine.resting = telling.rest
     try:
+        if settings.pids:
+            capture.get_ready()
         for pid in settings.pids:
             engine.attach(pid)
         if settings.args:
@@ -117,6 +119,7 @@ def trace(settings: Settings) -> int:
                 argv0=settings.argv0,
                 user=settings.user,
                 background=settings.background,
+                meanwhile=capture.get_ready,
             )
         # The program runs, up to its first call that concerns us, while the rest is imported.
         status = engine.run()
@@ -184,8 +187,6 @@ class Telling:
     def step(self) -> bool:
         """Imports a little, or sets up what was imported. True: there is more."""
         if self._steps:
-            # A tracee that was just let go may have been woken on our CPU: it goes first.
-            os.sched_yield()
             __import__(self._steps.pop())
             return True
         if self._pipeline is None:
