@@ -81,7 +81,8 @@ class Engine:
     "wait": attached processes are detached from; for spawned ones we wait, since
     a terminal's Ctrl-C reaches them by itself, and what was sent to us alone is
     passed on. "end": attached ones are detached, spawned ones get the signal, and
-    SIGKILL the second time. "ignore": nothing.
+    SIGKILL the second time. "ignore": nothing. "ignore-stop": SIGTSTP does nothing
+    to the tracer, either.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Engine:
         use_seccomp: bool = True,
         quiet_children: bool = False,
         exit_kill: bool = True,
-        on_interrupt: Literal["wait", "end", "ignore"] = "wait",
+        on_interrupt: Literal["wait", "end", "ignore", "ignore-stop"] = "wait",
     ) -> None:
         self.sink = sink
         self.stops = stops
@@ -790,6 +791,8 @@ class Engine:
 
     def _signalled(self, number: int, code: int) -> None:
         terminal = code == _SI_KERNEL
+        if number == signal.SIGTSTP and self.on_interrupt == "ignore-stop":
+            return
         if number == signal.SIGTSTP:
             # Ctrl-Z: our tracees got it too, and may want to tidy up or to ignore
             # it. We stop when the first of them has.
@@ -800,7 +803,7 @@ class Engine:
             return
         again = self.interrupted is not None
         self.interrupted = number
-        if self.on_interrupt == "ignore":
+        if self.on_interrupt in ("ignore", "ignore-stop"):
             return
         attached = any(tracee.attached for tracee in self.tracees.values())
         if attached and again:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from bpftrace_sys.refused import TAMPERING
+
 if TYPE_CHECKING:
     from decoders.follow import Node
 
@@ -117,6 +119,8 @@ def parse(text: str, commands: Callable[[tuple[str, ...]], frozenset[int]]) -> R
             ret = _retval(value)
         elif key == "when":
             which = when(value)
+        elif key in TAMPERING:
+            raise InjectError(f"{key}= is not supported: {TAMPERING[key]}")
         else:
             raise InjectError(f"{key!r} is none of error=, retval=, when=")
     if ret is None:

@@ -12,7 +12,7 @@ import time
 from bpftrace_sys.capture import Capture
 from bpftrace_sys.engine import ArgRule, Engine, EngineError, SpawnError, StopFilter
 from bpftrace_sys.escape import printable
-from bpftrace_sys.options import INTERRUPTIBLE, Settings, bpf_commands, narrowed
+from bpftrace_sys.options import INTERRUPTIBLE, Settings, narrowed
 from bpftrace_sys.output import close, complain, open_json, open_text
 
 TYPE_CHECKING = False
@@ -36,6 +36,8 @@ def stop_filter(settings: Settings) -> StopFilter:
 
     rules: dict[str, Any] = dict.fromkeys(settings.traced)
     if "bpf" in rules and settings.commands:
+        from bpftrace_sys.expressions import bpf_commands
+
         rules["bpf"] = ArgRule(0, bpf_commands(settings.commands), mask=~BPF_COMMON_ATTRS)
     if "ioctl" in rules and "ioctl" not in settings.explicit:
         rules["ioctl"] = ArgRule(
@@ -86,7 +88,7 @@ def _head(path: str) -> bytes:
 
 def trace(settings: Settings) -> int:
     """Runs a program under the tracer; returns the exit code, or dies by its signal."""
-    text = open_text(settings.output, sys.stderr)
+    text = open_text(settings.output, sys.stderr, settings.append)
     json = None if settings.json is None else open_json(settings.json)
     telling = Telling(settings, text, json)
     capture = telling.capture
@@ -140,10 +142,12 @@ def ending(code: int) -> dict[str, Any]:
     return {"signal": -code} if code < 0 else {"code": code}
 
 
-def on_interrupt(settings: Settings) -> Literal["wait", "end", "ignore"]:
+def on_interrupt(settings: Settings) -> Literal["wait", "end", "ignore", "ignore-stop"]:
     """What Ctrl-C does: it is the spawned program's, and ends the tracing of others."""
     if settings.interruptible:
         return INTERRUPTIBLE[str(settings.interruptible)]
+    if settings.background:
+        return "ignore-stop"
     return "wait" if settings.args else "end"
 
 

@@ -5,8 +5,8 @@ Options stand before PROG; everything from PROG on belongs to it.
 
 from __future__ import annotations
 
+from bpftrace_sys.words import UnknownOptionError, scan
 from bpftrace_sys.words import UsageError as UsageError
-from bpftrace_sys.words import scan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class Settings:
         """The program, and what is its own."""
         self.follow = False
         self.output: str | None = None
+        self.append = False
+        """-A: what stands in the output's file stays there."""
         self.json: str | None = None
         self.traced: tuple[str, ...] = TRACED
         self.explicit: frozenset[str] = frozenset()
@@ -46,14 +48,17 @@ class Settings:
         self.style = "bpfstrace"
         self.canonical = False
         self.column = 40
+        self.aligned = False
+        """-a was given."""
         self.string_limit: int | None = None
         self.quiet = False
         self.seccomp = True
         self.split = False
         """-ff: a text file a thread."""
         self.times = ""
-        """t, tt, ttt or r."""
-        self.spent = False
+        """How calls are stamped: FORMAT.UNIT, see render/times.py; empty: not at all."""
+        self.spent = ""
+        """The unit to which the time that a call took is shown; empty: not at all."""
         self.comms = False
         self.stacks = False
         self.statuses: frozenset[str] = frozenset()
@@ -66,12 +71,15 @@ class Settings:
         self.argv0: str | None = None
         self.background = 0
         self.interruptible = 0
+        self.kill = False
+        """--kill-on-exit."""
         self.help = False
         self.version = False
 
 
 if TYPE_CHECKING:
     Apply = Callable[[Settings, str, str], None]
+    """``apply(settings, flag, text)``: ``flag`` is how the person wrote it, for messages."""
 
 
 def _set(name: str, value: object) -> Apply:
@@ -85,6 +93,17 @@ def _set(name: str, value: object) -> Apply:
 
 def _nothing(settings: Settings, flag: str, text: str) -> None:
     """An option that asks for what is done in any case."""
+
+
+def _late(name: str) -> Apply:
+    """One of those in expressions.py."""
+
+    def apply(settings: Settings, flag: str, text: str) -> None:
+        from bpftrace_sys import expressions
+
+        getattr(expressions, name)(settings, flag, text)
+
+    return apply
 
 
 def _text(name: str) -> Apply:
@@ -125,10 +144,56 @@ def _split(settings: Settings, flag: str, text: str) -> None:
     settings.split = settings.follow = True
 
 
+def _column(settings: Settings, flag: str, text: str) -> None:
+    _number("column")(settings, flag, text)
+    settings.aligned = True
+
+
 def _times(settings: Settings, flag: str, text: str) -> None:
-    if settings.times == "r" or len(settings.times) == 3:
+    """-t, -tt, -ttt, and strace's words for them and for more."""
+    if settings.times.startswith("relative") or (not text and settings.times not in LEVELS):
         raise UsageError(f"{flag}: of -t, -tt, -ttt and -r one is enough")
-    settings.times += "t"
+    if not text:
+        settings.times = LEVELS[settings.times]
+        return
+    form, unit = "time", "s"
+    for word in text.split(","):
+        word = word.removeprefix("format:").removeprefix("precision:")
+        if word in ("none", "time", "unix"):
+            form = word
+        else:
+            unit = _unit(flag, word)
+    settings.times = "" if form == "none" else f"{form}.{unit}"
+
+
+def _since(settings: Settings, flag: str, text: str) -> None:
+    if settings.times and not settings.times.startswith("relative"):
+        raise UsageError(f"{flag}: of -t, -tt, -ttt and -r one is enough")
+    settings.times = f"relative.{_unit(flag, text or 'us')}"
+
+
+def _spent(settings: Settings, flag: str, text: str) -> None:
+    settings.spent = _unit(flag, text or "us")
+
+
+def _unit(flag: str, text: str) -> str:
+    """A precision: strace's words, in full or short."""
+    unit = UNITS.get(text)
+    if unit is None:
+        raise UsageError(f"{flag} knows the precisions s, ms, us and ns, not {text!r}")
+    return unit
+
+
+LEVELS: Final = {"": "time.s", "time.s": "time.us", "time.us": "unix.us"}
+"""What one more -t makes of it."""
+UNITS: Final = {
+    "s": "s", "sec": "s", "second": "s", "ms": "ms", "millisecond": "ms",
+    "us": "us", "microsecond": "us", "ns": "ns", "nanosecond": "ns",
+}  # fmt: skip
+FOR_A_PROGRAM: Final = {
+    "user": "-u", "argv0": "--argv0", "environment": "-E", "kill": "--kill-on-exit",
+}  # fmt: skip
+"""Settings that mean nothing for what is attached to."""
 
 
 def _pids(settings: Settings, flag: str, text: str) -> None:
@@ -146,17 +211,18 @@ def _environment(settings: Settings, flag: str, text: str) -> None:
 
 
 def _background(settings: Settings, flag: str, text: str) -> None:
-    settings.background = min(settings.background + 1, 3)
+    if text not in BACKGROUND:
+        raise UsageError(f"{flag} takes grandchild, pgroup or session, not {text!r}")
+    settings.background = BACKGROUND[text] if text else min(settings.background + 1, 3)
 
 
 def _interruptible(settings: Settings, flag: str, text: str) -> None:
-    if text not in INTERRUPTIBLE:
-        raise UsageError(f"{flag} takes 1, 2, 3 or 4 (as strace), not {text!r}")
-    settings.interruptible = int(text)
-
-
-def _unsupported(settings: Settings, flag: str, text: str) -> None:
-    raise UsageError(f"{flag} is not supported: {UNSUPPORTED[flag.lstrip('-')]}")
+    number = INTERRUPTIBLE_WORDS.get(text, text)
+    if number not in INTERRUPTIBLE:
+        raise UsageError(
+            f"{flag} takes 1 (anywhere), 2 (waiting), 3 (never) or 4 (never_tstp), not {text!r}"
+        )
+    settings.interruptible = int(number)
 
 
 def _style(settings: Settings, flag: str, text: str) -> None:
@@ -165,128 +231,17 @@ def _style(settings: Settings, flag: str, text: str) -> None:
     settings.style = text
 
 
-def _expression(settings: Settings, flag: str, text: str) -> None:
-    """``-e KEY=VALUES``; the word ``trace=`` may be left out, as in strace."""
-    key, equals, values = text.partition("=")
-    if not equals:
-        key, values = "trace", text
-    row = EXPRESSIONS.get(key)
-    if row is None:
-        known = ", ".join(f"{name}=" for name in EXPRESSIONS)
-        raise UsageError(f"{flag} {text}: {key!r} is none of {known}")
-    row(settings, text, [word for word in values.split(",") if word])
-
-
-def _trace(settings: Settings, text: str, words: list[str]) -> None:
-    known = (*TRACED, NETLINK)
-    for word in words:
-        if word not in known:
-            raise UsageError(f"-e {text}: {word!r} is none of {', '.join(known)}")
-    if not words:
-        raise UsageError(f"-e {text}: names no system call; take any of {', '.join(known)}")
-    explicit = frozenset(words) - {NETLINK}
-    # Alone it adds to what is traced anyway: the programs are loaded by bpf().
-    settings.traced = tuple(call for call in TRACED if call in explicit or not explicit)
-    if NETLINK in words:
-        settings.traced += NETLINK_CALLS
-    settings.explicit = explicit
-
-
-def _bpf(settings: Settings, text: str, words: list[str]) -> None:
-    settings.commands = (*settings.commands, *words)
-    if not bpf_commands(settings.commands):
-        raise UsageError(f"-e {text}: no bpf command is left; they are {', '.join(_lower())}")
-
-
-def _prog(settings: Settings, text: str, words: list[str]) -> None:
-    settings.progs = (*settings.progs, *words)
-
-
-def _lower() -> dict[str, int]:
-    from decoders.uapi import names
-
-    plain = {name.removeprefix("BPF_").lower(): number for number, name in names.bpf_cmd.items()}
-    for alias, number in names.ALIASES.get("bpf_cmd", {}).items():
-        plain[alias.removeprefix("BPF_").lower()] = number
-    return plain
-
-
-def bpf_commands(patterns: tuple[str, ...]) -> frozenset[int]:
-    """The commands that ``prog_load,map_*,!map_freeze`` selects.
-
-    Names without BPF_, in any case; the first pattern decides whether the rest
-    begins with nothing or with everything.  UsageError for a name that is none.
-    """
-    import fnmatch
-
-    known = _lower()
-    first = patterns[0].startswith("!") if patterns else True
-    chosen = set(known.values()) if first else set()
-    for pattern in patterns:
-        word = pattern.removeprefix("!").lower().removeprefix("bpf_")
-        found = {number for name, number in known.items() if fnmatch.fnmatchcase(name, word)}
-        if not found:
-            raise UsageError(f"-e bpf={pattern}: no such bpf command; see bpf(2)")
-        if pattern.startswith("!"):
-            chosen -= found
-        else:
-            chosen |= found
-    return frozenset(chosen)
-
-
-def _status(settings: Settings, text: str, words: list[str]) -> None:
-    for word in words:
-        if word not in STATUSES:
-            raise UsageError(f"-e {text}: {word!r} is none of {', '.join(STATUSES)}")
-    settings.statuses = settings.statuses | frozenset(words)
-
-
-def _inject(settings: Settings, text: str, words: list[str]) -> None:
-    from bpftrace_sys.inject import InjectError, parse
-
-    rest = text.partition("=")[2]
-    try:
-        rule = parse(rest, bpf_commands)
-    except InjectError as error:
-        raise UsageError(f"-e {text}: {error}") from None
-    if rule.syscall not in TRACED:
-        raise UsageError(f"-e {text}: {rule.syscall!r} is none of {', '.join(TRACED)}")
-    settings.injections.append(rule)
-
-
-STATUSES: Final = ("successful", "failed", "unfinished")
-INTERRUPTIBLE: Final[dict[str, Literal["wait", "end", "ignore"]]] = {
+INTERRUPTIBLE: Final[dict[str, Literal["wait", "end", "ignore", "ignore-stop"]]] = {
     "1": "end",
     "2": "end",
-    "3": "wait",
-    "4": "ignore",
+    "3": "ignore",
+    "4": "ignore-stop",
 }
-"""What an interrupt does (strace's numbers): ends or detaches at once, waits for the
-program, or nothing at all."""
-UNSUPPORTED: Final = {
-    "A": "traces are not appended to a file",
-    "C": "the tables at the end come by themselves; -c prints them alone",
-    "b": "tracees are never let go before they end; -p and Ctrl-C detach",
-    "d": "there is no debug output",
-    "i": "instruction pointers are not shown",
-    "n": "system calls are named, not numbered",
-    "w": "the tables' times are the wall clock's already",
-    "x": "bytes that are no text are in hex already",
-    "X": "names come with numbers where both matter; --json has them all",
-    "S": "the tables are sorted by time; --json has what sorts otherwise",
-    "U": "the tables' columns are fixed; --json has them all",
-    "O": "no overhead is subtracted",
-}
-"""Options of strace's that we refuse by name, and what to use instead."""
+"""What an interrupt does (strace's numbers): ends or detaches at once, or nothing at all;
+with 4 Ctrl-Z does nothing, either."""
+INTERRUPTIBLE_WORDS: Final = {"anywhere": "1", "waiting": "2", "never": "3", "never_tstp": "4"}
+BACKGROUND: Final = {"": 1, "grandchild": 1, "pgroup": 2, "pgrp": 2, "session": 3}
 STYLES: Final = ("bpfstrace", "strace")
-EXPRESSIONS: Final[dict[str, Callable[[Settings, str, list[str]], None]]] = {
-    "trace": _trace,
-    "t": _trace,
-    "bpf": _bpf,
-    "prog": _prog,
-    "status": _status,
-    "inject": _inject,
-}
 
 
 class Option(NamedTuple):
@@ -295,10 +250,13 @@ class Option(NamedTuple):
     short: str
     long: str
     metavar: str
+    """In brackets: may be left out, and is taken by the long form only."""
     help: str
     apply: Apply
     only: str = ""
     """``live`` or ``replay`` where it makes sense for one of them only."""
+    also: tuple[str, ...] = ()
+    """Other long names, of strace's."""
 
 
 OPTIONS: Final = (
@@ -308,58 +266,76 @@ OPTIONS: Final = (
            _split, "live"),
     Option("p", "attach", "PID", "attach to running processes (repeat, or separate by commas);\n"
            "Ctrl-C detaches", _pids, "live"),
-    Option("u", "user", "USER", "run PROG as USER", _text("user"), "live"),
+    Option("u", "user", "USER", "run PROG as USER, with USER's groups", _text("user"), "live",
+           also=("username",)),
     Option("E", "env", "VAR=VAL", "set VAR for PROG; -E VAR takes it away", _environment, "live"),
     Option("", "argv0", "NAME", "PROG's own idea of its name", _text("argv0"), "live"),
-    Option("D", "daemonize", "", "trace from the background, as a grandchild (-DD own process\n"
-           "group, -DDD own session)", _background, "live"),
-    Option("I", "interruptible", "N", "1, 2: Ctrl-C ends tracing; 3: it is PROG's; 4: nobody's",
+    Option("D", "daemonize", "[=HOW]", "trace from the background, as a grandchild (-DD, pgroup:\n"
+           "own process group; -DDD, session: own session)", _background, "live"),
+    Option("I", "interruptible", "N", "1, 2: Ctrl-C ends tracing; 3: it is ignored; 4: Ctrl-Z too",
            _interruptible, "live"),
     Option("", "kill-on-exit", "", "PROG dies with bpfstrace (it does so in any case)",
-           _nothing, "live"),
+           _set("kill", True), "live"),
     Option("o", "output", "FILE", "text to FILE instead of stderr", _text("output")),
+    Option("A", "output-append-mode", "", "with -o: append to FILE", _set("append", True)),
     Option("", "json", "FILE", "the trace as JSON lines to FILE (- is stdout), for replay",
            _text("json")),
     Option("e", "expr", "EXPR", "trace=CALLS: any of bpf, perf_event_open, ioctl,\n"
            "openat, setsockopt, netlink (XDP and tc; alone: besides\n"
-           "the others);\n"
+           "the others), !CALLS, all;\n"
            "bpf=prog_load,map_*,!map_freeze: only these commands;\n"
            "prog=NAME: only what concerns that program;\n"
            "status=successful,failed,unfinished: only these;\n"
            "inject=bpf(prog_load,name=x):error=EPERM:when=2+:\n"
-           "make calls fail", _expression),
+           "make calls fail; --trace=, --status=, --inject= too", _late("expression")),
     Option("P", "trace-path", "PATH", "only calls that have to do with PATH", _add("paths")),
     Option("z", "successful-only", "", "only calls that succeeded", _set("succeeded", True)),
-    Option("Z", "failed-only", "", "only calls that failed", _set("succeeded", False)),
+    Option("Z", "failed-only", "", "only calls that failed", _set("succeeded", False),
+           also=("failing-only",)),
     Option("c", "summary-only", "", "only the tables at the end", _set("counts", True)),
-    Option("v", "verbose", "", "fold nothing: all fields, all log lines, where lines come from",
-           _set("verbose", True)),
+    Option("v", "verbose", "[=all]", "fold nothing: all fields, all log lines, where lines come\n"
+           "from",
+           _late("verbose"), also=("no-abbrev",)),
     Option("", "no-insns", "", "instruction listings as one word", _set("insns", False)),
     Option("", "style", "STYLE", "strace: one line a call, in the syntax of strace -v",
            _style),
     Option("", "canonical", "", "stable text, without pids, fds, ids, addresses and times,\n"
            "for plain diff and git's textconv", _set("canonical", True), "replay"),
     Option("a", "columns", "N", "with --style strace: align results at column N (40)",
-           _number("column")),
-    Option("t", "absolute-timestamps", "", "time of day before each call; -tt with microseconds,\n"
-           "-ttt as seconds since the epoch", _times),
-    Option("r", "relative-timestamps", "", "time since the call before", _set("times", "r")),
-    Option("T", "syscall-times", "", "time that each call took", _set("spent", True)),
-    Option("Y", "decode-pids", "", "names of processes with their ids", _set("comms", True)),
-    Option("y", "decode-fds", "", "names of fds (they are shown in any case)",
-           _nothing),
+           _column),
+    Option("t", "absolute-timestamps", "[=HOW]", "time of day before each call; -tt with\n"
+           "microseconds, -ttt as seconds since the epoch;\n"
+           "HOW: time or unix, s, ms, us or ns", _times, also=("timestamps",)),
+    Option("r", "relative-timestamps", "[=UNIT]", "time since the call before", _since),
+    Option("T", "syscall-times", "[=UNIT]", "time that each call took", _spent),
+    Option("Y", "decode-pids", "[=comm]", "names of processes with their ids",
+           _late("decode_pids")),
+    Option("y", "decode-fds", "[=SET]", "what fds are (is shown in any case)",
+           _late("decode_fds")),
     Option("k", "stack-traces", "", "after each call the stack of the code that made it",
            _set("stacks", True)),
     Option("s", "string-limit", "N", "show at most N bytes of a string (64)",
            _number("string_limit")),
-    Option("q", "quiet", "", "no exits of processes, no summary at the end",
-           _set("quiet", True)),
+    Option("q", "quiet", "[=SET]", "no exits of processes, no summary at the end", _late("quiet"),
+           also=("silent", "silence")),
     Option("", "no-seccomp", "", "stop on every system call rather than filter",
            _set("seccomp", False), "live"),
     Option("h", "help", "", "this text", _set("help", True)),
     Option("V", "version", "", "the version", _set("version", True)),
 )
 """In the order of the help."""
+SILENT: Final = (
+    Option("C", "summary", "", "", _nothing),
+    Option("w", "summary-wall-clock", "", "", _nothing),
+    Option("", "seccomp-bpf", "", "", _nothing, "live"),
+    Option("", "abbrev", "SET", "", _late("abbreviate")),
+    Option("", "trace", "SET", "", _late("trace")),
+    Option("", "status", "SET", "", _late("status")),
+    Option("", "signal", "SET", "", _late("signals")),
+    Option("", "inject", "RULE", "", _late("inject"), "live"),
+    Option("", "fault", "RULE", "", _late("fault"), "live"),
+)
+"""Options of strace's that ask for what is done anyway, or that have a better name here."""
 
 EXAMPLES: Final = """\
 examples:
@@ -373,28 +349,51 @@ examples:
 
 def parse(words: list[str], command: str) -> Settings:
     """Parses what follows ``bpfstrace`` (command ``live``) or ``bpfstrace replay``."""
-    rows = [row for row in OPTIONS if row.only in ("", command)]
-    rows += [Option(letter, "", "", "", _unsupported) for letter in UNSUPPORTED]
-    by_flag = {f"-{row.short}": row for row in rows if row.short}
-    by_flag |= {f"--{row.long}": row for row in rows if row.long}
-    takes = {flag: bool(row.metavar) for flag, row in by_flag.items()}
-    pairs, rest = scan(words, takes, anywhere=command != "live")
+    by_flag: dict[str, Option] = {}
+    takes: dict[str, bool | None] = {}
+    for row in (*OPTIONS, *SILENT):
+        flags = [f"--{name}" for name in (row.long, *row.also)]
+        by_flag.update(dict.fromkeys(flags, row))
+        takes.update(dict.fromkeys(flags, None if row.metavar[:1] == "[" else bool(row.metavar)))
+        if row.short:
+            by_flag[f"-{row.short}"] = row
+            takes[f"-{row.short}"] = bool(row.metavar) and row.metavar[0] != "["
+    try:
+        pairs, rest = scan(words, takes, anywhere=command != "live")
+    except UnknownOptionError as error:
+        from bpftrace_sys.refused import why
+
+        raise UsageError(why(error.flag) or str(error)) from None
     settings = Settings(rest)
     for flag, text in pairs:
-        by_flag[flag].apply(settings, flag, text)
+        row = by_flag[flag]
+        if row.only not in ("", command):
+            raise UsageError(f"{flag} is only for when {WHERE[row.only]}")
+        row.apply(settings, flag, text)
     _agree(settings)
     return settings
+
+
+WHERE: Final = {"live": "a program is traced", "replay": "a trace is replayed"}
 
 
 def _agree(settings: Settings) -> None:
     """Options that need or exclude each other."""
     if settings.split and settings.output is None:
         raise UsageError("-ff needs -o FILE: the files are FILE.TID")
-    if settings.pids and settings.background:
+    if settings.split and settings.counts:
+        raise UsageError("-c prints one summary of all threads; it cannot be split by -ff")
+    if settings.append and settings.output is None:
+        raise UsageError("-A needs -o FILE, to append to")
+    if settings.aligned and settings.style != "strace":
+        raise UsageError("-a aligns the results of --style strace; give that as well")
+    if not settings.pids:
+        return
+    if settings.background:
         raise UsageError("-D runs a program in front; with -p there is none")
-    for name in ("user", "argv0"):
-        if settings.pids and getattr(settings, name) is not None:
-            raise UsageError(f"--{name} is for a program to run; with -p there is none")
+    for name, flag in FOR_A_PROGRAM.items():
+        if getattr(settings, name):
+            raise UsageError(f"{flag} is for a program to run; with -p there is none")
 
 
 def narrowed(settings: Settings) -> list[str]:
@@ -423,8 +422,12 @@ def usage() -> str:
     ]
     for row in OPTIONS:
         flags = f"-{row.short}, " if row.short else "    "
-        flags += f"--{row.long}" + (f" {row.metavar}" if row.metavar else "")
+        gap = "" if row.metavar.startswith("[") or not row.metavar else " "
+        flags += f"--{row.long}{gap}{row.metavar}"
         first, *more = row.help.split("\n")
+        if len(flags) > 26:
+            lines.append(f"  {flags}")
+            flags = ""
         lines.append(f"  {flags:<26} {first}")
         lines += [f"  {'':<26} {line}" for line in more]
     return "\n".join([*lines, "", EXAMPLES])

@@ -88,12 +88,16 @@ class Output:
             os.close(null)
 
 
-def open_text(path: str | None, stderr: Any) -> Output:
-    """The text output: FILE of -o, or stderr."""
+def _flags(append: bool) -> int:
+    return os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC)
+
+
+def open_text(path: str | None, stderr: Any, append: bool = False) -> Output:
+    """The text output: FILE of -o, begun anew unless ``append``; or stderr."""
     if path is None:
         return Output(stderr, "<stderr>")
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        fd = os.open(path, _flags(append), 0o666)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from None
     return Output(_as_text(fd), path)
@@ -105,8 +109,9 @@ class Files:
     To be closed like an Output; ``name`` and ``lost`` tell of the first that was lost.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, append: bool = False) -> None:
         self._path = path
+        self._append = append
         self._open: dict[int, Output] = {}
         self._ended: set[int] = set()
         self._losses = 0
@@ -121,12 +126,9 @@ class Files:
     def open(self, tid: int) -> Output:
         """A thread's file; a dead one where it cannot be opened."""
         path = f"{self._path}.{tid}"
-        if tid in self._ended:  # the number is in use again
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        else:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        again = tid in self._ended  # the number is in use once more
         try:
-            stream: IO[str] = _as_text(os.open(path, flags, 0o666))
+            stream: IO[str] = _as_text(os.open(path, _flags(self._append or again), 0o666))
             why = None
         except OSError as error:
             stream, why = io.StringIO(), error.strerror

@@ -29,7 +29,7 @@ def replay(settings: Settings) -> int:
     text = (
         Output(sys.stdout, "<stdout>")
         if settings.output is None
-        else open_text(settings.output, sys.stderr)
+        else open_text(settings.output, sys.stderr, settings.append)
     )
     outputs = [text]
     json = None

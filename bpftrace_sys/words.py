@@ -15,14 +15,23 @@ class UsageError(Exception):
     """Arguments that cannot be understood; the text says which and what would do."""
 
 
+class UnknownOptionError(UsageError):
+    """An option that is none of ours; ``flag`` as it was typed."""
+
+    def __init__(self, flag: str) -> None:
+        super().__init__(f"option {flag} not recognized")
+        self.flag = flag
+
+
 def scan(
-    words: Sequence[str], takes: Mapping[str, bool], anywhere: bool = False
+    words: Sequence[str], takes: Mapping[str, bool | None], anywhere: bool = False
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """(flag, its argument or "") of each option in order, and the words that are none.
 
-    ``takes``: the flags (``-o``, ``--output``), and whether each takes an argument. Options
-    end at the first word that is none, or ``anywhere`` only at ``--``. Long ones may be cut
-    short while that is clear. Raises UsageError.
+    ``takes``: the flags (``-o``, ``--output``), and whether each takes an argument; None:
+    one that may be left out, so that it has to stand behind a ``=``. Options end at the
+    first word that is none, or ``anywhere`` only at ``--``. Long ones may be cut short
+    while that is clear. Raises UsageError.
     """
     pairs: list[tuple[str, str]] = []
     rest: list[str] = []
@@ -41,19 +50,21 @@ def scan(
     return pairs, rest
 
 
-def _long(word: str, takes: Mapping[str, bool], left: Iterator[str]) -> tuple[str, str]:
+def _long(word: str, takes: Mapping[str, bool | None], left: Iterator[str]) -> tuple[str, str]:
     typed, equals, text = word.partition("=")
     flag = typed
     if typed not in takes:
         fitting = [known for known in takes if known.startswith(typed)]
         if not fitting:
-            raise UsageError(f"option {typed} not recognized")
+            raise UnknownOptionError(typed)
         if len(fitting) > 1:
             raise UsageError(
                 f"option {typed} not a unique prefix: {' or '.join(sorted(fitting))}"
             )
         (flag,) = fitting
     if not takes[flag]:
+        if equals and takes[flag] is None:
+            return flag, text
         if equals:
             raise UsageError(f"option {flag} must not have an argument")
         return flag, ""
@@ -61,12 +72,12 @@ def _long(word: str, takes: Mapping[str, bool], left: Iterator[str]) -> tuple[st
 
 
 def _short(
-    word: str, takes: Mapping[str, bool], left: Iterator[str]
+    word: str, takes: Mapping[str, bool | None], left: Iterator[str]
 ) -> Iterator[tuple[str, str]]:
     for at, letter in enumerate(word[1:], 2):
         flag = f"-{letter}"
         if flag not in takes:
-            raise UsageError(f"option {flag} not recognized")
+            raise UnknownOptionError(flag)
         if takes[flag]:
             yield flag, word[at:] or _argument(flag, left)
             return

@@ -33,12 +33,13 @@ def renderers(
 
         chosen.append(CanonicalRenderer(stream, pipeline.model, settings.verbose))
     elif not settings.counts:
+        stamp = stamps(settings.times)
         options = Options(
             verbose=settings.verbose,
             insns=settings.insns,
             width=width_of(text),
             quiet=settings.quiet or settings.style == "strace",
-            stamp=stamps(settings.times),
+            stamp=stamp,
             spent=settings.spent,
             comms=settings.comms,
             stacks=settings.stacks,
@@ -56,12 +57,15 @@ def renderers(
                     column=settings.column,
                     string_limit=settings.string_limit,
                     quiet=settings.quiet,
+                    stamp=stamp,
+                    spent=settings.spent,
+                    comms=settings.comms,
                     stacks=settings.stacks,
                 )
             return TextRenderer(out, pipeline.model, options, paint)
 
         if settings.split:
-            files = Files(str(settings.output))
+            files = Files(str(settings.output), settings.append)
             outputs.append(files)
             chosen.append(Split(lambda tid: to(files.open(tid), plain_painter), files.ended))
         else:

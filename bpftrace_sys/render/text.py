@@ -19,7 +19,7 @@ from bpftrace_sys.phrases import errno_name, open_note, printable
 from bpftrace_sys.probes import Folds
 from bpftrace_sys.render.exits import exit_line
 from bpftrace_sys.render.style import Painter, plain_painter, visible
-from bpftrace_sys.render.times import Stamp
+from bpftrace_sys.render.times import Stamp, spent
 from decoders.call import Call, plain
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, FdFact, RawCall
@@ -81,8 +81,8 @@ class Options:
     quiet: bool = False
     stamp: Stamp | None = None
     """What stands before a call: the time (-t, -r)."""
-    spent: bool = False
-    """The time a call took stands behind it (-T)."""
+    spent: str = ""
+    """The time a call took stands behind it (-T), to this unit of render/times.py."""
     comms: bool = False
     """The thread's name stands with its id (-Y)."""
     stacks: bool = False
@@ -126,14 +126,6 @@ def octets(data: bytes, limit: int, whole: bool = True) -> str:
         return quoted(data, limit, whole).replace("\\x00", "\\0")
     shown = data[:limit].hex(" ")
     return f"[{shown}]" + ("" if whole and len(data) <= limit else "...")
-
-
-def spent(duration: int | None) -> str:
-    """`` <seconds>`` behind a call, for nanoseconds; empty where they are not known."""
-    if duration is None:
-        return ""
-    seconds, rest = divmod(duration, 1_000_000_000)
-    return f" <{seconds}.{rest // 1000:06d}>"
 
 
 def is_zero(name: str, value: Value) -> bool:
@@ -183,7 +175,7 @@ class TextTemplate:
             octets(chunk.data, options.string_limit) for chunk in raw.chunks[1:]
         ]
         if options.spent:
-            words.append(spent(raw.duration))
+            words.append(spent(raw.duration, options.spent))
         return not self._text.folds and [len(word) for word in words] == self._widths
 
     def write(self, raw: RawCall) -> None:
@@ -271,7 +263,7 @@ class TextRenderer:
         if len(widths) != len(call.raw.chunks) - 1:
             return None
         if options.spent:
-            widths.append(len(spent(call.raw.duration)))
+            widths.append(len(spent(call.raw.duration, options.spent)))
         parts = []
         for width in widths:
             before, hole, text = text.partition(HOLE * width)
@@ -357,9 +349,7 @@ class TextRenderer:
         return head + self._broken_args(args) + tail
 
     def _spent(self, call: Call) -> str:
-        if not self.options.spent:
-            return ""
-        word = spent(call.raw.duration)
+        word = spent(call.raw.duration, self.options.spent)
         return word if self._holes is None else HOLE * len(word)
 
     def _injected(self, call: Call) -> str:

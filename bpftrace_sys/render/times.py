@@ -1,4 +1,4 @@
-"""When a call was made: -t, -tt, -ttt and -r, as strace prints them."""
+"""When a call was made and how long it took: -t, -tt, -ttt, -r and -T, as strace prints them."""
 
 from __future__ import annotations
 
@@ -9,34 +9,49 @@ from typing import Final
 Stamp = Callable[[int], str]
 """Nanoseconds since the epoch -> the text before a call, with a space after it."""
 
+DIGITS: Final = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+"""Of a second, by the precision's unit."""
 
-def _clock(nanoseconds: int, digits: int) -> str:
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    text = time.strftime("%H:%M:%S", time.localtime(seconds))
-    return f"{text}.{rest // 1000:06d} " if digits else f"{text} "
+
+def seconds(nanoseconds: int, unit: str, width: int = 0) -> str:
+    """Seconds to a precision, cut and not rounded; ``width``: of the whole seconds."""
+    whole, rest = divmod(nanoseconds, 1_000_000_000)
+    digits = DIGITS[unit]
+    return f"{whole:{width}d}" + (f".{rest:09d}"[: digits + 1] if digits else "")
+
+
+def _clock(unit: str) -> Stamp:
+    def clock(at: int) -> str:
+        text = time.strftime("%H:%M:%S", time.localtime(at // 1_000_000_000))
+        return f"{text}{seconds(at % 1_000_000_000, unit)[1:]} "
+
+    return clock
+
+
+def _relative(unit: str) -> Stamp:
+    last: list[int] = []
+
+    def relative(at: int) -> str:
+        since = at - last[0] if last else 0
+        last[:] = [at]
+        # Calls come in the order of their exits: one may have begun earlier.
+        sign = "-" if since < 0 else " "
+        return f"{sign}{seconds(abs(since), unit, 5)} "
+
+    return relative
 
 
 def stamps(mode: str) -> Stamp | None:
-    """The stamp of a mode: ``t``, ``tt``, ``ttt`` or ``r``; None for no stamp."""
-    if mode == "t":
-        return lambda at: _clock(at, 0)
-    if mode == "tt":
-        return lambda at: _clock(at, 6)
-    if mode == "ttt":
-        return lambda at: f"{at // 1_000_000_000}.{at // 1000 % 1_000_000:06d} "
-    if mode == "r":
-        last: list[int] = []
-
-        def relative(at: int) -> str:
-            since = at - last[0] if last else 0
-            last[:] = [at]
-            # Calls come in the order of their exits: one may have begun earlier.
-            sign = "-" if since < 0 else " "
-            since = abs(since)
-            return f"{sign}{since // 1_000_000_000:4d}.{since // 1000 % 1_000_000:06d} "
-
-        return relative
-    return None
+    """The stamp of a mode, FORMAT.UNIT with the formats ``time``, ``unix`` and ``relative``
+    and the units of DIGITS; None for the empty one."""
+    form, _, unit = mode.partition(".")
+    if form == "time":
+        return _clock(unit)
+    if form == "unix":
+        return lambda at: f"{seconds(at, unit)} "
+    return _relative(unit) if form == "relative" else None
 
 
-MODES: Final = ("", "t", "tt", "ttt")
+def spent(duration: int | None, unit: str) -> str:
+    """`` <0.000012>``, for a duration in nanoseconds; nothing if it is not known or wanted."""
+    return f" <{seconds(duration, unit)}>" if unit and duration is not None else ""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+from bpftrace_sys.phrases import printable
 from bpftrace_sys.render.strace.calls import call_line
+from bpftrace_sys.render.times import Stamp, spent
 from decoders.call import Call
 from decoders.events import ProcessEvent
 
@@ -31,14 +33,25 @@ class StraceRenderer:
     """
 
     def __init__(
-        self, out: Any, *, column: int = 40, string_limit: int | None = None, quiet: bool = False,
+        self,
+        out: Any,
+        *,
+        column: int = 40,
+        string_limit: int | None = None,
+        quiet: bool = False,
+        stamp: Stamp | None = None,
+        spent: str = "",
+        comms: bool = False,
         stacks: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.out = out
         self.column = column
         self.string_limit = 32 if string_limit is None else string_limit
         self.quiet = quiet
         self.stacks = stacks
+        self.stamp = stamp
+        self.spent = spent
+        self.comms = comms
         self._file = getattr(out, "name", "<stderr>") not in ("<stderr>", "<stdout>")
         self._threads: set[int] = set()
         self._many = False
@@ -56,11 +69,11 @@ class StraceRenderer:
         """A line."""
         line = call_line(
             call,
-            prefix=self._prefix(call.raw.tid),
+            prefix=self._head(call.raw.tid, call.raw.comm, call.raw.time),
             column=self.column,
             string_limit=self.string_limit,
         )
-        self.out.write(line + "\n")
+        self.out.write(f"{line}{spent(call.raw.duration, self.spent)}\n")
         if self.stacks and call.raw.stack is not None:
             from bpftrace_sys.render.stack import stack_lines
 
@@ -76,19 +89,24 @@ class StraceRenderer:
                 self._prefix(child)
         elif event.what == "exit":
             self._threads.discard(event.tid)
-            line = event_line(event, prefix=prefix)
+            line = event_line(event)
             if line is not None and not self.quiet:
-                self.out.write(line + "\n")
+                stamp = self.stamp(event.time) if self.stamp else ""
+                self.out.write(f"{prefix}{stamp}{line}\n")
 
     def end(self, status: dict[str, Any]) -> None:
         """Nothing is said of it."""
 
-    def _prefix(self, tid: int) -> str:
+    def _head(self, tid: int, comm: str, time: int) -> str:
+        return self._prefix(tid, comm) + (self.stamp(time) if self.stamp else "")
+
+    def _prefix(self, tid: int, comm: str = "") -> str:
         self._threads.add(tid)
+        name = f"<{printable(comm)}>" if self.comms and comm else ""
         if self._file:
             self._many = self._many or len(self._threads) > 1
-            return f"{tid:<5} " if self._many else ""
-        return f"[pid {tid:5}] " if len(self._threads) > 1 else ""
+            return f"{f'{tid}{name}':<5} " if self._many else ""
+        return f"[pid {f'{tid}{name}':>5}] " if len(self._threads) > 1 else ""
 
 
 def _signal(number: int) -> str:
