@@ -31,12 +31,16 @@ from conftest import environment, needs_tool, run_cli
 
 pytestmark = pytest.mark.usefixtures("needs_bpf")
 
-ROUNDS = 240
-"""Kills of bpfstrace in a fork of ours, per kind of trace file; fewer for compressed ones."""
+ROUNDS = {"": 200, ".gz": 40, ".zst": 20}
+"""Kills of bpfstrace in a fork of ours, by kind of trace file."""
+TEXT_ROUNDS = {"-o": 80, "-ff -o": 60, "--style=strace -o": 40}
+"""The same where there is only text (without the tables at the end), by options."""
+REPLAYED = 4
+"""Of so many trace files one is replayed; the lines of all are looked at."""
 SLOW_ROUNDS = 12
 """Kills of a bpfstrace that was started as a person starts it: imports and all."""
-ENOUGH = 30.0
-"""Seconds after which half of the rounds will do."""
+ENOUGH = 15.0
+"""Seconds, for one kind of output, after which half of the rounds will do: 220 in all."""
 PATIENCE = 20.0
 
 TRACEE = r"""
@@ -234,6 +238,7 @@ def whole_lines(trace: Path) -> tuple[list[str], str]:
 def replay(trace: Path, folder: Path) -> Left:
     """Reads a trace in a fork of ours."""
     lines, rest = whole_lines(trace)
+    assert all(isinstance(json.loads(line), dict) for line in lines)
     again, said = folder / "again.jsonl", folder / "said"
     again.unlink(missing_ok=True)
     code = reap(start(["replay", "-o", os.devnull, "--json", str(again), str(trace)], said))
@@ -274,51 +279,102 @@ def wait_end(end: int) -> bool:
     return bool(select.select([end], [], [], PATIENCE)[0]) and not os.read(end, 1)
 
 
-@pytest.mark.parametrize(
-    ("suffix", "rounds"), [("", ROUNDS), (".gz", ROUNDS // 8), (".zst", ROUNDS // 8)]
-)
-def test_killed_at_random_moments(
-    tracee: str, tmp_path: Path, suffix: str, rounds: int
-) -> None:
+class Kills:
+    """Rounds of killing: each at another moment of what an unharmed run takes."""
+
+    def __init__(self, words: list[str], folder: Path, rounds: int) -> None:
+        self.words = words
+        self.out = folder / "out"
+        self.rounds = rounds
+        self.done = 0
+        self.began = time.monotonic()
+        assert reap(start(words, self.out)) == 0, self.out.read_text()
+        self.usual = time.monotonic() - self.began
+        self.seed = random.randrange(1 << 32)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yields after each kill, with what to say where something is wrong."""
+        choose = random.Random(self.seed)
+        for number in range(self.rounds):
+            if number > self.rounds // 2 and time.monotonic() - self.began > ENOUGH:
+                return  # a slow or busy machine
+            note = f"seed {self.seed}, round {number}"
+            ours, theirs = os.pipe()
+            try:
+                pid = start(self.words, self.out, keep=theirs)
+                os.close(theirs)
+                time.sleep(choose.uniform(0, self.usual * 1.05))
+                os.kill(pid, signal.SIGKILL)
+                assert reap(pid) in (-signal.SIGKILL, 0), self.out.read_text()
+                assert wait_end(ours), f"{note}: a tracee lives on"
+            finally:
+                os.close(ours)
+            self.done += 1
+            yield note
+
+
+@pytest.mark.parametrize("suffix", ROUNDS)
+def test_killed_at_random_moments(tracee: str, tmp_path: Path, suffix: str) -> None:
     """SIGKILL at any moment: the tracees die too, and what was written can be used."""
     if suffix == ".zst":
         pytest.importorskip("zstandard")
-    trace, out = tmp_path / f"trace.jsonl{suffix}", tmp_path / "out"
+    trace = tmp_path / f"trace.jsonl{suffix}"
     words = [
         "-f", "-o", str(tmp_path / "text"), "--json", str(trace),
         tracee, "work", "5", "3", "0", "",
     ]  # fmt: skip
-    began = time.monotonic()
-    assert reap(start(words, out)) == 0, out.read_text()
-    usual = time.monotonic() - began
+    kills = Kills(words, tmp_path, ROUNDS[suffix])
     check_left(replay(trace, tmp_path), 0, "unharmed")
-    seed = random.randrange(1 << 32)
-    choose = random.Random(seed)
+    trace.unlink()
     cut = found = 0
-    for number in range(rounds):
-        if number > rounds // 2 and time.monotonic() - began > ENOUGH:
-            break  # a slow or busy machine
-        note = f"seed {seed}, round {number}"
-        trace.unlink(missing_ok=True)
-        ours, theirs = os.pipe()
-        try:
-            pid = start(words, out, keep=theirs)
-            os.close(theirs)
-            time.sleep(choose.uniform(0, usual * 1.05))
-            os.kill(pid, signal.SIGKILL)
-            assert reap(pid) in (-signal.SIGKILL, 0), out.read_text()
-            assert wait_end(ours), f"{note}: a tracee lives on"
-        finally:
-            os.close(ours)
+    for note in kills:
         if not trace.exists():
             continue
-        left = replay(trace, tmp_path)
-        check_left(left, 3, note)
-        cut += left.code != 0
-        found += bool(syscalls(left.lines))
+        lines, rest = whole_lines(trace)
+        assert all(isinstance(json.loads(line), dict) for line in lines), note
+        if kills.done % REPLAYED == 0:
+            check_left(replay(trace, tmp_path), 3, note)
+        cut += not lines or bool(rest) or json.loads(lines[-1])["type"] != "end"
+        found += bool(syscalls(lines))
+        trace.unlink()
     # Else the moments were badly chosen, and nothing was tested.
-    assert cut > rounds // 4
-    assert suffix or found > rounds // 8
+    assert cut > kills.done // 4
+    assert suffix or found > kills.done // 8
+
+
+def alike(text: str) -> list[str]:
+    """Lines but for what differs from run to run: ids and addresses."""
+    return re.sub(r"\b(?:0x[0-9a-f]+|\d+)\b", "#", text).split("\n")
+
+
+@pytest.mark.parametrize("options", TEXT_ROUNDS)
+def test_text_killed_at_random_moments(tracee: str, tmp_path: Path, options: str) -> None:
+    """Of the text every line is there up to the last, which alone may be cut."""
+    processes = 3 if "-ff" in options else 1
+    words = [
+        "-fq", *options.split(), str(tmp_path / "text"),
+        tracee, "work", "5", str(processes), "0", "",
+    ]  # fmt: skip
+    kills = Kills(words, tmp_path, TEXT_ROUNDS[options])
+
+    def take() -> list[str]:
+        found = []
+        for path in tmp_path.glob("text*"):
+            found.append(path.read_text())
+            path.unlink()
+        return found
+
+    models = [alike(text) for text in take() if text]
+    assert len(models) >= processes
+    cut = 0
+    for note in kills:
+        for text in take():
+            *lines, rest = alike(text)
+            alikes = [model for model in models if model[: len(lines)] == lines]
+            assert alikes, f"{note}: {lines}"
+            assert any(model[len(lines)].startswith(rest.rstrip("#")) for model in alikes), note
+            cut += bool(lines) and all(len(lines) < len(model) - 1 for model in alikes)
+    assert cut > kills.done // 8
 
 
 def test_killed_while_it_starts(tracee: str, tmp_path: Path) -> None:
