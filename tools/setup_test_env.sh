@@ -28,6 +28,9 @@ packages=(
     util-linux          # setpriv, unshare
     kmod                # depmod for the virtual machine's kernel
 )
+# CPython's own tests, which run traced and have to end as untraced.
+python=/usr/bin/python3
+[ -x $python ] && packages+=("lib$($python -c 'import sys; print("python%d.%d" % sys.version_info[:2])')-testsuite")
 vm_packages=(
     qemu-system-x86     # the virtual machine
     qemu-system-arm     # the same with an aarch64 processor
