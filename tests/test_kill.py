@@ -353,7 +353,7 @@ def test_text_killed_at_random_moments(tracee: str, tmp_path: Path, options: str
     processes = 3 if "-ff" in options else 1
     words = [
         "-fq", *options.split(), str(tmp_path / "text"),
-        tracee, "work", "5", str(processes), "0", "",
+        tracee, "work", "12", str(processes), "0", "",
     ]  # fmt: skip
     kills = Kills(words, tmp_path, TEXT_ROUNDS[options])
 
@@ -374,7 +374,7 @@ def test_text_killed_at_random_moments(tracee: str, tmp_path: Path, options: str
             assert alikes, f"{note}: {lines}"
             assert any(model[len(lines)].startswith(rest.rstrip("#")) for model in alikes), note
             cut += bool(lines) and all(len(lines) < len(model) - 1 for model in alikes)
-    assert cut > kills.done // 8
+    assert cut > kills.done // 16
 
 
 def test_killed_while_it_starts(tracee: str, tmp_path: Path) -> None:
