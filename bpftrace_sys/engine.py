@@ -16,8 +16,9 @@ from itertools import repeat
 
 from bpftrace_sys import ptrace_calls as px
 from bpftrace_sys import seccomp
+from bpftrace_sys.forwarding import barrier, comes_by_itself
 from bpftrace_sys.live_memory import LiveMemory
-from bpftrace_sys.own_signals import OwnSignals, stop_ourselves
+from bpftrace_sys.own_signals import OURS, OwnSignals, stop_ourselves
 from bpftrace_sys.pace import TRACEES, Pace
 from bpftrace_sys.seccomp import ArgRule, StopFilter
 from bpftrace_sys.spawn import SpawnError, start
@@ -595,6 +596,10 @@ class Engine:
             self._first_stopped = False
         if event or number == (signal.SIGTRAP | 0x80):
             number = 0
+        elif number in OURS and tracee.pid in self._spawned:
+            # Ours of the same sender, if it is there, is to find this one before it is gone.
+            barrier()
+            self._signals.poll()
         step = tracee.every_call or tracee.entered or tracee.watched
         # The kernel keeps the signal's siginfo as long as the number is the same.
         px.resume(px.PTRACE_SYSCALL if step else px.PTRACE_CONT, tracee.tid, number)
@@ -789,7 +794,7 @@ class Engine:
 
     # -- our own signals ----------------------------------------------------
 
-    def _signalled(self, number: int, code: int) -> None:
+    def _signalled(self, number: int, code: int, sender: int) -> None:
         terminal = code == _SI_KERNEL
         if number == signal.SIGTSTP and self.on_interrupt == "ignore-stop":
             return
@@ -813,12 +818,15 @@ class Engine:
         elif attached:
             self.detach_all()
         for pid in self._spawned:
-            if self.on_interrupt == "end":
-                _kill(pid, signal.SIGCONT)
-                _kill(pid, signal.SIGKILL if again else number)
-            elif not terminal:
-                # Sent to us alone; from a terminal it has reached them already.
-                _kill(pid, number)
+            ending = self.on_interrupt == "end"
+            if ending and again:
+                _kill(pid, signal.SIGKILL)
+            elif ending or not terminal:  # Ctrl-C is for those that the terminal sends it to
+                tids = [tid for tid, tracee in self.tracees.items() if tracee.pid == pid]
+                if not comes_by_itself(pid, tids, number, sender):
+                    _kill(pid, number)
+                if ending:
+                    _kill(pid, signal.SIGCONT)
 
     def _stop_ourselves(self) -> None:
         self._stop_with = False

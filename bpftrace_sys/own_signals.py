@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
-_OURS: Final = (
+OURS: Final = (
     signal.SIGHUP,
     signal.SIGINT,
     signal.SIGQUIT,
@@ -34,9 +34,9 @@ _OURS: Final = (
 
 
 class OwnSignals:
-    """``handle`` is told number and si_code of each signal but SIGCHLD."""
+    """``handle`` is told number, si_code and sender of each signal but SIGCHLD."""
 
-    def __init__(self, handle: Callable[[int, int], None]) -> None:
+    def __init__(self, handle: Callable[[int, int, int], None]) -> None:
         self._handle = handle
         self._taken: set[Any] = set()
         self._child_handler: Any = signal.SIG_DFL
@@ -59,7 +59,7 @@ class OwnSignals:
             # Ignored, our children would leave no status behind.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._taken = {signal.SIGCHLD} | {
-            number for number in _OURS if signal.getsignal(number) != signal.SIG_IGN
+            number for number in OURS if signal.getsignal(number) != signal.SIG_IGN
         }
         self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._taken)
 
@@ -85,7 +85,7 @@ class OwnSignals:
             if info is None:
                 return
             if info.si_signo != signal.SIGCHLD:
-                self._handle(info.si_signo, info.si_code)
+                self._handle(info.si_signo, info.si_code, info.si_pid)
 
     def wait(self, seconds: float | None = None) -> None:
         """Sleep until a tracee or a signal of our own wants something, or for so long."""
@@ -94,7 +94,7 @@ class OwnSignals:
         else:
             info = signal.sigtimedwait(self._taken, seconds)
         if info is not None and info.si_signo != signal.SIGCHLD:
-            self._handle(info.si_signo, info.si_code)
+            self._handle(info.si_signo, info.si_code, info.si_pid)
 
 
     def wait_child(self) -> tuple[int, int]:

@@ -23,6 +23,7 @@ PTRACE_CONT: Final = 7
 PTRACE_DETACH: Final = 17
 PTRACE_SYSCALL: Final = 24
 PTRACE_GETEVENTMSG: Final = 0x4201
+PTRACE_GETSIGINFO: Final = 0x4202
 PTRACE_SEIZE: Final = 0x4206
 PTRACE_INTERRUPT: Final = 0x4207
 PTRACE_LISTEN: Final = 0x4208
@@ -141,3 +142,12 @@ def geteventmsg(tid: int) -> int:
     message = ctypes.c_ulong()
     _call(PTRACE_GETEVENTMSG, tid, ctypes.addressof(message))
     return message.value
+
+
+def siginfo(tid: int) -> tuple[int, int, int]:
+    """PTRACE_GETSIGINFO: the signal of this stop, its si_code, and who sent it (si_pid, which
+    means something for codes up to 0 only). Raises OSError."""
+    # siginfo_t is 128 bytes: si_signo, si_errno, si_code, and after padding si_pid.
+    info = (ctypes.c_int * 32)()
+    _call(PTRACE_GETSIGINFO, tid, ctypes.addressof(info))
+    return info[0], info[2], info[4]
