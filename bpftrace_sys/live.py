@@ -91,6 +91,8 @@ def trace(settings: Settings) -> int:
     text = open_text(settings.output, sys.stderr, settings.append)
     json = None if settings.json is None else open_json(settings.json)
     telling = Telling(settings, text, json)
+    if settings.same_cpu:
+        bind_to_this_cpu()  # before there is an engine, which looks at where it may run
     capture = telling.capture
     engine = Engine(
         capture,
@@ -135,6 +137,17 @@ def trace(settings: Settings) -> int:
         return OWN_FAILURE
     code = os.waitstatus_to_exitcode(status)
     return leave(code) if telling.end(ending(code)) else OWN_FAILURE
+
+
+def bind_to_this_cpu() -> None:
+    """From now on this process, and those that it starts, stay on the CPU that it runs on."""
+    with open("/proc/self/stat", "rb", buffering=0) as file:
+        # proc(5): the 39th field; the second one's parenthesis may hold anything.
+        cpu = int(file.read(4096).rpartition(b")")[2].split()[36])
+    try:
+        os.sched_setaffinity(0, {cpu})
+    except OSError as error:
+        complain(f"--same-cpu: cannot bind to CPU {cpu}: {error.strerror}; goes on without")
 
 
 def ending(code: int) -> dict[str, Any]:

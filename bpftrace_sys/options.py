@@ -73,6 +73,8 @@ class Settings:
         self.interruptible = 0
         self.kill = False
         """--kill-on-exit."""
+        self.same_cpu = False
+        """Tracer and program are bound to one CPU."""
         self.help = False
         self.version = False
 
@@ -192,6 +194,7 @@ UNITS: Final = {
 }  # fmt: skip
 FOR_A_PROGRAM: Final = {
     "user": "-u", "argv0": "--argv0", "environment": "-E", "kill": "--kill-on-exit",
+    "same_cpu": "--same-cpu",
 }  # fmt: skip
 """Settings that mean nothing for what is attached to."""
 
@@ -320,6 +323,8 @@ OPTIONS: Final = (
            also=("silent", "silence")),
     Option("", "no-seccomp", "", "stop on every system call rather than filter",
            _set("seccomp", False), "live"),
+    Option("", "same-cpu", "", "bind PROG and bpfstrace to one CPU: cheaper stops, but\n"
+           "PROG and its children see that CPU only", _set("same_cpu", True), "live"),
     Option("h", "help", "", "this text", _set("help", True)),
     Option("V", "version", "", "the version", _set("version", True)),
 )

@@ -345,6 +345,7 @@ SENTENCES = {
     "-p 1 -u root": "-u is for a program to run; with -p there is none",
     "-p 1 -E A=1": "-E is for a program to run; with -p there is none",
     "-p 1 --argv0 x": "--argv0 is for a program to run; with -p there is none",
+    "-p 1 --same-cpu": "--same-cpu is for a program to run; with -p there is none",
     "-p 1 --kill-on-exit": "--kill-on-exit is for a program to run; with -p there is none",
 }
 
@@ -441,3 +442,27 @@ def test_tracer_in_the_background(tmp_path: Path) -> None:
     while time.monotonic() < deadline and text.read_text().count(CALL) < 3:
         time.sleep(0.05)
     assert text.read_text().count(CALL) == 3
+
+
+def test_same_cpu() -> None:
+    """The program and its children see one CPU with the option, and all without."""
+    mine = len(os.sched_getaffinity(0))
+    if mine < 2:
+        pytest.skip("one CPU only")
+    seen = [sys.executable, "-S", "-E", "-c", "import os; print(len(os.sched_getaffinity(0)))"]
+    script = ["sh", "-c", '"$@"; "$@"', "sh", *seen]
+    for options in ([], ["-f"]):
+        assert run_cli("-q", *options, *script).stdout.split() == [str(mine)] * 2
+        assert run_cli("-q", *options, "--same-cpu", *script).stdout.split() == ["1"] * 2
+
+
+def test_one_cpu_is_not_spun_on() -> None:
+    """Where the tracee needs our CPU, polling for its next stop would keep it from that."""
+    from bpftrace_sys.engine import Engine, StopFilter
+
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert Engine(None, follow=True, stops=StopFilter({}))._spin == 0  # type: ignore[arg-type]
+    finally:
+        os.sched_setaffinity(0, allowed)
