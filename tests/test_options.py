@@ -458,11 +458,12 @@ def test_same_cpu() -> None:
 
 def test_one_cpu_is_not_spun_on() -> None:
     """Where the tracee needs our CPU, polling for its next stop would keep it from that."""
-    from bpftrace_sys.engine import Engine, StopFilter
+    from bpftrace_sys.pace import Pace
 
     allowed = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(allowed)})
-        assert Engine(None, follow=True, stops=StopFilter({}))._spin == 0  # type: ignore[arg-type]
+        assert Pace().polls == 0
     finally:
         os.sched_setaffinity(0, allowed)
+    assert Pace().polls > 0 or len(allowed) == 1

@@ -269,3 +269,40 @@ def _known(name: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+# ------------------------------------------------------------------ told clearly
+
+
+def test_a_tracer_under_bpfstrace() -> None:
+    """Who wants to trace what we trace is told why it cannot, whom it wanted, and by whom."""
+    needs_tool("strace")
+    done = run_cli("-f", "-q", "sh", "-c", "sleep 1000 & strace -o /dev/null -p $!; kill $!")
+    assert re.search(
+        r"^bpfstrace: \[\d+\] strace asked to trace process \d+ with ptrace and was refused, since "
+        r"bpfstrace traces it and a process has one tracer only$",
+        done.stderr,
+        re.M,
+    )
+    done = run_cli("-f", "-q", "strace", "-o", os.devnull, "true")
+    assert "strace asked to trace itself with ptrace and was refused" in done.stderr
+    assert done.returncode == 1  # strace's own
+
+
+def test_an_unknown_architecture() -> None:
+    """A program whose calls we have no table for is named, and nothing is decoded wrongly."""
+    code = (
+        "import sys\n"
+        "from decoders import arch\n"
+        "known = arch.of_machine()\n"
+        "import bpftrace_sys.engine\n"
+        "arch.NAMES.pop(known[0])\n"
+        "from bpftrace_sys.cli import main\n"
+        "sys.exit(main(['--no-seccomp', '-q', '-f', 'sh', '-c', 'exit 4']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(),
+        timeout=LIMIT, check=False,
+    )  # fmt: skip
+    assert "sh is a program of an architecture that bpfstrace does not know" in done.stderr
+    assert done.returncode == 4
