@@ -17,7 +17,7 @@ from bpftrace_sys.paths import defining, interesting
 from bpftrace_sys.seccomp import StopFilter
 from decoders import arch as arches
 from decoders.events import ProcessEvent
-from decoders.raw import ENTRY, EXIT, Chunk, RawCall
+from decoders.raw import RawCall
 from decoders.uapi import const
 
 TYPE_CHECKING = False
@@ -25,17 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
+    from bpftrace_sys.copying import Ask, Row
     from bpftrace_sys.fd_facts import FdLookup
     from bpftrace_sys.inject import Rule
-    from bpftrace_sys.live_memory import LiveMemory
     from bpftrace_sys.loops import Loops, Plan
     from bpftrace_sys.stacks.telling import Stacks
     from bpftrace_sys.tracee import Tracee
     from decoders.follow import Node, View
-    from decoders.raw import FdFact
 
-    Ask = Callable[[str, int], str | None]
-    """Facts.fact: what the machine calls a number."""
     Take = Callable[[RawCall | ProcessEvent], None]
 
 SOL_SOCKET: Final = 1
@@ -48,10 +45,6 @@ FILTERED: Final = frozenset({"setsockopt", "write", "close"})
 """Calls of which only some are BPF's (the seccomp filter cannot tell all)."""
 NETLINK_CALLS: Final = ("sendto", "sendmsg", "recvfrom", "recvmsg")
 """Calls that are BPF's on route netlink sockets, if they are traced at all."""
-IN_STOP: Final = frozenset({"iter_target", "ops_members"})
-"""Facts that decide what is copied, or that are gone with an object that may not last."""
-MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What a declaration might raise over bytes that nobody thought of."""
 WAITING: Final = 4096
 """Calls that may wait to be decoded while stops come thick."""
 BIG: Final = 1 << 15
@@ -62,156 +55,10 @@ YOUNG: Final = 10_000_000
 """Nanoseconds for which a call that has begun keeps us from other work: it may return any
 moment, and what it then waits for us would count as its own time."""
 NEAR: Final = (
-    "decoders.measures", "decoders.follow", "decoders.walks", "bpftrace_sys.fd_facts",
-    "bpftrace_sys.loops", "bpftrace_sys.watermark",
+    "bpftrace_sys.copying", "bpftrace_sys.fd_facts", "bpftrace_sys.loops",
+    "bpftrace_sys.watermark",
 )  # fmt: skip
 """Modules that the first stop of ours needs."""
-
-
-class Recorder:
-    """Live memory that remembers what was read, as Chunks."""
-
-    __slots__ = ("_memory", "_stage", "chunks")
-
-    def __init__(self, memory: LiveMemory, stage: int, chunks: list[Chunk]) -> None:
-        self._memory = memory
-        self._stage = stage
-        self.chunks = chunks
-
-    def read(self, addr: int, size: int) -> bytes:
-        data = self._memory.read(addr, size)
-        self.chunks.append(Chunk(self._stage, addr, data, size))
-        return data
-
-    def cstr(self, addr: int, limit: int) -> tuple[bytes, bool]:
-        data = self._memory.cstr(addr, limit)
-        # Our copy ends with the NUL where there is one, so that replay knows it.
-        ended = len(data) < limit and self._memory.read(addr + len(data), 1) == b"\0"
-        kept = data + b"\0" if ended else data
-        wanted = len(kept) if ended else limit
-        self.chunks.append(Chunk(self._stage, addr, kept, wanted))
-        return data, ended
-
-
-class _Env:
-    """The world around a live call: records what it answers."""
-
-    __slots__ = ("_ask", "_lookup", "_machine", "_raw", "arch", "ret", "stage")
-
-    def __init__(self, raw: RawCall, lookup: FdLookup, machine: Machine, ask: Ask) -> None:
-        self._ask = ask
-        self._raw = raw
-        self._lookup = lookup
-        self._machine = machine
-        self.arch = raw.arch
-        self.ret: int | None = None
-        self.stage = ENTRY
-
-    @property
-    def cpus(self) -> int:
-        return self._machine.cpus
-
-    def fd(self, fd: int) -> FdFact | None:
-        """What an argument is: as it was when the call began, whatever became of it."""
-        for fact in self._raw.fds:
-            if fact.fd == fd:
-                return fact
-        return self.made(fd)
-
-    def made(self, fd: int) -> FdFact | None:
-        """What an fd is now: one that the call returned."""
-        found = self._lookup.fact(self._raw.tid, fd, self.stage)
-        if found is not None:
-            self._raw.fds.append(found)
-        return found
-
-    def fact(self, kind: str, key: int) -> str | None:
-        if kind == "pmu":
-            return self._machine.pmus.get(key)
-        if kind == "ifindex":
-            return device_name(self._raw, key)
-        if kind == "xdp_mode":
-            self._raw.extra.setdefault("xdp_mode", {})[str(key)] = ""  # type: ignore[index]
-            return None
-        # Of all else only this decides what is copied; it is asked once a program.
-        return self._ask(kind, key) if kind in IN_STOP else None
-
-    def newer(self, enum: str, value: int) -> str | None:
-        return None
-
-    def trouble(self, error: Exception) -> None:
-        """A mistake of ours must not cost the tracee anything; the call says it."""
-        self._raw.extra["problem"] = f"{type(error).__name__}: {error}"
-
-
-def device_name(raw: RawCall, ifindex: int) -> str | None:
-    """The name of an interface in the tracee's network namespace, kept with the call."""
-    from bpftrace_sys.netdev import ifname, in_netns
-
-    known: Any = raw.extra.setdefault("ifindex", {})
-    name: str | None = known.get(str(ifindex))
-    if name is None:
-        name = in_netns(raw.tid, lambda: ifname(ifindex))
-        if name is not None:
-            known[str(ifindex)] = name
-    return name
-
-
-def xdp_modes(raw: RawCall, devices: dict[str, str], name: str) -> None:
-    """How XDP runs on the interfaces where a call may have changed that, kept with the call."""
-    from bpftrace_sys.netdev import in_netns, xdp_mode
-
-    if name == "bpf" and raw.args[0] & 0xFFFF == const.BPF_LINK_CREATE:
-        raw.extra["xdp_mode"] = dict.fromkeys(devices, "")
-    asked: Any = raw.extra.get("xdp_mode", {})
-    for key in asked:
-        asked[key] = in_netns(raw.tid, lambda: xdp_mode(int(key))) or ""  # noqa: B023 - at once
-
-
-class _Row:
-    """What capture needs of a traced call; made when such a call is first seen."""
-
-    __slots__ = ("_args_view", "_follow", "_layout", "_node", "loops", "name", "returns")
-
-    def __init__(self, arch: int, nr: int) -> None:
-        from decoders import follow
-        from decoders.walks import WALKS
-
-        self.name = arches.name(arch, nr) or ""
-        self.returns: frozenset[int] | bool
-        walk = WALKS.get(self.name)
-        if walk is None:
-            # One that has to be asked for by name: its declaration as it is decoded by.
-            from decoders.declare import layout_of
-            from decoders.syscalls import syscall_of
-
-            row = syscall_of(arch, nr)
-            walk = (layout_of(row.args), row.returns)
-        self._layout, self.returns = walk
-        self._follow, self._args_view, self._node = follow.follow, follow.args_view, follow.Node
-        self.loops = self.name == "bpf"
-
-    def enter(self, args: tuple[int, ...], memory: Recorder, env: _Env) -> Node:
-        """Copies what the kernel is going to read."""
-        view = self._args_view(self._layout, args, env)
-        try:
-            return self._follow(view, memory, ENTRY)
-        except MISTAKES as error:
-            env.trouble(error)
-            return self._node(view)
-
-    def leave(self, node: Node, memory: Recorder, failed: bool, env: _Env) -> None:
-        """Copies what the kernel has written."""
-        try:
-            self._follow(node.view, memory, EXIT, failed, node)
-        except MISTAKES as error:
-            env.trouble(error)
-
-    def returns_fd(self, args: View) -> bool:
-        """Whether the result of a call with these arguments is an fd."""
-        if isinstance(self.returns, bool):
-            return self.returns
-        return args["cmd"] & ~const.BPF_COMMON_ATTRS in self.returns
 
 
 class Capture:
@@ -270,7 +117,7 @@ class Capture:
         self.stacks: Stacks | None = None
         """-k; set before the first stop."""
         self._waiting = WAITING
-        self._rows: dict[tuple[int, int], _Row] = {}
+        self._rows: dict[tuple[int, int], Row] = {}
         self._before: dict[str, int] | None = None
         self._rules: list[Rule] = []
         self._skip: Callable[[Tracee, int], bool] | None = None
@@ -328,7 +175,7 @@ class Capture:
             self._before = highest()
         return self._before
 
-    def _row(self, arch: int, nr: int) -> _Row:
+    def _row(self, arch: int, nr: int) -> Row:
         """What such calls need; made when the first is seen."""
         if not self._rows:
             _ = self.before  # now, as this very call may make an object
@@ -337,7 +184,9 @@ class Capture:
 
             self._lookup = FdLookup()
             self._loops = Loops(self._lookup)
-        row = self._rows[(arch, nr)] = _Row(arch, nr)
+        from bpftrace_sys.copying import Row
+
+        row = self._rows[(arch, nr)] = Row(arch, nr)
         return row
 
     # ------------------------------------------------------------ calls
@@ -364,8 +213,8 @@ class Capture:
                     self._copy_stack(tracee, raw)
                 self._pending[tracee.tid] = (raw, plan, None)
                 return True
-        env = _Env(raw, self._lookup, self.machine, self._ask)
-        node = row.enter(args, Recorder(tracee.memory, ENTRY, raw.chunks), env)
+        env = row.env(raw, self._lookup, self.machine, self._ask)
+        node = row.enter(raw, tracee.memory, env)
         name = row.name
         if name in FILTERED and name not in self._explicit and not self._wanted(name, raw, node):
             return False
@@ -437,8 +286,7 @@ class Capture:
             self._done(raw)
             return
         env, node, row = walked
-        env.stage, env.ret = EXIT, ret
-        row.leave(node, Recorder(tracee.memory, EXIT, raw.chunks), failed, env)
+        row.leave(node, raw, tracee.memory, env)
         if not failed:
             if row.returns_fd(node.view):
                 env.made(ret)
@@ -451,6 +299,8 @@ class Capture:
             self._loops.learn(raw)
         devices: Any = raw.extra.get("ifindex")
         if devices and not failed:
+            from bpftrace_sys.copying import xdp_modes
+
             xdp_modes(raw, devices, row.name)
         if row.name in WATCHING:
             self._watch(tracee, raw, row.name, node.view)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from bpftrace_sys.capture import Recorder, _Env, _Row
+from bpftrace_sys.copying import CallEnv, Row
 from bpftrace_sys.facts import RecordedFacts
-from decoders.raw import ENTRY, EXIT, FdFact, RawCall
+from decoders.raw import FdFact, RawCall
 from decoders.values import Array, Changed, Pointer, Struct, Value
 
 
@@ -75,7 +75,7 @@ class Facts(RecordedFacts):
             self.learn(kind, key, name)
 
 
-class Env(_Env):
+class Env(CallEnv):
     """The world around the call, without the network namespace that there is not."""
 
     def fact(self, kind: str, key: int) -> str | None:
@@ -97,14 +97,13 @@ def record(
     facts: Any = Facts()
     lookup: Any = Lookup(FDS if fds is None else fds)
     env = Env(raw, lookup, facts, facts.fact)
-    row = _Row(arch, nr)
+    row = Row(arch, nr)
     live: Any = before
-    node = row.enter(args, Recorder(live, ENTRY, raw.chunks), env)
+    node = row.enter(raw, live, env)
     if after is not None:
         raw.ret, raw.failed, raw.duration = ret, ret < 0, 1000
-        env.stage, env.ret = EXIT, ret
         live = after
-        row.leave(node, Recorder(live, EXIT, raw.chunks), raw.failed, env)
+        row.leave(node, raw, live, env)
         if ret >= 0 and row.returns_fd(node.view):
             env.made(ret)
     assert "problem" not in raw.extra, raw.extra

@@ -204,13 +204,13 @@ class Row(NamedTuple):
     """A line of the table.
 
     ``of``: a field of Sample. ``against``: the way that bpfstrace is held against; with none
-    ``target`` is in the field's own unit, else a ratio.
+    ``target`` is in the field's own unit, else a ratio. No ``target``: for information.
     """
 
     what: str
     of: str
     against: str | None
-    target: float
+    target: float | None
 
 
 class Place:
@@ -347,6 +347,21 @@ def updates(place: Place) -> Bench:
     )
 
 
+def one_cpu(place: Place) -> Bench:
+    """Tracer and tracee on one CPU: nobody is woken on another one."""
+    work = place.work("updates", "100000")
+    ways = place.four(["--same-cpu", *BPF], BPF, work)
+    ways = {way: ways[way] for way in (UNTRACED, OURS, STRACE) if way in ways}
+    if STRACE in ways:
+        ways[STRACE] = ["taskset", "-c", "0", *ways[STRACE]]
+    return Bench(
+        "one-cpu",
+        "100,000 map updates, all on one CPU",
+        ways,
+        [Row("whole", "wall", STRACE, None)],
+    )
+
+
 def not_ours(place: Place) -> Bench:
     work = place.work("updates", "100000")
     return Bench(
@@ -448,6 +463,7 @@ BENCHES: Final[dict[str, Callable[[Place], Bench]]] = {
     "dd": other_calls,
     "dd-long": other_calls_for_long,
     "updates": updates,
+    "one-cpu": one_cpu,
     "filtered": not_ours,
     "imports": many_imports,
     "find": find,
@@ -500,6 +516,7 @@ def run(bench: Bench, rounds: int, environment: dict[str, str]) -> None:
 # -- the table ---------------------------------------------------------------------
 
 HEAD: Final = ["work", "", *WAYS, "ratio", "target", ""]
+VERDICTS: Final = {True: "met", False: "missed", None: ""}
 FIGURES: Final = range(2, 2 + len(WAYS))
 
 
@@ -521,7 +538,11 @@ def table(benches: Iterable[Bench]) -> list[list[str]]:
                 for way, samples in bench.samples.items()
             }
             ours = found[OURS]
-            if row.against is None:
+            met: bool | None
+            if row.target is None:
+                share = ours / found[row.against] if row.against in found else 0.0
+                ratio, target, met = f"{share:.2f} of {str(row.against).split()[0]}", "", None
+            elif row.against is None:
                 ratio, target, met = "", shown(row.target, row.of), ours <= row.target
             elif row.against in found:
                 share = ours / found[row.against]
@@ -530,7 +551,7 @@ def table(benches: Iterable[Bench]) -> list[list[str]]:
             else:
                 ratio, target, met = "", f"{row.target:g}", False
             cells = [shown(found[way], row.of) if way in found else "" for way in WAYS]
-            lines.append([title, row.what, *cells, ratio, target, "met" if met else "missed"])
+            lines.append([title, row.what, *cells, ratio, target, VERDICTS[met]])
             title = ""
     return lines
 
