@@ -411,8 +411,9 @@ class Reader:
         self.whole = False
         self.position: IO[bytes] | None = None
         self._file = self._open(path)
-        self._pieces = Pieces()
-        self._shapes = LineShapes(lambda value: unpack(value, self._pieces))
+        pieces = self._pieces = Pieces()
+        # Not of self: a cycle would keep the file open until the garbage is looked for.
+        self._shapes = LineShapes(lambda value: unpack(value, pieces))
         first = self._text()
         if first is None:
             raise TraceError(self.path, 0, "empty: no trace was written here")

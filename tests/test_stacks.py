@@ -211,8 +211,14 @@ def test_libbpf_and_bpftrace(command: list[str], folder: Path, tracefs: Path) ->
     needs_strace_k()
     if subprocess.run(command, capture_output=True, timeout=TIMEOUT).returncode:
         pytest.skip(f"{command[0]} does not work on this kernel")
-    expected, found = theirs(folder, *command), ours(folder, *command)
-    assert places(found) == places(expected)
+    expected, found = (
+        # How much there is to read differs from run to run; what is set up does not.
+        [place for place in places(run(folder, *command)) if "_ELEM" not in place[0]
+         and "_KEY" not in place[0]]
+        for run in (theirs, ours)
+    )  # fmt: skip
+    assert len(found) > 2
+    assert found == expected
     assert len(found) > 10
 
 
