@@ -45,6 +45,7 @@ PATIENCE = 20.0
 
 TRACEE = r"""
 #include <linux/bpf.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,6 +124,11 @@ static int run_for_ever(void)
 int main(int argc, char **argv)
 {
     int i, status, failed = 0;
+    sigset_t ends;
+    /* A child's end, which no traced process ignores, may fail a PROG_LOAD with EAGAIN. */
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &ends, 0);
     if (argc > 1 && !strcmp(argv[1], "forever")) return run_for_ever();
     if (argc < 6) return 99;
     for (i = 1; i < atoi(argv[3]); i++)
