@@ -119,7 +119,7 @@ def test_a_job_of_a_shell(shell: Terminal, mode: str) -> None:
     shell.until(r"\$ ")
     shell.type("echo =$?=\n")
     shell.until("=0=")
-    traps = "trap 'exit 7' INT; echo re''ady; read a"
+    traps = "trap 'exit 7' INT; echo re''ady; while :; do sleep 0.1; done"
     shell.type(f'{TRACED} {mode} -o /dev/null sh -c "{traps}"\n')
     shell.until("ready")
     shell.type("\x03")
