@@ -58,6 +58,7 @@ _WATCH: Final = StopFilter(
         "seccomp": ArgRule(0, frozenset({_SECCOMP_SET_MODE_STRICT, _SECCOMP_SET_MODE_FILTER})),
         "ptrace": ArgRule(0, frozenset({_PTRACE_TRACEME, _PTRACE_ATTACH, _PTRACE_SEIZE})),
         "clone": ArgRule(0, frozenset({_CLONE_UNTRACED}), mask=_CLONE_UNTRACED),
+        "clone3": None,  # its flags are in memory
     }
 )
 
@@ -465,12 +466,24 @@ class Engine:
         elif called == "ptrace":
             tracee.watched = "ptrace"
             tracee.target = args[1] & 0xFFFFFFFF if what != _PTRACE_TRACEME else 0
-        elif called == "clone" and self.follow and not tracee.silent:
+        elif called and (self.follow or self.quiet_children or tracee.attached):
+            self._unhide(tracee, called, args)
+
+    def _unhide(self, tracee: Tracee, called: str, args: tuple[int, ...]) -> None:
+        """A clone or clone3: none that we follow may have a child that we do not get."""
+        from bpftrace_sys.untraced import asked_for, clear
+
+        if not asked_for(tracee, called, args):
+            return
+        tracee.cleared = clear(tracee, called, args)
+        if tracee.cleared is not None:
+            tracee.watched = "clone"
+            says = "it is traced all the same, without that flag"
+        else:
             lost = ", and the calls that we trace fail there" if self.use_seccomp else ""
-            self.sink.note(
-                tracee,
-                f"{tracee.comm} starts a child with CLONE_UNTRACED, which hides it from us{lost}",
-            )
+            says = f"which hides it from us{lost}"
+        if not tracee.silent and not (self.quiet_children and tracee.cleared):
+            self.sink.note(tracee, f"{tracee.comm} starts a child with CLONE_UNTRACED: {says}")
 
     def _told_x32(self, tracee: Tracee) -> None:
         if tracee.pid in self._x32:
@@ -546,6 +559,9 @@ class Engine:
             for other in self.tracees.values():
                 if other.pid == tracee.pid:
                     other.every_call = other.unfiltered = True
+        elif watched == "clone" and tracee.cleared is not None:
+            tracee.cleared.put_back(tracee.tid, child=False)
+            tracee.cleared = None
         elif watched == "ptrace" and failed and -ret in (errno.EPERM, errno.ESRCH):
             self._told_ptrace(tracee)
         if tracee.entered:
@@ -573,6 +589,10 @@ class Engine:
         event = status >> 16
         if event in _FORKS:
             self._forked(tracee, _FORKS[event])
+        elif event == px.PTRACE_EVENT_STOP and tracee.cleared is not None:
+            if tracee.watched != "clone":  # it is the child, in its first stop
+                tracee.cleared.put_back(tid, child=True)
+                tracee.cleared = None
         elif event == px.PTRACE_EVENT_EXEC:
             tracee = self._execed(tid)
         if tracee.detach:
@@ -676,6 +696,7 @@ class Engine:
             child.every_call = parent.unfiltered if watching else parent.every_call
             child.silent = parent.silent or self.quiet_children
             child.attached = parent.attached
+            child.cleared = parent.cleared
             # An attached process's new threads are its own; its children are not.
             child.detach = parent.detach or (
                 parent.attached and not self.follow and pid != parent.pid

@@ -17,6 +17,7 @@ from ptrace.binding.func import (
     NT_PRSTATUS,
     PTRACE_GETREGSET,
     PTRACE_PEEKDATA,
+    PTRACE_POKEDATA,
     PTRACE_SETREGSET,
     ptrace,
     ptrace_getregs,
@@ -24,7 +25,18 @@ from ptrace.binding.func import (
 )
 from ptrace.ctypes_libc import libc
 
-__all__ = ["PtraceError", "peek", "ptrace_getregs", "ptrace_setregs", "set_return", "skip_syscall"]
+from decoders.arch import AUDIT_ARCH_I386
+
+__all__ = [
+    "PtraceError",
+    "peek",
+    "poke",
+    "ptrace_getregs",
+    "ptrace_setregs",
+    "set_first_argument",
+    "set_return",
+    "skip_syscall",
+]
 
 _SKIPPED: Final = 0xFFFFFFFFFFFFFFFF
 _NT_ARM_SYSTEM_CALL: Final = 0x404
@@ -48,7 +60,18 @@ def skip_syscall(tid: int) -> bool:
 
 def set_return(tid: int, ret: int) -> bool:
     """In a stop after a call: make it return ``ret`` (signed). False: refused."""
-    value = ret & 0xFFFFFFFFFFFFFFFF
+    return _set(tid, "rax", ret)
+
+
+def set_first_argument(tid: int, arch: int, value: int) -> bool:
+    """In a stop before a call, its first argument; after it, the register that had it, which
+    on aarch64 is the result's. False: refused."""
+    return _set(tid, "rbx" if arch == AUDIT_ARCH_I386 else "rdi", value)
+
+
+def _set(tid: int, name: str, value: int) -> bool:
+    """A register; where there is no such name, x0."""
+    value &= 0xFFFFFFFFFFFFFFFF
     try:
         if os.uname().machine == "aarch64":
             # struct user_pt_regs: regs[31], sp, pc, pstate
@@ -59,8 +82,18 @@ def set_return(tid: int, ret: int) -> bool:
             ptrace(PTRACE_SETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector))
         else:
             saved = ptrace_getregs(tid)
-            saved.rax = value
+            setattr(saved, name, value)
             ptrace_setregs(tid, saved)
+    except PtraceError:
+        return False
+    return True
+
+
+def poke(tid: int, addr: int, word: bytes) -> bool:
+    """PTRACE_POKEDATA: eight bytes at any address, into memory that is read-only, too.
+    False: refused."""
+    try:
+        ptrace(PTRACE_POKEDATA, tid, addr, struct.unpack("=Q", word)[0])
     except PtraceError:
         return False
     return True

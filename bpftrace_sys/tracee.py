@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from bpftrace_sys.seccomp import StopFilter
+    from bpftrace_sys.untraced import Cleared
 
     class Sink(Protocol):
         """Who is told of what tracees do. The engine calls from one thread only.
@@ -75,6 +76,7 @@ class Tracee:
         "also",
         "arch",
         "attached",
+        "cleared",
         "detach",
         "entered",
         "every_call",
@@ -112,6 +114,7 @@ class Tracee:
         """Was running before us, or descends from such a one: outlives the tracer."""
         self.entered = False  # the sink wants this call's exit
         self.watched = ""  # a call of our own interest is on its way
+        self.cleared: Cleared | None = None  # what we have taken out of a clone
         self.target = 0  # the pid in a ptrace call of the tracee's
         self.every_call = False  # PTRACE_SYSCALL rather than the filter
         self.unfiltered = False  # what every_call is without watch()
