@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -192,3 +195,38 @@ def test_set_up_without_root_says_so(tmp_path: Path) -> None:
         )
         assert done.returncode == code
         assert "NOT DONE: not root" in done.stdout
+
+
+def test_a_machine_ends_with_its_starter(tmp_path: Path) -> None:
+    """Killed by SIGTERM, tools/vm.py leaves neither qemu nor its folder behind."""
+    vng = tmp_path / "vng"
+    vng.write_text("#!/bin/sh\nsleep 600 & echo $$ $! > " + str(tmp_path / "pids") + "\nwait\n")
+    vng.chmod(0o755)
+    code = (
+        "import sys, vm; from pathlib import Path\n"
+        f"vm.find_vng = lambda cache: Path({str(vng)!r})\n"
+        "vm.prepare = lambda *_: vm.Kernel('6.1', Path('/boot/vmlinuz'))\n"
+        "sys.exit(vm.main(['run', '--', 'true']))\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(REPO / "tools"), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", code], env=env) as starter:
+        pids: list[int] = []
+        deadline = time.monotonic() + 30
+        while len(pids) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+            with contextlib.suppress(FileNotFoundError):
+                pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
+        starter.terminate()
+        assert starter.wait(30) == 128 + signal.SIGTERM
+    for pid in pids:
+        while time.monotonic() < deadline and _runs(pid):
+            time.sleep(0.02)
+        assert not _runs(pid)
+    assert not list(tmp_path.glob("bpfstrace-vm-*"))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False

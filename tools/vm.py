@@ -374,6 +374,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Run one action; the exit code is the module docstring's."""
     args = parse(argv)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As an exception: the machine, in a session of its own, is ended on the way out.
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         kernel = prepare(args.kernel, args.cache, args.refresh, args.arch)
         if args.action == "prepare":
