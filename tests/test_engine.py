@@ -755,7 +755,7 @@ def test_untraced_children_run_on(trace: Tracer) -> None:
     done = trace("sh", "-c", "sleep 30 >/dev/null 2>&1 & echo $!")
     pid = int(done.stdout)
     try:
-        assert "S (sleeping)" in _state(pid)
+        wait_for(lambda: "S (sleeping)" in _state(pid))
         assert _tracer(pid) == 0
     finally:
         os.kill(pid, signal.SIGKILL)
@@ -1243,7 +1243,7 @@ def test_attached_outlives_a_killed_tracer(trace: Tracer, busy: subprocess.Popen
     process.wait(10)
     time.sleep(0.5)
     assert busy.poll() is None
-    assert "S (sleeping)" in _state(busy.pid)
+    wait_for(lambda: "S (sleeping)" in _state(busy.pid))
 
 
 def test_attach_is_refused_in_words(trace: Tracer, busy: subprocess.Popen[str]) -> None:
