@@ -1223,7 +1223,7 @@ def test_attach_to_a_stopped_process(trace: Tracer, busy: subprocess.Popen[str])
     process.send_signal(signal.SIGINT)
     assert process.wait(LIMIT) == 0
     time.sleep(0.2)
-    assert "T (stopped)" in _state(busy.pid)
+    wait_for(lambda: "T (stopped)" in _state(busy.pid))
     busy.send_signal(signal.SIGCONT)
     wait_for(lambda: "S (sleeping)" in _state(busy.pid))
 
