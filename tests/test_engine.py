@@ -535,6 +535,16 @@ int main(int argc, char **argv)
     }
 #ifdef __x86_64__
     if (!strcmp(what, "compat")) return compat();
+    if (!strcmp(what, "compat-untraced")) {
+        int status;
+        unsigned long flags = CLONE_UNTRACED | SIGCHLD;
+        long ret = 120; /* clone: its flags are in ebx */
+        __asm__ volatile("int $0x80" : "+a"(ret), "+b"(flags) : "c"(0), "d"(0), "S"(0), "D"(0)
+                         : "r8", "r9", "r10", "r11", "memory");
+        if (!ret) { mark("i386"); _exit(flags != (CLONE_UNTRACED | SIGCHLD)); }
+        if (ret < 0) return 77;
+        return waitpid(ret, &status, 0) != ret || status || flags != (CLONE_UNTRACED | SIGCHLD);
+    }
 #endif
     return 99;
 }
@@ -1091,6 +1101,15 @@ def test_clone_untraced(trace: Tracer, program: str, mode: dict[str, Any]) -> No
     notes = [note[2] for note in done.all("note")]
     assert len(notes) == (len(wanted) if mode.get("follow") else 0)
     assert all("CLONE_UNTRACED: it is traced all the same" in note for note in notes)
+
+
+def test_i386_clone_untraced(trace: Tracer, program: str, mode: dict[str, Any]) -> None:
+    alone = subprocess.run([program, "compat-untraced"], timeout=LIMIT).returncode
+    if alone:
+        pytest.skip("the kernel has no 32-bit calls")
+    done = trace(program, "compat-untraced", **mode)
+    assert done.returncode == 0
+    assert done.markers() == (["/marker-i386"] if mode.get("follow") else [])
 
 
 # -- starting -------------------------------------------------------------------------
