@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from bpftrace_sys.attach import ROWS, Attachment
+from bpftrace_sys.canonical.text import stable
 from bpftrace_sys.header import Header
 from bpftrace_sys.model import Model, Object, full_name, text_of
 from bpftrace_sys.phrases import errno_name, printable
@@ -198,8 +199,6 @@ class Deeds:
                 self._settle()
 
     def _attach(self, call: Call, prog: Object | None, target: str) -> None:
-        from bpftrace_sys.canonical import stable
-
         if "probe" in call.notes:
             return
         key = _object_key(prog, self.model)
@@ -270,8 +269,6 @@ class Deeds:
 
 
 def _path(call: Call) -> str:
-    from bpftrace_sys.canonical import stable
-
     return stable(printable(text_of(call.attr("attr", "pathname"))))
 
 

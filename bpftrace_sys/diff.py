@@ -1,6 +1,6 @@
 """What differs between two traces, by meaning.
 
-Pure: two :class:`Side`, each filled from a :class:`~bpftrace_sys.canonical.Canon`,
+Pure: two :class:`Side`, each filled from a :class:`~bpftrace_sys.canonical.canon.Canon`,
 become :class:`Differences`.  docs/diff.md says what counts as a difference.
 
 First objects find their partners (by name and content), and partners get one
@@ -17,18 +17,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from bpftrace_sys.canonical import (
-    LOADS,
-    WALKS,
-    Canon,
-    Entry,
-    Known,
-    Line,
-    Process,
-    Tied,
-    refs,
-    walks,
-)
+from bpftrace_sys.canonical.canon import Canon
+from bpftrace_sys.canonical.entries import LOADS, WALKS, Entry, Line, Tied, walks
+from bpftrace_sys.canonical.objects import Known
+from bpftrace_sys.canonical.processes import Process
+from bpftrace_sys.canonical.text import refs
 from bpftrace_sys.edits import Edit, edits, hunks
 from bpftrace_sys.header import Header
 

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Final
 
-from bpftrace_sys.canonical import Canon
+from bpftrace_sys.canonical.canon import Canon
 from bpftrace_sys.diff import KINDS, Options, Side, caveats, compare, narrowed
 from bpftrace_sys.model import Model
 from bpftrace_sys.options import UsageError

@@ -14,7 +14,7 @@ import pytest
 from conftest import FIXTURES, ROOT, environment, needs_tool, run_cli
 from rewriting import as_of_another_day, each, is_bpf, recording, repeated, rewritten, with_attr
 
-from bpftrace_sys.canonical import stable
+from bpftrace_sys.canonical.text import stable
 from bpftrace_sys.reading import read
 from bpftrace_sys.render.canonical import CanonicalRenderer
 

@@ -14,18 +14,11 @@ from collections.abc import Iterator
 from typing import IO, Any, Final
 
 from bpftrace_sys.attach import Attachment
-from bpftrace_sys.canonical import (
-    Canon,
-    Entry,
-    Known,
-    Process,
-    Tied,
-    indexes,
-    jump_text,
-    ref,
-    refs,
-    walks,
-)
+from bpftrace_sys.canonical.canon import Canon
+from bpftrace_sys.canonical.entries import Entry, Tied, indexes, jump_text, walks
+from bpftrace_sys.canonical.objects import Known
+from bpftrace_sys.canonical.processes import Process
+from bpftrace_sys.canonical.text import ref, refs
 from bpftrace_sys.header import Header
 from bpftrace_sys.model import Model
 from bpftrace_sys.phrases import printable

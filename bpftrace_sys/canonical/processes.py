@@ -1,0 +1,69 @@
+"""Processes by their place in the tree instead of their pids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from decoders.events import ProcessEvent
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """A process by its place in the tree: (1,) the first, (1, 2) its second child."""
+
+    path: tuple[int, ...]
+    comm: str = ""
+    children: int = 0
+    exit: str = ""
+    spoke: bool = False
+    """It made a call that the trace shows."""
+
+    @property
+    def label(self) -> str:
+        """``1.2 bpftool``"""
+        return f"{'.'.join(map(str, self.path))} {self.comm}".rstrip()
+
+
+class Processes:
+    """The tree of processes, from forks and exits."""
+
+    def __init__(self) -> None:
+        self.by_pid: dict[int, Process] = {}
+        self.numbers: set[int] = set()
+        """pids and tids that a text may hold."""
+        self.roots = 0
+
+    def get(self, pid: int) -> Process:
+        """The process of a pid."""
+        known = self.by_pid.get(pid)
+        if known is None:
+            self.roots += 1
+            known = self.by_pid[pid] = Process((self.roots,))
+            self.numbers.add(pid)
+        return known
+
+    def event(self, event: ProcessEvent) -> None:
+        """A fork, exec or exit."""
+        if event.what == "fork":
+            for name in ("child", "child_tid"):
+                number = event.details.get(name)
+                if isinstance(number, int):
+                    self.numbers.add(number)
+            if event.details.get("how") == "thread":
+                return
+            parent = self.get(event.pid)
+            parent.children += 1
+            child = event.details.get("child")
+            if isinstance(child, int):
+                self.by_pid[child] = Process((*parent.path, parent.children), parent.comm)
+        elif event.what == "exit" and event.tid == event.pid:
+            known = self.get(event.pid)
+            if "code" in event.details:
+                known.exit = f"exited with {event.details['code']}"
+            elif "signal" in event.details:
+                known.exit = f"killed by signal {event.details['signal']}"
+
+    def name(self, pid: int) -> str:
+        """How texts speak of a pid."""
+        known = self.by_pid.get(pid)
+        return "some process" if known is None else f"process {'.'.join(map(str, known.path))}"
