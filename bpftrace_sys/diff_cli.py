@@ -8,7 +8,9 @@ import sys
 from typing import Final
 
 from bpftrace_sys.canonical.canon import Canon
-from bpftrace_sys.diff import KINDS, Options, Side, caveats, compare, narrowed
+from bpftrace_sys.diff.compare import compare
+from bpftrace_sys.diff.options import KINDS, Options
+from bpftrace_sys.diff.side import Side, caveats, narrowed
 from bpftrace_sys.model import Model
 from bpftrace_sys.options import UsageError
 from bpftrace_sys.output import Output

@@ -27,8 +27,9 @@ from rewriting import (
 )
 from terminal import on_terminal
 
-from bpftrace_sys import diff as module
-from bpftrace_sys.diff import Options, compare
+from bpftrace_sys.diff import limits
+from bpftrace_sys.diff.compare import compare
+from bpftrace_sys.diff.options import Options
 from bpftrace_sys.diff_cli import whole
 from bpftrace_sys.render.diff import as_json, summary, text
 from bpftrace_sys.trace_file import Item
@@ -408,9 +409,9 @@ def test_feature_probes_are_a_set(other: Path) -> None:
 
 def test_beyond_what_is_held(other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = recording("bpftool-loadall")
-    monkeypatch.setattr(module, "THINGS", 2)
-    monkeypatch.setattr(module, "DISTINCT", 1)
-    monkeypatch.setattr(module, "GROUPS", 1)
+    monkeypatch.setattr(limits, "THINGS", 2)
+    monkeypatch.setattr(limits, "DISTINCT", 1)
+    monkeypatch.setattr(limits, "GROUPS", 1)
     assert same(first, first)
     rewritten(
         first,
@@ -423,7 +424,7 @@ def test_beyond_what_is_held(other: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_many_different_calls_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "DISTINCT", 10)
+    monkeypatch.setattr(limits, "DISTINCT", 10)
     side = whole(str(recording("bpftool-loadall")), strict=True)
     for group in side.groups.values():
         assert len(group.calls) <= 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from bpftrace_sys.diff import (
+from bpftrace_sys.diff.differences import (
     CallChange,
     Differences,
     FieldChange,
