@@ -180,8 +180,8 @@ STEPS: Final = (
     "typing", "re", "dataclasses", "construct", "decoders.uapi.names", "decoders.values",
     "decoders.declare", "decoders.bpf_attr", "decoders.syscalls", "decoders.decode",
     "bpftrace_sys.facts", "bpftrace_sys.phrases", "bpftrace_sys.model", "bpftrace_sys.attach",
-    "bpftrace_sys.pipeline", "bpftrace_sys.probes", "bpftrace_sys.explain",
-    "bpftrace_sys.render.text", "bpftrace_sys.render.tables",
+    "bpftrace_sys.pipeline", "bpftrace_sys.probes.matchers", "bpftrace_sys.probes.watch",
+    "bpftrace_sys.explain", "bpftrace_sys.render.text", "bpftrace_sys.render.tables",
 )  # fmt: skip
 """What telling a call imports, in pieces of some milliseconds: stops are served in between."""
 

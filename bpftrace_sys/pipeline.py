@@ -16,7 +16,7 @@ from decoders.events import ProcessEvent
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
-    from bpftrace_sys.probes import Probes
+    from bpftrace_sys.probes.watch import Probes
     from bpftrace_sys.repeats import Repeats
     from bpftrace_sys.retention import Retention
 
@@ -129,7 +129,7 @@ class Pipeline:
     def _commentary(self) -> Callable[[Call], None]:
         """What puts probes, retries and explanations into a call's notes."""
         from bpftrace_sys.explain import Retries, explain
-        from bpftrace_sys.probes import Probes
+        from bpftrace_sys.probes.watch import Probes
         probes = self.probes = Probes(self.model)
         retries = Retries()
 

@@ -19,7 +19,7 @@ def remarks(call: Call) -> list[str]:
             f"{changes or 'nothing changed'}"
         )
     if "probe" in call.notes:
-        from bpftrace_sys.probes import remark
+        from bpftrace_sys.probes.folds import remark
 
         said = remark(call)
         if said is not None:

@@ -16,7 +16,7 @@ from bpftrace_sys.explain import remarks
 from bpftrace_sys.header import Header
 from bpftrace_sys.model import Model, Object
 from bpftrace_sys.phrases import errno_name, open_note, printable
-from bpftrace_sys.probes import Folds
+from bpftrace_sys.probes.folds import Folds
 from bpftrace_sys.render.exits import exit_line
 from bpftrace_sys.render.style import Painter, plain_painter, visible
 from bpftrace_sys.render.times import Stamp, spent

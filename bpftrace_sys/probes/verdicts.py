@@ -1,0 +1,84 @@
+"""What a probe asks for, and what the kernel's answer says of it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from bpftrace_sys.probes.attr import string_of
+from decoders.call import Call
+
+ENOTSUPP: Final = 524
+"""The kernel's own, which errno(3) does not know."""
+
+Verdict = Callable[[Call], "bool | None"]
+
+
+def succeeded(call: Call) -> bool | None:
+    """Supported if the call succeeds; a refusal for want of privilege says nothing."""
+    ret = call.raw.ret
+    if ret is None or ret == -errno.EPERM:
+        return None
+    return not call.raw.failed
+
+
+def fails_with(*numbers: int) -> Verdict:
+    """Supported if the call fails with one of these, or not at all."""
+
+    def verdict(call: Call) -> bool | None:
+        ret = call.raw.ret
+        if ret is None or ret == -errno.EPERM:
+            return None
+        return not call.raw.failed or -ret in numbers
+
+    return verdict
+
+
+def log_of(call: Call) -> str:
+    """The verifier's log of a PROG_LOAD."""
+    return string_of(call.attr("attr", "log_buf"))
+
+
+_UNKNOWN_HELPER: Final = (
+    "invalid func ",
+    "unknown func ",
+    "program of this type cannot use helper ",
+)
+
+
+def knows_helper(call: Call) -> bool | None:
+    """Supported unless the verifier says that it does not know the helper."""
+    if succeeded(call):
+        return True
+    log = log_of(call)
+    if call.raw.ret == -errno.EPERM or not log:
+        return None
+    return not any(phrase in log for phrase in _UNKNOWN_HELPER)
+
+
+def log_says(*phrases: str) -> Verdict:
+    """Supported if the load fails and the log holds one of these."""
+
+    def verdict(call: Call) -> bool | None:
+        if call.raw.ret == -errno.EPERM:
+            return None
+        log = log_of(call)
+        return any(phrase in log for phrase in phrases)
+
+    return verdict
+
+
+def knows_command(call: Call) -> bool | None:
+    """Supported unless there is no such system call."""
+    return None if call.raw.ret is None else call.raw.ret != -errno.ENOSYS
+
+
+class Found(NamedTuple):
+    """A call that has the shape of a probe."""
+
+    name: str
+    by: str
+    """Who sends it, as far as its shape tells."""
+    verdict: Verdict = succeeded
+    weak: bool = False
