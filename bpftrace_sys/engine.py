@@ -174,12 +174,13 @@ class Engine:
         try:
             px.seize(pid, options)
         except OSError as error:
+            from bpftrace_sys.why_not import forbidden
+
+            why = forbidden(pid, error.errno or 0)
             starting.close()
             if not background:
                 os.waitpid(pid, 0)
-            from bpftrace_sys.why_not import forbidden
-
-            raise EngineError(forbidden(error.errno or 0)) from None
+            raise EngineError(why) from None
         tracee = Tracee(pid, pid)
         tracee.silent = True
         tracee.every_call = program is None

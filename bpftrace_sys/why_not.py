@@ -43,9 +43,15 @@ def _may_ptrace() -> bool:
         return False
 
 
-def forbidden(error: int) -> str:
+def forbidden(pid: int, error: int) -> str:
     """Why a process may not even trace its own child."""
     text = f"ptrace is not permitted here: {os.strerror(error)}"
+    if tracer := status_number(pid, "TracerPid"):
+        by = _status_field(tracer, "Name") or "a process"
+        return (
+            f"{text} ({by} ({tracer}) traces bpfstrace and what it starts, and a process has"
+            " one tracer only)"
+        )
     if _yama() == 3:
         return f"{text} (kernel.yama.ptrace_scope is 3, which forbids it until a reboot)"
     if error in (errno.EPERM, errno.EACCES, errno.ENOSYS):

@@ -399,6 +399,21 @@ def test_where_ptrace_is_forbidden(options: list[str], tmp_path: Path) -> None:
     assert not witness.exists()
 
 
+def test_under_another_tracer(tmp_path: Path) -> None:
+    """Who follows us has what we start before we could have it."""
+    witness = tmp_path / "ran"
+    for options, code in ((["-f"], 125), ([], 0)):
+        outer = [PYTHON, "-m", "bpftrace_sys", *options, "-o", os.devnull]
+        done = plain(
+            *outer, PYTHON, "-m", "bpftrace_sys", "-q", "touch", str(witness), env=environment()
+        )
+        assert done.returncode == code
+        assert witness.exists() is (code == 0)
+        said = [line for line in done.stderr.decode().splitlines() if "not permitted here" in line]
+        assert len(said) == (code != 0)
+        assert all(re.search(r"\(\S+ \(\d+\) traces bpfstrace and", line) for line in said)
+
+
 as_nobody = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become nobody")
 
 # Everything is imported before, since nobody may be unable to read where it is installed;
