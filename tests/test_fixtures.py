@@ -133,6 +133,7 @@ WANTED = {
     "EPERM as an ordinary user": ("eperm", "host", "bpftool"),
     "a perf record session": ("perf-record", "host", "perf"),
     "an i386 tracee": ("i386-tracee", "host", "tracee"),
+    "a Go program with cilium/ebpf": ("cilium-features", "host", "cilium"),
     "hello world on aarch64": ("aarch64-hello", "vm-6.12-aarch64", "hello"),
     "a cgroup on aarch64": ("aarch64-cgroup", "vm-6.12-aarch64", "cgroup"),
 }

@@ -191,6 +191,39 @@ def test_cilium(traced: Callable[..., Ran], tmp_path: Path) -> None:
     replays_alike(ran, tmp_path)
 
 
+# What the recorded program printed: the library's own reading of the kernel's answers.
+CILIUM_SAID = {
+    "map type array_of_maps": "yes",
+    "map type sk_storage": "yes",
+    "map type ringbuf": "yes",
+    "map type inode_storage": "yes",
+    "map type task_storage": "yes",
+    "programs of 4097 instructions": "yes",
+    "bounded loops": "yes",
+    "instructions of ISA v2": "yes",
+    "instructions of ISA v3": "yes",
+    "helper map_lookup_elem in kprobe": "yes",
+    "helper ringbuf_output in kprobe": "yes",
+    "helper probe_read_kernel in kprobe": "yes",
+    "helper get_func_ip in kprobe": "yes",
+    "helper skb_load_bytes in kprobe": "no",
+}
+
+
+def test_a_go_program() -> None:
+    """Its runtime's signals interrupt loads (EAGAIN), and are no answer."""
+    trace = str(ROOT / "fixtures" / "cilium-features" / "trace.jsonl.gz")
+    shown = run_cli("replay", "-v", trace).stdout
+    told = dict(re.findall(r"feature probe of .*cilium/ebpf: (.*): (supported|unsupported)", shown))
+    words = {"yes": "supported", "no": "unsupported"}
+    assert {name: told.get(name) for name in CILIUM_SAID} == {
+        name: words[said] for name, said in CILIUM_SAID.items()
+    }
+    (first, *rest) = folds(run_cli("replay", trace).stdout)
+    assert first == "25 feature probes, 1 unsupported: helper skb_load_bytes in kprobe"
+    assert all("1 feature probe, supported: " in line for line in rest)
+
+
 # ---------------------------------------------------------------- when a fold comes out
 
 

@@ -93,6 +93,14 @@ PROGRAMS: Final[dict[bytes, Found]] = {
 An fd in the first one (a map's) is zeroed.
 """
 
+HELPER_TESTS: Final[dict[tuple[int, bytes], Found]] = {
+    (1, EXIT_): Found("", "libbpf, bpftool, bpftrace", knows_helper),
+    (1, TRIVIAL_LL): Found("", "bpftrace", knows_helper),
+    # EACCES: the verifier knows the helper, and does not like what the registers hold.
+    (0, TRIVIAL_LL): Found("", "cilium/ebpf", fails_with(errno.EACCES)),
+}
+"""A helper is called with whatever the registers hold: by log_level and what follows the call."""
+
 PROGRAM_NAMES: Final[dict[str, Found]] = {
     "libbpf_nametest": Found("program names", "libbpf"),
     "det_arg_ctx": Found("arg:ctx tags", "libbpf"),
@@ -168,16 +176,13 @@ def prog_load(call: Call, model: Model) -> Found | None:
     data = load.insns
     if data[0] == 0x18 and data[1] >> 4 == 2:
         data = data[:4] + bytes(4) + data[8:]  # which fd the map is does not matter
-    level = load.number("log_level")
-    if len(data) <= 32 and level == 1:
-        # One helper is called with whatever the registers hold.
-        if data[:4] == b"\x85\0\0\0" and data[8:] in (EXIT_, TRIVIAL_LL):
-            helper = struct.unpack_from("<i", data, 4)[0]
-            name = helpers.bpf_func_id.get(helper, "")
-            label = f"helper {name or f'#{helper}'} in {_type_name(load.kind)}"
-            return Found(label, "libbpf, bpftool, bpftrace, cilium/ebpf", knows_helper)
-        if data == TRIVIAL_LL:
-            return Found("the limit of instructions", "bpftrace")
+    asks = HELPER_TESTS.get((load.number("log_level"), data[8:]))
+    if asks is not None and data[:4] == b"\x85\0\0\0":
+        helper = struct.unpack_from("<i", data, 4)[0]
+        name = helpers.bpf_func_id.get(helper, "")
+        return asks._replace(name=f"helper {name or f'#{helper}'} in {_type_name(load.kind)}")
+    if data == TRIVIAL_LL and load.number("log_level") == 1:
+        return Found("the limit of instructions", "bpftrace")
     exact = PROGRAMS.get(data)
     if exact is not None:
         return exact

@@ -15,12 +15,14 @@ ENOTSUPP: Final = 524
 Verdict = Callable[[Call], "bool | None"]
 
 
+def _says_nothing(call: Call) -> bool:
+    """No answer, a refusal for want of privilege, or a call to be made again (a signal came)."""
+    return call.raw.ret in (None, -errno.EPERM, -errno.EAGAIN)
+
+
 def succeeded(call: Call) -> bool | None:
-    """Supported if the call succeeds; a refusal for want of privilege says nothing."""
-    ret = call.raw.ret
-    if ret is None or ret == -errno.EPERM:
-        return None
-    return not call.raw.failed
+    """Supported if the call succeeds."""
+    return None if _says_nothing(call) else not call.raw.failed
 
 
 def fails_with(*numbers: int) -> Verdict:
@@ -28,7 +30,7 @@ def fails_with(*numbers: int) -> Verdict:
 
     def verdict(call: Call) -> bool | None:
         ret = call.raw.ret
-        if ret is None or ret == -errno.EPERM:
+        if ret is None or _says_nothing(call):
             return None
         return not call.raw.failed or -ret in numbers
 
@@ -52,7 +54,7 @@ def knows_helper(call: Call) -> bool | None:
     if succeeded(call):
         return True
     log = log_of(call)
-    if call.raw.ret == -errno.EPERM or not log:
+    if _says_nothing(call) or not log:
         return None
     return not any(phrase in log for phrase in _UNKNOWN_HELPER)
 
@@ -61,7 +63,7 @@ def log_says(*phrases: str) -> Verdict:
     """Supported if the load fails and the log holds one of these."""
 
     def verdict(call: Call) -> bool | None:
-        if call.raw.ret == -errno.EPERM:
+        if _says_nothing(call):
             return None
         log = log_of(call)
         return any(phrase in log for phrase in phrases)
