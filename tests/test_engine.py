@@ -653,6 +653,8 @@ JOB = r"""
 import os, signal, time
 pid = os.fork()
 if not pid:
+    # Whoever runs the tests may have left an orphaned group, which SIGTSTP does not stop.
+    os.setpgid(0, 0)
     os.kill(os.getpid(), {stop})
     time.sleep(0.3)
     os._exit(9)
