@@ -23,6 +23,7 @@ PACKAGES = (
     *("coreutils", "dash", "findutils", "grep", "sed"),  # essential: nothing depends on them
     "libc-bin",  # the locale C.UTF-8
     *("python3", "strace", "bpftool", "iproute2"),
+    *("gcc", "libc6-dev"),  # tests compile what they trace
 )
 # Of the test extra: what only lints, or is large and tests nothing of the processor's.
 NO_WHEELS = ("mypy", "ruff", "types-jsonschema", "duckdb")
@@ -37,6 +38,10 @@ ACCOUNTS = {
     "etc/hosts": "127.0.0.1 localhost\n",
 }
 FOLDERS = ("etc/lvm", "mnt", "opt", "srv")  # virtme-ng's init, and people, mount things there
+LINKS = {
+    "usr/sbin/poweroff": "../bin/busybox",
+    "usr/bin/cc": "gcc",  # of update-alternatives
+}
 # The Python that a venv was made from: the venv itself may be without pip.
 PYTHON = Path(sys.base_prefix) / "bin" / "python3"
 RECIPE = "etc/bpfstrace-recipe"  # says from what a folder was made
@@ -79,7 +84,9 @@ def wheels() -> list[str]:
 
 def recipe() -> str:
     """Changes when a folder made before no longer is what would be made now."""
-    return "\n".join((*PACKAGES, *wheels(), *ACCOUNTS.values(), *FOLDERS))
+    return "\n".join(
+        (*PACKAGES, *wheels(), *ACCOUNTS.values(), *FOLDERS, *map(" ".join, LINKS.items()))
+    )
 
 
 def prepare(uname: str, root: Path, options: Sequence[str], call: Call, refresh: bool) -> Path:
@@ -123,7 +130,8 @@ def finish(root: Path, uname: str, call: Call) -> None:
     """What installing would have done, Python's packages, and the recipe."""
     for name, text in ACCOUNTS.items():
         (root / name).write_text(text)
-    (root / "usr/sbin/poweroff").symlink_to("../bin/busybox")
+    for name, target in LINKS.items():
+        (root / name).symlink_to(target)
     for name in FOLDERS:
         (root / name).mkdir(exist_ok=True)
     (version,) = (path.name for path in (root / "usr/lib").glob("python3.*"))
