@@ -78,6 +78,8 @@ def _set(tid: int, name: str, value: int) -> bool:
             registers = (ctypes.c_uint64 * 34)()
             vector = (ctypes.c_ulong * 2)(ctypes.addressof(registers), ctypes.sizeof(registers))
             ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector))
+            if vector[1] < ctypes.sizeof(registers):  # a 32-bit process: r0 is half as wide
+                value = registers[0] & ~0xFFFFFFFF | value & 0xFFFFFFFF
             registers[0] = value
             ptrace(PTRACE_SETREGSET, tid, NT_PRSTATUS, ctypes.addressof(vector))
         else:

@@ -16,6 +16,7 @@ import pty
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -1082,6 +1083,41 @@ def test_own_filter_without_a_tracer(trace: Tracer, mode: dict[str, Any], progra
     calls = 2 if mode.get("follow") else 1
     assert [event[7][0] for event in done.all("entry")] == [9999, 9998][:calls]
     assert [event[2:] for event in done.all("exit")] == [[-38, True]] * calls
+
+
+# For 32-bit ARM: prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); a filter that hands getpid to a tracer;
+# getpid with 77 in the second argument's register; exit(0) if that failed with ENOSYS, and
+# nothing but the first argument's register has changed.
+ARM_FILTERS = bytes.fromhex(
+    "ac70a0e3 2600a0e3 0110a0e3 0020a0e3 0030a0e3 0040a0e3 000000ef"  # r7 = 172; svc 0
+    "1600a0e3 0210a0e3 2c208fe2 000000ef"  # the same, PR_SET_SECCOMP, 2, &struct sock_fprog
+    "1470a0e3 4d10a0e3 0160a0e1 000000ef"  # r7 = 20; r1 = r6 = 77; svc 0
+    "260070e3 0100a013 0000a003 060051e1 02008013 0170a0e3 000000ef"  # compare; r7 = 1; svc 0
+    "04000000 b4000100"  # struct sock_fprog, and its four struct sock_filter
+    "2000000000000000 1500000114000000 060000000700f07f 060000000000ff7f"
+)
+
+
+@pytest.mark.skipif(platform.machine() != "aarch64", reason="aarch64's other ABI")
+def test_a_32_bit_arm_program(trace: Tracer, tmp_path: Path, mode: dict[str, Any]) -> None:
+    """We do not know its calls, but what we do to one must not harm it."""
+    at = 0x10000
+    size = 84 + len(ARM_FILTERS)
+    program = tmp_path / "arm"
+    program.write_bytes(
+        struct.pack("<16sHHIIIIIHHHHHH", b"\x7fELF\1\1\1", 2, 40, 1, at + 84, 52, 0,
+                    0x05000400, 52, 32, 1, 40, 0, 0)
+        + struct.pack("<8I", 1, 0, at, at, size, size, 5, 0x1000) + ARM_FILTERS
+    )  # fmt: skip
+    program.chmod(0o755)
+    try:
+        plain = subprocess.run([program], timeout=LIMIT).returncode
+    except OSError:
+        pytest.skip("the kernel has no 32-bit calls")
+    assert plain == 0
+    done = trace(str(program), **mode)
+    assert done.returncode == 0
+    assert "an architecture that bpfstrace does not know" in done.all("note")[0][2]
 
 
 def test_tracee_that_traces(trace: Tracer, program: str) -> None:
