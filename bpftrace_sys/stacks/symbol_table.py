@@ -77,7 +77,8 @@ class SymbolTable:
                 name, value, length, info, _, shndx = row
             kind = info & 15
             function = kind in (STT_FUNC, STT_GNU_IFUNC)
-            if not value or not name or not (function or (kind == STT_NOTYPE and not length)):
+            # Without a type are those of assembler, aarch64's sigreturn in the vdso among them.
+            if not value or not name or not (function or kind == STT_NOTYPE):
                 continue
             if not shndx:
                 if not function:
