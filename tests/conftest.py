@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXTURES = ROOT / "fixtures"
-TIMEOUT = 60
+TIMEOUT = 240  # an emulated processor is 20 times slower
 
 # In the background of a script both are ignored, and so they would be by all that tests start.
 for _number in (signal.SIGINT, signal.SIGQUIT):
@@ -132,6 +132,14 @@ def needs_tool(*names: str) -> None:
     for name in names:
         if shutil.which(name) is None:
             pytest.skip(f"{name} is not installed")
+
+
+def c_compiler() -> str:
+    """clang, or else GCC; skips where there is neither."""
+    found = shutil.which("clang") or shutil.which("gcc")
+    if found is None:
+        pytest.skip("no C compiler")
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import random
 import struct
 import subprocess
@@ -11,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, needs_tool
+from conftest import ROOT, c_compiler
 
 from bpftrace_sys.stacks import walk
-from bpftrace_sys.stacks.cfi import AT_CFA, CallFrames
+from bpftrace_sys.stacks.cfi import AT_CFA, CallFrames, Row
 from bpftrace_sys.stacks.elf_image import ElfError, Image, InFile, InMemory
 from bpftrace_sys.stacks.epilogue import epilogue
 from bpftrace_sys.stacks.expression import evaluate
@@ -28,6 +29,7 @@ from bpftrace_sys.stacks.symbol_table import SymbolTable
 from bpftrace_sys.stacks.walk import Walk
 from decoders.stack import Stack
 
+NATIVE = AARCH64 if platform.machine() == "aarch64" else X86_64
 CODE = 0x40_0000
 STACK = 0x7000_0000
 BIASED = MemoryMap(b"400000-500000 r-xp 00000000 00:00 0                    [vdso]\n")
@@ -37,12 +39,13 @@ OWN = MemoryMap(b"400000-500000 r-xp 00000000 00:00 0 \n")
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A small program with all kinds of call frame information."""
-    needs_tool("clang")
+    compiler = c_compiler()
     out = tmp_path_factory.mktemp("hostile") / "program"
     subprocess.run(
-        ["clang", "-O2", "-g1", "-w", "-static-pie", "-fuse-ld=bfd", "-nostdlib",
+        [compiler, "-O2", "-g1", "-w", "-static-pie", "-fuse-ld=bfd", "-nostdlib",
          "-nostartfiles", "-ffreestanding", "-fno-stack-protector",
-         "-fasynchronous-unwind-tables", "-Wl,--eh-frame-hdr", "-x", "c", "-o", str(out), "-"],
+         "-fasynchronous-unwind-tables", "-Wl,--eh-frame-hdr",
+         "-Wl,-z,separate-code", "-x", "c", "-o", str(out), "-"],
         input=b"""
         __attribute__((noinline)) long leaf(long *p) { return *p + 1; }
         __attribute__((noinline)) long inner(int n) { volatile long room[n]; room[0] = n;
@@ -132,10 +135,10 @@ def test_walks_over_damaged_files_end(program: bytes) -> None:
             chance.choice((CODE + chance.choice(code), STACK + 8 * chance.randrange(512), seed))
             for _ in range(512)
         ]
-        registers = {number: chance.choice(words) for number in range(17)}
-        registers[X86_64.ip] = CODE + chance.choice(code)
-        registers[X86_64.sp] = STACK + 8 * chance.randrange(64)
-        found = walked(X86_64, registers, words, BIASED, MappedFile(InMemory(data)))
+        registers = {number: chance.choice(words) for number in NATIVE.order if number is not None}
+        registers[NATIVE.ip] = CODE + chance.choice(code)
+        registers[NATIVE.sp] = STACK + 8 * chance.randrange(64)
+        found = walked(NATIVE, registers, words, BIASED, MappedFile(InMemory(data)))
         longest = max(longest, len(found.frames))
         assert len(found.frames) <= walk.DEPTH
     assert longest > 3
@@ -182,13 +185,14 @@ def test_a_frame_that_is_no_larger_than_the_one_before(program: bytes) -> None:
     file = MappedFile(InMemory(program))
     for offset in (-8, 0):
         file.row = lambda *_, by=offset: row._replace(  # type: ignore[method-assign,misc]
-            cfa=(X86_64.sp, by), rules={16: (AT_CFA, 8 - by)}, signal=False
+            cfa=(NATIVE.sp, by), rules={row.ra: (AT_CFA, 8 - by)}, signal=False
         )
         found = walked(
-            X86_64, {X86_64.ip: CODE + vaddr, X86_64.sp: STACK + 64}, [CODE + vaddr] * 64,
+            NATIVE, {NATIVE.ip: CODE + vaddr, NATIVE.sp: STACK + 64}, [CODE + vaddr] * 64,
             BIASED, file,
         )  # fmt: skip
-        assert len(found.frames) == 1
+        # Who has been interrupted may have no frame, where the way back is in a register.
+        assert len(found.frames) == (2 if offset == 0 and NATIVE.link is not None else 1)
         assert found.ended == walk.GOES_ROUND
 
 
@@ -211,6 +215,41 @@ def test_aarch64_by_its_frame_records() -> None:
         words,
     )
     assert [frame.addr for frame in found.frames] == [CODE, CODE + 0x100]
+    assert found.ended == ""
+
+
+def test_an_aarch64_signal_frame() -> None:
+    """No CFI says how to go on from the vdso's sigreturn; the signal's frame has all registers."""
+    words = [0] * 128
+    words[0:2] = [0, CODE + 8]  # the handler's frame; behind it is the signal's
+    saved = 2 + (128 + 168 + 8 + 8) // 8  # siginfo; flags, link, stack, masks; padding; address
+    words[saved : saved + 31] = range(31)
+    words[saved + 29 : saved + 33] = [STACK + 800, CODE + 0x400, STACK + 784, CODE + 0x300]
+    words[100:102] = [0, 0]
+    file = MappedFile(InMemory(bytes.fromhex("1f2003d5 1f2003d5 681180d2 010000d4")))
+    # Who was interrupted has no frame of its own: the return address is in its register.
+    leaf = Row((AARCH64.sp, 0), {}, 30, False)
+    file.row = lambda offset, before: leaf if offset == 0x300 else None  # type: ignore[method-assign]
+    found = walked(
+        AARCH64,
+        {AARCH64.ip: CODE + 0x100, AARCH64.sp: STACK, AARCH64.fp: STACK},
+        words,
+        BIASED,
+        file,
+    )
+    assert [frame.addr - CODE for frame in found.frames] == [0x100, 8, 0x300, 0x400]
+    assert found.ended == ""
+
+
+def test_aarch64_recursion() -> None:
+    """The caller's return address is the callee's, too, and yet the stack goes on."""
+    words = [*[0, CODE + 0x300] * 5, STACK + 96, CODE + 0x400, 0, 0]
+    file = MappedFile(InMemory(b""))
+    row = Row((AARCH64.sp, 16), {29: (AT_CFA, -16), 30: (AT_CFA, -8)}, 30, False)
+    file.row = lambda offset, before: row if offset == 0x300 else None  # type: ignore[method-assign]
+    registers = {AARCH64.ip: CODE + 0x300, AARCH64.sp: STACK}
+    found = walked(AARCH64, registers, words, BIASED, file)
+    assert [frame.addr - CODE for frame in found.frames] == [*[0x300] * 6, 0x400]
     assert found.ended == ""
 
 
@@ -334,10 +373,10 @@ def test_a_file_that_shrinks_while_it_is_read(program: bytes, tmp_path: Path) ->
 
 @pytest.mark.usefixtures("needs_bpf")
 def test_a_program_with_damaged_unwind_info_runs_and_says_so(tmp_path: Path, traced: Any) -> None:
-    needs_tool("clang")
+    compiler = c_compiler()
     whole = tmp_path / "whole"
     subprocess.run(
-        ["clang", "-O2", "-w", "-fomit-frame-pointer", "-fno-optimize-sibling-calls",
+        [compiler, "-O2", "-w", "-fomit-frame-pointer", "-fno-optimize-sibling-calls",
          "-o", str(whole), str(ROOT / "tests" / "stacks" / "tracee.c")], check=True,
     )  # fmt: skip
     data = bytearray(whole.read_bytes())

@@ -66,6 +66,10 @@ class MappedFile:
         image = self._open()
         return None if image is None else image.machine
 
+    def code(self, offset: int, size: int) -> bytes:
+        """Bytes of the file; fewer at its end."""
+        return self._source.read(offset, size)
+
     def row(self, offset: int, before: bool) -> Row | None:
         """How to unwind at an offset; ``before``: at the instruction that ends there.
 

@@ -5,7 +5,8 @@ struct user_regs_struct32 (arch/x86/include/asm/user_32.h), struct user_pt_regs 
 aarch64.  DWARF numbers: System V ABI, AMD64 supplement, figure 3.36; i386
 supplement, table 2.14; DWARF for the Arm 64-bit Architecture, section 4.1.
 Signal frames: struct sigcontext of arch/x86/include/uapi/asm/sigcontext.h and
-arch/arm64/include/uapi/asm/sigcontext.h (Linux 6.18).
+arch/arm64/include/uapi/asm/sigcontext.h, struct rt_sigframe of
+arch/arm64/kernel/signal.c (Linux 6.18).
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ class Machine:
     """Bytes that every signal frame of the kernel's holds."""
     interrupted: int
     """Where in a signal frame, from the mark, the interrupted stack pointer is."""
+    sigreturn: bytes = b""
+    """The code that a handler returns to, where no CFI says how to go on from there."""
+    context: int = 0
+    """Where in a signal frame, from the stack pointer of that code, the registers are, in
+    the order of a stop's."""
 
     def registers(self, data: bytes) -> dict[int, int]:
         """The registers of a stop, by DWARF number."""
@@ -114,6 +120,8 @@ AARCH64: Final = Machine(
     code_bits=(1 << 48) - 1,
     mark=struct.pack("<II", 0x46508001, 528),  # FPSIMD_MAGIC, size of fpsimd_context
     interrupted=-32,  # sp, pc, pstate, and padding to 16 before it
+    sigreturn=struct.pack("<II", 0xD2801168, 0xD4000001),  # mov x8, #139; svc #0
+    context=128 + 176 + 8,  # siginfo, the ucontext before its sigcontext, fault_address
 )
 
 _BY_SIZE: Final = {

@@ -22,6 +22,9 @@ FRAMES_KNOWN: Final = 1 << 14
 EXPRESSIONS: Final = 2048
 """Expressions that are evaluated in a walk; a signal frame has some twenty."""
 
+KEPT: Final[Rule] = (cfi.SAME, 0)
+"""The rule of a register that a row does not name."""
+
 # Why a walk ends before the outermost function.
 NO_UNWIND_INFO: Final = "no unwind info"
 BAD_UNWIND_INFO: Final = "damaged unwind info"
@@ -71,12 +74,17 @@ class Walk:
                 file = None if region is None else self._file(region)
                 frames.append(self._frame(ip, exact, region, file))
                 row = self._row(ip, exact, region, file)
-                if row is not None and row.signal:
+                handled = (row is None or row.signal) and self._is_sigreturn(ip, region, file)
+                if handled or (row is not None and row.signal):
                     # The kernel has a handler return to the first instruction of this.
                     exact = True
                     frames[-1] = self._frame(ip, exact, region, file)
                 sp = registers[machine.sp]
-                if row is None:
+                # A function that calls nobody may have no frame, where calls use a register.
+                leaf = exact and machine.link is not None
+                if handled:
+                    self._interrupted()
+                elif row is None:
                     self._without_cfi(ip, region)
                     exact = False
                 else:
@@ -84,7 +92,6 @@ class Walk:
                         return Stack(tuple(frames))
                     exact = row.signal
                 grown = registers[machine.sp] - sp
-                leaf = len(frames) == 1 and machine.link is not None
                 if not exact and (grown < 0 or (grown == 0 and not leaf)):
                     raise _EndError(GOES_ROUND)
         except _EndError as end:
@@ -134,6 +141,27 @@ class Walk:
         except CfiError:
             raise _EndError(BAD_UNWIND_INFO) from None
 
+    def _is_sigreturn(self, ip: int, region: Region | None, file: MappedFile | None) -> bool:
+        """Whether this is what a handler returns to, by its instructions.
+
+        aarch64's vdso has no CFI for it, or (before Linux 5.8) one that leads to the caller
+        of what was interrupted: arch/arm64/kernel/vdso/sigreturn.S.
+        """
+        wanted = self._machine.sigreturn
+        if not wanted or region is None:
+            return False
+        if file is None:
+            return self._process.code_at(ip).startswith(wanted)
+        return file.code(ip - region.start + region.offset, len(wanted)) == wanted
+
+    def _interrupted(self) -> None:
+        """To the registers of who was interrupted, out of the signal frame."""
+        machine, registers = self._machine, self._registers
+        at = registers[machine.sp] + machine.context
+        for index, number in enumerate(machine.order):
+            if number is not None:
+                registers[number] = self._read(at + machine.word * index, machine.word)
+
     def _step(self, row: Row) -> bool:
         """To the caller's registers.  False: this was the outermost function."""
         machine, old = self._machine, self._registers
@@ -160,7 +188,9 @@ class Walk:
         if back is None:
             return False
         back &= machine.code_bits
-        if machine.link is not None and row.ra == machine.link and old[machine.ip] == back:
+        kept = row.ra == machine.link and row.rules.get(row.ra, KEPT)[0] == cfi.SAME
+        if kept and old[machine.ip] == back:
+            # Who has called has another return address than its callee had.
             raise _EndError(GOES_ROUND)
         new[machine.ip] = back
         self._registers.clear()
