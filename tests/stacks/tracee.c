@@ -7,16 +7,32 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+#ifdef TELL
+#include <execinfo.h>
+#endif
 
+#ifdef __clang__
 #define NOINLINE __attribute__((noinline))
+#else
+#define NOINLINE __attribute__((noipa)) /* nor a copy for the arguments that occur */
+#endif
 
 static volatile long sink;
 
 NOINLINE long ask(void)
 {
 	unsigned attr[3] = {0, 0, 0};
-	return sink = syscall(321, 11, attr, sizeof attr); /* BPF_PROG_GET_NEXT_ID */
+#ifdef TELL
+	void *frames[300];
+	int count = backtrace(frames, 300);
+	for (int at = 1; at < count; at++)
+		printf("%p ", frames[at]);
+	printf("\n");
+	fflush(stdout);
+#endif
+	return sink = syscall(SYS_bpf, 11, attr, sizeof attr); /* BPF_PROG_GET_NEXT_ID */
 }
 
 NOINLINE long deep(int left)
@@ -65,15 +81,18 @@ NOINLINE long signalled(int alternate)
 	return 0;
 }
 
+/* A function without a frame; GCC has no naked ones for aarch64. */
+#define BARE(name, code) \
+	__asm__(".text\n.globl " #name "\n.type " #name ", %function\n" #name ":\n" \
+		".cfi_startproc\n" code "\n.cfi_endproc\n.size " #name ", .-" #name "\n")
+
 /* A fault: the interrupted instruction is the very first of its function. */
-__attribute__((naked, noinline)) void faulting(void)
-{
+void faulting(void);
 #ifdef __x86_64__
-	__asm__("ud2\n\tret");
+BARE(faulting, "ud2\n\tret");
 #else
-	__asm__("udf #0\n\tret");
+BARE(faulting, "udf #0\n\tret");
 #endif
-}
 
 static void after_fault(int number)
 {
@@ -144,12 +163,19 @@ NOINLINE long loaded(const char *path)
 /* Code of no file, with a frame pointer and without. */
 NOINLINE long made(int framed)
 {
+#ifdef __x86_64__
 	static const unsigned char with[] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0xd7, 0x5d, 0xc3};
+#else
+	/* stp x29, x30, [sp, -16]!; mov x29, sp; blr x0; ldp x29, x30, [sp], 16; ret */
+	static const unsigned with[] = {0xa9bf7bfd, 0x910003fd, 0xd63f0000, 0xa8c17bfd, 0xd65f03c0};
+#endif
+	/* sub rsp, 8; call rdi; add rsp, 8; ret */
 	static const unsigned char without[] = {0x48, 0x83, 0xec, 0x08, 0xff, 0xd7, 0x48,
 						0x83, 0xc4, 0x08, 0xc3};
 	char *code = mmap(0, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
 			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	memcpy(code, framed ? with : without, framed ? sizeof with : sizeof without);
+	__builtin___clear_cache(code, code + sizeof with);
 	if (framed) {
 		char name[64];
 		FILE *file;
@@ -174,7 +200,7 @@ static union {
 
 NOINLINE long lookup(void)
 {
-	return sink = syscall(321, 1, &attr, sizeof attr); /* BPF_MAP_LOOKUP_ELEM */
+	return sink = syscall(SYS_bpf, 1, &attr, sizeof attr); /* BPF_MAP_LOOKUP_ELEM */
 }
 
 NOINLINE long even(void)
@@ -196,7 +222,7 @@ NOINLINE long looping(void)
 	attr.map.key_size = 4;
 	attr.map.value_size = 8;
 	attr.map.entries = 1;
-	fd = syscall(321, 0, &attr, sizeof attr);
+	fd = syscall(SYS_bpf, 0, &attr, sizeof attr);
 	memset(&attr, 0, sizeof attr);
 	attr.element.fd = fd;
 	attr.element.key = (unsigned long)&key;
@@ -214,17 +240,22 @@ NOINLINE long waiting(void)
 	}
 }
 
-#ifdef __x86_64__
 /* A call with a stack pointer that leads nowhere: bpf(0, 0, 0), then exit(0). */
-__attribute__((naked, noinline)) void lost(void)
-{
-	__asm__("mov $0x1000, %esp\n\tmov $321, %eax\n\txor %edi, %edi\n\txor %esi, %esi\n\t"
-		"xor %edx, %edx\n\tsyscall\n\tmov $60, %eax\n\txor %edi, %edi\n\tsyscall");
-}
+void lost(void);
+#ifdef __x86_64__
+BARE(lost, "mov $0x1000, %esp\n\tmov $321, %eax\n\txor %edi, %edi\n\txor %esi, %esi\n\t"
+	   "xor %edx, %edx\n\tsyscall\n\tmov $60, %eax\n\txor %edi, %edi\n\tsyscall");
+#else
+BARE(lost, "mov x8, #0x1000\n\tmov sp, x8\n\tmov x8, #280\n\tmov x0, #0\n\tmov x1, #0\n\t"
+	   "mov x2, #0\n\tsvc #0\n\tmov x8, #93\n\tmov x0, #0\n\tsvc #0");
 #endif
 
 int main(int argc, char **argv)
 {
+#ifdef TELL
+	void *first[1];
+	backtrace(first, 1); /* loads what it needs */
+#endif
 	for (int number = 1; number < argc; number++) {
 		const char *place = argv[number];
 		if (!strcmp(place, "deep"))
@@ -255,10 +286,8 @@ int main(int argc, char **argv)
 			looping();
 		else if (!strcmp(place, "waiting"))
 			waiting();
-#ifdef __x86_64__
 		else if (!strcmp(place, "lost"))
 			lost();
-#endif
 		else
 			return 2;
 	}
