@@ -31,7 +31,7 @@ from decoders import arch as arches
 from decoders.raw import AUDIT_ARCH_I386, AUDIT_ARCH_X86_64
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMIT = 60  # seconds for any one tracee
+LIMIT = 240  # seconds for any one tracee, on an emulated processor, too
 
 # -- the engine's side ----------------------------------------------------------
 
@@ -234,7 +234,7 @@ def trace(tmp_path: Path) -> Iterator[Tracer]:
     tracer.close()
 
 
-def wait_for(condition: Any, seconds: float = 20) -> Any:
+def wait_for(condition: Any, seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         result = condition()
@@ -1396,7 +1396,7 @@ def terminal(command: list[str], env: dict[str, str]) -> tuple[int, int]:
 
 def read_until(end: int, what: bytes) -> bytes:
     seen = b""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     why = "nothing else came"
     while what not in seen and time.monotonic() < deadline:
         if select.select([end], [], [], 0.2)[0]:
