@@ -1,5 +1,5 @@
 """``python3 -m bpftrace_sys`` is ``bpfstrace``."""
 
-from bpftrace_sys.cli import run
+from bpftrace_sys.cli.main import run
 
 run()

@@ -9,7 +9,7 @@ from decoders.raw import FdFact, RawCall
 from decoders.values import Changed, Fd, Pointer, Struct, Value
 
 if TYPE_CHECKING:
-    from decoders.syscalls import Syscall
+    from decoders.declare.syscalls import Syscall
 
 
 @dataclass(slots=True)

@@ -11,20 +11,9 @@ from typing import Final, Protocol
 import construct
 
 from decoders.call import Call
-from decoders.declare import (
-    CStr,
-    Many,
-    One,
-    Ptr,
-    Slot,
-    Tail,
-    Target,
-    layout_of,
-)
-from decoders.follow import ITEM_LIMIT, Found, Node, View, args_view, follow, views_of
-from decoders.memory import Snapshot
+from decoders.declare.fields import CStr, Many, One, Ptr, Slot, Tail, Target, layout_of
+from decoders.declare.syscalls import Syscall, syscall_of
 from decoders.raw import ENTRY, EXIT, FdFact, RawCall
-from decoders.syscalls import Syscall, syscall_of
 from decoders.values import (
     BEYOND_SIZE,
     EMPTY,
@@ -42,6 +31,8 @@ from decoders.values import (
     Struct,
     Value,
 )
+from decoders.walk.follow import ITEM_LIMIT, Found, Node, View, args_view, follow, views_of
+from decoders.walk.memory import Snapshot
 
 
 class Facts(Protocol):

@@ -14,8 +14,8 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
 
-from decoders.btf import COMPOSITES, ENUMS, MAX_DEPTH, Btf, Kind, Type
-from decoders.btf_c import c_type
+from decoders.formats.btf import COMPOSITES, ENUMS, MAX_DEPTH, Btf, Kind, Type
+from decoders.formats.btf_c import c_type
 from decoders.uapi.layouts import BASES
 from decoders.values import Bytes, Int, Name, Struct, Text, Value
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from bpftrace_sys.copying import CallEnv, Row
-from bpftrace_sys.facts import RecordedFacts
+from bpftrace_sys.record.capture.copying import CallEnv, Row
+from bpftrace_sys.trace.facts import RecordedFacts
 from decoders.raw import FdFact, RawCall
 from decoders.values import Array, Changed, Pointer, Struct, Value
 

@@ -27,7 +27,7 @@ GONE_FIELDS: dict[str, Callable[[layouts.Member], bool]] = {
 
 def forget_names() -> None:
     """To be called before any declaration makes its own of the tables."""
-    assert "decoders.declare" not in sys.modules
+    assert "decoders.declare.fields" not in sys.modules
     names.bpf_map_type.pop(27)  # BPF_MAP_TYPE_RINGBUF
     names.map_flags.pop(0x400)  # BPF_F_MMAPABLE
     names.bpf_cmd.pop(32)  # BPF_ENABLE_STATS
@@ -38,8 +38,8 @@ def forget_fields() -> None:
     """Takes fields out of layouts and declarations, and a command."""
     import construct as cs
 
-    from decoders import bpf_attr, bpf_info, perf_attr
-    from decoders.declare import Bits, kernel
+    from decoders.declare import bpf_attr, bpf_info, perf_attr
+    from decoders.declare.fields import Bits, kernel
 
     def shorter(name: str, declaration: Any, size: int) -> Any:
         kept: list[Any] = []
@@ -78,6 +78,6 @@ def forget_fields() -> None:
 if __name__ == "__main__":
     forget_names()
     forget_fields()
-    from bpftrace_sys.cli import main
+    from bpftrace_sys.cli.main import main
 
     raise SystemExit(main())

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from conftest import FIXTURES
 
-from bpftrace_sys.facts import RecordedFacts
-from bpftrace_sys.header import Header
-from bpftrace_sys.pipeline import Pipeline
 from bpftrace_sys.render.json_lines import JsonLines
-from bpftrace_sys.trace_file import End, Fact, Flush, Item, Reader
+from bpftrace_sys.story.pipeline import Pipeline
+from bpftrace_sys.trace.facts import RecordedFacts
+from bpftrace_sys.trace.header import Header
+from bpftrace_sys.trace.items import End, Fact, Flush, Item
+from bpftrace_sys.trace.reader import Reader
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, Chunk, FdFact, RawCall
 

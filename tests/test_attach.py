@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bpftrace_sys.attach import ROWS
+from bpftrace_sys.story.attach.rows import ROWS
 from tests.bpftool_view import Facts, Traced, bpftool, trace_of, under_bpfstrace
 from tests.conftest import FIXTURES, Ran, needs_tool, run_cli
 from tests.test_loaders import EXPECTED, NAMES, skip_if_it_lacks_more

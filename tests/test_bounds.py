@@ -12,10 +12,14 @@ from conftest import environment, run_cli
 from rewriting import items, recording, repeated
 from terminal import on_terminal
 
-from bpftrace_sys import progress, retention, trace_file
-from bpftrace_sys.model import Model
-from bpftrace_sys.reading import read
-from bpftrace_sys.trace_file import Pieces, Reader, TraceError
+from bpftrace_sys.common import progress
+from bpftrace_sys.story import retention
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.whole_trace import read
+from bpftrace_sys.trace import reader
+from bpftrace_sys.trace.items import TraceError
+from bpftrace_sys.trace.pieces import Pieces
+from bpftrace_sys.trace.reader import Reader
 from decoders.raw import RawCall
 
 LOADS = {0, 5, 18}
@@ -90,10 +94,10 @@ def test_an_object_in_use_is_not_forgotten(
 
 
 def test_facts_about_single_calls_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bpftrace_sys import facts
+    from bpftrace_sys.record.machine import live_facts
 
-    monkeypatch.setattr(facts, "PASSING", 3)
-    recorded = facts.RecordedFacts({}, 1)
+    monkeypatch.setattr(live_facts, "PASSING", 3)
+    recorded = live_facts.RecordedFacts({}, 1)
     for seq in range(1, 10):
         recorded.learn("why path /x", seq, "dir")
     recorded.learn("why sysctl x", 0, "2")
@@ -108,7 +112,7 @@ def test_facts_about_single_calls_go(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_same_piece_as_text_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     # A writer would not do that; a reader must live with it.
-    monkeypatch.setattr(trace_file, "REMEMBERED", 1000)
+    monkeypatch.setattr(reader, "REMEMBERED", 1000)
     pieces = Pieces()
     for _ in range(50):
         pieces.add(bytes(100), keep=True)
@@ -120,7 +124,7 @@ def test_the_same_piece_as_text_again_and_again(monkeypatch: pytest.MonkeyPatch)
 def test_more_objects_than_a_line_may_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trace_file, "BRACKETS", 1000)
+    monkeypatch.setattr(reader, "BRACKETS", 1000)
     header, _ = items(recording("eperm"))
     path = tmp_path / "many.jsonl"
     path.write_text(json.dumps(header.line()) + '\n{"type":"x","y":[' + "[]," * 1000 + "[]]}\n")
@@ -163,7 +167,7 @@ _AT_ONCE = (
     "import sys\n"
     "from bpftrace_sys import progress\n"
     "progress.PATIENCE = 0\n"
-    "from bpftrace_sys.cli import main\n"
+    "from bpftrace_sys.cli.main import main\n"
     "sys.exit(main(sys.argv[1:]))\n"
 )
 

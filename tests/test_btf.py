@@ -31,9 +31,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from decoders import btf as btf_module
-from decoders import btf_c, btf_values, line_info, newer
-from decoders.btf import Btf, BtfError, Kind, parse
+from decoders import newer
+from decoders.formats import btf as btf_module
+from decoders.formats import btf_c, btf_values, line_info
+from decoders.formats.btf import Btf, BtfError, Kind, parse
 from decoders.uapi import helpers, names, perf
 from decoders.uapi.layouts import LAYOUTS
 from decoders.values import BEYOND_SIZE, Absent, Array, Bytes, Int, Name, Struct, Text, Value

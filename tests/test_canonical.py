@@ -14,9 +14,9 @@ import pytest
 from conftest import FIXTURES, ROOT, environment, needs_tool, run_cli
 from rewriting import as_of_another_day, each, is_bpf, recording, repeated, rewritten, with_attr
 
-from bpftrace_sys.canonical.text import stable
-from bpftrace_sys.reading import read
+from bpftrace_sys.compare.canonical.text import stable
 from bpftrace_sys.render.canonical import CanonicalRenderer
+from bpftrace_sys.story.whole_trace import read
 
 LOADERS = ROOT / "tests" / "loaders"
 NAMES = sorted(path.parent.name for path in FIXTURES.glob("*/trace.jsonl.gz"))
@@ -211,7 +211,7 @@ def test_gits_textconv(tmp_path: Path) -> None:
 
 _MEASURE = (
     "import resource, sys\n"
-    "from bpftrace_sys.cli import main\n"
+    "from bpftrace_sys.cli.main import main\n"
     "code = main(sys.argv[1:])\n"
     "sys.stderr.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))\n"
     "sys.exit(code)\n"

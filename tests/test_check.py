@@ -19,9 +19,19 @@ from conftest import FIXTURES, ROOT, run_cli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpftrace_sys.check import OUTSIDE, TROUBLE, WITHIN, check
-from bpftrace_sys.deeds import deeds_of
-from bpftrace_sys.lock import Lock, Map, Program, dumps, literal, load, matches, updated
+from bpftrace_sys.cli.check import OUTSIDE, TROUBLE, WITHIN
+from bpftrace_sys.cli.check import main as check
+from bpftrace_sys.compare.policy.deeds import deeds_of
+from bpftrace_sys.compare.policy.lock_file import (
+    Lock,
+    Map,
+    Program,
+    dumps,
+    literal,
+    load,
+    matches,
+    updated,
+)
 
 HELLO = FIXTURES / "bcc-kprobe-hello" / "trace.jsonl.gz"
 LOADALL = FIXTURES / "bpftool-loadall" / "trace.jsonl.gz"

@@ -17,7 +17,7 @@ import pytest
 from conftest import environment, run_cli
 
 from bpftrace_sys import __version__
-from bpftrace_sys.options import OPTIONS, UsageError, parse
+from bpftrace_sys.cli.options import OPTIONS, UsageError, parse
 
 PYTHON = sys.executable
 NOBODY = 65534
@@ -425,7 +425,7 @@ for package in (bpftrace_sys, decoders):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-from bpftrace_sys.cli import main
+from bpftrace_sys.cli.main import main
 os.setgroups([])
 os.setresgid({NOBODY}, {NOBODY}, {NOBODY})
 os.setresuid({NOBODY}, {NOBODY}, {NOBODY})

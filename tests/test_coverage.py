@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from decoders.bpf_link import VARIANTS
-from decoders.perf_ioctl import REQUESTS
+from decoders.declare.bpf_link import VARIANTS
+from decoders.declare.perf_ioctl import REQUESTS
 from decoders.uapi import names, perf
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from decoders import arch as arches
-from decoders import perf_ioctl
+from decoders.declare import perf_ioctl
 from decoders.decode import Call, decode
 from decoders.raw import AUDIT_ARCH_AARCH64, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, FdFact
 from decoders.uapi import const, names, perf

@@ -27,12 +27,12 @@ from rewriting import (
 )
 from terminal import on_terminal
 
-from bpftrace_sys.diff import limits
-from bpftrace_sys.diff.compare import compare
-from bpftrace_sys.diff.options import Options
-from bpftrace_sys.diff_cli import whole
+from bpftrace_sys.cli.diff import whole
+from bpftrace_sys.compare.diff import options as limits
+from bpftrace_sys.compare.diff.compare import compare
+from bpftrace_sys.compare.diff.options import Options
 from bpftrace_sys.render.diff import as_json, summary, text
-from bpftrace_sys.trace_file import Item
+from bpftrace_sys.trace.items import Item
 from decoders.raw import RawCall
 
 MAP_CREATE, UPDATE, PROG_LOAD, OBJ_PIN = 0, 2, 5, 6

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpftrace_sys import edits as module
-from bpftrace_sys.edits import Edit, edits, hunks
+from bpftrace_sys.common import edits as module
+from bpftrace_sys.common.edits import Edit, edits, hunks
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=14)
 

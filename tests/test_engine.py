@@ -26,7 +26,14 @@ from typing import Any
 
 import pytest
 
-from bpftrace_sys.engine import ArgRule, AttachError, Engine, SpawnError, StopFilter, Tracee
+from bpftrace_sys.record.ptrace.engine import (
+    ArgRule,
+    AttachError,
+    Engine,
+    SpawnError,
+    StopFilter,
+    Tracee,
+)
 from decoders import arch as arches
 from decoders.raw import AUDIT_ARCH_I386, AUDIT_ARCH_X86_64
 
@@ -1352,7 +1359,7 @@ def test_attach_is_refused_in_words(trace: Tracer, busy: subprocess.Popen[str]) 
 def test_attach_to_a_foreign_process(trace: Tracer, busy: subprocess.Popen[str]) -> None:
     code = (
         "import os, sys\n"
-        "from bpftrace_sys.engine import *\n"
+        "from bpftrace_sys.record.ptrace.engine import *\n"
         "from bpftrace_sys import ptrace_ext\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try: Engine(None, follow=True, stops=StopFilter({})).attach(int(sys.argv[1]))\n"

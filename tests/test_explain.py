@@ -22,11 +22,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpftrace_sys.explain import Retries, explain
-from bpftrace_sys.explain.attr import LAST_FIELDS
-from bpftrace_sys.facts import RecordedFacts
-from bpftrace_sys.model import Model
-from bpftrace_sys.verifier_log import registers, verdict
+from bpftrace_sys.story.explain import Retries, explain
+from bpftrace_sys.story.explain.attr import LAST_FIELDS
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.verifier_log import registers, verdict
+from bpftrace_sys.trace.facts import RecordedFacts
 from decoders.decode import decode
 from decoders.raw import AUDIT_ARCH_X86_64, ENTRY, Chunk, RawCall
 from tests import bpf_asm as asm

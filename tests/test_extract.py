@@ -20,13 +20,15 @@ import pytest
 from conftest import FIXTURES, needs_tool, run_cli
 from elftools.elf.elffile import ELFFile
 
-from bpftrace_sys.elf import R_BPF_64_32, R_BPF_64_64, Elf
-from bpftrace_sys.extract import DONE, TROUBLE, Extraction, Names, extract, files
-from bpftrace_sys.model import Model
-from bpftrace_sys.reading import read
-from decoders import btf
+from bpftrace_sys.cli.extract import DONE, TROUBLE
+from bpftrace_sys.cli.extract import main as extract
+from bpftrace_sys.export.elf_writer import R_BPF_64_32, R_BPF_64_64, Elf
+from bpftrace_sys.export.extraction import Extraction, Names, files
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.whole_trace import read
 from decoders.call import plain
-from decoders.tag import tags
+from decoders.formats import btf
+from decoders.formats.tag import tags
 from decoders.values import Insns
 
 ALL = sorted(FIXTURES.glob("*/trace.jsonl.gz"))

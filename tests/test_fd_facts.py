@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bpftrace_sys import live_memory
-from bpftrace_sys.fd_facts import FdLookup, fact_once, parse_fdinfo
-from bpftrace_sys.live_memory import PAGE, LiveMemory
+from bpftrace_sys.record.machine.fds import FdLookup, parse_fdinfo
+from bpftrace_sys.record.machine.holders import fact_once
+from bpftrace_sys.record.ptrace import memory as live_memory
+from bpftrace_sys.record.ptrace.memory import PAGE, LiveMemory
 from decoders.raw import ENTRY, EXIT
 
 NR = {"x86_64": (321, 298), "aarch64": (280, 241)}.get(platform.machine(), (-1, -1))
@@ -213,7 +214,7 @@ def test_out_of_fds() -> None:
     """With no fd left it makes do with what it has, and says nothing wrong."""
     code = (
         "import os, resource\n"
-        "from bpftrace_sys.fd_facts import FdLookup\n"
+        "from bpftrace_sys.record.machine.fds import FdLookup\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))\n"
         "lookup = FdLookup()\n"
         "fds = [os.open('/dev/null', 0) for _ in range(15)]\n"

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from conftest import FIXTURES, ROOT, environment, needs_tool
 
-from bpftrace_sys.cli import main
+from bpftrace_sys.cli.main import main
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -296,7 +296,7 @@ import gzip
 if os.geteuid() == 0:
     os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
     assert "CapEff:\\t0000000000000000" in open("/proc/self/status").read()
-from bpftrace_sys.cli import main
+from bpftrace_sys.cli.main import main
 sys.exit(main(["replay", "-"]))
 """
 

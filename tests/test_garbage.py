@@ -18,12 +18,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bpftrace_sys.model import Model
 from bpftrace_sys.render.json_lines import JsonLines
-from bpftrace_sys.trace_file import Pieces, raw_call
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.trace.lines import raw_call
+from bpftrace_sys.trace.pieces import Pieces
 from decoders import arch as arches
-from decoders import bpf_attr, perf_ioctl
-from decoders.declare import READ_LIMIT, Ptr, layout_of
+from decoders.declare import bpf_attr, perf_ioctl
+from decoders.declare.fields import READ_LIMIT, Ptr, layout_of
 from decoders.decode import Call, decode
 from decoders.newer import NewerField, packed
 from decoders.raw import (

@@ -16,7 +16,7 @@ import bpf_asm
 import pytest
 
 from bpftrace_sys import hello
-from decoders.tag import tags
+from decoders.formats.tag import tags
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "bpftrace_sys.hello"]

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from bpftrace_sys.fd_facts import FdLookup
-from bpftrace_sys.watermark import highest
+from bpftrace_sys.record.machine.fds import FdLookup
+from bpftrace_sys.record.machine.newest_ids import highest
 from decoders.raw import ENTRY
 from tests import bpf_asm as asm
 from tests.bpftool_view import bpftool, seen

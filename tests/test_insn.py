@@ -18,9 +18,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from decoders import insn as isa
-from decoders.insn import CallSite, Insn, calls, insns, targets, written
-from decoders.insn_text import (
+from decoders.formats import insn as isa
+from decoders.formats.insn import CallSite, Insn, calls, insns, targets, written
+from decoders.formats.insn_text import (
     VARIANTS,
     WORDINGS,
     InsnNames,

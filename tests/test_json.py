@@ -19,7 +19,7 @@ import pytest
 from conftest import ROOT, environment, run_cli
 
 from bpftrace_sys import __version__
-from decoders.tag import tags
+from decoders.formats.tag import tags
 
 PYTHON = sys.executable
 LOADERS = ROOT / "tests" / "loaders"
@@ -278,7 +278,7 @@ def test_failures_and_unknown_values(tmp_path: Path) -> None:
 
 
 def test_errors_have_the_kernels_names() -> None:
-    from bpftrace_sys.phrases import errno_name
+    from bpftrace_sys.common.errnos import errno_name
 
     header = Path("/usr/include/asm-generic/errno.h")
     if not header.exists():

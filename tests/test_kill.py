@@ -196,7 +196,7 @@ def start(words: Sequence[str], out: Path, keep: int = -1) -> int:
                     os.close(fd)
         sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-        from bpftrace_sys.cli import main
+        from bpftrace_sys.cli.main import main
 
         code = main(list(words))
         sys.stdout.flush()
@@ -677,8 +677,8 @@ def test_what_waits_to_be_told_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     """A tracee that is faster than the telling waits for it; loops, captured by plan, as well."""
     from types import SimpleNamespace
 
-    from bpftrace_sys import capture
-    from bpftrace_sys.loops import Plan
+    from bpftrace_sys.record.capture import sink as capture
+    from bpftrace_sys.record.capture.loops import Plan
     from decoders.raw import AUDIT_ARCH_X86_64, FdFact, RawCall
 
     monkeypatch.setattr(capture, "WAITING", 40)

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import construct as cs
 import pytest
 
-from decoders import bpf_attr, bpf_fields, bpf_info, bpf_link, perf_attr, perf_ioctl
-from decoders.declare import (
+from decoders.declare import bpf_attr, bpf_fields, bpf_info, bpf_link, perf_attr, perf_ioctl
+from decoders.declare.fields import (
     Bits,
     Field,
     FlagSet,
@@ -30,7 +30,7 @@ from decoders.declare import (
     layout_of,
     table_name,
 )
-from decoders.syscalls import SYSCALLS
+from decoders.declare.syscalls import SYSCALLS
 from decoders.uapi import const, names, perf, system
 from decoders.uapi.layouts import LAYOUTS, SIZES, Member
 

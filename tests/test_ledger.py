@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from bpftrace_sys.ledger import Table
 from bpftrace_sys.render.tables import narrow_lines, plain_lines
+from bpftrace_sys.story.summary import Table
 from tests.bpftool_view import LOADERS, Traced, bpftool, tables_of, trace_of, under_bpfstrace
 from tests.conftest import environment, needs_tool, run_cli
 from tests.terminal import OWN_COLOURS, on_terminal

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from test_repeats import KINDS, in_time, loop, tell, updates
 
-from bpftrace_sys import trace_file
-from bpftrace_sys.line_shapes import LineShapes
-from bpftrace_sys.trace_file import Reader, TraceError
+from bpftrace_sys.trace import reader
+from bpftrace_sys.trace.items import TraceError
+from bpftrace_sys.trace.reader import Reader
+from bpftrace_sys.trace.shapes import LineShapes
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,7 @@ def test_pieces_are_counted_as_when_parsed(
 
 
 def test_a_piece_that_was_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_file, "REMEMBERED", 2000)
+    monkeypatch.setattr(reader, "REMEMBERED", 2000)
     piece = b'"%b"' % base64.b64encode(bytes(80))
 
     def data(number: int) -> list[bytes]:

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from conftest import FIXTURES, ROOT, run_cli
 
-from bpftrace_sys.cli import main
+from bpftrace_sys.cli.main import main
 
 if importlib.util.find_spec("duckdb") is None:
     pytest.skip("duckdb is not installed", allow_module_level=True)

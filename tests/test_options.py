@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from bpftrace_sys import inject
-from bpftrace_sys.expressions import bpf_commands
-from bpftrace_sys.options import TRACED, UsageError, parse
-from bpftrace_sys.refused import UNSUPPORTED
+from bpftrace_sys.cli.expressions import bpf_commands
+from bpftrace_sys.cli.options import UsageError, parse
+from bpftrace_sys.cli.settings import TRACED
+from bpftrace_sys.cli.unsupported import UNSUPPORTED
+from bpftrace_sys.record.capture import inject
 from tests.conftest import environment, needs_tool, run_cli
 
 # Asks for the first program's id three times: a bpf(2) call that needs nothing.
@@ -465,7 +466,7 @@ def test_same_cpu() -> None:
 
 def test_one_cpu_is_not_spun_on() -> None:
     """Where the tracee needs our CPU, polling for its next stop would keep it from that."""
-    from bpftrace_sys.pace import Pace
+    from bpftrace_sys.record.ptrace.pace import Pace
 
     allowed = os.sched_getaffinity(0)
     try:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpftrace_sys.probes.btf import BTF, btf_signature
+from bpftrace_sys.story.probes.btf import BTF, btf_signature
 from tests.conftest import ROOT, Ran, needs_tool, run_cli
 
 pytestmark = pytest.mark.usefixtures("needs_bpf")

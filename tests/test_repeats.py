@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 import pytest
 from made_up import Memory, record
 
-from bpftrace_sys import trace_file
-from bpftrace_sys.facts import RecordedFacts
-from bpftrace_sys.header import Header
-from bpftrace_sys.options import parse
-from bpftrace_sys.output import Output
-from bpftrace_sys.pipeline import Pipeline
-from bpftrace_sys.render.chosen import renderers
-from bpftrace_sys.repeats import Repeats
-from bpftrace_sys.trace_file import Reader
+from bpftrace_sys.cli.options import parse
+from bpftrace_sys.cli.renderers import renderers
+from bpftrace_sys.render.output import Output
+from bpftrace_sys.story.pipeline import Pipeline
+from bpftrace_sys.story.repeats import Repeats
+from bpftrace_sys.trace import reader
+from bpftrace_sys.trace.facts import RecordedFacts
+from bpftrace_sys.trace.header import Header
+from bpftrace_sys.trace.reader import Reader
 from decoders.events import ProcessEvent
 from decoders.raw import AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, Chunk, RawCall
 from decoders.stack import Frame, Stack
@@ -384,7 +384,7 @@ def test_calls_with_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pieces_that_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """The attr is a piece, and so are the values: those of later calls push it out."""
-    monkeypatch.setattr(trace_file, "REMEMBERED", 2000)
+    monkeypatch.setattr(reader, "REMEMBERED", 2000)
     items = [
         call(UPDATE, KINDS["numbered"], bytes([number] * 64), bytes([number] * 100), size=120)
         for number in range(30)

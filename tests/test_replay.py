@@ -20,7 +20,7 @@ import pytest
 from conftest import FIXTURES, ROOT, environment, run_cli
 from terminal import commands, on_terminal
 
-from bpftrace_sys import cli
+from bpftrace_sys.cli import main as cli
 
 PYTHON = sys.executable
 NOBODY = 65534
@@ -110,7 +110,7 @@ for package in (bpftrace_sys, decoders):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-from bpftrace_sys.cli import main
+from bpftrace_sys.cli.main import main
 if os.geteuid() == 0:
     os.setgroups([])
     os.setresgid({NOBODY}, {NOBODY}, {NOBODY})

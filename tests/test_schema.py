@@ -15,8 +15,8 @@ import pytest
 from conftest import FIXTURES, ROOT, needs_tool, run_cli
 from jsonschema import Draft202012Validator
 
-from bpftrace_sys.header import VERSION
-from bpftrace_sys.schema_cli import schema
+from bpftrace_sys.cli.schema import schema
+from bpftrace_sys.trace.header import VERSION
 
 SCHEMA: dict[str, Any] = json.loads(schema())
 LINES = ("trace", "fact", "syscall", "process", "attachment", "flush", "end")

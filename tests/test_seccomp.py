@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bpftrace_sys import seccomp
-from bpftrace_sys.seccomp import ArgRule, FilterTooLongError, Rule, StopFilter
+from bpftrace_sys.record.ptrace import stop_filter
+from bpftrace_sys.record.ptrace.stop_filter import ArgRule, FilterTooLongError, Rule, StopFilter
 from decoders import arch as arches
 from decoders.raw import AUDIT_ARCH_AARCH64, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64
 
 ALL = (AUDIT_ARCH_X86_64, AUDIT_ARCH_I386, AUDIT_ARCH_AARCH64)
-TRACE = seccomp.SECCOMP_RET_TRACE | seccomp.RET_DATA
-ALLOW = seccomp.SECCOMP_RET_ALLOW
+TRACE = stop_filter.SECCOMP_RET_TRACE | stop_filter.RET_DATA
+ALLOW = stop_filter.SECCOMP_RET_ALLOW
 
 
 def emulate(program: bytes, nr: int, arch: int, args: tuple[int, ...]) -> int:
@@ -175,7 +175,7 @@ def test_kernel_accepts_and_obeys() -> None:
     values = frozenset(range(1000, 1600))
     stops = StopFilter({"getpid": None, "prctl": ArgRule(0, values), "dup": ArgRule(
         0, frozenset({0, 1, 2}), negate=True)})  # fmt: skip
-    from bpftrace_sys.spawn import _install
+    from bpftrace_sys.record.ptrace.spawn import _install
 
     read, write = os.pipe()
     pid = os.fork()

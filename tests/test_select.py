@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from bpftrace_sys.live import stop_filter
-from bpftrace_sys.options import parse
+from bpftrace_sys.cli.live import stop_filter
+from bpftrace_sys.cli.options import parse
 from decoders.raw import AUDIT_ARCH_X86_64
 from decoders.uapi import names
 from tests.bpftool_view import LOADERS

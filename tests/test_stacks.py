@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 from conftest import ROOT, TIMEOUT, Ran, c_compiler, environment, needs_tool, run_cli
 
-from bpftrace_sys.facts import read_text
+from bpftrace_sys.record.machine.proc import read_text
 from tests.test_schema import check
 
 pytestmark = pytest.mark.usefixtures("needs_bpf")
@@ -444,7 +444,7 @@ def test_filters_do_not_disturb(folder: Path, traced: Any) -> None:
 
 def test_nothing_is_imported_without_k() -> None:
     script = (
-        "import sys; from bpftrace_sys.cli import main; main(sys.argv[1:]);"
+        "import sys; from bpftrace_sys.cli.main import main; main(sys.argv[1:]);"
         "print([name for name in sys.modules if 'stack' in name and 'bpftrace' in name])"
     )
     loader = [sys.executable, "-m", "bpftrace_sys.hello"]

@@ -14,19 +14,19 @@ from typing import Any
 import pytest
 from conftest import ROOT, c_compiler
 
-from bpftrace_sys.stacks import walk
-from bpftrace_sys.stacks.cfi import AT_CFA, CallFrames, Row
-from bpftrace_sys.stacks.elf_image import ElfError, Image, InFile, InMemory
-from bpftrace_sys.stacks.epilogue import epilogue
-from bpftrace_sys.stacks.expression import evaluate
-from bpftrace_sys.stacks.files import Files, MappedFile
-from bpftrace_sys.stacks.machine import AARCH64, I386, X86_64, Machine
-from bpftrace_sys.stacks.perf_map import PerfMap
-from bpftrace_sys.stacks.reading import CfiError
-from bpftrace_sys.stacks.regions import MemoryMap
-from bpftrace_sys.stacks.snapshot import Process, Snapshot
-from bpftrace_sys.stacks.symbol_table import SymbolTable
-from bpftrace_sys.stacks.walk import Walk
+from bpftrace_sys.record.stacks import walk
+from bpftrace_sys.record.stacks.cfi import AT_CFA, CallFrames, Row
+from bpftrace_sys.record.stacks.elf_image import ElfError, Image, InFile, InMemory
+from bpftrace_sys.record.stacks.epilogue import epilogue
+from bpftrace_sys.record.stacks.expression import evaluate
+from bpftrace_sys.record.stacks.files import Files, MappedFile
+from bpftrace_sys.record.stacks.machine import AARCH64, I386, X86_64, Machine
+from bpftrace_sys.record.stacks.perf_map import PerfMap
+from bpftrace_sys.record.stacks.reading import CfiError
+from bpftrace_sys.record.stacks.regions import MemoryMap
+from bpftrace_sys.record.stacks.snapshot import Process, Snapshot
+from bpftrace_sys.record.stacks.symbol_table import SymbolTable
+from bpftrace_sys.record.stacks.walk import Walk
 from decoders.stack import Stack
 
 NATIVE = AARCH64 if platform.machine() == "aarch64" else X86_64

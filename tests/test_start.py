@@ -14,17 +14,19 @@ from conftest import FIXTURES, ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpftrace_sys import ptrace_calls
-from bpftrace_sys.trace_file import Reader
-from bpftrace_sys.words import UsageError, scan
-from decoders import follow, memory, syscalls
-from decoders.declare import layout_of
+from bpftrace_sys.cli.getopt_long import UsageError, scan
+from bpftrace_sys.record.ptrace import requests
+from bpftrace_sys.trace.reader import Reader
+from decoders.declare import syscalls
+from decoders.declare.fields import layout_of
 from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
-from decoders.walks import WALKS
+from decoders.walk import follow, memory
+from decoders.walk.table import WALKS
 
 HEAVY = {
     "construct", "ptrace", "typing", "re", "dataclasses", "inspect", "logging", "rich", "json",
-    "decoders.declare", "decoders.values", "bpftrace_sys.pipeline", "bpftrace_sys.model",
+    "decoders.declare.fields", "decoders.values", "bpftrace_sys.story.pipeline",
+    "bpftrace_sys.story.model",
 }  # fmt: skip
 """Each takes longer to import than the whole of a short program takes to run."""
 
@@ -42,7 +44,7 @@ def imported(*words: str) -> set[str]:
         line.rpartition("|")[2].strip()
         for line in lines[: next(at for at, line in enumerate(lines) if line.endswith("| site"))]
     }
-    assert "bpftrace_sys.engine" in names
+    assert "bpftrace_sys.record.ptrace.engine" in names
     return names - site
 
 
@@ -54,18 +56,18 @@ def test_a_program_without_bpf_imports_next_to_nothing(tmp_path: Path) -> None:
 def test_what_is_light_is_not_all(tmp_path: Path) -> None:
     """The list above means something: JSON needs most of it."""
     json = str(tmp_path / "trace.jsonl")
-    assert {"construct", "bpftrace_sys.pipeline"} <= imported("-f", "--json", json, "true")
+    assert {"construct", "bpftrace_sys.story.pipeline"} <= imported("-f", "--json", json, "true")
 
 
 def test_requests_are_python_ptrace_s() -> None:
     from ptrace.binding import func
 
-    names = [name for name in dir(ptrace_calls) if name.startswith("PTRACE_")]
-    ours = {name: getattr(ptrace_calls, name) for name in names}
+    names = [name for name in dir(requests) if name.startswith("PTRACE_")]
+    ours = {name: getattr(requests, name) for name in names}
     shared = {name: number for name, number in ours.items() if hasattr(func, name)}
     assert len(shared) >= 12
     assert {name: getattr(func, name) for name in shared} == shared
-    assert func.THREAD_TRACE_FLAGS == ptrace_calls.WALL
+    assert func.THREAD_TRACE_FLAGS == requests.WALL
 
 
 # ---------------------------------------------------------------- the walk of the first stop

@@ -23,9 +23,10 @@ from conftest import environment, needs_tool, run_cli
 
 from bpftrace_sys.render import strace
 from bpftrace_sys.render.strace.grammar import row_of
-from decoders import bpf_attr, insn
+from decoders.declare import bpf_attr
 from decoders.decode import Call, decode
 from decoders.events import ProcessEvent
+from decoders.formats import insn
 from decoders.raw import AUDIT_ARCH_X86_64, ENTRY, EXIT, Chunk, FdFact, RawCall
 from decoders.uapi import names, perf, system
 

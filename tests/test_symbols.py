@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, needs_tool
 from elftools.elf.elffile import ELFFile
 
-from bpftrace_sys.symbols import Symbols
+from bpftrace_sys.record.machine.symbols import Symbols
 
 
 def functions(path: Path) -> dict[int, set[tuple[str, int]]]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decoders.tag import tag, tagged, tags
+from decoders.formats.tag import tag, tagged, tags
 from tests import bpf_asm as asm
 from tests.bpf_asm import R0, R1
 from tests.bpf_programs import PROGRAMS, Program, loaded

@@ -13,8 +13,8 @@ import pytest
 from conftest import FIXTURES, environment, run_cli
 from terminal import OWN_COLOURS, commands, on_terminal
 
-from bpftrace_sys.phrases import printable
-from bpftrace_sys.render.text import octets, quoted
+from bpftrace_sys.render.text_quoting import octets, quoted
+from bpftrace_sys.story.targets import printable
 
 PYTHON = sys.executable
 MAIN = [PYTHON, "-m", "bpftrace_sys"]

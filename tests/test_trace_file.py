@@ -13,19 +13,12 @@ from typing import Any
 import pytest
 from conftest import run_cli
 
-from bpftrace_sys import trace_file
-from bpftrace_sys.trace_file import (
-    CALL_LIMIT,
-    LINE_LIMIT,
-    VERSION,
-    End,
-    Pieces,
-    Reader,
-    TraceError,
-    open_for_writing,
-    pack,
-    unpack,
-)
+from bpftrace_sys.trace import reader as trace_file
+from bpftrace_sys.trace.items import End, TraceError
+from bpftrace_sys.trace.lines import CALL_LIMIT
+from bpftrace_sys.trace.pieces import Pieces, pack, unpack
+from bpftrace_sys.trace.reader import LINE_LIMIT, VERSION, Reader
+from bpftrace_sys.trace.writer import open_for_writing
 from decoders.raw import AUDIT_ARCH_X86_64, RawCall
 
 HEADER: dict[str, Any] = {

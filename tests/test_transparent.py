@@ -295,9 +295,9 @@ def test_an_unknown_architecture() -> None:
         "import sys\n"
         "from decoders import arch\n"
         "known = arch.of_machine()\n"
-        "import bpftrace_sys.engine\n"
+        "import bpftrace_sys.record.ptrace.engine\n"
         "arch.NAMES.pop(known[0])\n"
-        "from bpftrace_sys.cli import main\n"
+        "from bpftrace_sys.cli.main import main\n"
         "sys.exit(main(['--no-seccomp', '-q', '-f', 'sh', '-c', 'exit 4']))\n"
     )
     done = subprocess.run(

@@ -278,7 +278,7 @@ def install(folder: Path) -> tuple[str, str]:
     compileall.compile_dir(str(site), quiet=2, workers=1)
     python, script = folder / "bin" / "python", folder / "bin" / "bpfstrace"
     script.write_text(
-        f"#!{python}\nfrom bpftrace_sys.cli import run\nrun()\n"
+        f"#!{python}\nfrom bpftrace_sys.cli.main import run\nrun()\n"
     )
     script.chmod(0o755)
     return str(python), str(script)

@@ -6,8 +6,8 @@
     ... move code about ...
     tools/output_hashes.py | diff before -
 
-A line an output: its SHA-256, the recording, and the arguments. --only WORD takes the recordings whose
-name contains WORD, --show NAME ARGS... prints one of the outputs instead of its hash, to see what differs.
+A line an output: its SHA-256, the recording, and the arguments. --only WORD takes the recordings
+whose name contains WORD; --show NAME ARGS... prints one of the outputs instead of its hash.
 """
 
 from __future__ import annotations

@@ -13,15 +13,15 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Any, Final
 
-from bpftrace_sys.attach import Attachment
-from bpftrace_sys.canonical.canon import Canon
-from bpftrace_sys.canonical.entries import Entry, Tied, indexes, jump_text, walks
-from bpftrace_sys.canonical.objects import Known
-from bpftrace_sys.canonical.processes import Process
-from bpftrace_sys.canonical.text import ref, refs
-from bpftrace_sys.header import Header
-from bpftrace_sys.model import Model
-from bpftrace_sys.phrases import printable
+from bpftrace_sys.compare.canonical.canon import Canon
+from bpftrace_sys.compare.canonical.entries import Entry, Tied, indexes, jump_text, walks
+from bpftrace_sys.compare.canonical.objects import Known
+from bpftrace_sys.compare.canonical.processes import Process
+from bpftrace_sys.compare.canonical.text import ref, refs
+from bpftrace_sys.story.attach.ways import Attachment
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.targets import printable
+from bpftrace_sys.trace.header import Header
 from decoders.call import Call
 from decoders.events import ProcessEvent
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from bpftrace_sys.diff.differences import (
+from bpftrace_sys.compare.diff.differences import (
     CallChange,
     Differences,
     FieldChange,
@@ -13,9 +13,9 @@ from bpftrace_sys.diff.differences import (
     ObjectChange,
     TextLine,
 )
-from bpftrace_sys.header import Header
-from bpftrace_sys.phrases import printable
 from bpftrace_sys.render.style import Painter, plain_painter
+from bpftrace_sys.story.targets import printable
+from bpftrace_sys.trace.header import Header
 
 FORMAT: Final = "bpfstrace-diff"
 VERSION: Final = 1

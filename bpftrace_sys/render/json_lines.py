@@ -13,20 +13,15 @@ import hashlib
 from collections.abc import Callable
 from typing import IO, Any, Final
 
-from bpftrace_sys.attach import Attachment
-from bpftrace_sys.header import FORMAT, Header
-from bpftrace_sys.listing import Listing, listing_for
-from bpftrace_sys.model import IDENTIFIED, MADE, Model, Object
-from bpftrace_sys.phrases import errno_name
-from bpftrace_sys.trace_file import (
-    Pieces,
-    dumps,
-    dumps_packed,
-    event_line,
-    fds_line,
-    pack,
-    raw_line,
-)
+from bpftrace_sys.common.errnos import errno_name
+from bpftrace_sys.common.strict_json import dumps
+from bpftrace_sys.story.attach.ways import Attachment
+from bpftrace_sys.story.listing import Listing, listing_for
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.objects import IDENTIFIED, MADE, Object
+from bpftrace_sys.trace.header import FORMAT, Header
+from bpftrace_sys.trace.lines import event_line, fds_line, raw_line
+from bpftrace_sys.trace.pieces import Pieces, dumps_packed, pack
 from decoders.call import Call
 from decoders.events import ProcessEvent
 from decoders.raw import EXIT, FdFact, RawCall
@@ -124,7 +119,7 @@ class _Values:
     def insns(self, value: Insns) -> Any:
         found = listing_for(self.call, value, self.model)
         if found is None:
-            from decoders.insn_text import disasm
+            from decoders.formats.insn_text import disasm
 
             return [{"text": line} for line in disasm(value.data)]
         return insns_json(found)
@@ -313,7 +308,7 @@ class JsonLines:
             "syscall": call.syscall.name,
         }
         if raw.stack is not None:
-            from bpftrace_sys.stacks.lines import stack_line
+            from bpftrace_sys.trace.stacks import stack_line
 
             line.update(stack_line(raw.stack))
         args = {}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bpftrace_sys.attach import Attachment
-from bpftrace_sys.header import Header
+from bpftrace_sys.story.attach.ways import Attachment
+from bpftrace_sys.trace.header import Header
 from decoders.call import Call
 from decoders.events import ProcessEvent
 
 if TYPE_CHECKING:
-    from bpftrace_sys.pipeline import Renderer
+    from bpftrace_sys.story.renderer import Renderer
 
 
 class Split:

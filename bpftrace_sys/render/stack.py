@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from bpftrace_sys.escape import printable
+from bpftrace_sys.common.escape import printable
 from decoders.stack import Frame, Stack
 
 NAME_LIMIT: Final = 4096

@@ -10,11 +10,11 @@ import os
 import textwrap
 from typing import IO, Any, Final
 
-from bpftrace_sys.attach import Attachment
-from bpftrace_sys.header import Header
-from bpftrace_sys.ledger import Count, Counts, Table, tables
-from bpftrace_sys.model import Model
 from bpftrace_sys.render.style import wants_colour
+from bpftrace_sys.story.attach.ways import Attachment
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.summary import Count, Counts, Table, tables
+from bpftrace_sys.trace.header import Header
 from decoders.call import Call
 from decoders.events import ProcessEvent
 from decoders.raw import RawCall

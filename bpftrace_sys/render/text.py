@@ -11,15 +11,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from bpftrace_sys.attach import Attachment
-from bpftrace_sys.explain import remarks
-from bpftrace_sys.header import Header
-from bpftrace_sys.model import Model, Object
-from bpftrace_sys.phrases import errno_name, open_note, printable
-from bpftrace_sys.probes.folds import Folds
+from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.render.exits import exit_line
 from bpftrace_sys.render.style import Painter, plain_painter, visible
+from bpftrace_sys.render.text_quoting import octets, quoted
 from bpftrace_sys.render.times import Stamp, spent
+from bpftrace_sys.story.attach.ways import Attachment
+from bpftrace_sys.story.explain import remarks
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.objects import Object
+from bpftrace_sys.story.probes.folds import Folds
+from bpftrace_sys.story.targets import open_note, printable
+from bpftrace_sys.trace.header import Header
 from decoders.call import Call, plain
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, FdFact, RawCall
@@ -43,7 +46,7 @@ from decoders.values import (
 )
 
 if TYPE_CHECKING:
-    from bpftrace_sys.listing import Listing
+    from bpftrace_sys.story.listing import Listing
 
 INDENT: Final = "        "
 ITEMS_SHOWN: Final = 16
@@ -91,41 +94,6 @@ class Options:
 
 HOLE: Final = "\0"
 """Stands in a template for each column of data.  In text it does not occur: it is escaped."""
-_QUOTE: Final = {
-    **{byte: f"\\x{byte:02x}" for byte in range(256) if byte < 32 or byte > 126},
-    ord("\n"): "\\n",
-    ord("\t"): "\\t",
-    ord("\r"): "\\r",
-    ord('"'): '\\"',
-    ord("\\"): "\\\\",
-}
-_QUOTED: Final = tuple(_QUOTE.get(byte, chr(byte)) for byte in range(256))
-
-
-_PRINTABLE: Final = frozenset(range(32, 127))
-
-
-def quoted(data: bytes, limit: int, whole: bool = True) -> str:
-    """A C string literal; ``...`` follows where more was there."""
-    shown = data[:limit]
-    try:
-        # Names in other scripts stay readable; control characters do not.
-        text = shown.decode("utf-8")
-        body = text.translate(_QUOTE) if text.isascii() else "".join(
-            _QUOTED[ord(char)] if ord(char) < 128 else printable(char) for char in text
-        )
-    except UnicodeDecodeError:
-        body = "".join(_QUOTED[byte] for byte in shown)
-    return f'"{body}"' + ("" if whole and len(data) <= limit else "...")
-
-
-def octets(data: bytes, limit: int, whole: bool = True) -> str:
-    """Bytes: as a string where they are one, else in hex."""
-    stripped = data.rstrip(b"\0")
-    if len(stripped) > 2 and stripped.isascii() and _PRINTABLE.issuperset(stripped):
-        return quoted(data, limit, whole).replace("\\x00", "\\0")
-    shown = data[:limit].hex(" ")
-    return f"[{shown}]" + ("" if whole and len(data) <= limit else "...")
 
 
 def is_zero(name: str, value: Value) -> bool:
@@ -513,14 +481,14 @@ class TextRenderer:
         call = self.call_
         found: Listing | None = None
         if call is not None:
-            from bpftrace_sys.listing import listing_for
+            from bpftrace_sys.story.listing import listing_for
 
             found = listing_for(call, insns, self.model)
         again = call is not None and "retry" in call.notes and not self.options.verbose
         if not self.options.insns or again:
             return None  # an attempt before this one has the listing
         if found is None:
-            from decoders.insn_text import disasm
+            from decoders.formats.insn_text import disasm
 
             body = [f"{indent}  {line}" for line in disasm(insns.data)]
             return [f"{indent}{self._key(name)}[", *body, f"{indent}]{comma}"]
@@ -728,4 +696,8 @@ class TextRenderer:
         return "\n".join(["", *lines, ""])
 
 
-__all__ = ["EXIT", "Options", "TextRenderer", "octets", "quoted"]
+__all__ = [
+    "EXIT",
+    "Options",
+    "TextRenderer",
+]

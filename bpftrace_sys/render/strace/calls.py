@@ -12,12 +12,12 @@ from bpftrace_sys.render.strace.item import Frame, PendingError
 from bpftrace_sys.render.strace.line import Line
 from bpftrace_sys.render.strace.quoting import address, flags, hexa, quoted, s32
 from bpftrace_sys.render.strace.rows import IOCTLS, PAGE, PERF_BITS, ROWS
-from decoders import perf_attr
 from decoders.call import Call
-from decoders.declare import layout_of
-from decoders.measures import PERF_ATTR_SIZE_VER0
+from decoders.declare import perf_attr
+from decoders.declare.fields import layout_of
 from decoders.uapi import const, names, perf, system
 from decoders.values import Name
+from decoders.walk.measures import PERF_ATTR_SIZE_VER0
 
 _OPEN_ORDER: Final = (
     "O_CREAT O_EXCL O_NOCTTY O_TRUNC O_APPEND O_NONBLOCK O_SYNC O_DSYNC O_DIRECT O_LARGEFILE"

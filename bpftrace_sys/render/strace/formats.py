@@ -13,7 +13,7 @@ from bpftrace_sys.render.strace.item import Frame, Item
 from bpftrace_sys.render.strace.places import places_of
 from bpftrace_sys.render.strace.quoting import address, flags, hex_quoted, hexa, quoted, s32, xval
 from bpftrace_sys.render.strace.rows import DEFAULTS, PAGE
-from decoders import insn
+from decoders.formats import insn
 from decoders.raw import AUDIT_ARCH_I386
 from decoders.uapi import const, names, perf, system
 from decoders.values import Flags, Int, Name

@@ -11,7 +11,7 @@ from bpftrace_sys.render.strace.formats import FORMATS
 from bpftrace_sys.render.strace.item import Item
 from bpftrace_sys.render.strace.places import Place, places_of
 from bpftrace_sys.render.strace.rows import LINK_ROWS, ROWS
-from decoders.declare import (
+from decoders.declare.fields import (
     Bits,
     Chars,
     FactField,
@@ -23,8 +23,8 @@ from decoders.declare import (
     Ptr,
     Raw,
 )
-from decoders.measures import ATTACH_BY_IFINDEX
 from decoders.uapi import const
+from decoders.walk.measures import ATTACH_BY_IFINDEX
 
 
 class Word(NamedTuple):

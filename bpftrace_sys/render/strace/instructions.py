@@ -8,7 +8,7 @@ from functools import cache
 from typing import Final
 
 from bpftrace_sys.render.strace.quoting import hexa, xval
-from decoders import insn
+from decoders.formats import insn
 
 
 def _codes(text: str) -> dict[int, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bpftrace_sys.render.strace.places import Place
 from bpftrace_sys.render.strace.quoting import address
-from decoders.memory import Snapshot
+from decoders.walk.memory import Snapshot
 
 if TYPE_CHECKING:
     from bpftrace_sys.render.strace.line import Line

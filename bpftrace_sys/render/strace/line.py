@@ -9,12 +9,12 @@ from bpftrace_sys.render.strace.grammar import Row, Word, row_of
 from bpftrace_sys.render.strace.item import Frame, Item, PendingError
 from bpftrace_sys.render.strace.places import places_of
 from bpftrace_sys.render.strace.quoting import address, hex_quoted, quoted
-from decoders import bpf_link
 from decoders.call import Call
-from decoders.declare import layout_of
-from decoders.memory import Snapshot
+from decoders.declare import bpf_link
+from decoders.declare.fields import layout_of
 from decoders.raw import ENTRY, EXIT
 from decoders.uapi import const, names
+from decoders.walk.memory import Snapshot
 
 PATH_MAX: Final = 4096
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import construct as cs
 
 from bpftrace_sys.render.strace.rows import STRUCTS
-from decoders.declare import Bits, Pick, layout_of
+from decoders.declare.fields import Bits, Pick, layout_of
 
 
 class Place(NamedTuple):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from bpftrace_sys.phrases import printable
 from bpftrace_sys.render.strace.calls import call_line
 from bpftrace_sys.render.times import Stamp, spent
+from bpftrace_sys.story.targets import printable
 from decoders.call import Call
 from decoders.events import ProcessEvent
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from decoders import bpf_attr, bpf_info, perf_attr
+from decoders.declare import bpf_attr, bpf_info, perf_attr
 from decoders.uapi import names
 
 PAGE: Final = 4096

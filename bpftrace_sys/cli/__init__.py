@@ -1,0 +1,1 @@
+"""The command line: options and settings, messages, and a file per command."""

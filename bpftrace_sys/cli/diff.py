@@ -1,0 +1,131 @@
+"""``bpfstrace diff A B``: reads both traces whole, then says what differs."""
+
+from __future__ import annotations
+
+import getopt
+import json
+import sys
+from typing import Final
+
+from bpftrace_sys.cli.options import UsageError
+from bpftrace_sys.compare.canonical.canon import Canon
+from bpftrace_sys.compare.diff.compare import compare
+from bpftrace_sys.compare.diff.options import KINDS, Options
+from bpftrace_sys.compare.diff.side import Side, caveats, narrowed
+from bpftrace_sys.render.output import Output
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.targets import printable
+from bpftrace_sys.story.whole_trace import read
+from bpftrace_sys.trace.items import TraceError
+
+SAME: Final = 0
+DIFFERENT: Final = 1
+TROUBLE: Final = 2
+
+USAGE: Final = """\
+usage: bpfstrace diff [OPTIONS] A B     what differs between two traces, by meaning
+
+  --json              one JSON object instead of text
+  --only PART         compare only progs, maps or attachments (may be repeated)
+  --ignore FIELD      leave a field out: license, attr.log_level, 'kern_*', target,
+                      count, order, source, insns, result, probe (may be repeated)
+  --strict            also what was read from maps, how often, the logs of loads that
+                      succeeded, and exit codes
+  -q, --quiet         no output, only the exit code
+  -h, --help          this text
+
+Exit code: 0 the same, 1 different, 2 trouble (a trace that is damaged or not whole).
+"""
+
+
+class _Settings:
+    def __init__(self, words: list[str]) -> None:
+        self.json = self.quiet = self.help = False
+        only: list[str] = []
+        ignore: list[str] = []
+        strict = False
+        try:
+            pairs, self.paths = getopt.gnu_getopt(
+                words, "qh", ["json", "only=", "ignore=", "strict", "quiet", "help"]
+            )
+        except getopt.GetoptError as error:
+            raise UsageError(f"diff: {error.msg}") from None
+        for flag, value in pairs:
+            if flag == "--only":
+                parts = value.split(",")
+                for part in parts:
+                    if part not in KINDS:
+                        raise UsageError(
+                            f"--only {value}: {part!r} is none of {', '.join(KINDS)}"
+                        )
+                only += parts
+            elif flag == "--ignore":
+                ignore += [word for word in value.split(",") if word]
+            elif flag == "--strict":
+                strict = True
+            elif flag == "--json":
+                self.json = True
+            elif flag in ("-q", "--quiet"):
+                self.quiet = True
+            else:
+                self.help = True
+        self.options = Options(frozenset(only), tuple(ignore), strict)
+        if not self.help and len(self.paths) != 2:
+            raise UsageError("diff takes two traces: bpfstrace diff A B")
+        if self.paths == ["-", "-"]:
+            raise UsageError("diff: only one of the traces can come from stdin")
+
+
+def whole(path: str, strict: bool) -> Side:
+    """A whole trace.  TraceError where it is damaged or ends too early."""
+    side = Side(strict)
+
+    def make(model: Model) -> Canon:
+        side.canon = Canon(model, side.take)
+        return side.canon
+
+    read(path, make)
+    side.end()
+    return side
+
+
+def main(words: list[str]) -> int:
+    """``bpfstrace diff`` with what follows it; returns the exit code."""
+    settings = _Settings(words)
+    if settings.help:
+        print(USAGE, end="")
+        return SAME
+    try:
+        a = whole(settings.paths[0], settings.options.strict)
+        b = whole(settings.paths[1], settings.options.strict)
+    except TraceError as error:
+        print(f"bpfstrace: {error}", file=sys.stderr)
+        print("bpfstrace: only whole traces can be compared", file=sys.stderr)
+        return TROUBLE
+    if narrowed(a) != narrowed(b):
+        for path, side in zip(settings.paths, (a, b), strict=True):
+            left = printable(" ".join(narrowed(side)))
+            print(
+                f"bpfstrace: {path}: recorded {f'with {left}' if left else 'whole'}",
+                file=sys.stderr,
+            )
+        print("bpfstrace: what one of them leaves out cannot be compared", file=sys.stderr)
+        return TROUBLE
+    for text in caveats(a, b):
+        print(f"bpfstrace: {printable(text)}", file=sys.stderr)
+    found = compare(a, b, settings.options)
+    code = DIFFERENT if found else SAME
+    if settings.quiet:
+        return code
+    from bpftrace_sys.render import diff as render
+    from bpftrace_sys.render.style import painter
+
+    paths = (settings.paths[0], settings.paths[1])
+    out = Output(sys.stdout, "<stdout>")
+    if settings.json:
+        out.write(json.dumps(render.as_json(found, paths), indent=1) + "\n")
+    else:
+        for line in render.text(found, paths, (a.header, b.header), painter(sys.stdout)):
+            out.write(line + "\n")
+    out.flush()
+    return TROUBLE if out.lost is not None and not out.closed_pipe else code

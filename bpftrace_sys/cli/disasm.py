@@ -1,0 +1,34 @@
+"""bpfstrace disasm: raw instructions as a listing."""
+
+from __future__ import annotations
+
+import sys
+
+from bpftrace_sys.cli.messages import BAD_USAGE, complain
+from bpftrace_sys.cli.options import UsageError
+
+
+def main(words: list[str]) -> int:
+    """``bpfstrace disasm``; returns the exit code."""
+    if len(words) != 1 or words[0] in ("-h", "--help"):
+        raise UsageError("disasm takes one file of raw instructions (- is stdin)")
+    from itertools import islice
+
+    from decoders.formats.insn_text import disasm
+
+    try:
+        if words[0] == "-":
+            data = sys.stdin.buffer.read()
+        else:
+            with open(words[0], "rb") as file:
+                data = file.read()
+    except OSError as error:
+        complain(f"{words[0]}: {error.strerror}")
+        return BAD_USAGE
+    lines = disasm(data)
+    while part := list(islice(lines, 4096)):
+        sys.stdout.write("\n".join(part) + "\n")
+    if len(data) % 8:
+        print(f"bpfstrace: {len(data) % 8} bytes after the last instruction", file=sys.stderr)
+        return 1
+    return 0

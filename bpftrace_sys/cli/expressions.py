@@ -1,0 +1,241 @@
+"""-e KEY=SET and the long options of the same names: what is traced, shown, made to fail."""
+
+from __future__ import annotations
+
+from bpftrace_sys.cli.getopt_long import UsageError
+from bpftrace_sys.cli.settings import NETLINK, NETLINK_CALLS, TRACED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from typing import Final
+
+    from bpftrace_sys.cli.settings import Apply, Settings
+
+STATUSES: Final = ("successful", "failed", "unfinished")
+FD_DETAILS: Final = ("path", "socket", "dev", "pidfd")
+QUIET: Final = ("attach", "exit", "path-resolution", "personality", "thread-execve", "superseded")
+
+
+def words_of(text: str) -> list[str]:
+    """The words between commas."""
+    return [word for word in text.split(",") if word]
+
+
+def choice(flag: str, text: str, known: Collection[str]) -> frozenset[str]:
+    """A set as strace writes it: ``a,b``, ``!a``, ``all``, ``none``. UsageError for others."""
+    negated = text.startswith("!")
+    chosen: set[str] = set()
+    for word in words_of(text.removeprefix("!")):
+        if word == "all":
+            chosen |= set(known)
+        elif word in known:
+            chosen.add(word)
+        elif word != "none":
+            raise UsageError(f"{flag}: {word!r} is none of {', '.join(known)}")
+    return frozenset(known) - chosen if negated else frozenset(chosen)
+
+
+def expression(settings: Settings, flag: str, text: str) -> None:
+    """``-e KEY=VALUES``; the word ``trace=`` may be left out, as in strace."""
+    key, equals, values = text.partition("=")
+    if not equals:
+        key, values = "trace", text
+    row = EXPRESSIONS.get(key)
+    if row is not None:
+        row(settings, f"{flag} {text}", values)
+        return
+    from bpftrace_sys.cli.unsupported import QUALIFIERS, UNSUPPORTED
+
+    if key in QUALIFIERS:
+        raise UsageError(f"{flag} {key}= is not supported: {UNSUPPORTED[QUALIFIERS[key]]}")
+    known = ", ".join(f"{name}=" for name in EXPRESSIONS if len(name) > 1)
+    raise UsageError(f"{flag} {text}: {key!r} is none of {known}")
+
+
+def trace(settings: Settings, flag: str, text: str) -> None:
+    """Which calls: names, ``all``, ``!`` for all others, ``?NAME`` if there is such a call."""
+    known = (*TRACED, NETLINK)
+    negated = text.startswith("!")
+    words: set[str] = set()
+    for word in words_of(text.removeprefix("!")):
+        if word == "all":
+            words |= set(known)
+        elif word.removeprefix("?") in known:
+            words.add(word.removeprefix("?"))
+        elif not word.startswith("?"):
+            raise UsageError(f"{flag}: {word!r} is none of {', '.join(known)}")
+    if not words:
+        raise UsageError(f"{flag}: names no system call; take any of {', '.join(known)}")
+    if negated:
+        settings.traced = tuple(call for call in TRACED if call not in words)
+        settings.explicit = frozenset()
+        if not settings.traced:
+            raise UsageError(f"{flag}: leaves no system call of {', '.join(TRACED)}")
+        return
+    explicit = frozenset(words) - {NETLINK}
+    # Alone it adds to what is traced anyway: the programs are loaded by bpf().
+    settings.traced = tuple(call for call in TRACED if call in explicit or not explicit)
+    if NETLINK in words:
+        settings.traced += NETLINK_CALLS
+    settings.explicit = explicit
+
+
+def bpf(settings: Settings, flag: str, text: str) -> None:
+    """Only these bpf commands."""
+    settings.commands = (*settings.commands, *words_of(text))
+    if not bpf_commands(settings.commands):
+        raise UsageError(f"{flag}: no bpf command is left; they are {', '.join(_lower())}")
+
+
+def prog(settings: Settings, flag: str, text: str) -> None:
+    """Only what concerns these programs."""
+    settings.progs = (*settings.progs, *words_of(text))
+
+
+def status(settings: Settings, flag: str, text: str) -> None:
+    """Only calls that ended so."""
+    if set(words_of(text)) & {"unavailable", "detached"}:
+        raise UsageError(
+            f"{flag}: a call that was left behind, or whose end is unknown, is 'unfinished' here"
+        )
+    settings.statuses = settings.statuses | choice(flag, text, STATUSES)
+    if not settings.statuses:
+        raise UsageError(f"{flag}: names none of {', '.join(STATUSES)}")
+
+
+def quiet(settings: Settings, flag: str, text: str) -> None:
+    """What is not said; of strace's messages we have only those of the end."""
+    settings.quiet = not text or "exit" in choice(flag, text, QUIET)
+
+
+def signals(settings: Settings, flag: str, text: str) -> None:
+    """``none`` is how it is."""
+    if text not in ("none", "!all"):
+        raise UsageError(f"{flag}: signals are not shown; strace -e signal= shows them")
+
+
+def decode_fds(settings: Settings, flag: str, text: str) -> None:
+    """What an fd is stands with it in any case."""
+    if text and not choice(flag, text, FD_DETAILS):
+        raise UsageError(f"{flag}: what an fd is cannot be left out; replay --canonical does")
+
+
+def decode_pids(settings: Settings, flag: str, text: str) -> None:
+    """Names with thread ids."""
+    words = choice(flag, text or "comm", ("comm", "pidns"))
+    if "pidns" in words and text != "all":
+        raise UsageError(f"{flag}: ids are shown as bpfstrace's own PID namespace has them")
+    settings.comms = "comm" in words
+
+
+def abbreviate(settings: Settings, flag: str, text: str) -> None:
+    """strace's way to say -v."""
+    if text not in ("none", "!all", "all", "!none"):
+        raise UsageError(f"{flag}: all calls are folded, or none (-v)")
+    settings.verbose = text in ("none", "!all")
+
+
+def verbose(settings: Settings, flag: str, text: str) -> None:
+    """``all``, which is also meant where nothing is said."""
+    if text not in ("", "all", "!none"):
+        raise UsageError(f"{flag}: structures are always decoded; -v unfolds them")
+    settings.verbose = True
+
+
+def inject(settings: Settings, flag: str, text: str) -> None:
+    """Calls that are made to fail."""
+    _inject(settings, flag, text)
+
+
+def fault(settings: Settings, flag: str, text: str) -> None:
+    """inject=, with ENOSYS where no error is named."""
+    _inject(settings, flag, text if ":error=" in text else f"{text}:error=ENOSYS")
+
+
+def _inject(settings: Settings, flag: str, text: str) -> None:
+    from bpftrace_sys.record.capture.inject import InjectError, parse
+
+    calls, colon, how = text.partition(":")
+    # Between calls, not between the commands of one.
+    for call in _outside(calls):
+        try:
+            rule = parse(f"{call}{colon}{how}", bpf_commands)
+        except InjectError as error:
+            raise UsageError(f"{flag}: {error}") from None
+        if rule.syscall not in TRACED:
+            raise UsageError(f"{flag}: {rule.syscall!r} is none of {', '.join(TRACED)}")
+        settings.injections.append(rule)
+
+
+def _outside(text: str) -> list[str]:
+    """The parts between commas that stand in no parentheses; at least one."""
+    parts = [""]
+    depth = 0
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def _lower() -> dict[str, int]:
+    from decoders.uapi import names
+
+    plain = {name.removeprefix("BPF_").lower(): number for number, name in names.bpf_cmd.items()}
+    for alias, number in names.ALIASES.get("bpf_cmd", {}).items():
+        plain[alias.removeprefix("BPF_").lower()] = number
+    return plain
+
+
+def bpf_commands(patterns: Iterable[str]) -> frozenset[int]:
+    """The commands that ``prog_load,map_*,!map_freeze`` selects.
+
+    Names without BPF_, in any case; the first pattern decides whether the rest
+    begins with nothing or with everything.  UsageError for a name that is none.
+    """
+    import fnmatch
+
+    patterns = tuple(patterns)
+    known = _lower()
+    first = patterns[0].startswith("!") if patterns else True
+    chosen = set(known.values()) if first else set()
+    for pattern in patterns:
+        word = pattern.removeprefix("!").lower().removeprefix("bpf_")
+        found = {number for name, number in known.items() if fnmatch.fnmatchcase(name, word)}
+        if not found:
+            raise UsageError(f"-e bpf={pattern}: no such bpf command; see bpf(2)")
+        if pattern.startswith("!"):
+            chosen -= found
+        else:
+            chosen |= found
+    return frozenset(chosen)
+
+
+EXPRESSIONS: Final[dict[str, Apply]] = {
+    "trace": trace,
+    "t": trace,
+    "bpf": bpf,
+    "prog": prog,
+    "status": status,
+    "inject": inject,
+    "fault": fault,
+    "quiet": quiet,
+    "silent": quiet,
+    "silence": quiet,
+    "q": quiet,
+    "signal": signals,
+    "signals": signals,
+    "s": signals,
+    "decode-fds": decode_fds,
+    "decode-fd": decode_fds,
+    "decode-pids": decode_pids,
+    "decode-pid": decode_pids,
+    "abbrev": abbreviate,
+    "a": abbreviate,
+    "verbose": verbose,
+    "v": verbose,
+}
+"""By the word before the ``=``, and strace's short forms of it."""

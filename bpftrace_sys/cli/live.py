@@ -1,0 +1,302 @@
+"""Tracing: engine -> capture -> pipeline, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+import time
+
+from bpftrace_sys.cli.settings import INTERRUPTIBLE, Settings, narrowed
+from bpftrace_sys.common.escape import printable
+from bpftrace_sys.record.capture.sink import Capture
+from bpftrace_sys.record.ptrace.engine import ArgRule, Engine, EngineError, SpawnError, StopFilter
+from bpftrace_sys.render.output import close, complain, open_json, open_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final, Literal
+
+    from bpftrace_sys.render.output import Files, Output
+    from bpftrace_sys.story.pipeline import Pipeline
+    from decoders.events import ProcessEvent
+
+OWN_FAILURE: Final = 125
+"""bpfstrace itself could not do its work, as with env(1) and timeout(1)."""
+
+
+def stop_filter(settings: Settings) -> StopFilter:
+    """Which calls stop a tracee."""
+    from decoders.uapi.const import BPF_COMMON_ATTRS
+    from decoders.uapi.perf import perf_event_ioc, perf_event_ioc_compat32
+    from decoders.uapi.system import kcm_ioctl, so_filter, tun_ioctl
+
+    rules: dict[str, Any] = dict.fromkeys(settings.traced)
+    if "bpf" in rules and settings.commands:
+        from bpftrace_sys.cli.expressions import bpf_commands
+
+        rules["bpf"] = ArgRule(0, bpf_commands(settings.commands), mask=~BPF_COMMON_ATTRS)
+    if "ioctl" in rules and "ioctl" not in settings.explicit:
+        rules["ioctl"] = ArgRule(
+            1, frozenset({*perf_event_ioc, *perf_event_ioc_compat32, *tun_ioctl, *kcm_ioctl})
+        )
+    if "setsockopt" in rules and "setsockopt" not in settings.explicit:
+        rules["setsockopt"] = ArgRule(2, frozenset(so_filter))
+    return StopFilter(rules)
+
+
+def spawn_failure(error: SpawnError, argv: list[str]) -> str:
+    """Why the program did not start, and what to do."""
+    name = printable(argv[0])
+    if error.stage != "exec" or not argv[0]:
+        return f"{name or repr('')}: {error if argv[0] else 'no such program'}"
+    import shutil
+
+    file = error.path if "/" in argv[0] else shutil.which(argv[0]) or error.path
+    head = _head(file)
+    if error.script:
+        if head.startswith(b"\x7fELF"):
+            return f"Exec format error: {name} is a program for another machine, or damaged"
+        script = name.removeprefix("./")
+        hint = f"; try: bpfstrace python3 {script}" if name.endswith(".py") else ""
+        return f"Exec format error: {script} has no #! line{hint}"
+    if error.errno == errno.ENOENT and head.startswith(b"#!"):
+        interpreter = head[2:].split(b"\n")[0].strip().decode("utf-8", "backslashreplace")
+        return f"{name}: its #! line names {printable(interpreter)}, which is not there"
+    if error.exit_code == 127:
+        return f"{name}: no such program" + ("" if "/" in name else " in PATH")
+    if os.path.isdir(file):
+        return f"{name}: is a directory"
+    if error.errno == errno.EACCES and os.path.isfile(file) and not os.access(file, os.X_OK):
+        return f"{name}: Permission denied: not executable (chmod +x makes it so)"
+    return f"{name}: {os.strerror(error.errno)}"
+
+
+def _head(path: str) -> bytes:
+    """The beginning of a file; empty where it cannot be read."""
+    try:
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                return file.read(256)
+    except (OSError, ValueError):
+        pass
+    return b""
+
+
+def trace(settings: Settings) -> int:
+    """Runs a program under the tracer; returns the exit code, or dies by its signal."""
+    text = open_text(settings.output, sys.stderr, settings.append)
+    json = None if settings.json is None else open_json(settings.json)
+    telling = Telling(settings, text, json)
+    if settings.same_cpu:
+        bind_to_this_cpu()  # before there is an engine, which looks at where it may run
+    capture = telling.capture
+    engine = Engine(
+        capture,
+        follow=settings.follow,
+        stops=stop_filter(settings),
+        use_seccomp=settings.seccomp,
+        on_interrupt=on_interrupt(settings),
+    )
+    capture.watch = engine.watch
+    if settings.stacks and not (settings.counts and json is None):
+        from bpftrace_sys.record.stacks.stacks import Stacks
+
+        capture.stacks = Stacks()
+    if settings.injections:
+        capture.inject(settings.injections, engine.inject)
+    trouble: SpawnError | EngineError | None = None
+    status = 0
+    engine.resting = telling.rest
+    try:
+        if settings.pids:
+            capture.get_ready()
+        for pid in settings.pids:
+            engine.attach(pid)
+        if settings.args:
+            engine.spawn(
+                settings.args,
+                env=environment(settings),
+                argv0=settings.argv0,
+                user=settings.user,
+                background=settings.background,
+                meanwhile=capture.get_ready,
+            )
+        # The program runs, up to its first call that concerns us, while the rest is imported.
+        status = engine.run()
+    except (SpawnError, EngineError) as error:
+        trouble = error
+    if trouble is not None:
+        complain(_why(trouble, settings.args))
+        telling.end({"error": str(trouble)})
+        if isinstance(trouble, SpawnError):
+            return trouble.exit_code if settings.args[0] else 127
+        return OWN_FAILURE
+    code = os.waitstatus_to_exitcode(status)
+    return leave(code) if telling.end(ending(code)) else OWN_FAILURE
+
+
+def bind_to_this_cpu() -> None:
+    """From now on this process, and those that it starts, stay on the CPU that it runs on."""
+    with open("/proc/self/stat", "rb", buffering=0) as file:
+        # proc(5): the 39th field; the second one's parenthesis may hold anything.
+        cpu = int(file.read(4096).rpartition(b")")[2].split()[36])
+    try:
+        os.sched_setaffinity(0, {cpu})
+    except OSError as error:
+        complain(f"--same-cpu: cannot bind to CPU {cpu}: {error.strerror}; goes on without")
+
+
+def ending(code: int) -> dict[str, Any]:
+    """How a program ended, for the last line of a trace."""
+    return {"signal": -code} if code < 0 else {"code": code}
+
+
+def on_interrupt(settings: Settings) -> Literal["wait", "end", "ignore", "ignore-stop"]:
+    """What Ctrl-C does: it is the spawned program's, and ends the tracing of others."""
+    if settings.interruptible:
+        return INTERRUPTIBLE[str(settings.interruptible)]
+    if settings.background:
+        return "ignore-stop"
+    return "wait" if settings.args else "end"
+
+
+def environment(settings: Settings) -> dict[str, str] | None:
+    """The program's environment, if it is not just ours."""
+    if not settings.environment:
+        return None
+    merged = {**os.environ, **settings.environment}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def _why(error: SpawnError | EngineError, argv: list[str]) -> str:
+    return spawn_failure(error, argv) if isinstance(error, SpawnError) else str(error)
+
+
+STEPS: Final = (
+    "typing", "re", "dataclasses", "construct", "decoders.uapi.names", "decoders.values",
+    "decoders.declare.fields", "decoders.declare.bpf_attr", "decoders.declare.syscalls",
+    "decoders.decode", "bpftrace_sys.record.machine.live_facts", "bpftrace_sys.story.targets",
+    "bpftrace_sys.story.model", "bpftrace_sys.story.attach.rows", "bpftrace_sys.story.pipeline",
+    "bpftrace_sys.story.probes.matchers", "bpftrace_sys.story.probes.watch",
+    "bpftrace_sys.story.explain", "bpftrace_sys.render.text", "bpftrace_sys.render.tables",
+)  # fmt: skip
+"""What telling a call imports, in pieces of some milliseconds: stops are served in between."""
+
+
+class Telling:
+    """What comes after the capture: imported step by step once there is something to tell."""
+
+    def __init__(self, settings: Settings, text: Output, json: Output | None) -> None:
+        self.settings = settings
+        self.text = text
+        self.json = json
+        self.outputs: list[Output | Files] = [text] if json is None else [text, json]
+        """To be closed in the end; what else is opened is added."""
+        self.started = time.time_ns()
+        light = self._event if plain(settings, text) else None
+        self.capture = Capture(settings.explicit, complain, self.step, light)
+        self._steps = list(reversed(STEPS))
+        self._pipeline: Pipeline | None = None
+
+    def step(self) -> bool:
+        """Imports a little, or sets up what was imported. True: there is more."""
+        if self._steps:
+            __import__(self._steps.pop())
+            return True
+        if self._pipeline is None:
+            self._begin()
+        return False
+
+    def _begin(self) -> None:
+        """Sets up all that comes after the capture, and writes the header."""
+        from bpftrace_sys.cli.renderers import renderers
+        from bpftrace_sys.record.machine.live_facts import LiveFacts
+        from bpftrace_sys.story.pipeline import Pipeline
+        from bpftrace_sys.story.quiet_spell import Idle
+        from bpftrace_sys.trace.header import Header
+
+        settings = self.settings
+        facts = LiveFacts(highest=self.capture.before, machine=self.capture.machine)
+        pipeline = self._pipeline = Pipeline(facts)
+        facts.record = pipeline.fact
+        take: Callable[[Any], None] = Idle(pipeline).take
+        if self.capture.stacks is not None:
+            take = self.capture.stacks.before(take)
+        self.capture.begin(take, facts.fact, pipeline.model.process)
+        pipeline.renderers = renderers(settings, pipeline, self.text, self.json, self.outputs)
+        uname = os.uname()
+        pipeline.header(
+            Header(
+                argv=settings.args,
+                kernel=uname.release,
+                machine=uname.machine,
+                cpus=facts.cpus,
+                pmu_types={name: number for number, name in sorted(facts.pmus.items())},
+                start=self.started,
+                options={
+                    "traced": list(settings.traced),
+                    "explicit": sorted(settings.explicit),
+                    **({"narrowed": narrowed(settings)} if narrowed(settings) else {}),
+                },
+                host=uname.nodename,
+            )
+        )
+
+    def rest(self) -> float | None:
+        """What was written can be read from now on."""
+        for output in self.outputs:
+            output.rest()
+        return self.capture.rest()
+
+    def end(self, status: dict[str, Any]) -> bool:
+        """Tells what is left and closes the outputs. False: something was lost."""
+        if self._pipeline is not None or not self.capture.tell_events():
+            self.capture.drain()
+            assert self._pipeline is not None
+            # No alarm of Idle's may ring from here on: at exit nobody hears it, and it kills.
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._pipeline.end(status)
+        return close(self.outputs)
+
+    def _event(self, event: ProcessEvent) -> None:
+        """What TextRenderer says of a process before there is a call."""
+        from bpftrace_sys.render.exits import exit_line
+
+        line = None if self.settings.quiet else exit_line(event)
+        if line is not None:
+            self.text.write(f"[{event.tid}] {line}\n")
+
+
+def plain(settings: Settings, text: Output) -> bool:
+    """Whether before the first call just the ends of processes are told, uncoloured."""
+    from bpftrace_sys.render.style import wants_colour
+
+    return not (
+        settings.json is not None
+        or settings.counts
+        or settings.split
+        or settings.style != "bpfstrace"
+        or wants_colour(text.stream)
+    )
+
+
+def leave(code: int) -> int:
+    """The tracee's exit code; or its death by a signal, as our own."""
+    if code >= 0:
+        return code
+    import resource
+
+    number = -code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Its core, if any, is the tracee's; ours would tell nothing.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError, ValueError):  # SIGKILL has no handler to reset
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    os.kill(os.getpid(), number)
+    return 128 + number

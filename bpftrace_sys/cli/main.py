@@ -1,0 +1,83 @@
+"""bpfstrace's command line: which command, and errors as messages."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+from bpftrace_sys.cli.messages import BAD_USAGE, LOST, complain
+from bpftrace_sys.cli.options import UsageError, parse, said
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, NoReturn
+
+GARBAGE = 50_000
+"""Objects between two looks for cycles; Python looks after 700, and imports make many."""
+
+
+def run() -> NoReturn:
+    """The console script: main, and then the end of the process, without first taking
+    apart all that was imported."""
+    gc.set_threshold(GARBAGE)
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = code or LOST
+    os._exit(code)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs bpfstrace; returns its exit code.
+
+    125: bpfstrace's own failure, 126/127: PROG cannot be executed / found,
+    2: wrong arguments or an unreadable trace; else PROG's own.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        from bpftrace_sys.render.output import ensure_streams
+
+        ensure_streams()
+    try:
+        return _run(words)
+    except UsageError as error:
+        complain(str(error))
+        print("Try 'bpfstrace --help'.", file=sys.stderr)
+        return BAD_USAGE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+
+
+def _run(words: list[str]) -> int:
+    command = words[0] if words else ""
+    if command in COMMANDS:
+        from importlib import import_module
+
+        code: int = import_module(f"bpftrace_sys.cli.{command}").main(words[1:])
+        return code
+    settings = parse(words, "live")
+    if said(settings):
+        return 0
+    if not settings.args and not settings.pids:
+        raise UsageError("no program to trace: bpfstrace [OPTIONS] PROG [ARGS]")
+    from bpftrace_sys.cli.live import OWN_FAILURE, trace
+    from bpftrace_sys.render.output import OutputError
+
+    try:
+        return trace(settings)
+    except OutputError as error:
+        complain(str(error))
+        return OWN_FAILURE
+
+
+COMMANDS: Final = ("replay", "disasm", "diff", "schema", "check", "extract")
+"""By the first word, each a module beside this one with a ``main(words)``; ``bpfstrace -- replay``
+traces a program of that name."""
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,16 @@
+"""What bpfstrace says for itself on stderr, and its own exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+BAD_USAGE = 2
+LOST = 125
+"""What was printed did not arrive."""
+
+
+def complain(text: str) -> None:
+    """A message on stderr; names that stand in it cannot steer a terminal."""
+    from bpftrace_sys.common.escape import printable
+
+    print(f"bpfstrace: {printable(text)}", file=sys.stderr)

@@ -1,0 +1,367 @@
+"""The command line of tracing and replaying: one table, parsed as strace does.
+
+Options stand before PROG; everything from PROG on belongs to it.
+"""
+
+from __future__ import annotations
+
+from bpftrace_sys.cli.getopt_long import UnknownOptionError, scan
+from bpftrace_sys.cli.getopt_long import UsageError as UsageError
+from bpftrace_sys.cli.settings import INTERRUPTIBLE, Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, NamedTuple
+
+    from bpftrace_sys.cli.settings import Apply
+
+else:
+    from decoders.records import NamedTuple
+
+
+def _set(name: str, value: object) -> Apply:
+    """An option without an argument."""
+
+    def apply(settings: Settings, flag: str, text: str) -> None:
+        setattr(settings, name, value)
+
+    return apply
+
+
+def _nothing(settings: Settings, flag: str, text: str) -> None:
+    """An option that asks for what is done in any case."""
+
+
+def _late(name: str) -> Apply:
+    """One of those in expressions.py."""
+
+    def apply(settings: Settings, flag: str, text: str) -> None:
+        from bpftrace_sys.cli import expressions
+
+        getattr(expressions, name)(settings, flag, text)
+
+    return apply
+
+
+def _text(name: str) -> Apply:
+    """An option whose argument is taken as it is."""
+
+    def apply(settings: Settings, flag: str, text: str) -> None:
+        setattr(settings, name, text)
+
+    return apply
+
+
+def _number(name: str) -> Apply:
+    """An option that takes a count."""
+
+    def apply(settings: Settings, flag: str, text: str) -> None:
+        if not text.isascii() or not text.isdigit():
+            raise UsageError(f"{flag} takes a number, not {text!r}")
+        setattr(settings, name, int(text))
+
+    return apply
+
+
+def _add(name: str) -> Apply:
+    """An option that may stand several times."""
+
+    def apply(settings: Settings, flag: str, text: str) -> None:
+        setattr(settings, name, (*getattr(settings, name), text))
+
+    return apply
+
+
+def _follow(settings: Settings, flag: str, text: str) -> None:
+    settings.split = settings.follow
+    settings.follow = True
+
+
+def _split(settings: Settings, flag: str, text: str) -> None:
+    settings.split = settings.follow = True
+
+
+def _column(settings: Settings, flag: str, text: str) -> None:
+    _number("column")(settings, flag, text)
+    settings.aligned = True
+
+
+def _times(settings: Settings, flag: str, text: str) -> None:
+    """-t, -tt, -ttt, and strace's words for them and for more."""
+    if settings.times.startswith("relative") or (not text and settings.times not in LEVELS):
+        raise UsageError(f"{flag}: of -t, -tt, -ttt and -r one is enough")
+    if not text:
+        settings.times = LEVELS[settings.times]
+        return
+    form, unit = "time", "s"
+    for word in text.split(","):
+        word = word.removeprefix("format:").removeprefix("precision:")
+        if word in ("none", "time", "unix"):
+            form = word
+        else:
+            unit = _unit(flag, word)
+    settings.times = "" if form == "none" else f"{form}.{unit}"
+
+
+def _since(settings: Settings, flag: str, text: str) -> None:
+    if settings.times and not settings.times.startswith("relative"):
+        raise UsageError(f"{flag}: of -t, -tt, -ttt and -r one is enough")
+    settings.times = f"relative.{_unit(flag, text or 'us')}"
+
+
+def _spent(settings: Settings, flag: str, text: str) -> None:
+    settings.spent = _unit(flag, text or "us")
+
+
+def _unit(flag: str, text: str) -> str:
+    """A precision: strace's words, in full or short."""
+    unit = UNITS.get(text)
+    if unit is None:
+        raise UsageError(f"{flag} knows the precisions s, ms, us and ns, not {text!r}")
+    return unit
+
+
+LEVELS: Final = {"": "time.s", "time.s": "time.us", "time.us": "unix.us"}
+"""What one more -t makes of it."""
+UNITS: Final = {
+    "s": "s", "sec": "s", "second": "s", "ms": "ms", "millisecond": "ms",
+    "us": "us", "microsecond": "us", "ns": "ns", "nanosecond": "ns",
+}  # fmt: skip
+FOR_A_PROGRAM: Final = {
+    "user": "-u", "argv0": "--argv0", "environment": "-E", "kill": "--kill-on-exit",
+    "same_cpu": "--same-cpu",
+}  # fmt: skip
+"""Settings that mean nothing for what is attached to."""
+
+
+def _pids(settings: Settings, flag: str, text: str) -> None:
+    for word in text.replace(",", " ").split():
+        if not word.isascii() or not word.isdigit() or int(word) == 0:
+            raise UsageError(f"{flag} takes process ids, not {word!r}")
+        settings.pids = (*settings.pids, int(word))
+
+
+def _environment(settings: Settings, flag: str, text: str) -> None:
+    name, equals, value = text.partition("=")
+    if not name:
+        raise UsageError(f"{flag} takes NAME=VALUE, or NAME to take it away, not {text!r}")
+    settings.environment[name] = value if equals else None
+
+
+def _background(settings: Settings, flag: str, text: str) -> None:
+    if text not in BACKGROUND:
+        raise UsageError(f"{flag} takes grandchild, pgroup or session, not {text!r}")
+    settings.background = BACKGROUND[text] if text else min(settings.background + 1, 3)
+
+
+def _interruptible(settings: Settings, flag: str, text: str) -> None:
+    number = INTERRUPTIBLE_WORDS.get(text, text)
+    if number not in INTERRUPTIBLE:
+        raise UsageError(
+            f"{flag} takes 1 (anywhere), 2 (waiting), 3 (never) or 4 (never_tstp), not {text!r}"
+        )
+    settings.interruptible = int(number)
+
+
+def _style(settings: Settings, flag: str, text: str) -> None:
+    if text not in STYLES:
+        raise UsageError(f"{flag} takes {' or '.join(STYLES)}, not {text!r}")
+    settings.style = text
+
+
+INTERRUPTIBLE_WORDS: Final = {"anywhere": "1", "waiting": "2", "never": "3", "never_tstp": "4"}
+BACKGROUND: Final = {"": 1, "grandchild": 1, "pgroup": 2, "pgrp": 2, "session": 3}
+STYLES: Final = ("bpfstrace", "strace")
+
+
+class Option(NamedTuple):
+    """A row of the table."""
+
+    short: str
+    long: str
+    metavar: str
+    """In brackets: may be left out, and is taken by the long form only."""
+    help: str
+    apply: Apply
+    only: str = ""
+    """``live`` or ``replay`` where it makes sense for one of them only."""
+    also: tuple[str, ...] = ()
+    """Other long names, of strace's."""
+
+
+OPTIONS: Final = (
+    Option("f", "follow-forks", "", "follow forks, vforks, clones and threads",
+           _follow, "live"),
+    Option("", "output-separately", "", "with -o FILE: a file a thread, FILE.TID (also -ff)",
+           _split, "live"),
+    Option("p", "attach", "PID", "attach to running processes (repeat, or separate by commas);\n"
+           "Ctrl-C detaches", _pids, "live"),
+    Option("u", "user", "USER", "run PROG as USER, with USER's groups", _text("user"), "live",
+           also=("username",)),
+    Option("E", "env", "VAR=VAL", "set VAR for PROG; -E VAR takes it away", _environment, "live"),
+    Option("", "argv0", "NAME", "PROG's own idea of its name", _text("argv0"), "live"),
+    Option("D", "daemonize", "[=HOW]", "trace from the background, as a grandchild (-DD, pgroup:\n"
+           "own process group; -DDD, session: own session)", _background, "live"),
+    Option("I", "interruptible", "N", "1, 2: Ctrl-C ends tracing; 3: it is ignored; 4: Ctrl-Z too",
+           _interruptible, "live"),
+    Option("", "kill-on-exit", "", "PROG dies with bpfstrace (it does so in any case)",
+           _set("kill", True), "live"),
+    Option("o", "output", "FILE", "text to FILE instead of stderr", _text("output")),
+    Option("A", "output-append-mode", "", "with -o: append to FILE", _set("append", True)),
+    Option("", "json", "FILE", "the trace as JSON lines to FILE (- is stdout), for replay",
+           _text("json")),
+    Option("e", "expr", "EXPR", "trace=CALLS: any of bpf, perf_event_open, ioctl,\n"
+           "openat, setsockopt, netlink (XDP and tc; alone: besides\n"
+           "the others), !CALLS, all;\n"
+           "bpf=prog_load,map_*,!map_freeze: only these commands;\n"
+           "prog=NAME: only what concerns that program;\n"
+           "status=successful,failed,unfinished: only these;\n"
+           "inject=bpf(prog_load,name=x):error=EPERM:when=2+:\n"
+           "make calls fail; --trace=, --status=, --inject= too", _late("expression")),
+    Option("P", "trace-path", "PATH", "only calls that have to do with PATH", _add("paths")),
+    Option("z", "successful-only", "", "only calls that succeeded", _set("succeeded", True)),
+    Option("Z", "failed-only", "", "only calls that failed", _set("succeeded", False),
+           also=("failing-only",)),
+    Option("c", "summary-only", "", "only the tables at the end", _set("counts", True)),
+    Option("v", "verbose", "[=all]", "fold nothing: all fields, all log lines, where lines come\n"
+           "from",
+           _late("verbose"), also=("no-abbrev",)),
+    Option("", "no-insns", "", "instruction listings as one word", _set("insns", False)),
+    Option("", "style", "STYLE", "strace: one line a call, in the syntax of strace -v",
+           _style),
+    Option("", "canonical", "", "stable text, without pids, fds, ids, addresses and times,\n"
+           "for plain diff and git's textconv", _set("canonical", True), "replay"),
+    Option("a", "columns", "N", "with --style strace: align results at column N (40)",
+           _column),
+    Option("t", "absolute-timestamps", "[=HOW]", "time of day before each call; -tt with\n"
+           "microseconds, -ttt as seconds since the epoch;\n"
+           "HOW: time or unix, s, ms, us or ns", _times, also=("timestamps",)),
+    Option("r", "relative-timestamps", "[=UNIT]", "time since the call before", _since),
+    Option("T", "syscall-times", "[=UNIT]", "time that each call took", _spent),
+    Option("Y", "decode-pids", "[=comm]", "names of processes with their ids",
+           _late("decode_pids")),
+    Option("y", "decode-fds", "[=SET]", "what fds are (is shown in any case)",
+           _late("decode_fds")),
+    Option("k", "stack-traces", "", "after each call the stack of the code that made it",
+           _set("stacks", True)),
+    Option("s", "string-limit", "N", "show at most N bytes of a string (64)",
+           _number("string_limit")),
+    Option("q", "quiet", "[=SET]", "no exits of processes, no summary at the end", _late("quiet"),
+           also=("silent", "silence")),
+    Option("", "no-seccomp", "", "stop on every system call rather than filter",
+           _set("seccomp", False), "live"),
+    Option("", "same-cpu", "", "bind PROG and bpfstrace to one CPU: cheaper stops, but\n"
+           "PROG and its children see that CPU only", _set("same_cpu", True), "live"),
+    Option("h", "help", "", "this text", _set("help", True)),
+    Option("V", "version", "", "the version", _set("version", True)),
+)
+"""In the order of the help."""
+SILENT: Final = (
+    Option("C", "summary", "", "", _nothing),
+    Option("w", "summary-wall-clock", "", "", _nothing),
+    Option("", "seccomp-bpf", "", "", _nothing, "live"),
+    Option("", "abbrev", "SET", "", _late("abbreviate")),
+    Option("", "trace", "SET", "", _late("trace")),
+    Option("", "status", "SET", "", _late("status")),
+    Option("", "signal", "SET", "", _late("signals")),
+    Option("", "inject", "RULE", "", _late("inject"), "live"),
+    Option("", "fault", "RULE", "", _late("fault"), "live"),
+)
+"""Options of strace's that ask for what is done anyway, or that have a better name here."""
+
+EXAMPLES: Final = """\
+examples:
+  bpfstrace -f python3 hello.py           what hello.py asks of the kernel's BPF
+  bpfstrace -f -o out.txt ./loader        the loader's own output stays apart
+  bpfstrace -f --json trace.jsonl ./loader
+  bpfstrace replay -v trace.jsonl         the same text again, unfolded
+  bpfstrace -f -e bpf=prog_load,link_create ./loader
+"""
+
+
+def parse(words: list[str], command: str) -> Settings:
+    """Parses what follows ``bpfstrace`` (command ``live``) or ``bpfstrace replay``."""
+    by_flag: dict[str, Option] = {}
+    takes: dict[str, bool | None] = {}
+    for row in (*OPTIONS, *SILENT):
+        flags = [f"--{name}" for name in (row.long, *row.also)]
+        by_flag.update(dict.fromkeys(flags, row))
+        takes.update(dict.fromkeys(flags, None if row.metavar[:1] == "[" else bool(row.metavar)))
+        if row.short:
+            by_flag[f"-{row.short}"] = row
+            takes[f"-{row.short}"] = bool(row.metavar) and row.metavar[0] != "["
+    try:
+        pairs, rest = scan(words, takes, anywhere=command != "live")
+    except UnknownOptionError as error:
+        from bpftrace_sys.cli.unsupported import why
+
+        raise UsageError(why(error.flag) or str(error)) from None
+    settings = Settings(rest)
+    for flag, text in pairs:
+        row = by_flag[flag]
+        if row.only not in ("", command):
+            raise UsageError(f"{flag} is only for when {WHERE[row.only]}")
+        row.apply(settings, flag, text)
+    _agree(settings)
+    return settings
+
+
+WHERE: Final = {"live": "a program is traced", "replay": "a trace is replayed"}
+
+
+def _agree(settings: Settings) -> None:
+    """Options that need or exclude each other."""
+    if settings.split and settings.output is None:
+        raise UsageError("-ff needs -o FILE: the files are FILE.TID")
+    if settings.split and settings.counts:
+        raise UsageError("-c prints one summary of all threads; it cannot be split by -ff")
+    if settings.append and settings.output is None:
+        raise UsageError("-A needs -o FILE, to append to")
+    if settings.aligned and settings.style != "strace":
+        raise UsageError("-a aligns the results of --style strace; give that as well")
+    if not settings.pids:
+        return
+    if settings.background:
+        raise UsageError("-D runs a program in front; with -p there is none")
+    for name, flag in FOR_A_PROGRAM.items():
+        if getattr(settings, name):
+            raise UsageError(f"{flag} is for a program to run; with -p there is none")
+
+
+def usage() -> str:
+    """The help text."""
+    lines = [
+        "usage: bpfstrace [OPTIONS] PROG [ARGS]     trace a program's use of eBPF",
+        "       bpfstrace replay [OPTIONS] FILE     print a saved trace again",
+        "       bpfstrace diff [OPTIONS] A B        what differs between two traces",
+        "       bpfstrace check FILE --lock LOCK    only what a reviewed file allows?",
+        "       bpfstrace extract FILE -o DIR       its programs as ELF objects, its BTF",
+        "       bpfstrace schema                    the JSON Schema of a trace's lines",
+        "       bpfstrace disasm FILE               print raw instructions",
+        "",
+        "options (before PROG):",
+    ]
+    for row in OPTIONS:
+        flags = f"-{row.short}, " if row.short else "    "
+        gap = "" if row.metavar.startswith("[") or not row.metavar else " "
+        flags += f"--{row.long}{gap}{row.metavar}"
+        first, *more = row.help.split("\n")
+        if len(flags) > 26:
+            lines.append(f"  {flags}")
+            flags = ""
+        lines.append(f"  {flags:<26} {first}")
+        lines += [f"  {'':<26} {line}" for line in more]
+    return "\n".join([*lines, "", EXAMPLES])
+
+
+def said(settings: Settings) -> bool:
+    """Whether --help or --version was asked for, and is said."""
+    if settings.help:
+        print(usage(), end="")
+    elif settings.version:
+        from bpftrace_sys import __version__
+
+        print(f"bpfstrace {__version__}")
+    else:
+        return False
+    return True

@@ -1,0 +1,98 @@
+"""Which renderers the settings ask for."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from bpftrace_sys.render.output import Files, Output
+from bpftrace_sys.render.split import Split
+from bpftrace_sys.render.style import painter, plain_painter
+from bpftrace_sys.render.tables import LedgerRenderer
+from bpftrace_sys.render.text import Options, TextRenderer
+from bpftrace_sys.render.times import stamps
+from bpftrace_sys.story.selection import Selected, Selection
+
+if TYPE_CHECKING:
+    from bpftrace_sys.cli.settings import Settings
+    from bpftrace_sys.story.renderer import Renderer
+
+
+def renderers(
+    settings: Settings,
+    pipeline: Any,
+    text: Output,
+    json: Output | None,
+    outputs: list[Output | Files],
+) -> list[Renderer]:
+    """What the settings ask for; what is opened for it is added to ``outputs``."""
+    stream: Any = text
+    chosen: list[Renderer] = []
+    if settings.canonical:
+        from bpftrace_sys.render.canonical import CanonicalRenderer
+
+        chosen.append(CanonicalRenderer(stream, pipeline.model, settings.verbose))
+    elif not settings.counts:
+        stamp = stamps(settings.times)
+        options = Options(
+            verbose=settings.verbose,
+            insns=settings.insns,
+            width=width_of(text),
+            quiet=settings.quiet or settings.style == "strace",
+            stamp=stamp,
+            spent=settings.spent,
+            comms=settings.comms,
+            stacks=settings.stacks,
+        )
+        if settings.string_limit is not None:
+            options.string_limit = settings.string_limit
+        paint = painter(text.stream)
+
+        def to(out: Any, paint: Any) -> Renderer:
+            if settings.style == "strace":
+                from bpftrace_sys.render.strace import StraceRenderer
+
+                return StraceRenderer(
+                    out,
+                    column=settings.column,
+                    string_limit=settings.string_limit,
+                    quiet=settings.quiet,
+                    stamp=stamp,
+                    spent=settings.spent,
+                    comms=settings.comms,
+                    stacks=settings.stacks,
+                )
+            return TextRenderer(out, pipeline.model, options, paint)
+
+        if settings.split:
+            files = Files(str(settings.output), settings.append)
+            outputs.append(files)
+            chosen.append(Split(lambda tid: to(files.open(tid), plain_painter), files.ended))
+        else:
+            chosen.append(to(stream, paint))
+    if json is not None:
+        from bpftrace_sys.render.json_lines import JsonLines
+
+        chosen.append(JsonLines(json, pipeline.model))  # type: ignore[arg-type]
+    selection = Selection(
+        settings.statuses, settings.succeeded, settings.progs, settings.paths
+    )
+    if selection:
+        chosen = [Selected(renderer, selection) for renderer in chosen]
+    if not settings.canonical and (
+        settings.counts or not (settings.quiet or settings.style == "strace")
+    ):
+        # After the text and before the JSON's last line.
+        ledger = LedgerRenderer(stream, text.stream, pipeline.model, settings.counts)
+        chosen.insert(0 if settings.counts else 1, ledger)
+    return chosen
+
+
+def width_of(output: Output) -> int:
+    """Columns to fill: a terminal's own, else always the same."""
+    try:
+        if output.stream.isatty():
+            return max(os.get_terminal_size(output.stream.fileno()).columns, 40)
+    except (OSError, ValueError):
+        pass
+    return 100

@@ -1,0 +1,102 @@
+"""Printing a saved trace again: the live path, with a file for its source."""
+
+from __future__ import annotations
+
+import sys
+
+from bpftrace_sys.cli.options import UsageError, parse, said
+from bpftrace_sys.cli.renderers import renderers
+from bpftrace_sys.cli.settings import Settings, narrowed
+from bpftrace_sys.common.progress import Progress, is_file, on_terminal
+from bpftrace_sys.render.output import Output, OutputError, close, complain, open_json, open_text
+from bpftrace_sys.story.pipeline import Pipeline
+from bpftrace_sys.trace.facts import RecordedFacts
+from bpftrace_sys.trace.items import End, Fact, Flush, TraceError
+from bpftrace_sys.trace.reader import Reader
+
+TROUBLE = 2
+"""Exit code for a trace that cannot be read, in whole or in part."""
+
+
+def main(words: list[str]) -> int:
+    """``bpfstrace replay``; returns the exit code."""
+    settings = parse(words, "replay")
+    if said(settings):
+        return 0
+    try:
+        return replay(settings)
+    except OutputError as error:
+        complain(str(error))
+        return TROUBLE
+
+
+def replay(settings: Settings) -> int:
+    """Replays the file that the settings name."""
+    if len(settings.args) != 1:
+        raise UsageError("replay takes one trace file" + (" (- is stdin)" * (not settings.args)))
+    try:
+        reader = Reader(settings.args[0])
+    except TraceError as error:
+        complain(str(error))
+        return TROUBLE
+    # Replayed text is the output asked for, so it goes to stdout.
+    text = (
+        Output(sys.stdout, "<stdout>")
+        if settings.output is None
+        else open_text(settings.output, sys.stderr, settings.append)
+    )
+    outputs = [text]
+    json = None
+    if settings.json is not None:
+        json = open_json(settings.json)
+        outputs.append(json)
+        if settings.json == "-" and settings.output is None:
+            text = Output(sys.stderr, "<stderr>")
+            outputs[0] = text
+    header = reader.header
+    facts = RecordedFacts({number: name for name, number in header.pmu_types.items()}, header.cpus)
+    pipeline = Pipeline(facts)
+    pipeline.renderers = renderers(settings, pipeline, text, json, [])
+    left_out = narrowed(settings)
+    if left_out:
+        earlier = header.options.get("narrowed")
+        header.options["narrowed"] = [*(earlier if isinstance(earlier, list) else ()), *left_out]
+    pipeline.header(header)
+    code = 0
+    stacks = False
+    # Between lines of text on the same terminal a bar would be in the way.
+    seen = on_terminal() and all(is_file(output.stream) for output in outputs)
+    progress = Progress(reader.position, reader.path, seen)
+    try:
+        for item in reader:
+            progress.tick()
+            if isinstance(item, Fact):
+                facts.learn(item.kind, item.key, item.name)
+                pipeline.fact(item.kind, item.key, item.name)
+            elif isinstance(item, Flush):
+                if item.idle:
+                    pipeline.idle()
+                else:
+                    pipeline.flush()
+            elif isinstance(item, End):
+                pipeline.end(item.status)
+            else:
+                stacks = stacks or getattr(item, "stack", None) is not None
+                pipeline.take(item)
+    except TraceError as error:
+        progress.done()
+        pipeline.flush()
+        for renderer in pipeline.renderers:
+            cut = getattr(getattr(renderer, "renderer", renderer), "cut", None)
+            if cut is not None:  # this one writes all at the end
+                cut()
+        for output in outputs:
+            output.flush()
+        complain(f"{error}; what stood before was replayed")
+        code = TROUBLE
+    progress.done()
+    if settings.stacks and not stacks:
+        complain(f"{reader.path} holds no stacks: they are recorded with -k, and only then")
+    lost = [output for output in outputs if output.lost and not output.closed_pipe]
+    close([output for output in outputs if not output.closed_pipe])
+    return 1 if lost else code

@@ -1,0 +1,98 @@
+"""What the command line of tracing and replaying said, as one record."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final, Literal
+
+    from bpftrace_sys.record.capture.inject import Rule
+
+
+TRACED: Final = ("bpf", "perf_event_open", "ioctl", "openat", "setsockopt")
+NETLINK: Final = "netlink"
+"""The word for the calls on route netlink sockets, which attach XDP and tc programs."""
+NETLINK_CALLS: Final = ("sendto", "sendmsg", "recvfrom", "recvmsg")
+
+
+class Settings:
+    """What the command line said."""
+
+    def __init__(self, args: list[str]) -> None:
+        self.args = args
+        """The program, and what is its own."""
+        self.follow = False
+        self.output: str | None = None
+        self.append = False
+        """-A: what stands in the output's file stays there."""
+        self.json: str | None = None
+        self.traced: tuple[str, ...] = TRACED
+        self.explicit: frozenset[str] = frozenset()
+        """Calls that -e named: all of them are shown, BPF's story or not."""
+        self.commands: tuple[str, ...] = ()
+        """Patterns of -e bpf=; one that begins with ! takes away."""
+        self.progs: tuple[str, ...] = ()
+        self.paths: tuple[str, ...] = ()
+        self.succeeded: bool | None = None
+        self.counts = False
+        self.verbose = False
+        self.insns = True
+        self.style = "bpfstrace"
+        self.canonical = False
+        self.column = 40
+        self.aligned = False
+        """-a was given."""
+        self.string_limit: int | None = None
+        self.quiet = False
+        self.seccomp = True
+        self.split = False
+        """-ff: a text file a thread."""
+        self.times = ""
+        """How calls are stamped: FORMAT.UNIT, see render/times.py; empty: not at all."""
+        self.spent = ""
+        """The unit to which the time that a call took is shown; empty: not at all."""
+        self.comms = False
+        self.stacks = False
+        self.statuses: frozenset[str] = frozenset()
+        """Of -e status=; empty: all."""
+        self.injections: list[Rule] = []
+        self.pids: tuple[int, ...] = ()
+        self.user: str | None = None
+        self.environment: dict[str, str | None] = {}
+        """-E: what to set, and (None) what to take away."""
+        self.argv0: str | None = None
+        self.background = 0
+        self.interruptible = 0
+        self.kill = False
+        """--kill-on-exit."""
+        self.same_cpu = False
+        """Tracer and program are bound to one CPU."""
+        self.help = False
+        self.version = False
+
+
+INTERRUPTIBLE: Final[dict[str, Literal["wait", "end", "ignore", "ignore-stop"]]] = {
+    "1": "end",
+    "2": "end",
+    "3": "ignore",
+    "4": "ignore-stop",
+}
+"""What an interrupt does (strace's numbers): ends or detaches at once, or nothing at all;
+with 4 Ctrl-Z does nothing, either."""
+
+
+if TYPE_CHECKING:
+    Apply = Callable[[Settings, str, str], None]
+    """``apply(settings, flag, text)``: ``flag`` is how the person wrote it, for messages."""
+
+
+def narrowed(settings: Settings) -> list[str]:
+    """The options that leave something out of a trace, as they were given."""
+    words = [f"-e bpf={pattern}" for pattern in settings.commands]
+    words += [f"-e prog={pattern}" for pattern in settings.progs]
+    words += [f"-P {path}" for path in settings.paths]
+    words += [f"-e status={word}" for word in sorted(settings.statuses)]
+    if settings.succeeded is not None:
+        words.append("-z" if settings.succeeded else "-Z")
+    return words

@@ -1,0 +1,1 @@
+"""Comparing traces: with each other, and with what was reviewed."""

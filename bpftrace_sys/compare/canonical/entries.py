@@ -1,0 +1,141 @@
+"""Entries: a call, or an attachment, by its meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from bpftrace_sys.compare.canonical.objects import Known
+from bpftrace_sys.compare.canonical.processes import Process
+
+READS: Final = frozenset(
+    {
+        "BPF_MAP_LOOKUP_ELEM",
+        "BPF_MAP_GET_NEXT_KEY",
+        "BPF_MAP_LOOKUP_AND_DELETE_ELEM",
+        "BPF_MAP_LOOKUP_BATCH",
+        "BPF_MAP_LOOKUP_AND_DELETE_BATCH",
+        "BPF_MAP_DELETE_ELEM",
+        "BPF_MAP_DELETE_BATCH",
+        "BPF_PROG_STREAM_READ",
+    }
+)
+"""Calls that collect what programs wrote: how many there are, and what they find,
+depends on what happened on the machine.  Deleting is part of collecting."""
+WALKS: Final = frozenset(
+    {
+        "BPF_PROG_GET_NEXT_ID",
+        "BPF_MAP_GET_NEXT_ID",
+        "BPF_BTF_GET_NEXT_ID",
+        "BPF_LINK_GET_NEXT_ID",
+        "BPF_PROG_GET_FD_BY_ID",
+        "BPF_MAP_GET_FD_BY_ID",
+        "BPF_BTF_GET_FD_BY_ID",
+        "BPF_LINK_GET_FD_BY_ID",
+        "BPF_OBJ_GET_INFO_BY_FD",
+        "BPF_TASK_FD_QUERY",
+    }
+)
+"""Calls that look at objects; of objects from before the trace they find what the
+machine has."""
+LOADS: Final = {
+    "BPF_PROG_LOAD": "prog",
+    "BPF_MAP_CREATE": "map",
+    "BPF_BTF_LOAD": "btf",
+}
+"""Commands that make what a trace is about, and the kind of it."""
+
+
+class Line(NamedTuple):
+    """An instruction: its text without fds and ids; where it jumps to, by index."""
+
+    pc: int
+    text: str
+    jump: int | None
+    """The pc that a jump or call of a subprogram leads to; its text has none then."""
+    source: str | None
+    function: str | None
+
+
+class Block(NamedTuple):
+    """A field of several lines: a log, a BTF's declarations."""
+
+    name: str
+    lines: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Entry:
+    """A call by its meaning."""
+
+    process: Process
+    syscall: str
+    command: str
+    result: str
+    failed: bool
+    fields: list[tuple[str, str]] = field(default_factory=list)
+    """Paths below the arguments, without ``attr.``; values on one line."""
+    blocks: list[Block] = field(default_factory=list)
+    insns: tuple[Line, ...] | None = None
+    missing: int = 0
+    """Instructions that could not be read."""
+    tag: str = ""
+    subject: int | None = None
+    """The object that the call is about."""
+    made: int | None = None
+    seq: int = 0
+    probe: str = ""
+    """The feature that it probes for, if it is a probe."""
+    notes: dict[str, Any] | None = None
+    """Of a call that may turn out to be a probe."""
+
+    @property
+    def head(self) -> str:
+        """``bpf PROG_LOAD``, ``ioctl PERF_EVENT_IOC_SET_BPF``"""
+        command = self.command.removeprefix("BPF_")
+        return self.syscall if command == self.syscall else f"{self.syscall} {command}"
+
+    @property
+    def collects(self) -> bool:
+        """Whether it collects what programs wrote."""
+        return self.command in READS
+
+
+def walks(entry: Entry, objects: Sequence[Known]) -> str:
+    """What a call looks at, if that is what the machine has and not what was made here."""
+    if entry.command not in WALKS:
+        return ""
+    if "NEXT_ID" in entry.command:
+        return f"ids of {entry.command.split('_')[1].lower()}s"
+    number = entry.made if entry.subject is None else entry.subject
+    if number is None or objects[number].found:
+        return "objects that it did not make"
+    return ""
+
+
+class Tied(NamedTuple):
+    """An attachment by its meaning."""
+
+    process: Process
+    verb: str
+    prog: str
+    target: str
+    via: str
+    roles: tuple[str, ...]
+    prog_number: int | None
+
+
+def jump_text(line: Line, index_of: dict[int, int], at: int) -> str:
+    """An instruction's text with its target as so many instructions on (+) or back (-)."""
+    if line.jump is None:
+        return line.text
+    to = index_of.get(line.jump)
+    if to is None:
+        return f"{line.text} nowhere"
+    return f"{line.text} {to - at:+d}"
+
+
+def indexes(lines: Sequence[Line]) -> dict[int, int]:
+    """Index of each instruction by its pc."""
+    return {line.pc: index for index, line in enumerate(lines)}

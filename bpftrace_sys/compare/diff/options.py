@@ -1,0 +1,44 @@
+"""What of two traces is compared."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from typing import Final
+
+KINDS: Final = ("progs", "maps", "attachments")
+"""What --only takes."""
+ALL: Final = frozenset({"progs", "maps", "btf", "attachments", "probes", "calls"})
+KERNELS: Final = frozenset({"info.info.tag", "info.info.prog_tags"})
+"""Fields that follow from the program and the kernel's way of hashing it."""
+THINGS: Final = 20_000
+"""Programs, maps and BTF of a trace that are held one by one; the rest in a hash."""
+DISTINCT: Final = 2_000
+"""Different calls about one object that are held one by one; the rest in a hash."""
+GROUPS: Final = 50_000
+"""Objects and processes whose calls are held apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is compared."""
+
+    only: frozenset[str] = frozenset()
+    ignore: tuple[str, ...] = ()
+    """Patterns of field names, whole paths or their last parts."""
+    strict: bool = False
+
+    @property
+    def compared(self) -> frozenset[str]:
+        """The parts that are compared."""
+        return self.only or ALL
+
+    def ignores(self, name: str) -> bool:
+        """Whether a field is left out."""
+        last = name.rpartition(".")[2].partition("[")[0]
+        if not self.strict and name in KERNELS:
+            return True
+        return any(
+            fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(last, pattern)
+            for pattern in (word.removeprefix("attr.") for word in self.ignore)
+        )

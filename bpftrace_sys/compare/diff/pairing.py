@@ -1,0 +1,142 @@
+"""Partners: which program, map, BTF or process of one trace is which of the other's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias
+
+from bpftrace_sys.common.edits import edits
+from bpftrace_sys.compare.canonical.entries import Entry
+from bpftrace_sys.compare.canonical.processes import Process
+from bpftrace_sys.compare.diff.side import Side, Thing
+
+COMPARED: Final = 64
+"""Objects without a partner that are compared with each other for their likeness."""
+ALIKE: Final = 0.5
+"""Part of the instructions that two programs share, if they are to be partners."""
+
+Pair: TypeAlias = tuple[Thing | None, Thing | None]
+"""What is the same thing in the first trace and in the second; None where that has none."""
+
+
+def pair_things(a: Side, b: Side) -> list[Pair]:
+    """Partners among programs, maps and BTF: those of the first trace in order, then the others."""
+    for side in (a, b):
+        for thing in side.things:
+            thing.base = _base(thing, side)
+    partner: dict[int, Thing] = {}
+    """By position among a's things."""
+    taken: set[int] = set()
+    left: dict[int, Thing] = dict(enumerate(a.things))
+    right: dict[int, Thing] = dict(enumerate(b.things))
+
+    def pair(key: Callable[[Thing], object]) -> None:
+        waiting: dict[object, list[int]] = {}
+        for at, thing in right.items():
+            if (made := key(thing)) is not None:
+                waiting.setdefault(made, []).append(at)
+        for queue in waiting.values():
+            queue.reverse()
+        for at, thing in list(left.items()):
+            made = key(thing)
+            ready = waiting.get(made) if made is not None else None
+            if ready:
+                to = ready.pop()
+                partner[at] = right.pop(to)
+                taken.add(to)
+                del left[at]
+
+    pair(lambda thing: (thing.kind, thing.base, thing.digest, thing.entry.failed))
+    pair(lambda thing: (thing.kind, thing.base) if _is_named(thing) else None)
+    pair(lambda thing: (thing.kind, thing.digest))
+    _pair_alike(left, right, partner, taken)
+    pairs: list[Pair] = [(thing, partner.get(at)) for at, thing in enumerate(a.things)]
+    pairs += ((None, thing) for at, thing in enumerate(b.things) if at not in taken)
+    return pairs
+
+
+def _pair_alike(
+    left: dict[int, Thing],
+    right: dict[int, Thing],
+    partner: dict[int, Thing],
+    taken: set[int],
+) -> None:
+    """Pairs what is left by likeness, the most alike first."""
+    if not left or not right or max(len(left), len(right)) > COMPARED:
+        return
+    scores = sorted(
+        (
+            (likeness(mine, other), -x, -y)
+            for x, mine in left.items()
+            for y, other in right.items()
+            if mine.kind == other.kind
+        ),
+        reverse=True,
+    )
+    for score, x, y in scores:
+        if score >= ALIKE and -x in left and -y in right:
+            del left[-x]
+            partner[-x] = right.pop(-y)
+            taken.add(-y)
+
+
+def _is_named(thing: Thing) -> bool:
+    return "(" not in thing.base and thing.base != thing.kind
+
+
+def _base(thing: Thing, side: Side) -> str:
+    """The name of what was loaded, or would have been."""
+    entry = thing.entry
+    if entry.made is not None:
+        return side.objects[entry.made].base
+    fields = dict(entry.fields)
+    name = fields.get("prog_name") or fields.get("map_name") or ""
+    return f"{thing.kind} {name.strip(chr(34))}".rstrip() if name else f"{thing.kind} (refused)"
+
+
+def likeness(a: Thing, b: Thing) -> float:
+    """How much two things have in common, from 0 to 1."""
+    if a.entry.insns is not None and b.entry.insns is not None:
+        one = Counter(line.text.split("\0")[0] for line in a.entry.insns)
+        two = Counter(line.text.split("\0")[0] for line in b.entry.insns)
+        fields_a, fields_b = dict(a.entry.fields), dict(b.entry.fields)
+        if fields_a.get("prog_type") != fields_b.get("prog_type"):
+            return 0.0
+    else:
+        one = Counter([*(f"{name} {text}" for name, text in a.entry.fields), *_lines(a.entry)])
+        two = Counter([*(f"{name} {text}" for name, text in b.entry.fields), *_lines(b.entry)])
+    return 2 * (one & two).total() / max(one.total() + two.total(), 1)
+
+
+def _lines(entry: Entry) -> Iterable[str]:
+    return (line for block in entry.blocks for line in block.lines)
+
+
+def pair_processes(a: list[Process], b: list[Process]) -> dict[tuple[int, ...], tuple[int, ...]]:
+    """Partners among processes: what they are called, in the order of the tree."""
+    first = sorted(a, key=lambda process: process.path)
+    second = sorted(b, key=lambda process: process.path)
+    found: dict[tuple[int, ...], tuple[int, ...]] = {}
+    left: list[Process] = []
+    right: list[Process] = []
+    for edit in edits([process.comm for process in first], [process.comm for process in second]):
+        if edit.a is not None and edit.b is not None:
+            found[first[edit.a].path] = second[edit.b].path
+        elif edit.a is not None:
+            left.append(first[edit.a])
+        elif edit.b is not None:
+            right.append(second[edit.b])
+    # The same tool by another name, or in another order.
+    for key in ("comm", "path"):
+        for process in list(left):
+            other = next(
+                (other for other in right if getattr(other, key) == getattr(process, key)), None
+            )
+            if other is not None:
+                found[process.path] = other.path
+                left.remove(process)
+                right.remove(other)
+    if len(left) == len(right) == 1:
+        found[left[0].path] = right[0].path
+    return found

@@ -1,0 +1,199 @@
+"""What a trace has to be compared by: its entries, taken as they come."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+from bpftrace_sys.compare.canonical.canon import Canon
+from bpftrace_sys.compare.canonical.entries import LOADS, Entry, Tied, walks
+from bpftrace_sys.compare.canonical.objects import Known
+from bpftrace_sys.compare.canonical.processes import Process
+from bpftrace_sys.compare.canonical.text import refs
+from bpftrace_sys.compare.diff import options
+from bpftrace_sys.trace.header import Header
+
+SWITCHED: Final = frozenset({"enabled", "disabled"})
+"""Verbs of attachments that are compared as the ioctl that they are."""
+
+
+class Rest:
+    """Texts beyond a limit: how many, and a hash that does not depend on their order."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sum = 0
+
+    def add(self, text: str) -> None:
+        """Counts one."""
+        digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
+        self.sum = (self.sum + int.from_bytes(digest, "little")) % (1 << 128)
+        self.count += 1
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rest) and (self.count, self.sum) == (other.count, other.sum)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(slots=True)
+class Seen:
+    """A call, and how often it was made."""
+
+    entry: Entry
+    count: int = 1
+
+
+@dataclass(slots=True)
+class Group:
+    """The different calls of a process about one object, in the order of the first of each."""
+
+    process: Process
+    subject: int | None
+    calls: OrderedDict[str, Seen] = field(default_factory=OrderedDict)
+    rest: Rest = field(default_factory=Rest)
+
+
+@dataclass(slots=True)
+class Thing:
+    """A program, map or BTF that was loaded, or refused."""
+
+    kind: str
+    entry: Entry
+    digest: bytes
+    """Of its content, without the names of objects in it."""
+    base: str = ""
+    count: int = 1
+
+
+class Side:
+    """One of the two traces: takes entries, and keeps what is needed to compare them."""
+
+    def __init__(self, strict: bool) -> None:
+        self.strict = strict
+        self.canon: Canon | None = None
+        """What the entries come from, until the end."""
+        self.objects: list[Known] = []
+        """All objects that were spoken of."""
+        self.header: Header | None = None
+        self.things: list[Thing] = []
+        self.more_things = Rest()
+        self.maybe: list[Entry] = []
+        self.probes: dict[str, set[str]] = {}
+        self.groups: OrderedDict[tuple[tuple[int, ...], int | None], Group] = OrderedDict()
+        self.rest = Rest()
+        self.ties: Counter[Tied] = Counter()
+        self.more_ties = Rest()
+
+    def take(self, entry: Entry | Tied) -> None:
+        """The next entry."""
+        if isinstance(entry, Tied):
+            if entry.verb in SWITCHED:
+                return
+            if len(self.ties) < options.THINGS or entry in self.ties:
+                self.ties[entry] += 1
+            else:
+                self.more_ties.add(f"{entry.verb} {entry.target}")
+        elif entry.probe:
+            self._probe(entry.probe, entry)
+        elif entry.notes is not None and len(self.maybe) < options.THINGS:
+            self.maybe.append(entry)
+        else:
+            self._real(entry)
+
+    def end(self) -> None:
+        """All entries were taken: now it is known which of them were probes."""
+        if self.canon is not None:
+            self.objects = self.canon.objects.all
+            self.header = self.canon.head
+            self.canon = None  # and with it the model of the trace
+        for entry in self.maybe:
+            probe = None if entry.notes is None else entry.notes.get("probe")
+            if probe is not None:
+                self._probe(str(probe), entry)
+            else:
+                self._real(entry)
+            entry.notes = None
+        self.maybe.clear()
+
+    def _probe(self, name: str, entry: Entry) -> None:
+        if len(self.probes) < options.THINGS or name in self.probes:
+            result = entry.result if entry.failed else "ok"
+            self.probes.setdefault(name, set()).add(result)
+
+    def _known(self) -> list[Known]:
+        return self.objects if self.canon is None else self.canon.objects.all
+
+    def _real(self, entry: Entry) -> None:
+        kind = LOADS.get(entry.command)
+        if kind is not None:
+            if len(self.things) < options.THINGS:
+                self.things.append(Thing(kind, entry, content(entry)))
+            else:
+                self.more_things.add(content(entry).hex())
+            return
+        if not self.strict and (entry.collects or walks(entry, self._known())):
+            return
+        key = (entry.process.path, entry.subject)
+        group = self.groups.get(key)
+        if group is None:
+            if len(self.groups) >= options.GROUPS:
+                self.rest.add(signature(entry))
+                return
+            group = self.groups[key] = Group(entry.process, entry.subject)
+        text = signature(entry)
+        known = group.calls.get(text)
+        if known is not None:
+            known.count += 1
+        elif len(group.calls) < options.DISTINCT:
+            group.calls[text] = Seen(entry)
+        else:
+            group.rest.add(text)
+
+
+def content(entry: Entry) -> bytes:
+    """A hash of all that an entry says, without the names of objects."""
+    parts = [signature(entry)]
+    for block in entry.blocks:
+        if not block.name.endswith("log_buf"):
+            parts += block.lines
+    for line in entry.insns or ():
+        parts.append(f"{line.text} {'' if line.jump is None else line.jump - line.pc}")
+    text = "\n".join(parts)
+    for number in set(refs(text)):
+        text = text.replace(f"\0{number}\0", "\0")
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
+
+
+def signature(entry: Entry) -> str:
+    """A call as one text."""
+    result = "\0" if entry.made is not None and entry.command in LOADS else entry.result
+    fields = "\n".join(f"{name}\t{text}" for name, text in entry.fields)
+    return f"{entry.head}\t{result}\n{fields}"
+
+
+def traced(side: Side) -> frozenset[str] | None:
+    """The system calls that a trace was recorded with; None if it does not say."""
+    found = side.header.options.get("traced") if side.header is not None else None
+    words = [str(word) for word in found] if isinstance(found, list) else []
+    return frozenset(words) if words else None
+
+
+def caveats(a: Side, b: Side) -> list[str]:
+    """How the two were recorded differently, so that not all of them can be compared."""
+    first, second = traced(a), traced(b)
+    if first is None or second is None:
+        return []
+    return [
+        f"only the {name} trace was recorded with {', '.join(sorted(more))}: not compared"
+        for name, more in (("first", first - second), ("second", second - first))
+        if more
+    ]
+
+
+def narrowed(side: Side) -> list[str]:
+    """The options by which something was left out of a trace."""
+    found = side.header.options.get("narrowed") if side.header is not None else None
+    return sorted(str(word) for word in found) if isinstance(found, list) else []

@@ -1,0 +1,1 @@
+"""Recording: from stops of a tracee, and questions to the machine, to a trace's items."""

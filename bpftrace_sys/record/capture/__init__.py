@@ -1,0 +1,1 @@
+"""Copying a call in its stop, and what is kept until it is told."""

@@ -1,0 +1,175 @@
+"""What is copied in the two stops of a call: what a walk over its arguments leads to."""
+
+from __future__ import annotations
+
+from bpftrace_sys.record.machine.hardware import Machine
+from decoders import arch as arches
+from decoders.raw import ENTRY, EXIT, Chunk, RawCall
+from decoders.uapi import const
+from decoders.walk.follow import Node, args_view, follow
+from decoders.walk.measures import command
+from decoders.walk.table import WALKS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final
+
+    from bpftrace_sys.record.machine.fds import FdLookup
+    from bpftrace_sys.record.ptrace.memory import LiveMemory
+    from decoders.raw import FdFact
+    from decoders.walk.follow import View
+
+    Ask = Callable[[str, int], str | None]
+    """Facts.fact: what the machine calls a number."""
+
+IN_STOP: Final = frozenset({"iter_target", "ops_members"})
+"""Facts that decide what is copied, or that are gone with an object that may not last."""
+MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a declaration might raise over bytes that nobody thought of."""
+
+
+class Recorder:
+    """Live memory that remembers what was read, as Chunks."""
+
+    __slots__ = ("_memory", "_stage", "chunks")
+
+    def __init__(self, memory: LiveMemory, stage: int, chunks: list[Chunk]) -> None:
+        self._memory = memory
+        self._stage = stage
+        self.chunks = chunks
+
+    def read(self, addr: int, size: int) -> bytes:
+        data = self._memory.read(addr, size)
+        self.chunks.append(Chunk(self._stage, addr, data, size))
+        return data
+
+    def cstr(self, addr: int, limit: int) -> tuple[bytes, bool]:
+        data = self._memory.cstr(addr, limit)
+        # Our copy ends with the NUL where there is one, so that replay knows it.
+        ended = len(data) < limit and self._memory.read(addr + len(data), 1) == b"\0"
+        kept = data + b"\0" if ended else data
+        wanted = len(kept) if ended else limit
+        self.chunks.append(Chunk(self._stage, addr, kept, wanted))
+        return data, ended
+
+
+class CallEnv:
+    """The world around a live call: records what it answers."""
+
+    __slots__ = ("_ask", "_lookup", "_machine", "_raw", "arch", "ret", "stage")
+
+    def __init__(self, raw: RawCall, lookup: FdLookup, machine: Machine, ask: Ask) -> None:
+        self._ask = ask
+        self._raw = raw
+        self._lookup = lookup
+        self._machine = machine
+        self.arch = raw.arch
+        self.ret: int | None = None
+        self.stage = ENTRY
+
+    @property
+    def cpus(self) -> int:
+        return self._machine.cpus
+
+    def fd(self, fd: int) -> FdFact | None:
+        """What an argument is: as it was when the call began, whatever became of it."""
+        for fact in self._raw.fds:
+            if fact.fd == fd:
+                return fact
+        return self.made(fd)
+
+    def made(self, fd: int) -> FdFact | None:
+        """What an fd is now: one that the call returned."""
+        found = self._lookup.fact(self._raw.tid, fd, self.stage)
+        if found is not None:
+            self._raw.fds.append(found)
+        return found
+
+    def fact(self, kind: str, key: int) -> str | None:
+        if kind == "pmu":
+            return self._machine.pmus.get(key)
+        if kind == "ifindex":
+            return device_name(self._raw, key)
+        if kind == "xdp_mode":
+            self._raw.extra.setdefault("xdp_mode", {})[str(key)] = ""  # type: ignore[index]
+            return None
+        # Of all else only this decides what is copied; it is asked once a program.
+        return self._ask(kind, key) if kind in IN_STOP else None
+
+    def newer(self, enum: str, value: int) -> str | None:
+        return None
+
+    def trouble(self, error: Exception) -> None:
+        """A mistake of ours must not cost the tracee anything; the call says it."""
+        self._raw.extra["problem"] = f"{type(error).__name__}: {error}"
+
+
+def device_name(raw: RawCall, ifindex: int) -> str | None:
+    """The name of an interface in the tracee's network namespace, kept with the call."""
+    from bpftrace_sys.record.machine.netdev import ifname, in_netns
+
+    known: Any = raw.extra.setdefault("ifindex", {})
+    name: str | None = known.get(str(ifindex))
+    if name is None:
+        name = in_netns(raw.tid, lambda: ifname(ifindex))
+        if name is not None:
+            known[str(ifindex)] = name
+    return name
+
+
+def xdp_modes(raw: RawCall, devices: dict[str, str], name: str) -> None:
+    """How XDP runs on the interfaces where a call may have changed that, kept with the call."""
+    from bpftrace_sys.record.machine.netdev import in_netns, xdp_mode
+
+    if name == "bpf" and raw.args[0] & 0xFFFF == const.BPF_LINK_CREATE:
+        raw.extra["xdp_mode"] = dict.fromkeys(devices, "")
+    asked: Any = raw.extra.get("xdp_mode", {})
+    for key in asked:
+        asked[key] = in_netns(raw.tid, lambda: xdp_mode(int(key))) or ""  # noqa: B023 - at once
+
+
+class Row:
+    """What capture needs of a traced call; made when such a call is first seen."""
+
+    __slots__ = ("_layout", "loops", "name", "returns")
+
+    def __init__(self, arch: int, nr: int) -> None:
+        self.name = arches.name(arch, nr) or ""
+        self.returns: frozenset[int] | bool
+        walk = WALKS.get(self.name)
+        if walk is None:
+            # One that has to be asked for by name: its declaration as it is decoded by.
+            from decoders.declare.fields import layout_of
+            from decoders.declare.syscalls import syscall_of
+
+            row = syscall_of(arch, nr)
+            walk = (layout_of(row.args), row.returns)
+        self._layout, self.returns = walk
+        self.loops = self.name == "bpf"
+
+    @staticmethod
+    def env(raw: RawCall, lookup: FdLookup, machine: Machine, ask: Ask) -> CallEnv:
+        """The world around a call; ``ask``: Facts.fact."""
+        return CallEnv(raw, lookup, machine, ask)
+
+    def enter(self, raw: RawCall, memory: LiveMemory, env: CallEnv) -> Node:
+        """Copies what the kernel is going to read."""
+        view = args_view(self._layout, raw.args, env)
+        try:
+            return follow(view, Recorder(memory, ENTRY, raw.chunks), ENTRY)
+        except MISTAKES as error:
+            env.trouble(error)
+            return Node(view)
+
+    def leave(self, node: Node, raw: RawCall, memory: LiveMemory, env: CallEnv) -> None:
+        """Copies what the kernel has written."""
+        env.stage, env.ret = EXIT, raw.ret
+        try:
+            follow(node.view, Recorder(memory, EXIT, raw.chunks), EXIT, raw.failed, node)
+        except MISTAKES as error:
+            env.trouble(error)
+
+    def returns_fd(self, args: View) -> bool:
+        """Whether the result of a call with these arguments is an fd."""
+        return self.returns if isinstance(self.returns, bool) else command(args) in self.returns

@@ -1,0 +1,401 @@
+"""From ptrace stops to RawCalls.
+
+In a stop this only copies: argument registers, the memory that the declaration
+of the call says is worth having, and what the fds are.  Everything else waits
+in a queue until no tracee waits for us.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections import deque
+
+from bpftrace_sys.record.capture.paths import LIMIT as PATH_LIMIT
+from bpftrace_sys.record.capture.paths import defining, interesting
+from bpftrace_sys.record.machine.hardware import Machine
+from bpftrace_sys.record.ptrace.stop_filter import StopFilter
+from decoders import arch as arches
+from decoders.events import ProcessEvent
+from decoders.raw import RawCall
+from decoders.uapi import const
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final
+
+    from bpftrace_sys.record.capture.copying import Ask, Row
+    from bpftrace_sys.record.capture.inject import Rule
+    from bpftrace_sys.record.capture.loops import Loops, Plan
+    from bpftrace_sys.record.machine.fds import FdLookup
+    from bpftrace_sys.record.ptrace.tracee import Tracee
+    from bpftrace_sys.record.stacks.stacks import Stacks
+    from decoders.walk.follow import Node, View
+
+    Take = Callable[[RawCall | ProcessEvent], None]
+
+SOL_SOCKET: Final = 1
+REFUSED: Final = frozenset({errno.EPERM, errno.EACCES})
+"""Errors that may be a matter of capabilities."""
+WATCHED: Final = StopFilter({"write": None, "close": None})
+WATCHING: Final = frozenset({"openat", "close"})
+"""Calls after which there is something to watch, or no longer."""
+FILTERED: Final = frozenset({"setsockopt", "write", "close"})
+"""Calls of which only some are BPF's (the seccomp filter cannot tell all)."""
+NETLINK_CALLS: Final = ("sendto", "sendmsg", "recvfrom", "recvmsg")
+"""Calls that are BPF's on route netlink sockets, if they are traced at all."""
+WAITING: Final = 4096
+"""Calls that may wait to be decoded while stops come thick."""
+BIG: Final = 1 << 15
+"""Bytes of a call that takes long to tell."""
+NAP: Final = 0.0001
+"""Seconds for which we leave the CPU before that."""
+YOUNG: Final = 10_000_000
+"""Nanoseconds for which a call that has begun keeps us from other work: it may return any
+moment, and what it then waits for us would count as its own time."""
+NEAR: Final = (
+    "bpftrace_sys.record.capture.copying", "bpftrace_sys.record.machine.fds",
+    "bpftrace_sys.record.capture.loops", "bpftrace_sys.record.machine.newest_ids",
+)  # fmt: skip
+"""Modules that the first stop of ours needs."""
+
+
+class Capture:
+    """The engine's sink.
+
+    ``explicit``: calls that are kept even where they are none of BPF's story.
+    ``prepare`` takes one short step towards :meth:`begin`, and says whether there are
+    more. Where there is ``event``, it is asked for none before there is a call to tell, and
+    processes' events are told to ``event`` until then: so a program that asks nothing of
+    BPF costs few imports.
+    """
+
+    def __init__(
+        self,
+        explicit: frozenset[str] = frozenset(),
+        notes: Callable[[str], None] | None = None,
+        prepare: Callable[[], bool] | None = None,
+        event: Callable[[ProcessEvent], None] | None = None,
+    ) -> None:
+        self.machine = Machine()
+        self._take: Take | None = None
+        self._prepare = prepare
+        self._light = event
+        self._due = event is None
+        self._forks: dict[int, ProcessEvent] = {}
+        """Of living children: what was told to ``event`` and :meth:`begin` has to know."""
+        self._asked: Ask | None = None
+        self._notes = notes
+        self._lookup: FdLookup
+        self._loops: Loops
+        self._pending: dict[int, tuple[RawCall, Plan | None, Any]] = {}
+        self._queue: deque[RawCall | ProcessEvent] = deque()
+        self._seq = 0
+        self._long = False
+        """What is to be done next takes long: the last call is big, or all is to be imported."""
+        self._entered = 0
+        """When the last of the calls that were kept began."""
+        self._explicit = explicit
+        self.watch: Callable[[Tracee, StopFilter | None], None] | None = None
+        """Engine.watch, where there is an engine."""
+        self._defining: dict[int, int] = {}
+        """Thread -> the fd through which it defines probes in tracefs."""
+        self._openats = (
+            {}
+            if "openat" in explicit
+            else {arch: arches.number(arch, "openat") for arch in arches.NAMES}
+        )
+        self._sockets: Any = None
+        """bpftrace_sys.record.capture.netlink_sockets.Sockets, once one is asked about."""
+        self._netlinks = {
+            (arch, arches.number(arch, name))
+            for arch in arches.NAMES
+            for name in NETLINK_CALLS
+            if name not in explicit
+        }
+        self.stacks: Stacks | None = None
+        """-k; set before the first stop."""
+        self._waiting = WAITING
+        self._rows: dict[tuple[int, int], Row] = {}
+        self._before: dict[str, int] | None = None
+        self._rules: list[Rule] = []
+        self._skip: Callable[[Tracee, int], bool] | None = None
+
+    @staticmethod
+    def get_ready() -> None:
+        """Imports what the first call of ours needs, so that nobody waits for it in a stop."""
+        for name in NEAR:
+            __import__(name)
+
+    def begin(
+        self,
+        take: Take,
+        ask: Ask | None = None,
+        learn: Callable[[ProcessEvent], None] | None = None,
+    ) -> None:
+        """What was captured goes to ``take`` from now on; until then it waits.
+
+        It gets each item of the trace in order: RawCalls as they complete, and
+        ProcessEvents.  ``ask``: Facts.fact.  ``learn`` gets the events that were told
+        before.
+        """
+        self._take, self._asked = take, ask
+        if learn is not None:
+            for event in self._forks.values():
+                learn(event)
+        self._forks.clear()
+
+    def tell_events(self) -> bool:
+        """Tells processes' events to ``event``. False: there are calls, which take more."""
+        if self._due or self._pending or self._light is None:
+            return False
+        while self._queue:
+            event = self._queue.popleft()
+            assert isinstance(event, ProcessEvent)
+            self._light(event)
+            if event.what == "fork":
+                self._forks[event.details["child_tid"]] = event
+            elif event.what == "exit":
+                self._forks.pop(event.tid, None)
+        return True
+
+    def _ask(self, kind: str, key: int) -> str | None:
+        """A fact, even if all that can tell it has to be imported first."""
+        while self._take is None and self._prepare is not None and self._prepare():
+            pass
+        return None if self._asked is None else self._asked(kind, key)
+
+    @property
+    def before(self) -> dict[str, int]:
+        """The highest ids of BPF objects before the first call of ours (see watermark.py)."""
+        if self._before is None:
+            from bpftrace_sys.record.machine.newest_ids import highest
+
+            self._before = highest()
+        return self._before
+
+    def _row(self, arch: int, nr: int) -> Row:
+        """What such calls need; made when the first is seen."""
+        if not self._rows:
+            _ = self.before  # now, as this very call may make an object
+            from bpftrace_sys.record.capture.loops import Loops
+            from bpftrace_sys.record.machine.fds import FdLookup
+
+            self._lookup = FdLookup()
+            self._loops = Loops(self._lookup)
+        from bpftrace_sys.record.capture.copying import Row
+
+        row = self._rows[(arch, nr)] = Row(arch, nr)
+        return row
+
+    # ------------------------------------------------------------ calls
+
+    def entry(
+        self, tracee: Tracee, arch: int, nr: int, args: tuple[int, ...], time_ns: int
+    ) -> bool:
+        if nr == self._openats.get(arch) and not interesting(
+            tracee.memory.cstr(args[1], PATH_LIMIT)
+        ):
+            return False
+        if (arch, nr) in self._netlinks and not self._is_netlink(tracee.tid, args[0]):
+            return False
+        row = self._rows.get((arch, nr)) or self._row(arch, nr)
+        raw = RawCall(0, time_ns, tracee.pid, tracee.tid, "", arch, nr, args)
+        if row.loops and not self._rules:
+            plan = self._loops.enter(raw, tracee.memory)
+            if plan is not None:
+                self._seq += 1
+                raw.seq = self._seq
+                raw.comm = tracee.comm
+                self._entered = time_ns
+                if self.stacks is not None:
+                    self._copy_stack(tracee, raw)
+                self._pending[tracee.tid] = (raw, plan, None)
+                return True
+        env = row.env(raw, self._lookup, self.machine, self._ask)
+        node = row.enter(raw, tracee.memory, env)
+        name = row.name
+        if name in FILTERED and name not in self._explicit and not self._wanted(name, raw, node):
+            return False
+        self._seq += 1
+        raw.seq = self._seq
+        raw.comm = tracee.comm
+        if self.stacks is not None:
+            self._copy_stack(tracee, raw)
+        for rule in self._rules:
+            if rule.hit(tracee.tid, name, node) and self._skip is not None:
+                self._skip(tracee, rule.ret)
+                raw.extra["injected"] = True
+                break
+        self._entered = time_ns
+        self._pending[tracee.tid] = (raw, None, (env, node, row))
+        return True
+
+    def _copy_stack(self, tracee: Tracee, raw: RawCall) -> None:
+        """Keeps what the stack is unwound from; bytes, that must not pile up."""
+        assert self.stacks is not None
+        snapshot = self.stacks.copy(tracee)
+        self._waiting = self.stacks.waiting
+        if snapshot is not None:
+            raw.extra["stack"] = snapshot
+
+    def inject(self, rules: list[Rule], skip: Callable[[Tracee, int], bool]) -> None:
+        """Makes calls that a rule hits return without being executed (Engine.inject)."""
+        self._rules, self._skip = rules, skip
+
+    def _is_netlink(self, tid: int, fd: int) -> bool:
+        """Whether an fd is a route netlink socket."""
+        if self._sockets is None:
+            from bpftrace_sys.record.capture.netlink_sockets import Sockets
+
+            self._sockets = Sockets()
+        return bool(self._sockets.is_route(tid, fd & 0xFFFFFFFF))
+
+    def _wanted(self, name: str, raw: RawCall, node: Node) -> bool:
+        """Whether a call of FILTERED belongs to BPF's story."""
+        if name == "setsockopt":
+            from decoders.uapi.system import so_filter
+
+            return bool(node.view["level"] == SOL_SOCKET and node.view["optname"] in so_filter)
+        return bool(self._defining.get(raw.tid) == node.view["fd"])
+
+    def _watch(self, tracee: Tracee, raw: RawCall, name: str, view: View) -> None:
+        """From the open of a file that defines probes to its close, see what is written."""
+        if self.watch is None:
+            return
+        if name == "openat":
+            writes = not raw.failed and view["flags"] & const.O_ACCMODE
+            if writes and any(defining(chunk.data) for chunk in raw.chunks):
+                assert raw.ret is not None
+                self._defining[raw.tid] = raw.ret
+                self.watch(tracee, WATCHED)
+        elif name == "close" and self._defining.get(raw.tid) == view["fd"]:
+            del self._defining[raw.tid]
+            self.watch(tracee, None)
+
+    def exit(self, tracee: Tracee, ret: int, failed: bool, time_ns: int) -> None:
+        pending = self._pending.pop(tracee.tid, None)
+        if pending is None:
+            return
+        raw, plan, walked = pending
+        raw.ret, raw.failed = ret, failed
+        raw.duration = time_ns - raw.time
+        if plan is not None:
+            self._loops.leave(plan, raw, tracee.memory)
+            self._done(raw)
+            return
+        env, node, row = walked
+        row.leave(node, raw, tracee.memory, env)
+        if not failed:
+            if row.returns_fd(node.view):
+                env.made(ret)
+        elif -ret in REFUSED:
+            # Asked now, for the thread may drop its capabilities, or end.
+            from bpftrace_sys.record.capture.credentials import credentials
+
+            raw.extra["cred"] = credentials(tracee.tid)
+        if row.loops:
+            self._loops.learn(raw)
+        devices: Any = raw.extra.get("ifindex")
+        if devices and not failed:
+            from bpftrace_sys.record.capture.copying import xdp_modes
+
+            xdp_modes(raw, devices, row.name)
+        if row.name in WATCHING:
+            self._watch(tracee, raw, row.name, node.view)
+        self._long = self._take is None or sum(len(chunk.data) for chunk in raw.chunks) > BIG
+        self._done(raw)
+
+    def _done(self, raw: RawCall) -> None:
+        """A call is complete and waits to be told."""
+        self._queue.append(raw)
+        self._due = True
+        while len(self._queue) > self._waiting:
+            # More comes than can be told: better slow than without bounds.
+            self._entered = 0
+            self.idle()
+
+    def idle(self) -> bool:
+        queue = self._queue
+        if self._pressing():
+            return False
+        if self._long:
+            # Its thread, just let go, may have been woken on our CPU, and would wait until
+            # we have used up our time slice. A yield does not always let it go first.
+            self._long = False
+            time.sleep(NAP)
+            return True
+        if self._take is None:
+            return not self.tell_events() and self._due and self._step()
+        for _ in range(16):
+            if not queue:
+                return False
+            self._take(queue.popleft())
+        return bool(queue)
+
+    def rest(self) -> float | None:
+        """Engine.resting: whoever waits to be told is told later."""
+        return YOUNG / 1e9 if self._due and self._queue and self._pending else None
+
+    def _pressing(self) -> bool:
+        return bool(self._pending) and time.time_ns() - self._entered < YOUNG
+
+    def _step(self) -> bool:
+        assert self._prepare is not None
+        return self._prepare() or bool(self._queue)
+
+    def drain(self) -> None:
+        """Hands over everything that waits, and the calls that never returned."""
+        while self._take is None and self._step():
+            pass
+        assert self._take is not None
+        while self._queue:
+            self._take(self._queue.popleft())
+        for tid in sorted(self._pending):
+            raw, *_ = self._pending.pop(tid)
+            self._take(raw)
+        if self._rows:
+            self._lookup.close()
+
+    # ------------------------------------------------------------ processes
+
+    def forked(self, parent: Tracee, child_tid: int, child_pid: int, how: str) -> None:
+        self._event(parent, "fork", {"child": child_pid, "child_tid": child_tid, "how": how})
+
+    def execed(self, tracee: Tracee) -> None:
+        former = getattr(tracee, "former_tid", tracee.tid)
+        self._unfinished(former)
+        self._event(tracee, "exec", {"former_tid": former} if former != tracee.tid else {})
+
+    def exited(
+        self, tracee: Tracee, code: int | None, signal: int | None, core: bool
+    ) -> None:
+        self._unfinished(tracee.tid)
+        if self._rows:
+            self._lookup.forget(tracee.tid)
+        details: dict[str, Any] = {}
+        if code is not None:
+            details["code"] = code
+        if signal is not None:
+            details["signal"] = signal
+            if core:
+                details["core"] = True
+        self._event(tracee, "exit", details)
+
+    def _unfinished(self, tid: int) -> None:
+        pending = self._pending.pop(tid, None)
+        if pending is not None:
+            self._queue.append(pending[0])
+            self._due = True
+
+    def _event(self, tracee: Tracee, what: str, details: dict[str, Any]) -> None:
+        self._queue.append(
+            ProcessEvent(what, time.time_ns(), tracee.pid, tracee.tid, details)
+        )
+
+    def note(self, tracee: Tracee | None, text: str) -> None:
+        if self._notes is not None:
+            self._notes(text if tracee is None else f"[{tracee.tid}] {text}")
+
+

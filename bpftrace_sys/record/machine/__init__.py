@@ -1,0 +1,1 @@
+"""What only the live machine knows."""

@@ -1,0 +1,241 @@
+"""Asks the kernel about BPF objects by id, as bpftool does.
+
+Used for objects that the trace did not see being made.  The fd that this needs
+is closed at once, so no object is kept alive.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from typing import Any, Final
+
+from decoders import arch
+from decoders.uapi import const
+
+_GET_FD: Final = {
+    "prog": const.BPF_PROG_GET_FD_BY_ID,
+    "map": const.BPF_MAP_GET_FD_BY_ID,
+    "btf": const.BPF_BTF_GET_FD_BY_ID,
+    "link": const.BPF_LINK_GET_FD_BY_ID,
+}
+_NAME_AT: Final = {"prog": 64, "map": 24}
+"""Offset of ``name`` in bpf_prog_info and bpf_map_info (decoders.uapi.layouts)."""
+_ATTACH_BTF_ID: Final = 224
+"""Offset of ``attach_btf_id`` in bpf_prog_info (Linux 5.17)."""
+_VALUE_TYPE: Final = 44
+"""Offset of ``btf_vmlinux_value_type_id`` in bpf_map_info."""
+_INFO_ROOM: Final = 256
+_BTF_ID: Final = 128
+_FUNC_INFO_REC_SIZE: Final = 132
+"""Offsets in bpf_prog_info; func_info (u64) and nr_func_info (u32) follow."""
+NAME_LEN: Final = 15
+"""What the kernel keeps of a name (BPF_OBJ_NAME_LEN, less the NUL)."""
+BTF_LIMIT: Final = 16 << 20
+FD_TYPES: Final = ("raw_tracepoint", "tracepoint", "kprobe", "kretprobe", "uprobe", "uretprobe")
+"""enum bpf_task_fd_type."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def bpf(cmd: int, attr: ctypes.Array[ctypes.c_char]) -> int:
+    """bpf(2); raises OSError."""
+    number = arch.number(arch.of_machine()[0], "bpf")
+    result: int = _libc.syscall(number, cmd, attr, len(attr))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+def fd_by_id(kind: str, object_id: int) -> int:
+    """An fd of an object, to be closed soon; raises OSError."""
+    request = ctypes.create_string_buffer(struct.pack("<III", object_id, 0, 0), 16)
+    return bpf(_GET_FD[kind], request)
+
+
+def _info(fd: int, room: Any) -> None:
+    attr = ctypes.create_string_buffer(
+        struct.pack("<IIQ", fd, len(room), ctypes.addressof(room)), 16
+    )
+    bpf(const.BPF_OBJ_GET_INFO_BY_FD, attr)
+
+
+def info(kind: str, object_id: int) -> bytes | None:
+    """The bpf_*_info of an object by its id; None where it is gone or we may not ask."""
+    try:
+        fd = fd_by_id(kind, object_id)
+    except OSError:
+        return None
+    try:
+        room = ctypes.create_string_buffer(_INFO_ROOM)
+        _info(fd, room)
+        return room.raw
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def attach_btf_id(prog_id: int) -> int | None:
+    """The id in vmlinux BTF of what a program is attached to; None where it is unknown."""
+    data = info("prog", prog_id)
+    found = int.from_bytes(data[_ATTACH_BTF_ID : _ATTACH_BTF_ID + 4], "little") if data else 0
+    return found or None
+
+
+def vmlinux_value_type(map_id: int) -> int | None:
+    """The id in vmlinux BTF of the type of a struct_ops map's value; None where it has none."""
+    data = info("map", map_id)
+    found = int.from_bytes(data[_VALUE_TYPE : _VALUE_TYPE + 4], "little") if data else 0
+    return found or None
+
+
+def short_name(kind: str, object_id: int) -> str | None:
+    """A program's or map's name as the kernel keeps it: of at most 15 bytes; or None."""
+    data = info(kind, object_id)
+    return None if data is None else _cstr(data, _NAME_AT[kind])
+
+
+def _cstr(data: bytes, at: int) -> str:
+    return data[at : at + NAME_LEN + 1].partition(b"\0")[0].decode("utf-8", "backslashreplace")
+
+
+def name(kind: str, object_id: int) -> str | None:
+    """An object's name (of a link: its type's), or None.
+
+    A program's name that the kernel cut is whole, where its BTF has it.
+    """
+    if kind == "btf":
+        return btf_name(object_id)
+    data = info(kind, object_id)
+    if data is None:
+        return None
+    if kind == "link":
+        from decoders.uapi import names
+
+        number = int.from_bytes(data[:4], "little")
+        return names.bpf_link_type.get(number, str(number)).removeprefix("BPF_LINK_TYPE_").lower()
+    at = _NAME_AT.get(kind)
+    if at is None:
+        return None
+    text = _cstr(data, at)
+    if kind == "prog" and len(text) >= NAME_LEN:
+        text = function_name(object_id) or text
+    return text or None
+
+
+def function_name(prog_id: int) -> str | None:
+    """The name of a program's main function in its BTF, or None."""
+    data = info("prog", prog_id)
+    if data is None:
+        return None
+    btf_id, step = struct.unpack_from("<II", data, _BTF_ID)
+    count = int.from_bytes(data[_FUNC_INFO_REC_SIZE + 12 :][:4], "little")
+    if not btf_id or not count or not 8 <= step <= 256:
+        return None
+    records = ctypes.create_string_buffer(step)
+    room = ctypes.create_string_buffer(_INFO_ROOM)
+    struct.pack_into("<IQI", room, _FUNC_INFO_REC_SIZE, step, ctypes.addressof(records), 1)
+    try:
+        fd = fd_by_id("prog", prog_id)
+        try:
+            _info(fd, room)
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+    blob = btf_data(btf_id)
+    if blob is None:
+        return None
+    from decoders.formats import btf
+
+    try:
+        return btf.parse(blob).name(int.from_bytes(records.raw[4:8], "little")) or None
+    except btf.BtfError:
+        return None
+
+
+def type_name(prog_id: int, type_id: int) -> str | None:
+    """The name of a type in a program's BTF, or None."""
+    data = info("prog", prog_id)
+    blob = btf_data(int.from_bytes(data[_BTF_ID : _BTF_ID + 4], "little")) if data else None
+    if blob is None:
+        return None
+    from decoders.formats import btf
+
+    try:
+        return btf.parse(blob).name(type_id) or None
+    except btf.BtfError:
+        return None
+
+
+def btf_data(btf_id: int) -> bytes | None:
+    """The bytes of BTF by its id, or None."""
+    data = info("btf", btf_id)
+    if data is None:
+        return None
+    size = int.from_bytes(data[8:12], "little")
+    if not 0 < size <= BTF_LIMIT:
+        return None
+    blob = ctypes.create_string_buffer(size)
+    room = ctypes.create_string_buffer(struct.pack("<QI", ctypes.addressof(blob), size), 32)
+    try:
+        fd = fd_by_id("btf", btf_id)
+        try:
+            _info(fd, room)
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+    return blob.raw
+
+
+def btf_name(btf_id: int) -> str | None:
+    """What BTF is called: ``vmlinux`` or a module; programs' own BTF has no name."""
+    text = ctypes.create_string_buffer(64)
+    # struct bpf_btf_info: btf, btf_size, id, name, name_len, kernel_btf.
+    room = ctypes.create_string_buffer(
+        struct.pack("<QIIQI", 0, 0, 0, ctypes.addressof(text), len(text)), 32
+    )
+    try:
+        fd = fd_by_id("btf", btf_id)
+        try:
+            _info(fd, room)
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+    return text.value.decode("utf-8", "backslashreplace") or None
+
+
+def task_fd_query(tid: int, fd: int) -> dict[str, int | str]:
+    """What the kernel tells of a task's perf event or raw tracepoint; empty if nothing.
+
+    ``fd_type`` is one of FD_TYPES, ``probe`` its function, path or tracepoint.
+    """
+    text = ctypes.create_string_buffer(256)
+    try:
+        pid = _process_of(tid)
+        attr = ctypes.create_string_buffer(
+            struct.pack("<4IQ2I2Q", pid, fd, 0, len(text), ctypes.addressof(text), 0, 0, 0, 0), 48
+        )
+        bpf(const.BPF_TASK_FD_QUERY, attr)
+    except (OSError, ValueError):
+        return {}
+    _, _, _, _, _, prog_id, fd_type, offset, addr = struct.unpack("<4IQ2I2Q", attr.raw)
+    found: dict[str, int | str] = {"attached_prog": prog_id}
+    if fd_type < len(FD_TYPES):
+        found["fd_type"] = FD_TYPES[fd_type]
+        found["probe"] = text.value.decode("utf-8", "backslashreplace")
+        found["probe_offset"] = offset
+        found["probe_addr"] = addr
+    return found
+
+
+def _process_of(tid: int) -> int:
+    with open(f"/proc/{tid}/status", encoding="ascii", errors="replace") as file:
+        for line in file:
+            if line.startswith("Tgid:"):
+                return int(line[5:])
+    raise ValueError(tid)

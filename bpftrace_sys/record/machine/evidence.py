@@ -1,0 +1,279 @@
+"""Evidence for explanations, asked of the live machine and recorded as facts.
+
+A fact's kind here is ``why``, a question, and its argument: ``why sysctl
+kernel/unprivileged_bpf_disabled``, ``why config FPROBE``, ``why path /sys/fs/bpf/x``.
+Answers about what may change from call to call (paths, tasks) have the call's
+number as key, so that each call keeps its own answer.
+
+:func:`credentials` alone is asked in a stop, and only of a call that was just
+refused: afterwards the thread may have others, or be gone.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from typing import Any, Final
+
+FILE_SYSTEMS: Final = {
+    0xCAFE4A11: "bpf",
+    0x63677270: "cgroup2",
+    0x74726163: "tracefs",
+    0x64626720: "debugfs",
+    0x01021994: "tmpfs",
+    0x9FA0: "proc",
+    0x62656572: "sysfs",
+    0xEF53: "ext4",
+    0x58465342: "xfs",
+    0x9123683E: "btrfs",
+    0x794C7630: "overlayfs",
+}
+"""statfs's f_type (include/uapi/linux/magic.h)."""
+NONE: Final = "-"
+"""The answer that there is no such thing; no answer at all is None."""
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read(1 << 16).decode("utf-8", "replace").strip()
+    except OSError:
+        return None
+
+
+def _options() -> dict[str, str]:
+    """The running kernel's configuration, without CONFIG_; empty if it cannot be had."""
+    text = ""
+    try:
+        import gzip
+
+        with gzip.open("/proc/config.gz", "rt", encoding="ascii", errors="replace") as file:
+            text = file.read()
+    except (OSError, EOFError):
+        text = _read(f"/boot/config-{os.uname().release}") or ""
+    options = {}
+    for line in text.splitlines():
+        if line.startswith("CONFIG_"):
+            name, _, value = line[7:].partition("=")
+            options[name] = value
+    return options
+
+
+class Evidence:
+    """Answers questions; ``facts`` is the LiveFacts that asks and records."""
+
+    def __init__(self, facts: Any) -> None:
+        self.facts = facts
+        self._config: dict[str, str] | None = None
+        self._enums: dict[str, dict[int, str]] = {}
+        self._anonymous: frozenset[str] | None = None
+        self._functions: frozenset[bytes] | None = None
+
+    def ask(self, question: str, key: int) -> str | None:
+        """The live machine's answer, or None where it cannot be had."""
+        word, _, argument = question.partition(" ")
+        found = QUESTIONS.get(word)
+        return None if found is None else found(self, argument, key)
+
+    # ------------------------------------------------------------ the kernel
+
+    def sysctl(self, name: str, key: int) -> str | None:
+        """A file below /proc/sys."""
+        return _read(f"/proc/sys/{name}")
+
+    def file(self, name: str, key: int) -> str | None:
+        """A small file of the kernel's."""
+        return _read(name)
+
+    def config(self, name: str, key: int) -> str | None:
+        """A configuration option's value; ``n`` where it is not set."""
+        if self._config is None:
+            self._config = _options()
+        return self._config.get(name, "n") if self._config else None
+
+    def _type(self, name: str) -> Any:
+        vmlinux = self.facts.vmlinux()
+        if vmlinux is None:
+            return None
+        from decoders.formats.btf import Kind
+
+        return vmlinux.find(name, Kind.STRUCT) or vmlinux.find(name, Kind.UNION)
+
+    def size(self, name: str, key: int) -> str | None:
+        """sizeof of a struct or union in the kernel's BTF."""
+        found = self._type(name)
+        return None if found is None else str(found.size)
+
+    def members(self, name: str, key: int) -> str | None:
+        """All members' names of a struct or union, those of unnamed and inner ones too."""
+        top = self._type(name)
+        if top is None:
+            return None
+        from decoders.formats.btf import COMPOSITES
+
+        vmlinux = self.facts.vmlinux()
+        names: dict[str, None] = {}
+        waiting = [top]
+        for _ in range(1000):
+            if not waiting:
+                break
+            for member in waiting.pop().members:
+                if member.name:
+                    names[member.name] = None
+                inner = vmlinux.resolve(member.type)
+                if inner is not None and inner.kind in COMPOSITES and not inner.name:
+                    waiting.append(inner)
+        return " ".join(names)
+
+    def enumerator(self, name: str, key: int) -> str | None:
+        """The name that an enum's value has in the kernel's BTF."""
+        vmlinux = self.facts.vmlinux()
+        if vmlinux is None:
+            return None
+        values = self._enums.get(name)
+        if values is None:
+            from decoders.formats.btf import ENUMS
+
+            values = self._enums[name] = {}
+            for type_id in vmlinux.find_all(name):
+                found = vmlinux.type(type_id)
+                if found is not None and found.kind in ENUMS:
+                    for item in found.enumerators:
+                        if "MAX_" not in item.name and not item.name.startswith("__"):
+                            values.setdefault(item.value & 0xFFFFFFFF, item.name)
+        return values.get(key & 0xFFFFFFFF, NONE) if values else None
+
+    def flag(self, name: str, key: int) -> str | None:
+        """``yes`` or ``-``: whether an unnamed enum of the kernel has this enumerator."""
+        vmlinux = self.facts.vmlinux()
+        if vmlinux is None:
+            return None
+        if self._anonymous is None:
+            from decoders.formats.btf import ENUMS
+
+            names = []
+            for kind in ENUMS:
+                for type_id in vmlinux.ids_of(kind):
+                    if not vmlinux.name(type_id):
+                        found = vmlinux.type(type_id)
+                        names += [item.name for item in found.enumerators]
+            self._anonymous = frozenset(names)
+        return "yes" if name in self._anonymous else NONE
+
+    def function(self, name: str, key: int) -> str | None:
+        """``yes`` or ``-``: whether the kernel or a module has a function of that name."""
+        if self._functions is None:
+            names = []
+            try:
+                with open("/proc/kallsyms", "rb") as file:
+                    for line in file:
+                        words = line.split()
+                        if len(words) > 2 and words[1] in b"tTwW":
+                            names.append(words[2])
+            except OSError:
+                pass
+            self._functions = frozenset(names)
+        if not self._functions:
+            return None
+        return "yes" if name.encode("utf-8", "replace") in self._functions else NONE
+
+    def raw_tracepoint(self, name: str, key: int) -> str | None:
+        """``yes`` or ``-``: whether there is a tracepoint of that name.
+
+        The kernel's own have a typedef btf_trace_NAME; those of modules are looked
+        for in tracefs.
+        """
+        vmlinux = self.facts.vmlinux()
+        if vmlinux is None:
+            return None
+        if vmlinux.find(f"btf_trace_{name}") is not None:
+            return "yes"
+        import glob
+
+        for root in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing"):
+            if os.path.isdir(f"{root}/events"):
+                found = "/" not in name and glob.glob(f"{root}/events/*/{glob.escape(name)}")
+                return "yes" if found else NONE
+        return None
+
+    def tracepoint_id(self, _: str, key: int) -> str | None:
+        """A tracepoint's name by its id in tracefs."""
+        found = self.facts.fact("tracepoint", key)
+        if found is not None:
+            return str(found)
+        return NONE if os.path.isdir("/sys/kernel/tracing/events") else None
+
+    # ------------------------------------------------------------ the tracee's world
+
+    def _there(self, path: str) -> str | None:
+        """A path of the tracee's as we can reach it; None if the tracee is gone."""
+        base = f"/proc/{self.facts.pid}/{'root' if path.startswith('/') else 'cwd'}"
+        return f"{base}/{path.lstrip('/')}" if os.path.exists(base) else None
+
+    def path(self, path: str, key: int) -> str | None:
+        """``directory``, ``file`` or ``-``: what stands at a path of the tracee's."""
+        there = self._there(path)
+        if there is None:
+            return None
+        try:
+            mode = os.stat(there).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return NONE
+        except (OSError, ValueError):
+            return None
+        return "directory" if stat.S_ISDIR(mode) else "file"
+
+    def file_system(self, path: str, key: int) -> str | None:
+        """The type of the file system that holds a path of the tracee's."""
+        there = self._there(path)
+        if there is None:
+            return None
+        import ctypes
+
+        buffer = ctypes.create_string_buffer(256)
+        try:
+            if ctypes.CDLL(None).statfs(os.fsencode(there), buffer) != 0:
+                return None
+        except ValueError:
+            return None
+        number = int.from_bytes(buffer.raw[:4], "little")
+        return FILE_SYSTEMS.get(number, f"{number:#x}")
+
+    def task(self, number: str, key: int) -> str | None:
+        """``yes`` or ``-``: whether a task of that number lives in our pid namespace."""
+        try:
+            ours = os.stat("/proc/self/ns/pid").st_ino
+            theirs = os.stat(f"/proc/{self.facts.pid}/ns/pid").st_ino
+        except OSError:
+            return None
+        if ours != theirs:
+            return None
+        return "yes" if os.path.exists(f"/proc/{number}") else NONE
+
+    def device(self, number: str, key: int) -> str | None:
+        """The name of a network device in the tracee's namespace."""
+        try:
+            os.stat(f"/proc/{self.facts.pid}/ns/net")
+            return self.facts.fact("ifindex", int(number)) or NONE
+        except (OSError, ValueError):
+            return None
+
+
+QUESTIONS: Final[dict[str, Callable[[Evidence, str, int], str | None]]] = {
+    "sysctl": Evidence.sysctl,
+    "file": Evidence.file,
+    "config": Evidence.config,
+    "size": Evidence.size,
+    "members": Evidence.members,
+    "enumerator": Evidence.enumerator,
+    "flag": Evidence.flag,
+    "function": Evidence.function,
+    "raw_tracepoint": Evidence.raw_tracepoint,
+    "tracepoint_id": Evidence.tracepoint_id,
+    "path": Evidence.path,
+    "file_system": Evidence.file_system,
+    "task": Evidence.task,
+    "device": Evidence.device,
+}
+"""By the word that follows ``why``."""

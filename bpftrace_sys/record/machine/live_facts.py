@@ -1,0 +1,346 @@
+"""Names that only the machine of the trace knows: live, or as recorded.
+
+A fact is (kind, key) -> name.  Whatever a live source answers is recorded in
+the trace before the call that asked, so that replay says the same.
+
+kinds: ``pmu`` (type number), ``tracepoint`` (id in tracefs),
+``usym PATH`` (offset in a file), ``btf_vmlinux`` (type id), ``ksym`` (address),
+``prog``/``map``/``link``/``btf`` (kernel id, for objects that the trace did not see
+made), ``before KIND`` (id: made before the trace began), ``named KIND NAME`` (id: it has
+another name), ``func_of PROG`` and ``module_type MODULE`` (type id), ``bpf_call``
+(distance from __bpf_call_base), ``device`` (ifindex of a link from elsewhere),
+``holders KIND`` and ``pinned KIND PATH`` (id: who has an fd of it, whether it is there),
+``ops_members`` (id of a struct_ops map: its functions and their offsets),
+``iter_target`` (id of an iterator program: what it walks), ``fields STRUCT`` (members
+that our layouts lack), ``alive_prog`` and so on (still there at the end), ``enum NAME``
+(a value that our tables lack and the running kernel's BTF names), ``why ...`` (see
+evidence.py).
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from bpftrace_sys.record.machine.hardware import Machine
+from bpftrace_sys.record.machine.proc import read_text
+from bpftrace_sys.trace.facts import PASSING
+
+TRACEFS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+SETTLING: Final = 0.03
+"""Seconds to wait before asking what is left behind."""
+BTF_FOLDER: Final = "/sys/kernel/btf"
+VMLINUX_BTF: Final = f"{BTF_FOLDER}/vmlinux"
+
+
+class LiveFacts:
+    """Asks this machine, once per question.
+
+    ``record`` is told of each answer.  ``pid`` is the process in whose network
+    namespace an ifindex counts.
+    """
+
+    def __init__(
+        self,
+        record: Callable[[str, int, str], None] | None = None,
+        highest: dict[str, int] | None = None,
+        machine: Machine | None = None,
+    ) -> None:
+        """``highest``: the highest ids when the trace began, by kind (see watermark.py)."""
+        self.highest = highest or {}
+        machine = machine or Machine()
+        self.cpus = machine.cpus
+        self.pmus = machine.pmus
+        self.pid = 0
+        self.record = record
+        self._known: dict[tuple[str, int], str | None] = {}
+        self._passing: deque[tuple[str, int]] = deque()
+        self._btf: Any = None
+        self._tracepoints: dict[int, str] | None = None
+        self._symbols: dict[int, str] | None = None
+        self._call_base = 0
+        self._elf: Any = None
+        self._newer: dict[str, dict[int, str]] | None = None
+        self._settled = False
+        self.patience = 0.0
+        """Seconds to wait, in all, for objects to go that nothing seems to hold."""
+        self._evidence: Any = None
+        self._holders: dict[tuple[str, int], list[tuple[int, str]]] | None = None
+
+    def fact(self, kind: str, key: int) -> str | None:
+        if kind == "pmu":
+            return self.pmus.get(key)
+        question = (kind, key)
+        known = self._known.get(question)
+        # A number means another device in another network namespace.
+        if question in self._known and kind != "device":
+            return known
+        word, _, rest = kind.partition(" ")
+        ask = getattr(self, f"_ask_{word}", None)
+        if rest:
+            answer = None if ask is None else ask(key, rest)
+        else:
+            answer = None if ask is None else ask(key)
+        self._known[question] = answer
+        if key and word == "why":
+            self._passing.append(question)
+            if len(self._passing) > PASSING:
+                self._known.pop(self._passing.popleft(), None)
+        if answer is not None and answer != known and self.record is not None:
+            self.record(kind, key, answer)
+        return answer
+
+    def newer(self, enum: str, value: int) -> str | None:
+        question = (f"enum {enum}", value)
+        if question not in self._known:
+            answer = self._newer_names().get(enum, {}).get(value)
+            self._known[question] = answer
+            if answer is not None and self.record is not None:
+                self.record(*question, answer)
+        return self._known[question]
+
+    def vmlinux(self) -> Any:
+        """The running kernel's BTF, or None."""
+        if self._btf is None:
+            from decoders.formats import btf
+
+            try:
+                with open(VMLINUX_BTF, "rb") as file:
+                    self._btf = btf.parse(file.read())
+            except (OSError, btf.BtfError):
+                self._btf = False
+        return self._btf or None
+
+    def _newer_names(self) -> dict[str, dict[int, str]]:
+        if self._newer is None:
+            self._newer = {}
+            vmlinux = self.vmlinux()
+            if vmlinux is not None:
+                from decoders import newer
+                from decoders.uapi import helpers, names, perf
+
+                # The kernel has an enum of its own by the name of bpf_stream_id.
+                tables = {
+                    name: table
+                    for module in (names, perf, helpers)
+                    for name, table in vars(module).items()
+                    if isinstance(table, dict)
+                    and name[:1].islower()
+                    and name != "bpf_stream_id"
+                }
+                self._newer = newer.newer_names(vmlinux, tables)
+        return self._newer
+
+    def _ask_fields(self, key: int, struct: str) -> str | None:
+        """Members of a struct that our layouts lack, as decoders.newer packs them."""
+        vmlinux = self.vmlinux()
+        if vmlinux is None:
+            return None
+        from decoders import newer
+        from decoders.uapi.layouts import LAYOUTS
+
+        found = newer.newer_fields(vmlinux, {struct: LAYOUTS.get(struct, ())}).get(struct)
+        return newer.packed(found) if found else None
+
+    def _ask_iter_target(self, key: int) -> str | None:
+        from bpftrace_sys.record.machine import bpf
+
+        type_id = bpf.attach_btf_id(key)
+        vmlinux = self.vmlinux() if type_id else None
+        name = "" if vmlinux is None else str(vmlinux.name(type_id))
+        return name.removeprefix("bpf_iter_") if name.startswith("bpf_iter_") else None
+
+    def _ask_tracepoint(self, key: int) -> str | None:
+        if self._tracepoints is None or key not in self._tracepoints:
+            self._tracepoints = {}
+            for root in TRACEFS:
+                for path in glob.glob(f"{root}/events/*/*/id"):
+                    text = read_text(path, 32)
+                    if text is not None and text.strip().isdigit():
+                        category, name = path.split("/")[-3:-1]
+                        self._tracepoints[int(text)] = f"{category}:{name}"
+                if self._tracepoints:
+                    break
+        return self._tracepoints.get(key)
+
+    def _ask_device(self, key: int) -> str | None:
+        from bpftrace_sys.record.machine.netdev import ifname, in_netns
+
+        return in_netns(self.pid, lambda: ifname(key))
+
+    def _ask_usym(self, offset: int, path: str) -> str | None:
+        if self._elf is None:
+            from bpftrace_sys.record.machine.symbols import Symbols
+
+            self._elf = Symbols()
+        # The tracee may see other files under that path than we do.
+        for root in (f"/proc/{self.pid}/root", ""):
+            found = self._elf.at(root + path, offset) if path.startswith("/") else None
+            if found is not None:
+                return str(found)
+        return None
+
+    def _ask_why(self, key: int, question: str) -> str | None:
+        if self._evidence is None:
+            from bpftrace_sys.record.machine.evidence import Evidence
+
+            self._evidence = Evidence(self)
+        found = self._evidence.ask(question, key)
+        return None if found is None else str(found)
+
+    def _ask_btf_vmlinux(self, key: int) -> str | None:
+        vmlinux = self.vmlinux()
+        name = None if vmlinux is None else vmlinux.name(key)
+        return name or None
+
+    def _ask_ksym(self, key: int) -> str | None:
+        return self._kernel_symbols().get(key)
+
+    def _ask_bpf_call(self, key: int) -> str | None:
+        """The function that a translated call leads to, at this distance from the base."""
+        symbols = self._kernel_symbols()
+        return symbols.get(self._call_base + key) if self._call_base else None
+
+    def _kernel_symbols(self) -> dict[int, str]:
+        if self._symbols is None:
+            symbols: dict[int, str] = {}
+            try:
+                with open("/proc/kallsyms", encoding="ascii", errors="replace") as file:
+                    for line in file:
+                        addr, _, rest = line.partition(" ")
+                        if addr.strip("0"):
+                            name = rest[2:].rstrip("\n")
+                            symbols.setdefault(int(addr, 16), name)
+                            if name == "__bpf_call_base":
+                                self._call_base = int(addr, 16)
+            except (OSError, ValueError):
+                pass
+            self._symbols = symbols
+        return self._symbols
+
+    def _alive(self, kind: str, key: int) -> str | None:
+        """Whether an object is still there after the last tracee's end.
+
+        The kernel frees objects a moment after their last fd is closed.
+        """
+        from bpftrace_sys.record.machine import bpf
+
+        if not self._settled:
+            time.sleep(SETTLING)
+            self._settled = True
+        while bpf.info(kind, key) is not None:
+            if self.patience <= 0:
+                return "yes"
+            self.patience -= SETTLING
+            time.sleep(SETTLING)
+        return None
+
+    def _ask_alive_prog(self, key: int) -> str | None:
+        return self._alive("prog", key)
+
+    def _ask_alive_map(self, key: int) -> str | None:
+        return self._alive("map", key)
+
+    def _ask_alive_link(self, key: int) -> str | None:
+        return self._alive("link", key)
+
+    def _ask_holders(self, key: int, kind: str) -> str | None:
+        """The processes that have an fd of an object: ``1234 (bpftool), 77 (sh)``."""
+        if self._holders is None:
+            from bpftrace_sys.record.machine.holders import holders
+
+            self._holders = holders(os.getpid())
+        found = self._holders.get((kind, key), ())
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        return ", ".join(f"{pid} ({comm})" for pid, comm in found[:3]) + more or None
+
+    def _ask_pinned(self, key: int, question: str) -> str | None:
+        """Whether an object is pinned where ``question`` (its kind and a path) says."""
+        from bpftrace_sys.record.machine.holders import pinned
+
+        kind, _, path = question.partition(" ")
+        return "yes" if pinned(path) == (kind, key) else None
+
+    def _ask_prog(self, key: int) -> str | None:
+        from bpftrace_sys.record.machine import bpf
+
+        return bpf.name("prog", key)
+
+    def _ask_map(self, key: int) -> str | None:
+        from bpftrace_sys.record.machine import bpf
+
+        return bpf.name("map", key)
+
+    def _ask_link(self, key: int) -> str | None:
+        from bpftrace_sys.record.machine import bpf
+
+        return bpf.name("link", key)
+
+    def _ask_ops_members(self, key: int) -> str | None:
+        """The functions of a struct_ops map's value: ``data.init:256 ...``."""
+        from bpftrace_sys.record.machine import bpf
+        from decoders.formats.btf import Kind
+
+        vmlinux = self.vmlinux()
+        value = bpf.vmlinux_value_type(key)
+        outer = vmlinux.type(value) if vmlinux is not None and value else None
+        words = []
+        for holder in outer.members if outer is not None else ():
+            inner = vmlinux.resolve(holder.type)
+            if holder.name != "data" or inner is None:
+                continue
+            for member in inner.members:
+                pointer = vmlinux.resolve(member.type)
+                if pointer is None or pointer.kind != Kind.PTR:
+                    continue
+                pointed = vmlinux.resolve(pointer.type)
+                if pointed is not None and pointed.kind == Kind.FUNC_PROTO:
+                    offset = (holder.bit_offset + member.bit_offset) // 8
+                    words.append(f"data.{member.name}:{offset}")
+        return " ".join(words) or None
+
+    def _ask_btf(self, key: int) -> str | None:
+        from bpftrace_sys.record.machine import bpf
+
+        return bpf.name("btf", key)
+
+    def _ask_before(self, key: int, kind: str) -> str | None:
+        """Whether an object is older than the trace."""
+        highest = self.highest.get(kind)
+        return "yes" if highest is not None and 0 < key <= highest else None
+
+    def _ask_named(self, key: int, question: str) -> str | None:
+        """The name that an object has in the kernel, where it is not the one in question.
+
+        ``question``: the kind and the supposed name.
+        """
+        from bpftrace_sys.record.machine import bpf
+
+        kind, _, supposed = question.partition(" ")
+        found = bpf.short_name(kind, key)
+        return None if found is None or found == supposed else found or "(anonymous)"
+
+    def _ask_func_of(self, key: int, prog: str) -> str | None:
+        """The name of a type in the BTF that a program was loaded with."""
+        from bpftrace_sys.record.machine import bpf
+
+        return bpf.type_name(int(prog), key)
+
+    def _ask_module_type(self, key: int, module: str) -> str | None:
+        """The name of a type in a module's BTF."""
+        from decoders.formats import btf
+
+        base = self.vmlinux()
+        if base is None or "/" in module:
+            return None
+        try:
+            with open(f"{BTF_FOLDER}/{module}", "rb") as file:
+                return btf.parse(file.read(), base).name(key) or None
+        except (OSError, btf.BtfError):
+            return None
+
+

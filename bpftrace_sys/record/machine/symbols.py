@@ -1,0 +1,34 @@
+"""Functions of ELF files by file offset, for uprobes."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final
+
+from bpftrace_sys.record.stacks.elf_image import InFile
+from bpftrace_sys.record.stacks.files import MappedFile, open_regular
+
+FILES: Final = 64
+"""Files that are remembered; then all are forgotten."""
+
+
+class Symbols:
+    """Remembers what files hold."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, MappedFile | None] = {}
+
+    def at(self, path: str, offset: int) -> str | None:
+        """``readline`` or ``readline+0x10``; None where no function covers the offset."""
+        if path not in self._files:
+            if len(self._files) >= FILES:
+                self._files.clear()
+            self._files[path] = None
+            with contextlib.suppress(OSError, ValueError):
+                self._files[path] = MappedFile(InFile(open_regular(path)))
+        file = self._files[path]
+        found = None if file is None else file.symbol(offset, False)
+        if found is None:
+            return None
+        name, distance = found
+        return name + (f"+{distance:#x}" if distance else "")

@@ -1,0 +1,85 @@
+"""Unwinds what was copied in the stops, before the calls are decoded."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from bpftrace_sys.record.stacks.elf_image import InMemory
+from bpftrace_sys.record.stacks.files import Files, MappedFile
+from bpftrace_sys.record.stacks.snapshot import STACK_COPIED, Copier, Process, Snapshot
+from bpftrace_sys.record.stacks.walk import Walk
+from decoders.raw import RawCall
+from decoders.stack import Frame, Stack
+
+if TYPE_CHECKING:
+    from bpftrace_sys.record.ptrace.engine import Tracee
+
+WAITING: Final = 128
+WAITING_BYTES: Final = 64 << 20
+"""Calls that may wait to be decoded, and what they may hold, about: stack and memory map."""
+VDSOS: Final = 8
+MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a damaged file that nobody thought of might raise; it must not end the trace."""
+
+
+class Stacks:
+    """-k.  ``copy`` in the stop, ``resolve`` after it."""
+
+    def __init__(self) -> None:
+        self._files = Files()
+        self._copier = Copier(self._files)
+        self._vdsos: OrderedDict[bytes, MappedFile] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """How many calls may wait to be decoded: each holds what was copied."""
+        return min(WAITING, WAITING_BYTES // (STACK_COPIED + self._copier.map_size))
+
+    def copy(self, tracee: Tracee) -> Snapshot | None:
+        """In the stop of a call's entry."""
+        return self._copier.copy(tracee)
+
+    def resolve(self, snapshot: Snapshot) -> Stack:
+        """The stack of a snapshot, with names.  Never raises."""
+        try:
+            return self._resolve(snapshot)
+        except MISTAKES as error:
+            return Stack((), f"{type(error).__name__}: {error}")
+
+    def _resolve(self, snapshot: Snapshot) -> Stack:
+        process = snapshot.process
+        found = Walk(snapshot, self._files, self._vdso(process.vdso)).stack()
+        if all(frame.file for frame in found.frames):
+            return found
+        return Stack(tuple(self._jitted(process, frame) for frame in found.frames), found.ended)
+
+    def before(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
+        """What takes RawCalls, with their stacks resolved first."""
+
+        def taking(item: Any) -> None:
+            if isinstance(item, RawCall):
+                snapshot = item.extra.pop("stack", None)
+                if isinstance(snapshot, Snapshot):
+                    item.stack = self.resolve(snapshot)
+            take(item)
+
+        return taking
+
+    def _vdso(self, image: bytes) -> MappedFile | None:
+        if not image:
+            return None
+        known = self._vdsos.get(image)
+        if known is None:
+            known = self._vdsos[image] = MappedFile(InMemory(image))
+            if len(self._vdsos) > VDSOS:
+                self._vdsos.popitem(last=False)
+        return known
+
+    def _jitted(self, process: Process, frame: Frame) -> Frame:
+        """A frame in memory of no file, by the name that a JIT gave to it."""
+        if frame.file or process.jit is None:
+            return frame
+        found = process.jit.at(frame.addr - 1)
+        return frame if found is None else frame._replace(symbol=found[0], offset=found[1] + 1)

@@ -1,0 +1,215 @@
+"""Where the output goes, and what to do when it cannot go there any more.
+
+The tracee must not suffer from a full disk or a closed pipe: what cannot be
+written is lost, told once, and the exit code says it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import time
+
+from bpftrace_sys.common.escape import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import IO, Any
+
+
+class OutputError(Exception):
+    """An output that cannot be opened; says which and why."""
+
+
+class Output:
+    """A text stream that survives the loss of its other end.
+
+    ``lost`` says why nothing is written any more.
+    """
+
+    def __init__(self, stream: IO[str], name: str) -> None:
+        self.stream = stream
+        self.name = name
+        self.lost: str | None = None
+        self.closed_pipe = False
+        self._packed = name.endswith((".gz", ".zst"))
+        self._due = 0.0
+
+    def write(self, text: str) -> int:
+        """As a stream's; never raises OSError."""
+        if self.lost is None:
+            try:
+                return self.stream.write(text)
+            except UnicodeEncodeError:
+                return self.write(text.encode("ascii", "backslashreplace").decode("ascii"))
+            except (OSError, ValueError) as error:
+                self._lose(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """As a stream's; never raises OSError."""
+        if self.lost is None:
+            try:
+                self.stream.flush()
+            except (OSError, ValueError) as error:
+                self._lose(error)
+
+    def rest(self) -> None:
+        """Nothing is to be written for the moment: what was written can be read from now on.
+
+        A compressed file cannot be flushed that often: once a second at most.
+        """
+        if self._packed:
+            now = time.monotonic()
+            if now < self._due:
+                return
+            self._due = now + 1.0
+        self.flush()
+
+    def close(self) -> None:
+        """Flushes, and closes what is not a standard stream."""
+        self.flush()
+        if self.name not in ("<stderr>", "<stdout>"):
+            try:
+                self.stream.close()
+            except OSError as error:
+                self._lose(error)
+
+    def _lose(self, error: Exception) -> None:
+        self.closed_pipe = isinstance(error, BrokenPipeError)
+        self.lost = getattr(error, "strerror", None) or str(error)
+        # Python would try to flush the rest at exit, and complain.
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.stream.fileno())
+            os.close(null)
+
+
+def _flags(append: bool) -> int:
+    return os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC)
+
+
+def open_text(path: str | None, stderr: Any, append: bool = False) -> Output:
+    """The text output: FILE of -o, begun anew unless ``append``; or stderr."""
+    if path is None:
+        return Output(stderr, "<stderr>")
+    try:
+        fd = os.open(path, _flags(append), 0o666)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+    return Output(_as_text(fd), path)
+
+
+class Files:
+    """The files of -ff: PATH.TID, each closed when its thread has ended.
+
+    To be closed like an Output; ``name`` and ``lost`` tell of the first that was lost.
+    """
+
+    def __init__(self, path: str, append: bool = False) -> None:
+        self._path = path
+        self._append = append
+        self._open: dict[int, Output] = {}
+        self._ended: set[int] = set()
+        self._losses = 0
+        self._first = ""
+        self.lost: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What was lost."""
+        return f"{self._first} and {self._losses - 1} more" if self._losses > 1 else self._first
+
+    def open(self, tid: int) -> Output:
+        """A thread's file; a dead one where it cannot be opened."""
+        path = f"{self._path}.{tid}"
+        again = tid in self._ended  # the number is in use once more
+        try:
+            stream: IO[str] = _as_text(os.open(path, _flags(self._append or again), 0o666))
+            why = None
+        except OSError as error:
+            stream, why = io.StringIO(), error.strerror
+        out = self._open[tid] = Output(stream, path)
+        out.lost = why
+        return out
+
+    def ended(self, tid: int) -> None:
+        """A thread writes no more."""
+        out = self._open.pop(tid)
+        self._ended.add(tid)
+        out.close()
+        if out.lost is not None:
+            self._losses += 1
+            if self.lost is None:
+                self.lost, self._first = out.lost, out.name
+
+    def rest(self) -> None:
+        """As Output.rest."""
+        for out in self._open.values():
+            out.flush()
+
+    def close(self) -> None:
+        """Closes all that are open."""
+        for tid in list(self._open):
+            self.ended(tid)
+
+
+def close(outputs: Sequence[Output | Files]) -> bool:
+    """Closes the outputs; False if anything was lost, which is said."""
+    whole = True
+    for output in outputs:
+        output.close()
+        if output.lost is not None:
+            whole = False
+            if output.name != "<stderr>":
+                complain(f"output to {output.name} was lost: {output.lost}")
+    return whole
+
+
+def complain(text: str) -> None:
+    """A message for the person, on stderr; whatever it quotes cannot steer a terminal."""
+    with contextlib.suppress(OSError, ValueError):  # stderr is closed or full
+        print(f"bpfstrace: {printable(text)}", file=sys.stderr)
+
+
+def _as_text(fd: int) -> IO[str]:
+    return os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace")
+
+
+def ensure_streams() -> None:
+    """Where stdin, stdout or stderr is closed, /dev/null stands in its place.
+
+    Else the next file that we open would have its number, and be written to by whoever
+    writes to stdout.  Tracees find it closed as before: the stand-in ends with execve.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            if null != number:  # not the lowest that is free: somebody else's race
+                os.close(null)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def open_json(path: str) -> Output:
+    """The JSON output: FILE of --json, or stdout."""
+    from bpftrace_sys.trace.items import TraceError
+    from bpftrace_sys.trace.writer import open_for_writing
+
+    if path == "-" and sys.__stdout__ is None:
+        raise OutputError(f"cannot write {path}: stdout is closed")
+    try:
+        return Output(open_for_writing(path), "<stdout>" if path == "-" else path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+    except TraceError as error:
+        raise OutputError(str(error)) from None

@@ -1,0 +1,1 @@
+"""How programs become attached, and to what."""

@@ -1,0 +1,184 @@
+"""Refusals of attaching: a program, a device, a function that does not fit or is not there."""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+from bpftrace_sys.story.explain.elements import label_of, map_fact, map_kind
+from bpftrace_sys.story.explain.failure import NONE, Failure
+from bpftrace_sys.story.explain.words import article, signed, word_set
+from bpftrace_sys.story.objects import Object, text_of
+from decoders.call import plain
+from decoders.values import Array, Flags, Int, Text
+
+
+def no_operation(failure: Failure) -> list[str]:
+    """ENOTSUPP and EOPNOTSUPP: what a kind of object cannot do."""
+    fact = map_fact(failure)
+    if fact is not None:
+        return [f"maps of type {map_kind(fact).lower()} have no {failure.command}"]
+    if failure.command == "BPF_PROG_TEST_RUN":
+        prog = failure.model.by_fd(failure.call, "attr", "test", "prog_fd")
+        kind = None if prog is None else prog.info.get("type")
+        return [f"{kind} programs cannot be test run"] if kind else []
+    if failure.command == "BPF_LINK_CREATE":
+        kind = failure.name("link_create", "attach_type")
+        option = {
+            "BPF_TRACE_KPROBE_MULTI": "FPROBE",
+            "BPF_TRACE_KPROBE_SESSION": "FPROBE",
+            "BPF_TRACE_UPROBE_MULTI": "UPROBES",
+            "BPF_NETFILTER": "NETFILTER_BPF_LINK",
+        }.get(kind)
+        if option is not None and failure.fact(f"config {option}") == "n":
+            return [f"this kernel is built without CONFIG_{option}"]
+    return []
+
+
+def attach_invalid(failure: Failure) -> list[str]:
+    """A program that was loaded for another hook."""
+    link = ("link_create",) if failure.command == "BPF_LINK_CREATE" else ()
+    number = failure.number(*link, "attach_type")
+    if failure.fact("enumerator bpf_attach_type", number) == NONE:
+        return [f"this kernel knows no bpf_attach_type {number}"]
+    fields = (*link, "prog_fd") if link else ("attach_bpf_fd",)
+    prog = failure.model.by_fd(failure.call, "attr", *fields)
+    if prog is None or prog.call is None or prog.kind != "prog":
+        return []
+    kind = str(prog.info.get("type", ""))
+    asked = failure.name(*link, "attach_type")
+    wanted = ATTACH_PROGS.get(asked)
+    if wanted is not None and kind and kind not in wanted:
+        return [f"{asked} takes {article(' or '.join(wanted))} program, not {article(kind)} one"]
+    expected = getattr(prog.call.attr("attr", "expected_attach_type"), "name", None)
+    if kind in EXPECTING and expected and asked and expected != asked:
+        return [f"{prog.label} was loaded for {expected}, and is to be attached as {asked}"]
+    for field in ("flags", "attach_flags"):
+        value = failure.call.attr("attr", *link, field)
+        if isinstance(value, Flags) and value.rest:
+            return [f"{field} has unknown bits: {value.rest:#x}"]
+    return []
+
+
+EXPECTING: Final = word_set(
+    """cgroup_sock cgroup_sock_addr cgroup_sockopt sk_lookup kprobe sk_reuseport
+    netfilter tracing lsm"""
+)
+"""Program types that can be attached as what they were loaded for, and nothing else."""
+_SOCK: Final = ("cgroup_sock",)
+_ADDR: Final = ("cgroup_sock_addr",)
+ATTACH_PROGS: Final[dict[str, tuple[str, ...]]] = {
+    "BPF_CGROUP_INET_INGRESS": ("cgroup_skb",),
+    "BPF_CGROUP_INET_EGRESS": ("cgroup_skb",),
+    "BPF_CGROUP_INET_SOCK_CREATE": _SOCK,
+    "BPF_CGROUP_INET_SOCK_RELEASE": _SOCK,
+    "BPF_CGROUP_INET4_POST_BIND": _SOCK,
+    "BPF_CGROUP_INET6_POST_BIND": _SOCK,
+    "BPF_CGROUP_INET4_BIND": _ADDR,
+    "BPF_CGROUP_INET6_BIND": _ADDR,
+    "BPF_CGROUP_INET4_CONNECT": _ADDR,
+    "BPF_CGROUP_INET6_CONNECT": _ADDR,
+    "BPF_CGROUP_UDP4_SENDMSG": _ADDR,
+    "BPF_CGROUP_UDP6_SENDMSG": _ADDR,
+    "BPF_CGROUP_UDP4_RECVMSG": _ADDR,
+    "BPF_CGROUP_UDP6_RECVMSG": _ADDR,
+    "BPF_CGROUP_SOCK_OPS": ("sock_ops",),
+    "BPF_CGROUP_DEVICE": ("cgroup_device",),
+    "BPF_CGROUP_SYSCTL": ("cgroup_sysctl",),
+    "BPF_CGROUP_GETSOCKOPT": ("cgroup_sockopt",),
+    "BPF_CGROUP_SETSOCKOPT": ("cgroup_sockopt",),
+    "BPF_SK_SKB_STREAM_PARSER": ("sk_skb",),
+    "BPF_SK_SKB_STREAM_VERDICT": ("sk_skb",),
+    "BPF_SK_SKB_VERDICT": ("sk_skb",),
+    "BPF_SK_MSG_VERDICT": ("sk_msg",),
+    "BPF_FLOW_DISSECTOR": ("flow_dissector",),
+    "BPF_LIRC_MODE2": ("lirc_mode2",),
+    "BPF_SK_LOOKUP": ("sk_lookup",),
+    "BPF_XDP": ("xdp",),
+    "BPF_TCX_INGRESS": ("sched_cls",),
+    "BPF_TCX_EGRESS": ("sched_cls",),
+    "BPF_NETKIT_PRIMARY": ("sched_cls",),
+    "BPF_NETKIT_PEER": ("sched_cls",),
+    "BPF_NETFILTER": ("netfilter",),
+    "BPF_TRACE_KPROBE_MULTI": ("kprobe",),
+    "BPF_TRACE_KPROBE_SESSION": ("kprobe",),
+    "BPF_TRACE_UPROBE_MULTI": ("kprobe",),
+    "BPF_PERF_EVENT": ("kprobe", "tracepoint", "perf_event"),
+}
+"""attach_type_to_prog_type(), where it has one answer."""
+
+
+def no_device(failure: Failure) -> list[str]:
+    """An ifindex that no device has."""
+    for path in (("link_create",), ("query",), ()):
+        value = failure.call.attr("attr", *path, "target_ifindex")
+        if isinstance(value, Int):
+            index = value.value
+            if index and failure.now(f"device {index}") == NONE:
+                return [f"there is no network device of index {signed(index)}"]
+    return []
+
+
+def no_raw_tracepoint(failure: Failure) -> list[str]:
+    """RAW_TRACEPOINT_OPEN by a name that no tracepoint has."""
+    name = failure.text("raw_tracepoint", "name")
+    if name and failure.fact(f"raw_tracepoint {name}") == NONE:
+        return [f"there is no tracepoint {name}"]
+    return []
+
+
+def no_symbol(failure: Failure) -> list[str]:
+    """kprobe_multi with functions that the kernel has not; uprobe_multi in no file."""
+    link = ("link_create",)
+    syms = plain(failure.call.attr("attr", *link, "kprobe_multi", "syms"))
+    found = []
+    for item in syms.items[:100] if isinstance(syms, Array) else ():
+        inner = plain(item)
+        name = text_of(inner) if isinstance(inner, Text) else ""
+        if name and failure.fact(f"function {name}") == NONE:
+            found.append(name)
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        return [f"the kernel has no function {', '.join(found[:3])}{more}"]
+    path = failure.text(*link, "uprobe_multi", "path")
+    if path and failure.errno == errno.ENOENT and failure.now(f"path {path}") == NONE:
+        return [f"there is no file {path}"]
+    pid = failure.number(*link, "uprobe_multi", "pid")
+    if failure.errno == errno.ESRCH and pid and failure.now(f"task {pid}") == NONE:
+        return [f"there is no task {pid}"]
+    return []
+
+
+def busy(failure: Failure) -> list[str]:
+    """A map that is frozen; a device or netns that has its program."""
+    if failure.command == "BPF_MAP_FREEZE":
+        fact = map_fact(failure)
+        if fact is not None and fact.info.get("frozen") == 1:
+            return [f"{label_of(failure, fact)} is frozen already"]
+        return []
+    if failure.command != "BPF_LINK_CREATE":
+        return []
+    prog = failure.model.by_fd(failure.call, "attr", "link_create", "prog_fd")
+    holder = _same_target(failure)
+    if prog is not None and holder is not None:
+        return [f"{holder.label} is attached there already"]
+    return []
+
+
+def _same_target(failure: Failure) -> Object | None:
+    """A link of this trace on the same device for the same hook."""
+    call = failure.call
+    asked = call.number("attr", "link_create", "attach_type")
+    index = call.number("attr", "link_create", "target_ifindex")
+    if not index:
+        return None
+    for found in failure.model.objects.values():
+        made = found.call
+        if found.kind != "link" or made is None or made is call:
+            continue
+        if (
+            made.number("attr", "link_create", "attach_type") == asked
+            and made.number("attr", "link_create", "target_ifindex") == index
+        ):
+            return found
+    return None

@@ -1,0 +1,88 @@
+"""What the verifier and the BTF verifier wrote into the loader's log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from bpftrace_sys.story.explain.failure import Failure
+from bpftrace_sys.story.objects import text_of
+from decoders.call import plain
+from decoders.values import Bytes, Text
+
+if TYPE_CHECKING:
+    from bpftrace_sys.story.listing import Listing
+
+LOG_READ: Final = 128 << 10
+"""Bytes at the end of a log that are read: the reason stands at the end."""
+
+
+def verifier(failure: Failure) -> list[str]:
+    """The verifier's last words, at the instruction that they are about."""
+    from bpftrace_sys.story.verifier_log import verdict
+
+    log = plain(failure.call.attr("attr", "log_buf"))
+    if not isinstance(log, Text) or not log.data:
+        return []
+    found = verdict(log.data[-LOG_READ:].decode("utf-8", "backslashreplace"))
+    if found is None:
+        return []
+    lines = [f"verifier: {found.message}"]
+    if found.pc is not None:
+        lines += _place(failure, found.pc, found.insn)
+    if found.state is not None:
+        lines.append(f"with {found.state}")
+    return lines
+
+
+def _place(failure: Failure, pc: int, said: str | None) -> list[str]:
+    from bpftrace_sys.story.listing import listing_of
+
+    listing: Listing | None = listing_of(failure.call, failure.model)
+    row = None
+    source = where = function = None
+    for line in listing.lines if listing is not None else ():
+        if line.pc > pc:
+            break
+        row = line
+        if line.source is not None:
+            source, where = line.source, line.where
+        if line.function is not None:
+            function = line.function
+    if row is None or row.pc != pc:
+        return [f"at {pc}: {said}"] if said else []
+    text = f"at {pc}: {row.text}"
+    if row.comment is not None:
+        text += f"   /* {row.comment} */"
+    lines = [text]
+    if source:
+        lines.append(f"of {where}: {source}" if where else f"of {source}")
+    elif function:
+        lines.append(f"in {function}")
+    return lines
+
+
+def load_enospc(failure: Failure) -> list[str]:
+    """A log that did not fit, though the program may well be right."""
+    prefix = "btf_" if failure.command == "BPF_BTF_LOAD" else ""
+    size = failure.number(f"{prefix}log_size")
+    true = failure.number(f"{prefix}log_true_size")
+    if size and true > size:
+        return [f"the log needs {true} bytes, log_size is {size}"]
+    log = plain(failure.call.attr("attr", f"{prefix}log_buf"))
+    if size and isinstance(log, Text) and len(log.data) >= size - 1:
+        return [f"the log did not fit: log_size is {size}"]
+    return []
+
+
+def btf_invalid(failure: Failure) -> list[str]:
+    """The last line of the BTF verifier's log."""
+    log = text_of(failure.call.attr("attr", "btf_log_buf"))
+    said = [line for line in log.splitlines() if line.strip()]
+    if said:
+        return [f"BTF verifier: {said[-1].strip()}"]
+    blob = plain(failure.call.attr("attr", "btf"))
+    if isinstance(blob, Bytes) and len(blob.data) >= 2 and blob.data[:2] != b"\x9f\xeb":
+        return [f"the blob does not begin with BTF's magic number: {blob.data[:2].hex(' ')}"]
+    if isinstance(blob, Bytes) and len(blob.data) < 24 == blob.wanted:
+        return ["the blob is shorter than BTF's header"]
+    return []

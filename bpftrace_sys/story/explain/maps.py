@@ -1,0 +1,183 @@
+"""EINVAL and E2BIG of BPF_MAP_CREATE: what each map type asks of its numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from bpftrace_sys.story.explain.attr import bad_name, unknown_flags, unknown_type
+from bpftrace_sys.story.explain.elements import HASHES
+from bpftrace_sys.story.explain.failure import PAGE, Failure, kind_of
+from bpftrace_sys.story.explain.words import and_words, article, or_numbers
+from decoders.uapi import const, names
+
+KMALLOC_MAX: Final = 4 << 20
+
+
+def map_too_big(failure: Failure) -> list[str]:
+    """Elements larger than the kernel allocates."""
+    kind = kind_of(failure, "map_type", "BPF_MAP_TYPE_")
+    key, value = failure.number("key_size"), failure.number("value_size")
+    if kind in HASHES and key + value >= KMALLOC_MAX - 128:
+        return [f"key_size + value_size = {key + value} is more than the kernel allocates for one"
+                " element (4 MiB)"]
+    if kind in ("ARRAY", "PERCPU_ARRAY") and value > 0x7FFFFFFF:
+        return [f"value_size {value} is above INT_MAX"]
+    return []
+
+
+MAP_CONFIG: Final[dict[str, str]] = {
+    "CGROUP_ARRAY": "CGROUPS",
+    "CGROUP_STORAGE": "CGROUP_BPF",
+    "PERCPU_CGROUP_STORAGE": "CGROUP_BPF",
+    "CGRP_STORAGE": "CGROUPS",
+    "STACK_TRACE": "PERF_EVENTS",
+    "INODE_STORAGE": "BPF_LSM",
+    "DEVMAP": "NET",
+    "DEVMAP_HASH": "NET",
+    "SOCKMAP": "NET",
+    "SOCKHASH": "NET",
+    "XSKMAP": "XDP_SOCKETS",
+    "REUSEPORT_SOCKARRAY": "INET",
+    "STRUCT_OPS": "BPF_JIT",
+}
+"""include/linux/bpf_types.h: the option that a map type depends on."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapRule:
+    """What a map type asks of MAP_CREATE's numbers; None: nothing."""
+
+    key: tuple[int, ...] | None = None
+    """The key sizes that it takes."""
+    value: tuple[int, ...] | None = None
+    entries: str = "some"
+    """``some``: not 0; ``none``: 0; ``pages``: a power of 2 and of pages; ``any``."""
+    must: int = 0
+    """Flags that must be set."""
+    may: int | None = None
+    """Flags that may be."""
+    key_min: int = 0
+    value_min: int = 0
+
+
+_ACCESS: Final = (
+    const.BPF_F_RDONLY | const.BPF_F_WRONLY | const.BPF_F_RDONLY_PROG | const.BPF_F_WRONLY_PROG
+)
+_NUMA: Final = const.BPF_F_NUMA_NODE
+_ANYWHERE: Final = const.BPF_F_TOKEN_FD | 1 << 15  # BPF_F_VTYPE_BTF_OBJ_FD
+_PREALLOC: Final = const.BPF_F_NO_PREALLOC
+_FD_ACCESS: Final = const.BPF_F_RDONLY | const.BPF_F_WRONLY
+_ARRAY_FLAGS: Final = _NUMA | const.BPF_F_MMAPABLE | _ACCESS | const.BPF_F_INNER_MAP
+_HASH_FLAGS: Final = (
+    _PREALLOC | const.BPF_F_NO_COMMON_LRU | _NUMA | _ACCESS | const.BPF_F_ZERO_SEED
+)
+_STORAGE: Final = MapRule(
+    key=(4,), entries="none", must=_PREALLOC, may=_PREALLOC | const.BPF_F_CLONE, value_min=1
+)
+_HASH: Final = MapRule(may=_HASH_FLAGS, key_min=1, value_min=1)
+_FDS: Final = MapRule(key=(4,), value=(4,), may=_NUMA | _FD_ACCESS)
+_DEVICES: Final = MapRule(key=(4,), value=(4, 8), may=_NUMA | _FD_ACCESS)
+_QUEUE: Final = MapRule(key=(0,), value_min=1, may=_NUMA | _ACCESS)
+_RING: Final = MapRule(
+    key=(0,), value=(0,), entries="pages", may=_NUMA | const.BPF_F_RB_OVERWRITE
+)
+_CGROUP: Final = MapRule(key=(8, 16), value_min=1, entries="none", may=_NUMA | _ACCESS)
+
+MAP_RULES: Final[dict[str, MapRule]] = {
+    "HASH": _HASH,
+    "PERCPU_HASH": _HASH,
+    "LRU_HASH": _HASH,
+    "LRU_PERCPU_HASH": _HASH,
+    "HASH_OF_MAPS": MapRule(value=(4,), may=_HASH_FLAGS, key_min=1),
+    "ARRAY": MapRule(key=(4,), value_min=1, may=_ARRAY_FLAGS),
+    "PERCPU_ARRAY": MapRule(key=(4,), value_min=1, may=_ACCESS),
+    "PROG_ARRAY": _FDS,
+    "PERF_EVENT_ARRAY": MapRule(
+        key=(4,), value=(4,), may=_NUMA | _FD_ACCESS | const.BPF_F_PRESERVE_ELEMS
+    ),
+    "CGROUP_ARRAY": _FDS,
+    "ARRAY_OF_MAPS": _FDS,
+    "STACK_TRACE": MapRule(
+        key=(4,), value_min=8, may=_NUMA | _FD_ACCESS | const.BPF_F_STACK_BUILD_ID
+    ),
+    "LPM_TRIE": MapRule(must=_PREALLOC, may=_PREALLOC | _NUMA | _ACCESS, key_min=5, value_min=1),
+    "QUEUE": _QUEUE,
+    "STACK": _QUEUE,
+    "RINGBUF": _RING,
+    "USER_RINGBUF": _RING,
+    "SK_STORAGE": _STORAGE,
+    "INODE_STORAGE": _STORAGE,
+    "TASK_STORAGE": _STORAGE,
+    "CGRP_STORAGE": _STORAGE,
+    "BLOOM_FILTER": MapRule(
+        key=(0,), value_min=1, may=_NUMA | _ACCESS | const.BPF_F_ZERO_SEED
+    ),
+    "CGROUP_STORAGE": _CGROUP,
+    "PERCPU_CGROUP_STORAGE": _CGROUP,
+    "DEVMAP": _DEVICES,
+    "DEVMAP_HASH": _DEVICES,
+    "CPUMAP": MapRule(key=(4,), value=(4, 8), may=_NUMA),
+    "XSKMAP": MapRule(key=(4,), value=(4,), may=_NUMA | _FD_ACCESS),
+    "SOCKMAP": _DEVICES,
+    "SOCKHASH": MapRule(value=(4, 8), key_min=1, may=_NUMA | _FD_ACCESS),
+    "REUSEPORT_SOCKARRAY": MapRule(key=(4,), value=(4, 8), may=_NUMA | _ACCESS),
+    "ARENA": MapRule(
+        key=(0,),
+        value=(0,),
+        must=const.BPF_F_MMAPABLE,
+        may=const.BPF_F_MMAPABLE | const.BPF_F_SEGV_ON_FAULT | const.BPF_F_NO_USER_CONV,
+    ),
+}
+"""Each type's map_alloc_check()."""
+
+
+def _flag_names(bits: int) -> str:
+    return and_words([name for bit, name in names.map_flags.items() if bits & bit] or [hex(bits)])
+
+
+def map_create_invalid(failure: Failure) -> list[str]:
+    """What map_create() and the map type check."""
+    found = unknown_type(failure, "map_type", "bpf_map_type", "BPF_MAP_TYPE_", MAP_CONFIG)
+    if found:
+        return found
+    flags = failure.number("map_flags")
+    if flags & const.BPF_F_RDONLY and flags & const.BPF_F_WRONLY:
+        return ["BPF_F_RDONLY and BPF_F_WRONLY exclude each other"]
+    kind = kind_of(failure, "map_type", "BPF_MAP_TYPE_")
+    rule = MAP_RULES.get(kind)
+    of = article(kind.lower())
+    lines = unknown_flags(failure, "map_flags")
+    if rule is None:
+        return lines or bad_name(failure, "map_name")
+    key, value = failure.number("key_size"), failure.number("value_size")
+    entries = failure.number("max_entries")
+    if rule.key is not None and key not in rule.key:
+        lines.append(f"key_size of {of} must be {or_numbers(rule.key)}, not {key}")
+    elif key < rule.key_min:
+        lines.append(f"key_size of {of} must be at least {rule.key_min}, not {key}")
+    if rule.value is not None and value not in rule.value:
+        lines.append(f"value_size of {of} must be {or_numbers(rule.value)}, not {value}")
+    elif value < rule.value_min:
+        lines.append(f"value_size of {of} must be at least {rule.value_min}, not {value}")
+    elif kind == "STACK_TRACE" and value % 8:
+        lines.append(f"value_size of a stack_trace must be a multiple of 8, not {value}")
+    if rule.entries == "some" and not entries:
+        lines.append("max_entries is 0")
+    elif rule.entries == "none" and entries:
+        lines.append(f"max_entries of {of} must be 0, not {entries}")
+    elif rule.entries == "pages" and (not entries or entries & (entries - 1) or entries % PAGE):
+        lines.append(
+            f"max_entries of {of} must be a power of 2 and a multiple of the page size, "
+            f"not {entries}"
+        )
+    if rule.must & ~flags:
+        lines.append(f"{of} must be made with {_flag_names(rule.must & ~flags)}")
+    if rule.may is not None and not lines and flags & ~(rule.may | _ANYWHERE):
+        wrong = flags & ~(rule.may | _ANYWHERE)
+        lines.append(f"{of} cannot have {_flag_names(wrong)}")
+    if kind in ("SK_STORAGE", "INODE_STORAGE", "TASK_STORAGE", "CGRP_STORAGE") and not (
+        failure.number("btf_key_type_id") and failure.number("btf_value_type_id")
+    ):
+        lines.append(f"{of} needs BTF of its key and value")
+    return lines or bad_name(failure, "map_name")

@@ -1,0 +1,75 @@
+"""EFAULT: pointers that led nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from bpftrace_sys.story.explain.failure import Failure
+from decoders.values import (
+    UNREADABLE,
+    Absent,
+    Array,
+    Bytes,
+    Changed,
+    Insns,
+    Pointer,
+    Struct,
+    Text,
+    Value,
+)
+
+
+def unreadable(failure: Failure) -> list[str]:
+    """Pointers that led nowhere."""
+    call = failure.call
+    attr = call.args.get("attr")
+    if isinstance(attr, Pointer) and isinstance(attr.value, Absent):
+        if attr.value.reason == UNREADABLE:
+            return [f"the attr itself, at {attr.addr:#x}, cannot be read"]
+        return []
+    found = [
+        f"{name} points to {pointer.addr:#x}, which cannot be read"
+        for name, pointer in _pointers(call.args, "")
+        if _leads_nowhere(pointer)
+    ]
+    if not found and failure.command in KEYED:
+        for name in ("key", "value"):
+            value = call.attr("attr", name)
+            if isinstance(value, Absent) and value.reason == "null":
+                return [f"{name} is NULL"]
+    if not found and failure.command == "BPF_PROG_LOAD":
+        found = [
+            f"{name} is NULL"
+            for name in ("insns", "license")
+            if isinstance(call.attr("attr", name), Absent)
+        ]
+    return found
+
+
+KEYED: Final = frozenset({"BPF_MAP_LOOKUP_ELEM", "BPF_MAP_UPDATE_ELEM", "BPF_MAP_DELETE_ELEM"})
+
+
+def _leads_nowhere(pointer: Pointer) -> bool:
+    value = pointer.value
+    if isinstance(value, Absent):
+        return value.reason == UNREADABLE
+    if isinstance(value, Bytes):
+        return len(value.data) < value.wanted
+    if isinstance(value, Insns):
+        return len(value.data) < value.total * 8
+    return isinstance(value, Text) and not value.data and not value.whole
+
+
+def _pointers(value: Value, name: str) -> Iterator[tuple[str, Pointer]]:
+    if isinstance(value, Pointer):
+        yield name, value
+        yield from _pointers(value.value, name)
+    elif isinstance(value, Changed):
+        yield from _pointers(value.before, name)
+    elif isinstance(value, Struct):
+        for key, member in value.fields:
+            yield from _pointers(member, key)
+    elif isinstance(value, Array):
+        for index, item in enumerate(value.items[:1000]):
+            yield from _pointers(item, f"{name}[{index}]")

@@ -1,0 +1,129 @@
+"""The table of explanations: commands, errno, and the function that looks for the reason."""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+from bpftrace_sys.story.explain.attach import (
+    attach_invalid,
+    busy,
+    no_device,
+    no_operation,
+    no_raw_tracepoint,
+    no_symbol,
+)
+from bpftrace_sys.story.explain.attr import leftovers, too_big, unknown_command
+from bpftrace_sys.story.explain.elements import (
+    element_invalid,
+    element_there,
+    element_too_big,
+    map_access,
+)
+from bpftrace_sys.story.explain.failure import ANY, ENOTSUPP, Row
+from bpftrace_sys.story.explain.fds import no_fds, no_more_ids, wrong_fd
+from bpftrace_sys.story.explain.logs import btf_invalid, load_enospc, verifier
+from bpftrace_sys.story.explain.maps import map_create_invalid, map_too_big
+from bpftrace_sys.story.explain.perf import (
+    perf_access,
+    perf_invalid,
+    perf_missing,
+    perf_nobody,
+    perf_too_big,
+    set_bpf,
+)
+from bpftrace_sys.story.explain.pins import get_path, pin_path
+from bpftrace_sys.story.explain.pointers import unreadable
+from bpftrace_sys.story.explain.privileges import (
+    ADMIN_COMMANDS,
+    admin_eperm,
+    btf_load_eperm,
+    map_create_eperm,
+    net_admin_eperm,
+    prog_load_eperm,
+)
+from bpftrace_sys.story.explain.programs import (
+    interrupted,
+    prog_load_invalid,
+    prog_too_big,
+    test_run_invalid,
+)
+
+_ELEMENT: Final = (
+    "BPF_MAP_LOOKUP_ELEM",
+    "BPF_MAP_UPDATE_ELEM",
+    "BPF_MAP_DELETE_ELEM",
+    "BPF_MAP_GET_NEXT_KEY",
+    "BPF_MAP_LOOKUP_AND_DELETE_ELEM",
+)
+_BATCH: Final = (
+    "BPF_MAP_LOOKUP_BATCH",
+    "BPF_MAP_LOOKUP_AND_DELETE_BATCH",
+    "BPF_MAP_UPDATE_BATCH",
+    "BPF_MAP_DELETE_BATCH",
+)
+_BY_ID: Final = tuple(sorted(ADMIN_COMMANDS))
+_ATTACH: Final = ("BPF_LINK_CREATE", "BPF_PROG_ATTACH")
+
+ROWS: Final[tuple[tuple[tuple[str, ...], int, Row], ...]] = (
+    (("BPF_PROG_LOAD",), errno.EPERM, prog_load_eperm),
+    (("BPF_PROG_LOAD",), errno.EPERM, verifier),
+    (("BPF_MAP_CREATE",), errno.EPERM, map_create_eperm),
+    (("BPF_BTF_LOAD",), errno.EPERM, btf_load_eperm),
+    (_BY_ID, errno.EPERM, admin_eperm),
+    (("BPF_PROG_QUERY",), errno.EPERM, net_admin_eperm),
+    ((*_ELEMENT, *_BATCH, "BPF_MAP_FREEZE"), errno.EPERM, map_access),
+    (("BPF_OBJ_PIN",), errno.EPERM, pin_path),
+    (("BPF_OBJ_PIN",), errno.ENOENT, pin_path),
+    (("BPF_OBJ_PIN",), errno.EEXIST, pin_path),
+    (("BPF_OBJ_GET",), errno.ENOENT, get_path),
+    (("BPF_OBJ_GET",), errno.EACCES, get_path),
+    (("perf_event_open",), errno.EPERM, perf_access),
+    (("perf_event_open",), errno.EACCES, perf_access),
+    (("perf_event_open",), errno.ENOENT, perf_missing),
+    (("perf_event_open",), errno.EINVAL, perf_invalid),
+    (("perf_event_open",), errno.E2BIG, perf_too_big),
+    (("perf_event_open",), errno.ESRCH, perf_nobody),
+    (("perf_event_open",), errno.ENODEV, perf_nobody),
+    (("PERF_EVENT_IOC_SET_BPF",), errno.EINVAL, set_bpf),
+    (("PERF_EVENT_IOC_SET_BPF",), errno.EEXIST, set_bpf),
+    (("bpf",), errno.E2BIG, too_big),
+    (("BPF_PROG_LOAD",), errno.E2BIG, prog_too_big),
+    (("BPF_MAP_CREATE",), errno.E2BIG, map_too_big),
+    (_ELEMENT, errno.E2BIG, element_too_big),
+    ((ANY,), errno.EFAULT, unreadable),
+    ((ANY,), errno.EBADF, wrong_fd),
+    (("bpf",), errno.EINVAL, wrong_fd),
+    (("bpf",), errno.EINVAL, unknown_command),
+    (("bpf",), errno.EINVAL, leftovers),
+    (("BPF_PROG_LOAD",), errno.EINVAL, prog_load_invalid),
+    (("BPF_MAP_CREATE",), errno.EINVAL, map_create_invalid),
+    (("BPF_BTF_LOAD",), errno.EINVAL, btf_invalid),
+    (_ELEMENT, errno.EINVAL, element_invalid),
+    (_ATTACH, errno.EINVAL, attach_invalid),
+    (("BPF_LINK_CREATE",), errno.EINVAL, no_device),  # what XDP's says for ENODEV
+    (("BPF_PROG_TEST_RUN",), errno.EINVAL, test_run_invalid),
+    (_ELEMENT, errno.ENOENT, element_there),
+    (_ELEMENT, errno.EEXIST, element_there),
+    ((*_ELEMENT, *_BATCH, "BPF_PROG_TEST_RUN", *_ATTACH), ENOTSUPP, no_operation),
+    ((*_ELEMENT, *_BATCH, *_ATTACH), errno.EOPNOTSUPP, no_operation),
+    (("BPF_LINK_CREATE", "BPF_PROG_ATTACH", "BPF_PROG_QUERY"), errno.ENODEV, no_device),
+    (("BPF_RAW_TRACEPOINT_OPEN",), errno.ENOENT, no_raw_tracepoint),
+    (("BPF_LINK_CREATE",), errno.ENOENT, no_symbol),
+    (("BPF_LINK_CREATE",), errno.ESRCH, no_symbol),
+    (("BPF_MAP_FREEZE", "BPF_LINK_CREATE"), errno.EBUSY, busy),
+    (_BY_ID, errno.ENOENT, no_more_ids),
+    (("BPF_PROG_LOAD",), errno.EACCES, verifier),
+    (("BPF_PROG_LOAD",), ENOTSUPP, verifier),
+    (("BPF_PROG_LOAD",), errno.EOPNOTSUPP, verifier),
+    (("BPF_PROG_LOAD",), errno.ENOENT, verifier),
+    (("BPF_PROG_LOAD", "BPF_BTF_LOAD"), errno.ENOSPC, load_enospc),
+    (("BPF_PROG_LOAD",), errno.EAGAIN, interrupted),
+    ((ANY,), errno.EMFILE, no_fds),
+)
+"""(commands or system calls, errno, what looks for the reason), in the order of looking."""
+
+TABLE: Final[dict[tuple[str, int], list[Row]]] = {}
+for _commands, _number, _row in ROWS:
+    for _command in _commands:
+        TABLE.setdefault((_command, _number), []).append(_row)

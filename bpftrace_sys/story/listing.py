@@ -1,0 +1,191 @@
+"""A program's listing: instructions with source lines, functions and names.
+
+Joins what a PROG_LOAD passed (instructions, func_info, line_info, fd_array) with
+what the model knows (BTF, maps).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.objects import Object
+from decoders.call import Call, plain
+from decoders.formats import insn as isa
+from decoders.formats.insn_text import InsnNames, Line
+from decoders.formats.insn_text import listing as insn_lines
+from decoders.formats.tag import tags
+from decoders.raw import EXIT, FdFact
+from decoders.values import Array, Fd, Insns, Int, Struct, Value
+
+
+@dataclass(slots=True)
+class Listing:
+    """The lines, and what is said of the program as a whole."""
+
+    lines: list[Line]
+    count: int
+    """Slots that the loader claimed."""
+    sha1: str = ""
+    """The tags, of instructions as they were loaded."""
+    sha256: str = ""
+    missing: int = 0
+    """Slots that could not be read."""
+    helpers: list[int] = field(default_factory=list)
+
+
+def records(value: Value | None, *names: str) -> list[tuple[int, ...]]:
+    """Fields of each struct of an array behind a pointer."""
+    found = plain(value)
+    rows = []
+    for item in found.items if isinstance(found, Array) else ():
+        if isinstance(item, Struct):
+            fields = dict(item.fields)
+            rows.append(
+                tuple(
+                    part.value if isinstance(part := fields.get(name), Int) else 0
+                    for name in names
+                )
+            )
+    return rows
+
+
+def _map_names(call: Call, model: Model) -> tuple[dict[int, str], dict[int, str]]:
+    """Map names by fd, and by index of fd_array."""
+    by_fd: dict[int, str] = {}
+    for fact in call.raw.fds:
+        if fact.stage != EXIT and fact.kind == "map":
+            found = model.object(fact, call.raw.pid)
+            if found is not None:
+                by_fd[fact.fd] = _short(found)
+    by_index: dict[int, str] = {}
+    array = plain(call.attr("attr", "fd_array"))
+    for index, item in enumerate(array.items if isinstance(array, Array) else ()):
+        if isinstance(item, Fd) and item.value in by_fd:
+            by_index[index] = by_fd[item.value]
+    return by_fd, by_index
+
+
+def _short(found: Object) -> str:
+    return found.name or f"id={found.id}"
+
+
+def btf_fd(call: Call) -> FdFact | None:
+    """The BTF that a load was given."""
+    return call.fact("attr", "prog_btf_fd")
+
+
+def listing_of(call: Call, model: Model) -> Listing | None:
+    """The listing of a PROG_LOAD, or None where no instructions were seen."""
+    known = call.notes.get("listing")
+    if isinstance(known, Listing):
+        return known
+    insns = plain(call.attr("attr", "insns"))
+    if not isinstance(insns, Insns):
+        return None
+    made = listing(call, insns, model)
+    call.notes["listing"] = made
+    return made
+
+
+def listing_for(call: Call, insns: Insns, model: Model) -> Listing | None:
+    """The listing of instructions in a call: loaded, or given back by the kernel."""
+    command = call.command
+    if command.startswith("BPF_PROG_LOAD"):
+        return listing_of(call, model)
+    return translated(call, insns, model) if command.startswith("BPF_OBJ_GET_INFO") else None
+
+
+class _Debug(NamedTuple):
+    """What BTF says of a program, by the pc at which it begins."""
+
+    lines: dict[int, tuple[str, str]]
+    functions: dict[int, str]
+    names: dict[int, str]
+
+
+def _debug(btf: Any, func_info: Value | None, line_info: Value | None) -> _Debug:
+    found = _Debug({}, {}, {})
+    if btf is None:
+        return found
+    from decoders.formats import btf_c
+
+    for off, type_id in records(func_info, "insn_off", "type_id"):
+        found.names[off] = btf.name(type_id)
+        found.functions[off] = btf_c.func_prototype(btf, type_id) or found.names[off]
+    for off, file_off, line_off, line_col in records(
+        line_info, "insn_off", "file_name_off", "line_off", "line_col"
+    ):
+        where = f"{btf.string(file_off)}:{line_col >> 10}:{line_col & 0x3FF}"
+        found.lines[off] = (btf.string(line_off).strip(), where)
+    return found
+
+
+def translated(call: Call, insns: Insns, model: Model) -> Listing:
+    """The xlated_prog_insns of an OBJ_GET_INFO_BY_FD, in the words of bpftool."""
+    known = call.notes.get("translated")
+    if isinstance(known, Listing):
+        return known
+    info = ("attr", "info", "info")
+    btf_id = call.number(*info, "btf_id")
+    debug = _debug(
+        model.btf(btf_id) if btf_id else None,
+        call.attr(*info, "func_info"),
+        call.attr(*info, "line_info"),
+    )
+    maps: dict[int, str] = {}
+    ids = plain(call.attr(*info, "map_ids"))
+    for item in ids.items if isinstance(ids, Array) else ():
+        if isinstance(item, Int):
+            known_map = model.objects.get(("map", item.value))
+            name = known_map.name if known_map else model.facts.fact("map", item.value)
+            if name:
+                maps[item.value] = name
+    names = InsnNames(
+        maps=maps,
+        subprogs=debug.names,
+        address=lambda distance: model.facts.fact("bpf_call", distance),
+        xlated=True,
+    )
+    made = _listing(insns, names, debug, list(isa.insns(insns.data)))
+    call.notes["translated"] = made
+    return made
+
+
+def listing(call: Call, insns: Insns, model: Model) -> Listing:
+    """Joins instructions with the BTF, lines and functions of their load."""
+    debug = _debug(
+        model.btf_of(btf_fd(call)),
+        call.attr("attr", "func_info"),
+        call.attr("attr", "line_info"),
+    )
+    maps, by_index = _map_names(call, model)
+
+    def kfunc(type_id: int, off: int) -> str | None:
+        return model.facts.fact("btf_vmlinux", type_id) if off == 0 else None
+
+    def variable(type_id: int, fd: int) -> str | None:
+        return model.facts.fact("btf_vmlinux", type_id) if fd == 0 else None
+
+    names = InsnNames(
+        maps=maps, fd_array=by_index, subprogs=debug.names, kfunc=kfunc, variable=variable
+    )
+    program = list(isa.insns(insns.data))
+    found = _listing(insns, names, debug, program)
+    computed = tags(insns.data)
+    found.sha1, found.sha256 = computed.sha1, computed.sha256
+    found.helpers = sorted({site.id for site in isa.calls(program) if site.kind == "helper"})
+    return found
+
+
+def _listing(insns: Insns, names: InsnNames, debug: _Debug, program: list[isa.Insn]) -> Listing:
+    lines, functions = debug.lines, debug.functions
+    rows = list(insn_lines(program, names))
+    for at, row in enumerate(rows) if lines or functions else ():
+        if row.pc in lines or row.pc in functions:
+            source, where = lines.get(row.pc, (None, None))
+            rows[at] = row._replace(
+                source=source, where=where, function=functions.get(row.pc)
+            )
+    return Listing(rows, insns.total, missing=insns.total - len(insns.data) // 8)

@@ -1,0 +1,421 @@
+"""The objects of a trace: programs, maps, BTF, links and perf events.
+
+Identity is the kernel's: the id that fdinfo showed for an fd, or a perf event's
+own, however the fd came to be.  In a trace without perf events' ids, these are
+known by the fd that perf_event_open returned, in the process that asked for it
+and in the children that it had then.  What was made before the trace began is
+looked up by id and marked so.
+
+What user space passed is not what the kernel took if the memory changed in
+between: where fdinfo says otherwise, fdinfo counts, and the call's notes say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from bpftrace_sys.story.objects import BEFORE, FOUND, IDENTIFIED, NAME_LEN, SIZES, Object, text_of
+from bpftrace_sys.story.targets import defined_probes
+from bpftrace_sys.story.typed_values import retype
+from bpftrace_sys.trace.facts import Facts
+from decoders.call import Call, plain
+from decoders.events import ProcessEvent
+from decoders.raw import ENTRY, EXIT, FdFact
+from decoders.uapi import const, names
+from decoders.values import Bytes, Changed, Fd, Insns, Int, Name, Struct
+
+PATIENCE: Final = 0.4
+"""Seconds that objects get to go when the last tracee is gone."""
+NETLINK_CALLS: Final = frozenset({"sendto", "sendmsg", "recvfrom", "recvmsg"})
+ROUNDED: Final = frozenset(
+    {const.BPF_MAP_TYPE_LRU_PERCPU_HASH, const.BPF_MAP_TYPE_CPUMAP}
+)
+"""Maps whose max_entries the kernel fits to the CPUs (hashtab.c, cpumap.c)."""
+
+
+class Model:
+    """Watches calls go by and knows what every fd is.
+
+    :meth:`observe` takes each call once, in order, and puts what it found into
+    ``call.notes``: ``objects`` (by (fd, stage)) and ``made`` (what was returned).
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.objects: dict[tuple[str, int], Object] = {}
+        self.events: dict[tuple[int, int], Object] = {}
+        """By (pid, fd), for a trace that has no ids of perf events."""
+        self.events_by_id: dict[int, Object] = {}
+        self.passing: set[str] = set()
+        """Targets of perf events: what is attached to those, is so while an fd is open."""
+        self.parents: dict[int, int] = {}
+        self.btfs: dict[int, Any] = {}
+        self.probes: dict[str, tuple[str, Call]] = {}
+        """Probes defined through tracefs: what they probe, and the write that defined them."""
+        self.pmu_calls: dict[tuple[int, str], Call] = {}
+        """The openat that read a PMU's type or a tracepoint's id, by what it was."""
+        self._makers: dict[str, Callable[[Call, Object], None]] = {
+            "BPF_PROG_LOAD": self._prog_loaded,
+            "BPF_MAP_CREATE": self._map_created,
+            "BPF_BTF_LOAD": self._btf_loaded,
+            "BPF_LINK_CREATE": self._link_made,
+            "BPF_RAW_TRACEPOINT_OPEN": self._raw_tracepoint,
+        }
+
+    # ------------------------------------------------------------ looking up
+
+    def object(self, fact: FdFact | None, pid: int) -> Object | None:
+        """The object that an fd of a process is."""
+        if fact is None:
+            return None
+        if fact.kind == "perf_event":
+            return self.event(fact, pid)
+        if fact.id is None:
+            if fact.kind == "file":
+                return Object("file", None, str(fact.info.get("path", "")), FOUND)
+            return Object(fact.kind, None, "", FOUND)
+        key = (fact.kind, fact.id)
+        known = self.objects.get(key)
+        if known is None:
+            known = Object(fact.kind, fact.id, origin=FOUND)
+            if fact.kind in IDENTIFIED:
+                if self.facts.fact(f"before {fact.kind}", fact.id):
+                    known.origin = BEFORE
+                if fact.kind != "link":
+                    known.name = self.facts.fact(fact.kind, fact.id) or ""
+            self.objects[key] = known
+            self._learn(known, fact)
+            if fact.kind == "link":
+                self._link_found(known, fact)
+        self._learn(known, fact)
+        return known
+
+    def _link_found(self, link: Object, fact: FdFact) -> None:
+        """A link from elsewhere: its fdinfo says what it is on."""
+        from bpftrace_sys.story.targets import link_target
+
+        assert fact.id is not None
+        if not link.info.get("type"):
+            link.info["type"] = self.facts.fact("link", fact.id) or ""
+        target = link_target(fact, self.facts)
+        if target:
+            link.info["target"] = target
+        prog_id = fact.info.get("prog_id")
+        if isinstance(prog_id, int) and prog_id:
+            prog = {"prog_id": prog_id, "prog_tag": fact.info.get("prog_tag", "")}
+            link.info["prog"] = self.object(FdFact(-1, ENTRY, "prog", prog), 0)
+
+    @staticmethod
+    def _learn(known: Object, fact: FdFact) -> None:
+        info = known.info
+        if fact.kind == "prog":
+            info.setdefault("tag", fact.info.get("prog_tag"))
+            info.setdefault("prog_type", fact.info.get("prog_type"))
+        elif fact.kind == "link":
+            kind = str(fact.info.get("link_type", ""))
+            if kind:
+                # fdinfo's word for it is older than the others' (kernel/bpf/syscall.c).
+                info.setdefault("type", {"perf": "perf_event"}.get(kind, kind))
+        elif fact.kind == "map" and "key_size" not in info:
+            for name in SIZES:
+                if name in fact.info:
+                    info[name] = fact.info[name]
+
+    def event(self, fact: FdFact, pid: int) -> Object:
+        """The perf event that an fd of a process is."""
+        if fact.id is None:
+            # Where ids are to be had, a number alone proves nothing: it may be in use anew.
+            known = None if self.events_by_id else self.events.get((pid, fact.fd))
+            return known or Object("perf_event", None, "", FOUND)
+        known = self.events_by_id.get(fact.id)
+        if known is None:
+            known = Object("perf_event", None, probed(fact, self.facts), FOUND)
+            if self.facts.fact("before perf_event", fact.id):
+                known.origin = BEFORE
+            self.events_by_id[fact.id] = known
+        return known
+
+    def by_fd(self, call: Call, *path: str) -> Object | None:
+        """The object of an fd at a path of a call's arguments."""
+        return self.object(call.fact(*path), call.raw.pid)
+
+    def holder(self, target: str) -> Object | None:
+        """What is attached to a target, as far as was seen."""
+        return next((known for known in self.objects.values() if target in known.attached), None)
+
+    def prog_by_id(self, prog_id: int) -> Object | None:
+        """A program by its id."""
+        return self.objects.get(("prog", prog_id))
+
+    def btf_of(self, fd_fact: FdFact | None) -> Any:
+        """The parsed BTF that an fd is, if its bytes were seen; else None."""
+        if fd_fact is None or fd_fact.id is None:
+            return None
+        return self.btf(fd_fact.id)
+
+    def btf(self, btf_id: int) -> Any:
+        """Parsed BTF by id, or None."""
+        known = self.btfs.get(btf_id)
+        if isinstance(known, bytes):
+            from decoders.formats import btf
+
+            try:
+                known = btf.parse(known)
+            except btf.BtfError:
+                known = None
+            self.btfs[btf_id] = known
+        return known
+
+    # ------------------------------------------------------------ watching
+
+    def observe(self, call: Call) -> None:
+        """Learns from a call, and names what its fds are."""
+        pid = call.raw.pid
+        objects: dict[tuple[int, int], Object] = {}
+        call.notes["objects"] = objects
+        command = call.command
+        succeeded = call.raw.ret is not None and not call.raw.failed
+        if succeeded and isinstance(call.ret, Fd):
+            self._made(call, command, objects)
+        for fact in call.raw.fds:
+            if (fact.fd, fact.stage) in objects:
+                continue
+            found = self.object(fact, pid)
+            if found is not None:
+                objects[(fact.fd, fact.stage)] = found
+        retype(call, self)
+        if call.syscall.name in NETLINK_CALLS:
+            from bpftrace_sys.story import netlink_values
+
+            netlink_values.retype(call)
+        if command == "BPF_OBJ_PIN" and succeeded:
+            pinned = self.by_fd(call, "attr", "bpf_fd")
+            if pinned is not None:
+                pinned.pins.append(text_of(call.attr("attr", "pathname")))
+        elif command == "write" and succeeded:
+            self._written(call)
+        elif command.startswith("BPF_MAP_") and command != "BPF_MAP_CREATE":
+            used = self.by_fd(call, "attr", "map_fd") or self.by_fd(
+                call, "attr", "batch", "map_fd"
+            )
+            if used is not None:
+                used.operations += 1
+
+    def _written(self, call: Call) -> None:
+        """A probe defined through tracefs, as BCC and older libbpf do it."""
+        fact = call.fact("fd")
+        path = "" if fact is None else str(fact.info.get("path", ""))
+        for name, target in defined_probes(path, text_of(call.attr("buf")), self.facts).items():
+            if target:
+                self.probes[name] = (target, call)
+            else:
+                self.probes.pop(name, None)
+
+    def _made(
+        self, call: Call, command: str, objects: dict[tuple[int, int], Object]
+    ) -> None:
+        assert isinstance(call.ret, Fd)
+        fact = call.ret.fact
+        fd = call.ret.value
+        if call.syscall.name == "perf_event_open":
+            from bpftrace_sys.story.targets import event_name, event_way
+
+            name = event_name(call, self.facts)
+            defined = self.probes.get(name.removeprefix("tracepoint "))
+            made: Object | None = Object("perf_event", None, name, call=call)
+            assert made is not None
+            made.info["via"] = event_way(call)
+            if defined is not None:
+                made.name = defined[0]
+                made.info["via"] = "tracefs"
+                made.info["defined"] = defined[1]
+            self.events[(call.raw.pid, fd)] = made
+            if fact is not None and fact.id is not None:
+                self.events_by_id[fact.id] = made
+        elif call.syscall.name == "openat":
+            self._opened(call)
+            return
+        elif fact is None or fact.id is None:
+            made = self.object(fact, call.raw.pid)
+        else:
+            maker = self._makers.get(command)
+            if maker is not None:
+                made = Object(fact.kind, fact.id, call=call)
+                self.objects[(fact.kind, fact.id)] = made
+                self._learn(made, fact)
+                maker(call, made)
+                self._compare(call, made, fact)
+            else:
+                made = self.object(fact, call.raw.pid)
+        if made is not None:
+            objects[(fd, EXIT)] = made
+            call.notes["made"] = made
+
+    def process(self, event: ProcessEvent) -> None:
+        """Learns who is whose child."""
+        if event.what == "fork" and event.details.get("how") != "thread":
+            child = event.details["child"]
+            self.parents[child] = event.pid
+            if self.events and not self.events_by_id:
+                for (pid, fd), known in list(self.events.items()):
+                    if pid == event.pid:
+                        self.events[(child, fd)] = known
+
+    def settle(self) -> None:
+        """Asks which objects outlive the trace, so that the answer is recorded with it."""
+        patient = True
+        left = [
+            found
+            for (kind, _), found in self.objects.items()
+            if kind in ("prog", "map", "link") and found.call is not None
+        ]
+        # First what has a reason to be there: what has none may be about to go, with
+        # programs that are freed late (those in a program array hold each other).
+        left.sort(key=lambda found: not (found.pins or found.attached or found.kind == "link"))
+        for found in left:
+            assert found.id is not None
+            if not (found.pins or found.attached) and hasattr(self.facts, "patience"):
+                self.facts.patience = PATIENCE if patient else self.facts.patience
+                patient = False
+            if self.facts.fact(f"alive_{found.kind}", found.id) is None:
+                continue
+            self.facts.fact(f"holders {found.kind}", found.id)
+            for pin in found.pins:
+                self.facts.fact(f"pinned {found.kind} {pin}", found.id)
+
+    # ------------------------------------------------------------ makers
+
+    def _compare(self, call: Call, made: Object, fact: FdFact) -> None:
+        """Notes where the kernel has made something else than was seen to be asked for."""
+        lies = disagreements(call, fact)
+        if made.kind in ("prog", "map") and made.id is not None:
+            field = f"{made.kind}_name"
+            told = text_of(call.attr("attr", field))
+            known = self.facts.fact(f"named {made.kind} {told}", made.id)
+            if known is not None:
+                made.name = "" if known == "(anonymous)" else known
+                lies.append(f"{field} {told or '(none)'} was read, and the kernel calls it {known}")
+        if lies:
+            call.notes["mismatch"] = lies
+            made.info["mismatch"] = lies
+
+    def _prog_loaded(self, call: Call, made: Object) -> None:
+        made.name = text_of(call.attr("attr", "prog_name"))
+        info = made.info
+        number = info.get("prog_type")
+        if number is None:
+            number = call.number("attr", "prog_type")
+        kind = names.bpf_prog_type.get(number) if isinstance(number, int) else None
+        if kind is None:
+            asked = call.attr("attr", "prog_type")
+            kind = asked.name if isinstance(asked, Name) and asked.value == number else None
+        if kind is not None:
+            info["type"] = kind.removeprefix("BPF_PROG_TYPE_").lower()
+        insns = plain(call.attr("attr", "insns"))
+        if isinstance(insns, Insns):
+            info["insns"] = insns.total
+            info["data"] = insns.data
+        info["verify_ns"] = call.raw.duration
+        if len(made.name) >= NAME_LEN:
+            made.name = full_name(call, self) or made.name
+
+    @staticmethod
+    def _map_created(call: Call, made: Object) -> None:
+        made.name = text_of(call.attr("attr", "map_name"))
+        for name in SIZES:
+            value = call.number("attr", name)
+            if value is not None:
+                made.info.setdefault(name, value)
+        fact = call.fact("attr", "btf_fd")
+        if fact is not None:
+            made.info["btf_id"] = fact.id
+            made.info["key_type"] = call.number("attr", "btf_key_type_id")
+            made.info["value_type"] = call.number("attr", "btf_value_type_id")
+
+    def _btf_loaded(self, call: Call, made: Object) -> None:
+        data = plain(call.attr("attr", "btf"))
+        if isinstance(data, Bytes) and len(data.data) == data.wanted:
+            assert made.id is not None
+            self.btfs[made.id] = data.data
+
+    @staticmethod
+    def _link_made(call: Call, made: Object) -> None:
+        if "type" not in made.info:
+            kind = call.attr("attr", "link_create", "attach_type")
+            name = kind.name if isinstance(kind, Name) else None
+            made.info["type"] = (name or "").removeprefix("BPF_").lower()
+
+    @staticmethod
+    def _raw_tracepoint(call: Call, made: Object) -> None:
+        made.info.setdefault("type", "raw_tracepoint")
+
+    def _opened(self, call: Call) -> None:
+        from bpftrace_sys.story.targets import opened
+
+        what = opened(text_of(call.attr("pathname")))
+        if what is not None:
+            self.pmu_calls[(call.raw.pid, what)] = call
+
+
+def disagreements(call: Call, fact: FdFact) -> list[str]:
+    """Where fdinfo tells of another object than the call seemed to make.
+
+    User space may have changed the memory between our look and the kernel's.
+    """
+    found = []
+    fields = {"prog": ("prog_type",), "map": SIZES}.get(fact.kind, ())
+    for name in fields:
+        asked, got = call.number("attr", name), fact.info.get(name)
+        if name == "max_entries" and fact.info.get("map_type") in ROUNDED:
+            continue
+        if isinstance(asked, int) and isinstance(got, int) and asked != got:
+            found.append(f"{name} {asked} was read, and the kernel took {got}")
+    insns = plain(call.attr("attr", "insns")) if fact.kind == "prog" else None
+    tag = fact.info.get("prog_tag")
+    whole = isinstance(insns, Insns) and insns.data and len(insns.data) == 8 * insns.total
+    # CO-RE in the kernel changes instructions before it takes their tag.
+    if isinstance(insns, Insns) and whole and tag and not call.number("attr", "core_relo_cnt"):
+        from decoders.formats.tag import tags
+
+        if tag not in tags(insns.data):
+            found.append(f"the kernel took other instructions than were read: their tag is {tag}")
+    return found
+
+
+def probed(fact: FdFact, facts: Facts) -> str:
+    """What a perf event from elsewhere probes, if BPF_TASK_FD_QUERY told."""
+    kind, probe = fact.info.get("fd_type"), str(fact.info.get("probe") or "")
+    if kind is None:
+        return ""
+    offset = fact.info.get("probe_offset")
+    addr = fact.info.get("probe_addr")
+    if kind in ("uprobe", "uretprobe") and isinstance(offset, int):
+        from bpftrace_sys.story.targets import symbol_of
+
+        return f"{kind} {probe}:{symbol_of(probe, offset, facts) or hex(offset)}"
+    if not probe and isinstance(addr, int):
+        probe = facts.fact("ksym", addr) or hex(addr)
+    elif isinstance(offset, int) and offset:
+        probe = f"{probe}+{offset:#x}"
+    return f"{kind} {probe}"
+
+
+def full_name(call: Call, model: Model) -> str:
+    """A program's name from its func_info, whole where the attr's is cut at 15."""
+    btf = model.btf_of(call.fact("attr", "prog_btf_fd"))
+    infos = plain(call.attr("attr", "func_info"))
+    items = getattr(infos, "items", ())
+    if btf is None or not items or not isinstance(items[0], Struct):
+        return ""
+    type_id = items[0].get("type_id")
+    return str(btf.name(type_id.value)) if isinstance(type_id, Int) else ""
+
+
+__all__ = [
+    "ENTRY",
+    "EXIT",
+    "Changed",
+    "Model",
+    "full_name",
+]

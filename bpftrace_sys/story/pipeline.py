@@ -1,0 +1,165 @@
+"""From recorded items to renderers: the one path of live tracing and of replay."""
+
+from __future__ import annotations
+
+import errno
+import gc
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bpftrace_sys.story.attach.attachments import Attachments
+from bpftrace_sys.story.attach.ways import Attachment
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.objects import Object
+from bpftrace_sys.story.renderer import Renderer
+from bpftrace_sys.trace.facts import Facts
+from bpftrace_sys.trace.header import Header
+from decoders.call import Call
+from decoders.events import ProcessEvent
+from decoders.raw import RawCall
+
+if TYPE_CHECKING:
+    from bpftrace_sys.story.probes.watch import Probes
+    from bpftrace_sys.story.repeats import Repeats
+    from bpftrace_sys.story.retention import Retention
+
+
+class Pipeline:
+    """Decodes, lets the model see, and hands on to every renderer."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.model = Model(facts)
+        self.attachments = Attachments(self.model)
+        self.renderers: Sequence[Renderer] = ()
+        self._decode: Callable[[RawCall, Facts], Call] | None = None
+        self._comment: Callable[[Call], None] | None = None
+        self.probes: Probes | None = None
+        self.repeats: Repeats | None = None
+        """The fast path, where every renderer offers templates."""
+        self._retention: Retention | None = None
+        self.waiting: Callable[[], None] | None = None
+        """Told after a call that a renderer may hold back until :meth:`idle`."""
+
+    def header(self, header: Header) -> None:
+        """The trace begins."""
+        for renderer in self.renderers:
+            renderer.header(header)
+
+    def fact(self, kind: str, key: int, name: str) -> None:
+        """A name was learned from the live machine."""
+        for renderer in self.renderers:
+            renderer.fact(kind, key, name)
+
+    def take(self, item: RawCall | ProcessEvent) -> None:
+        """A call or event."""
+        if isinstance(item, ProcessEvent):
+            if item.what == "exit":
+                self._tell(self.attachments.flush(item.tid))
+            if self.probes is not None and item.what == "exit" and item.tid == item.pid:
+                self.probes.exited(item.pid)
+                self.probes.recent = False
+            self.model.process(item)
+            for renderer in self.renderers:
+                renderer.process(item)
+            return
+        if self._decode is None:
+            # Most programs ask nothing of BPF: for them none of this is imported.
+            from decoders.decode import decode
+
+            self._decode = decode
+            # What is here now stays; what comes makes few cycles and much garbage.
+            gc.freeze()
+            self._comment = self._commentary()
+            self.repeats = self._short_cut()
+        repeats = self.repeats
+        if repeats is None or not repeats.eligible(item) or not repeats.take(item):
+            self.usual(item)
+
+    def usual(self, item: RawCall) -> Call:
+        """Decodes a call and shows it to everybody."""
+        assert self._decode is not None
+        if hasattr(self.facts, "pid"):
+            self.facts.pid = item.pid
+        call = self._decode(item, self.facts)
+        self.model.observe(call)
+        self._tell(self.attachments.before(call))
+        told = self.attachments.after(call)
+        assert self._comment is not None
+        self._comment(call)
+        for renderer in self.renderers:
+            renderer.call(call)
+        self._tell(told)
+        if self._retention is not None or "made" in call.notes:
+            self._keep(call)
+        if self.waiting is not None and self.probes is not None and self.probes.recent:
+            self.waiting()
+        return call
+
+    def used(self, found: Object) -> None:
+        """An object was used by a call that did not take the usual path."""
+        if self._retention is not None:
+            self._retention.used(found)
+
+    def _short_cut(self) -> Repeats | None:
+        from bpftrace_sys.story.repeats import Repeats, offers
+
+        found = offers(self.renderers)
+        return None if found is None else Repeats(self, found)
+
+    def _keep(self, call: Call) -> None:
+        """An object was made: the oldest may have to go."""
+        if self._retention is None:
+            from bpftrace_sys.story.retention import Retention
+
+            self._retention = Retention(self.model)
+        self._retention.call(call)
+
+    def _commentary(self) -> Callable[[Call], None]:
+        """What puts probes, retries and explanations into a call's notes."""
+        from bpftrace_sys.story.explain import Retries, explain
+        from bpftrace_sys.story.probes.watch import Probes
+        probes = self.probes = Probes(self.model)
+        retries = Retries()
+
+        def comment(call: Call) -> None:
+            probes.watch(call)
+            if "probe" in call.notes and call.raw.ret != -errno.EPERM:
+                return  # that it fails is its answer
+            retries.watch(call)
+            if call.raw.failed:
+                lines = explain(call, self.model, self.facts)
+                if lines:
+                    call.notes["explanation"] = lines
+
+        return comment
+
+    def idle(self) -> None:
+        """Nothing has come for a while: nothing is held back any longer."""
+        self.flush()
+        if self.probes is not None:
+            self.probes.recent = False
+        for renderer in self.renderers:
+            tell = getattr(renderer, "idle", None)
+            if tell is not None:
+                tell()
+
+    def flush(self) -> None:
+        """Attachments that waited for a sequel are told now."""
+        self._tell(self.attachments.flush())
+
+    def end(self, status: dict[str, Any]) -> None:
+        """The trace ends."""
+        if self.probes is not None:
+            self.probes.recent = False
+        self.flush()
+        self.model.settle()
+        for renderer in self.renderers:
+            renderer.end(status)
+
+    def _tell(self, told: Iterable[Attachment]) -> None:
+        for attachment in told:
+            if attachment.prog is not None:
+                attachment.prog.info["used"] = True
+            for renderer in self.renderers:
+                renderer.attachment(attachment)

@@ -1,0 +1,198 @@
+"""A fast path for loops: calls like an earlier one but for the data in the same places.
+
+A program that fills or dumps a map makes the same bpf(2) call thousands of
+times: same thread, same fd, same addresses, same result; only the bytes of keys
+and values differ.  Such a call needs no decoding again: what a renderer writes of
+it is what it wrote of the earlier one with other words in a few places, and each
+renderer may offer that as a template.  Whatever is not exactly alike takes the
+usual path, and so does every call where a renderer offers none; what comes out is
+the same either way (the tests hold both against each other).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from bpftrace_sys.story.renderer import Template
+from decoders.loop_calls import COMMANDS, NUMBERS, alike
+from decoders.raw import FdFact, RawCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bpftrace_sys.story.objects import Object
+    from bpftrace_sys.story.pipeline import Pipeline
+    from decoders.call import Call
+
+REMEMBERED: Final = 256
+"""Shapes; a program has few loops."""
+USUAL: Final = frozenset({"objects"})
+"""Notes that a call without anything remarkable has."""
+
+
+class Known:
+    """A shape: what the renderers write of it, and what has to be as it was."""
+
+    __slots__ = ("fact", "templates", "used")
+
+    def __init__(self, fact: FdFact, used: Object, templates: Sequence[Template]) -> None:
+        self.fact = fact
+        """The map's fd."""
+        self.used = used
+        """The map, whose operations are counted."""
+        self.templates = templates
+
+
+def shape(raw: RawCall) -> tuple[Any, ...]:
+    """All of a call but its times, its map's fdinfo and the data behind its attr's pointers."""
+    chunks = raw.chunks
+    attr, first, last = chunks[0], chunks[1], chunks[-1]
+    fact = raw.fds[0]
+    return (
+        raw.tid,
+        raw.args,
+        attr.data,
+        # What follows from these in a trace of ours; one from elsewhere may say anything.
+        raw.pid,
+        raw.comm,
+        raw.arch,
+        raw.nr,
+        attr.stage,
+        attr.addr,
+        attr.wanted,
+        len(chunks),
+        first.stage,
+        first.addr,
+        len(first.data),
+        first.wanted,
+        last.stage,
+        last.addr,
+        len(last.data),
+        last.wanted,
+        fact.fd,
+        fact.stage,
+        fact.kind,
+        fact.id,
+    )
+
+
+class Repeats:
+    """Stands before the usual path of a pipeline whose renderers all offer templates."""
+
+    def __init__(
+        self, pipeline: Pipeline, offers: Sequence[Callable[[Call], Template | None]]
+    ) -> None:
+        self._pipeline = pipeline
+        self._offers = offers
+        self._seen: set[tuple[Any, ...]] = set()
+        self._known: dict[tuple[Any, ...], Known | None] = {}
+        """None: a shape whose calls have to take the usual path."""
+
+    def eligible(self, raw: RawCall) -> bool:
+        """Whether a call may be one of a loop."""
+        return (
+            raw.args[0] in COMMANDS
+            and (raw.arch, raw.nr) in NUMBERS
+            and not raw.failed
+            and raw.ret == 0
+            and raw.watched_exit
+            and 2 <= len(raw.chunks) <= 3
+            and len(raw.fds) == 1
+            and not raw.extra
+            and raw.stack is None
+        )
+
+    def take(self, raw: RawCall) -> bool:
+        """True: the call has been written.  False: it goes the usual way."""
+        key = shape(raw)
+        known = self._known.get(key)
+        if known is None:
+            if key not in self._seen:
+                if len(self._seen) >= REMEMBERED:
+                    self._seen.clear()
+                    self._known.clear()
+                self._seen.add(key)
+            elif key not in self._known:
+                self._learn(key, raw)
+                return True
+            return False
+        pipeline, used = self._pipeline, known.used
+        if pipeline.attachments.holds(raw.tid) or _recent(pipeline):
+            return False
+        fact = raw.fds[0]
+        if fact is not known.fact:
+            if not alike(fact, known.fact):
+                del self._known[key]
+                return False
+            known.fact = fact
+        if pipeline.model.objects.get((fact.kind, fact.id)) is not used:  # type: ignore[arg-type]
+            del self._known[key]  # forgotten in between
+            return False
+        for template in known.templates:
+            if not template.fits(raw):
+                return False
+        for template in known.templates:
+            template.write(raw)
+        used.operations += 1
+        pipeline.used(used)
+        return True
+
+    def _learn(self, key: tuple[Any, ...], raw: RawCall) -> None:
+        """Shows a call in the usual way, and asks how others like it are shown."""
+        call = self._pipeline.usual(raw)
+        if not USUAL.issuperset(call.notes) or call.problem is not None:
+            return  # the next one may be plainer
+        self._known[key] = None
+        used = self._pipeline.model.by_fd(call, "attr", "map_fd")
+        if used is None or raw.fds[0].id is None or not _just_bytes(call, used):
+            return
+        templates = []
+        for offer in self._offers:
+            template = offer(call)
+            if template is None:
+                return
+            templates.append(template)
+        self._known[key] = Known(raw.fds[0], used, templates)
+
+
+def offers(renderers: Sequence[Any]) -> list[Callable[[Call], Template | None]] | None:
+    """What makes the renderers' templates; None where one of them makes none."""
+    found = [getattr(renderer, "template", None) for renderer in renderers]
+    return found if found and None not in found else None  # type: ignore[return-value]
+
+
+def _recent(pipeline: Pipeline) -> bool:
+    return pipeline.probes is not None and pipeline.probes.recent
+
+
+def _just_bytes(call: Call, used: Object) -> bool:
+    """Whether what the attr points at is the call's chunks, and means nothing beyond its bytes."""
+    from itertools import pairwise
+
+    from decoders.call import plain
+    from decoders.values import Bytes, Pointer, Struct
+    from decoders.walk.map_fds import MEANT
+
+    # Typed values differ in form, and fds lead to objects.
+    if used.info.get("btf_id") or call.raw.fds[0].info.get("map_type") in MEANT:
+        return False
+    attr = plain(call.attr("attr"))
+    first, *chunks = call.raw.chunks
+    if not isinstance(attr, Struct) or len(first.data) != first.wanted:
+        return False
+    pointed = [value for _, value in attr.fields if isinstance(value, Pointer)]
+    if len(pointed) != len(chunks):
+        return False
+    spans: list[tuple[int, int, int]] = [(first.stage, first.addr, first.wanted)]
+    for pointer, chunk in zip(pointed, chunks, strict=True):
+        if pointer.addr != chunk.addr or len(chunk.data) != chunk.wanted:
+            return False
+        if pointer.value != Bytes(chunk.data, chunk.wanted) or chunk.stage < spans[-1][0]:
+            return False
+        spans.append((chunk.stage, chunk.addr, chunk.wanted))
+    # Where chunks of a stage overlap, what is decoded of one may be the other's bytes.
+    spans.sort()
+    return all(
+        stage != next_stage or addr + size <= next_addr
+        for (stage, addr, size), (next_stage, next_addr, _) in pairwise(spans)
+    )

@@ -1,0 +1,139 @@
+"""What of a long trace is kept in memory: enough for what comes, and no more.
+
+An object keeps the call that made it, for listings and for the steps of an
+attachment.  In a trace that makes objects for days that would be all of the
+trace; so beyond KEPT bytes the oldest calls lose their long parts, and beyond
+OBJECTS those that were not used for longest are forgotten, as if they were from
+before the trace.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Any, Final
+
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.objects import Object
+from decoders.call import Call
+from decoders.values import (
+    NOT_CAPTURED,
+    Absent,
+    Array,
+    Bytes,
+    Changed,
+    Insns,
+    Pointer,
+    Struct,
+    Text,
+    Value,
+)
+
+KEPT: Final = 32 << 20
+"""Bytes of raw that the calls of objects hold."""
+OBJECTS: Final = 8_192
+"""Objects that are known at a time."""
+COUNTED: Final = 1 << 12
+"""What an object counts for, whatever its call holds."""
+LONG: Final = 256
+"""Bytes of a text or blob, and items of a list, that even a slim call keeps."""
+SITES: Final = 4_096
+"""Entries of each table of lesser things: files read, BTF parsed, targets of a program."""
+
+
+class Retention:
+    """Watches what the model keeps, and takes the oldest away."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._objects: OrderedDict[int, Object] = OrderedDict()
+        """By id(), which stays its own while it is held here; the least used first."""
+        self._sizes: OrderedDict[int, int] = OrderedDict()
+        self._size = 0
+
+    def call(self, call: Call) -> None:
+        """A call that the model and all renderers have seen."""
+        if len(self._objects) > OBJECTS // 2:
+            for used in call.notes.get("objects", {}).values():
+                self.used(used)
+        made = call.notes.get("made")
+        if not isinstance(made, Object) or made.kind == "file" or id(made) in self._objects:
+            return
+        size = COUNTED
+        if made.call is call:
+            size += sum(len(chunk.data) for chunk in call.raw.chunks)
+        self._objects[id(made)] = made
+        self._sizes[id(made)] = size
+        self._size += size
+        while len(self._objects) > OBJECTS:
+            self._forget(*self._objects.popitem(last=False))
+        while self._size > KEPT:
+            self._slim(*self._sizes.popitem(last=False))
+        for table in (self.model.pmu_calls, self.model.probes, self.model.btfs):
+            while len(table) > SITES:
+                table.pop(next(iter(table)))  # type: ignore[call-overload]
+
+    def used(self, found: Object) -> None:
+        """Others are to go before this one."""
+        if len(self._objects) > OBJECTS // 2 and id(found) in self._objects:
+            self._objects.move_to_end(id(found))
+
+    def _slim(self, number: int, size: int) -> None:
+        self._size -= size
+        found = self._objects[number]
+        if found.call is not None:
+            found.call = slim(found.call)
+        found.info.pop("data", None)
+
+    def _forget(self, number: int, found: Object) -> None:
+        self._size -= self._sizes.pop(number, 0)
+        if found.call is not None:
+            # Its notes lead back to the object: a circle, which would stay for long.
+            found.call = slim(found.call)
+            found.call.notes.pop("made", None)
+        model = self.model
+        if found.kind == "perf_event":
+            for table in (model.events, model.events_by_id):
+                for key in _first(table, found):
+                    del table[key]
+        elif found.id is not None and model.objects.get((found.kind, found.id)) is found:
+            del model.objects[found.kind, found.id]
+
+
+def _first(table: dict[Any, Object], found: Object) -> list[Any]:
+    """The keys under which an object stands, among the first of a table."""
+    keys = []
+    for at, (key, known) in enumerate(table.items()):
+        if known is found:
+            keys.append(key)
+        if at >= LONG:
+            break
+    return keys
+
+
+def slim(call: Call) -> Call:
+    """A copy of a call without its long parts and without what it was decoded from."""
+    names = ("probe", "made") if call.syscall.name == "perf_event_open" else ("probe",)
+    notes = {key: call.notes[key] for key in names if key in call.notes}
+    args = _slim(call.args)
+    assert isinstance(args, Struct)
+    return replace(call, raw=call.raw.replace(chunks=[]), args=args, notes=notes)
+
+
+def _slim(value: Value) -> Value:
+    if isinstance(value, Struct):
+        return value._replace(fields=tuple((name, _slim(part)) for name, part in value.fields))
+    if isinstance(value, Pointer):
+        return value._replace(value=_slim(value.value))
+    if isinstance(value, Changed):
+        return Changed(_slim(value.before), _slim(value.after))
+    if isinstance(value, Insns):
+        return Absent(NOT_CAPTURED)
+    if isinstance(value, Text | Bytes) and len(value.data) > LONG:
+        return Absent(NOT_CAPTURED)
+    if isinstance(value, Array) and len(value.items) > LONG // 16:
+        return Absent(NOT_CAPTURED)
+    return value
+
+
+__all__ = ["KEPT", "OBJECTS", "Retention", "slim"]

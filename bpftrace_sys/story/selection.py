@@ -1,0 +1,146 @@
+"""Which calls are shown: -z, -Z, -e prog=NAME, -P PATH.
+
+What is not shown is still seen: the model knows all objects, so names stay right.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bpftrace_sys.story.attach.ways import Attachment
+from bpftrace_sys.story.objects import Object, text_of
+from bpftrace_sys.trace.header import Header
+from decoders.call import Call, plain
+from decoders.events import ProcessEvent
+from decoders.values import Struct, Text, Value
+
+if TYPE_CHECKING:
+    from bpftrace_sys.story.renderer import Renderer
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What to show.  Empty: everything."""
+
+    statuses: frozenset[str] = frozenset()
+    """successful, failed, unfinished: only such calls."""
+    succeeded: bool | None = None
+    """True: only successful calls (-z); False: only failed ones (-Z)."""
+    progs: tuple[str, ...] = ()
+    """Patterns of program names."""
+    paths: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return (
+            self.succeeded is not None
+            or bool(self.progs)
+            or bool(self.paths)
+            or bool(self.statuses)
+        )
+
+    def call(self, call: Call) -> bool:
+        """Whether a call is shown."""
+        if self.succeeded is not None and (
+            call.raw.ret is None or call.raw.failed is self.succeeded
+        ):
+            return False
+        if self.statuses and status_of(call) not in self.statuses:
+            return False
+        if self.progs and not any(self._prog(found) for found in progs_of(call)):
+            return False
+        return not self.paths or any(path in self.paths for path in paths_of(call))
+
+    def attachment(self, told: Attachment) -> bool:
+        """Whether an attachment is shown."""
+        if self.succeeded is False:
+            return False
+        if self.progs and not (told.prog is not None and self._prog(told.prog)):
+            return False
+        return not self.paths or any(
+            path in self.paths for step in told.steps for path in paths_of(step.call)
+        )
+
+    def _prog(self, found: Object) -> bool:
+        return any(fnmatch.fnmatchcase(found.name, pattern) for pattern in self.progs)
+
+
+def status_of(call: Call) -> str:
+    """successful, failed or unfinished, as -e status= has them."""
+    if call.raw.ret is None:
+        return "unfinished"
+    return "failed" if call.raw.failed else "successful"
+
+
+def progs_of(call: Call) -> list[Object]:
+    """The programs that a call has to do with: its fds', and a failed load's own."""
+    objects: dict[Any, Object] = call.notes.get("objects", {})
+    found = [known for known in objects.values() if known.kind == "prog"]
+    for known in objects.values():
+        prog = known.info.get("prog")
+        if isinstance(prog, Object):
+            found.append(prog)
+    if call.command.startswith("BPF_PROG_LOAD") and not found:
+        found.append(Object("prog", None, text_of(call.attr("attr", "prog_name"))))
+    return found
+
+
+def paths_of(call: Call) -> list[str]:
+    """The paths in a call's arguments, and those of its fds."""
+    found = [
+        str(fact.info["path"]) for fact in call.raw.fds if isinstance(fact.info.get("path"), str)
+    ]
+
+    def walk(value: Value | None) -> None:
+        value = plain(value)
+        if isinstance(value, Struct):
+            for name, member in value.fields:
+                inner = plain(member)
+                if isinstance(inner, Text) and "path" in name:
+                    found.append(text_of(inner))
+                else:
+                    walk(inner)
+
+    walk(call.args)
+    return found
+
+
+class Selected:
+    """A renderer that is shown only what a Selection lets through."""
+
+    def __init__(self, renderer: Renderer, selection: Selection) -> None:
+        self.renderer = renderer
+        self.selection = selection
+
+    def header(self, header: Header) -> None:
+        """As Renderer's."""
+        self.renderer.header(header)
+
+    def fact(self, kind: str, key: int, name: str) -> None:
+        """As Renderer's."""
+        self.renderer.fact(kind, key, name)
+
+    def call(self, call: Call) -> None:
+        """As Renderer's."""
+        if self.selection.call(call):
+            self.renderer.call(call)
+
+    def attachment(self, told: Attachment) -> None:
+        """As Renderer's."""
+        if self.selection.attachment(told):
+            self.renderer.attachment(told)
+
+    def process(self, event: ProcessEvent) -> None:
+        """As Renderer's."""
+        self.renderer.process(event)
+
+    def idle(self) -> None:
+        """As Pipeline's, for a renderer that holds back anything."""
+        tell = getattr(self.renderer, "idle", None)
+        if tell is not None:
+            tell()
+
+    def end(self, status: dict[str, Any]) -> None:
+        """As Renderer's."""
+        self.renderer.end(status)

@@ -1,0 +1,210 @@
+"""The ledger: what a trace made, used and left behind, as tables.
+
+Pure: rows of strings from the model and from what was counted on the way.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.objects import BEFORE, FOUND, MADE, Object
+from bpftrace_sys.story.targets import printable
+from decoders.call import Call
+from decoders.uapi import names
+
+ELSEWHERE: Final = {FOUND: "(from elsewhere)", BEFORE: "(from before the trace)"}
+"""Of objects whose making the trace did not see."""
+
+
+@dataclass(slots=True)
+class Count:
+    """How often a call was made, how often it failed, and how long it took."""
+
+    calls: int = 0
+    errors: int = 0
+    nanoseconds: int = 0
+
+
+@dataclass(slots=True)
+class Table:
+    """A titled table; ``right`` are the columns of numbers."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+    right: frozenset[str] = frozenset()
+
+
+class Counts:
+    """Counts calls by syscall and command, as they go by."""
+
+    def __init__(self) -> None:
+        self.by_name: OrderedDict[tuple[str, str], Count] = OrderedDict()
+
+    def of(self, call: Call) -> Count:
+        """Where calls like this one are counted."""
+        command = call.command
+        key = (call.syscall.name, "" if command == call.syscall.name else command)
+        return self.by_name.setdefault(key, Count())
+
+    def call(self, call: Call) -> None:
+        """Counts one."""
+        count = self.of(call)
+        count.calls += 1
+        if call.raw.failed:
+            count.errors += 1
+        count.nanoseconds += call.raw.duration or 0
+
+
+def micros(nanoseconds: int | None) -> str:
+    """Microseconds, to be read as a column."""
+    return "" if nanoseconds is None else f"{nanoseconds / 1000:.0f}"
+
+
+def _made(model: Model, kind: str) -> list[Object]:
+    found = [known for known in model.objects.values() if known.kind == kind]
+    return [known for known in found if not (known.call and known.call.notes.get("probe"))]
+
+
+def programs(model: Model) -> Table:
+    """name, type, tag, id, instructions, verifier time, attached to."""
+    table = Table(
+        "programs",
+        ("name", "type", "id", "tag", "insns", "load us", "attached to"),
+        right=frozenset({"id", "insns", "load us"}),
+    )
+    for prog in _made(model, "prog"):
+        info = prog.info
+        kind = info.get("type")
+        if kind is None and isinstance(info.get("prog_type"), int):
+            full = names.bpf_prog_type.get(info["prog_type"], str(info["prog_type"]))
+            kind = full.removeprefix("BPF_PROG_TYPE_").lower()
+        targets = ", ".join(printable(target) for target in prog.attached)
+        if not targets:
+            targets = "not attached" if prog.origin == MADE else ELSEWHERE[prog.origin]
+        table.rows.append(
+            (
+                printable(prog.name) or "(anonymous)",
+                str(kind or ""),
+                str(prog.id or ""),
+                str(info.get("tag") or ""),
+                str(info.get("insns") or ""),
+                micros(info.get("verify_ns")),
+                targets,
+            )
+        )
+    return table
+
+
+def maps(model: Model) -> Table:
+    """name, type, id, key/value size, entries, operations."""
+    table = Table(
+        "maps",
+        ("name", "type", "id", "key", "value", "entries", "operations"),
+        right=frozenset({"id", "key", "value", "entries", "operations"}),
+    )
+    for found in _made(model, "map"):
+        info = found.info
+        number = info.get("map_type")
+        kind = names.bpf_map_type.get(number, str(number)) if number is not None else ""
+        table.rows.append(
+            (
+                printable(found.name) or "(anonymous)",
+                kind.removeprefix("BPF_MAP_TYPE_").lower(),
+                str(found.id or ""),
+                *(str(info.get(name, "")) for name in ("key_size", "value_size", "max_entries")),
+                str(found.operations),
+            )
+        )
+    return table
+
+
+def links(model: Model) -> Table:
+    """id, type, program, target."""
+    table = Table("links", ("id", "type", "program", "target"), right=frozenset({"id"}))
+    for link in _made(model, "link"):
+        prog = link.info.get("prog")
+        table.rows.append(
+            (
+                str(link.id or ""),
+                printable(str(link.info.get("type") or "")),
+                printable(prog.name) or "(anonymous)" if isinstance(prog, Object) else "",
+                printable(str(link.info.get("target") or "")),
+            )
+        )
+    return table
+
+
+def reasons_of(found: Object, model: Model) -> list[str]:
+    """Why an object is still there, as far as that can be seen."""
+    facts, number = model.facts, found.id or 0
+    reasons = []
+    for pin in found.pins:
+        there = facts.fact(f"pinned {found.kind} {pin}", number)
+        reasons.append(f"{'pinned' if there else 'was pinned'} at {printable(pin)}")
+    holders = facts.fact(f"holders {found.kind}", number)
+    if holders:
+        reasons.append(f"open in {printable(holders)}")
+    by_link = {
+        str(link.info.get("target")): link
+        for link in _made(model, "link")
+        if link.info.get("prog") is found
+    }
+    for target in found.attached if found.kind in ("prog", "map") else ():
+        link = by_link.get(target)
+        if target in model.passing or (
+            link is not None and facts.fact("alive_link", link.id or 0) is None
+        ):
+            continue  # ended with its fds
+        reasons.append(f"attached to {printable(target)}")
+    return reasons
+
+
+def remains(model: Model) -> Table:
+    """What is still in the kernel when the last tracee is gone, and why as far as was seen."""
+    table = Table("left behind", ("what", "id", "name", "why"), right=frozenset({"id"}))
+    for (kind, number), found in model.objects.items():
+        if kind not in ("prog", "map", "link") or found.call is None:
+            continue
+        if model.facts.fact(f"alive_{kind}", number) is None:
+            continue
+        reasons = reasons_of(found, model)
+        table.rows.append(
+            (
+                kind,
+                str(number),
+                printable(found.name),
+                "; ".join(reasons) or "held by something else",
+            )
+        )
+    return table
+
+
+def calls(counts: Counts) -> Table:
+    """Per syscall and command: calls, errors, time in the kernel."""
+    table = Table(
+        "calls",
+        ("syscall", "command", "calls", "errors", "us"),
+        right=frozenset({"calls", "errors", "us"}),
+    )
+    rows = sorted(counts.by_name.items(), key=lambda item: -item[1].nanoseconds)
+    for (syscall, command), count in rows:
+        table.rows.append(
+            (
+                syscall,
+                command,
+                str(count.calls),
+                str(count.errors or ""),
+                micros(count.nanoseconds),
+            )
+        )
+    return table
+
+
+def tables(model: Model, counts: Counts) -> list[Table]:
+    """All that have rows."""
+    made = (programs(model), maps(model), links(model), remains(model), calls(counts))
+    return [table for table in made if table.rows]

@@ -1,0 +1,181 @@
+"""Wordings: what a perf event counts, what a file tells, a call in short."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bpftrace_sys.common.escape import printable as printable
+from bpftrace_sys.trace.facts import Facts
+from decoders.call import Call, plain
+from decoders.raw import FdFact
+from decoders.uapi import names
+from decoders.values import Int, Name, Text, Value
+
+if TYPE_CHECKING:
+    pass
+
+_PMU_TYPE = re.compile(r"/sys/bus/event_source/devices/([^/]+)/type$")
+_PMU_FORMAT = re.compile(r"/sys/bus/event_source/devices/([^/]+)/format/")
+_TRACEPOINT_ID = re.compile(r"/sys/kernel/(?:debug/)?tracing/events/([^/]+)/([^/]+)/id$")
+
+
+def _text(value: Value | None) -> str:
+    value = plain(value)
+    if isinstance(value, Text):
+        return printable(value.data.decode("utf-8", "backslashreplace"))
+    return ""
+
+
+def opened(path: str) -> str | None:
+    """What a file that a loader reads stands for: ``pmu kprobe``, ``tracepoint a:b``."""
+    found = _PMU_TYPE.search(path)
+    if found:
+        return f"pmu {found[1]}"
+    found = _TRACEPOINT_ID.search(path)
+    return f"tracepoint {found[1]}:{found[2]}" if found else None
+
+
+def open_note(path: str, facts: Facts) -> str | None:
+    """A comment for an openat: ``PMU kprobe = 6``."""
+    found = _PMU_TYPE.search(path)
+    if found:
+        number = getattr(facts, "pmus", {})
+        for key, name in number.items():
+            if name == found[1]:
+                return f"PMU {name} = {key}"
+    found = _PMU_FORMAT.search(path)
+    if found:
+        return f"attr format of PMU {printable(found[1])}"
+    found = _TRACEPOINT_ID.search(path)
+    return f"tracepoint {printable(found[1])}:{printable(found[2])}" if found else None
+
+
+_PROBE = re.compile(r"^([pr])\d*(?::(?:([^\s/.]+)[/.])?([^\s/]+))?\s+(\S+)")
+_PROBE_GONE = re.compile(r"^-:(?:([^\s/.]+)[/.])?([^\s/]+)$")
+_FILE_PLACE = re.compile(r"^(/.*):(0x[0-9a-fA-F]{1,16})$")
+_PROBE_FILES = {"kprobe_events": "kprobe", "uprobe_events": "uprobe"}
+
+
+def defined_probes(path: str, text: str, facts: Facts) -> dict[str, str]:
+    """The probes that a write to tracefs defines: ``uprobes:name`` -> ``uprobe /bin/x:main``.
+
+    An empty target is that of a probe that is taken away.
+    Documentation/trace/kprobetrace.rst and uprobetracer.rst: ``p[:[GRP/]EVENT] TARGET``,
+    ``-:[GRP/]EVENT``.
+    """
+    kind = _PROBE_FILES.get(path.rpartition("/")[2])
+    found: dict[str, str] = {}
+    for line in text.splitlines() if kind else ():
+        match = _PROBE.match(line.strip())
+        if match and match[3]:
+            what = f"{kind[0]}ret{kind[1:]}" if match[1] == "r" and kind else kind
+            group = match[2] or f"{kind}s"
+            found[f"{group}:{match[3]}"] = f"{what} {_place(match[4], facts)}"
+        gone = _PROBE_GONE.match(line.strip())
+        if gone:
+            found[f"{gone[1] or f'{kind}s'}:{gone[2]}"] = ""
+    return found
+
+
+def _place(target: str, facts: Facts) -> str:
+    """A probe's target, with an offset in a file as the function that stands there."""
+    found = _FILE_PLACE.match(target)
+    symbol = symbol_of(found[1], int(found[2], 16), facts) if found else None
+    return printable(f"{found[1]}:{symbol}" if found and symbol else target)
+
+
+def event_name(call: Call, facts: Facts) -> str:
+    """What a perf_event_open counts or probes: ``kprobe do_sys_openat2``."""
+    kind = call.attr("attr", "type")
+    config = call.attr("attr", "config")
+    name = ""
+    if isinstance(kind, Name) and kind.name is not None:
+        name = kind.name.removeprefix("PERF_TYPE_").lower()
+    elif isinstance(kind, Int):
+        name = kind.note or f"pmu {kind.value}"
+    retprobe = isinstance(config, Int) and bool(config.value & 1)
+    offset = call.number("attr", "probe_offset") or 0
+    if name == "kprobe":
+        what = "kretprobe" if retprobe else "kprobe"
+        func = _text(call.attr("attr", "kprobe_func"))
+        if func:
+            return f"{what} {func}" + (f"+{offset:#x}" if offset else "")
+        addr = call.attr("attr", "kprobe_addr")
+        if isinstance(addr, Int):
+            return f"{what} {addr.note or hex(addr.value)}"
+        return what
+    if name == "uprobe":
+        what = "uretprobe" if retprobe else "uprobe"
+        return f"{what} {uprobe_place(call, facts, offset)}"
+    if name == "tracepoint" and isinstance(config, Int):
+        return f"tracepoint {config.note or f'id {config.value}'}"
+    if name in ("software", "hardware") and isinstance(config, Name):
+        shown = config.name or f"{name} event {config.value}"
+        return _spoken(shown)
+    if name == "hw_cache" and isinstance(config, Int):
+        return f"hw_cache {config.note or hex(config.value)}"
+    if name == "breakpoint":
+        return f"breakpoint {call.number('attr', 'bp_addr') or 0:#x}"
+    value = getattr(config, "value", 0)
+    return f"{name or 'event'} config={value:#x}"
+
+
+def event_way(call: Call) -> str:
+    """By what way a perf_event_open leads to its target: ``the kprobe PMU``, ``perf event``."""
+    kind = call.attr("attr", "type")
+    name = kind.note if isinstance(kind, Int) else None
+    return f"the {name} PMU" if name in ("kprobe", "uprobe") else "perf event"
+
+
+def _spoken(name: str) -> str:
+    for prefix in ("PERF_COUNT_SW_", "PERF_COUNT_HW_"):
+        if name.startswith(prefix):
+            kind = "software" if prefix == "PERF_COUNT_SW_" else "hardware"
+            return f"{kind} {name.removeprefix(prefix).lower().replace('_', '-')}"
+    return name
+
+
+def uprobe_place(call: Call, facts: Facts, offset: int) -> str:
+    """``/bin/bash:readline`` where the symbol is known, else ``/bin/bash:0x1234``."""
+    path = _text(call.attr("attr", "uprobe_path")) or "?"
+    return f"{path}:{symbol_of(path, offset, facts) or hex(offset)}"
+
+
+def symbol_of(path: str, offset: int, facts: Facts) -> str | None:
+    """The function of an ELF file at an offset, if the machine of the trace could tell."""
+    found = facts.fact(f"usym {path}", offset)
+    return None if found is None else printable(found)
+
+
+def link_target(fact: FdFact, facts: Facts) -> str:
+    """What a link is on, by its fdinfo (bpf_*_link_show_fdinfo in the kernel); or nothing."""
+    info = fact.info
+    kind = info.get("link_type")
+    number = info.get("attach_type")
+    hook = names.bpf_attach_type.get(number, "") if isinstance(number, int) else ""
+    hook = hook.removeprefix("BPF_").lower()
+    ifindex = info.get("ifindex")
+    device = ""
+    if isinstance(ifindex, int):
+        device = facts.fact("device", ifindex) or f"ifindex {ifindex}"
+    if kind == "raw_tracepoint" and "tp_name" in info:
+        return f"raw tracepoint {info['tp_name']}"
+    if kind == "iter" and "target_name" in info:
+        return f"iter {info['target_name']}"
+    if kind == "xdp" and device:
+        return f"xdp on {device}"
+    if kind in ("tcx", "netkit") and device:
+        return f"{hook or kind} on {device}".replace("_", " ", 1)
+    if kind == "cgroup" and hook:
+        return f"{hook} on cgroup id {info.get('cgroup_id')}"
+    if kind == "netns" and hook:
+        return f"{hook} on net:[{info.get('netns_ino')}]"
+    if kind == "tracing" and info.get("target_obj_id") == 1:
+        type_id = info.get("target_btf_id")
+        name = facts.fact("btf_vmlinux", type_id) if isinstance(type_id, int) else None
+        if name is not None:
+            return f"{hook.removeprefix('trace_')} {name}"
+    return ""
+
+

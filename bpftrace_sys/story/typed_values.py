@@ -1,0 +1,151 @@
+"""Keys, values and BTF blobs by their meaning.
+
+A map that was made with BTF says what its keys and values are; their bytes
+stay, and get the typed value beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from decoders.call import Call
+from decoders.uapi import const
+from decoders.values import Array, Bytes, Changed, Int, Pointer, Struct, Value
+
+if TYPE_CHECKING:
+    from bpftrace_sys.story.model import Model
+    from bpftrace_sys.story.objects import Object
+
+SUMMARY_LIMIT: Final = 1 << 20
+"""Bytes of BTF beyond which no summary is made (vmlinux's own is 5 MB)."""
+
+HOLDERS: Final = frozenset(
+    {
+        const.BPF_MAP_TYPE_PROG_ARRAY,
+        const.BPF_MAP_TYPE_ARRAY_OF_MAPS,
+        const.BPF_MAP_TYPE_HASH_OF_MAPS,
+    }
+)
+"""Maps where a lookup gives an id (decoders.declare.map_value.ID_NAMES)."""
+Change = Callable[[Bytes], Bytes]
+
+
+def _change(value: Value, path: tuple[str, ...], change: Change) -> Value:
+    """``value`` with the Bytes at a path (through pointers) changed."""
+    if isinstance(value, Pointer):
+        return value._replace(value=_change(value.value, path, change))
+    if isinstance(value, Changed):
+        return Changed(_change(value.before, path, change), _change(value.after, path, change))
+    if not path:
+        return change(value) if isinstance(value, Bytes) else value
+    if isinstance(value, Struct):
+        fields = tuple(
+            (name, _change(member, path[1:], change) if name == path[0] else member)
+            for name, member in value.fields
+        )
+        return value._replace(fields=fields)
+    return value
+
+
+def _one(btf: Any, type_id: int, data: bytes) -> Value:
+    from decoders.formats.btf_values import value
+
+    return value(btf, type_id, data)
+
+
+def _many(btf: Any, type_id: int, step: int) -> Change:
+    """Bytes of one element or, where they are longer, of several."""
+
+    def change(found: Bytes) -> Bytes:
+        # An fd or id says more than the __u32 that the map's BTF has for it.
+        if found.typed is not None or not found.data or len(found.data) < found.wanted:
+            return found
+        if len(found.data) <= step:
+            return found._replace(typed=_one(btf, type_id, found.data))
+        items = tuple(
+            _one(btf, type_id, found.data[at : at + step])
+            for at in range(0, min(len(found.data), 4096 * step), step)
+        )
+        return found._replace(typed=Array(items, len(found.data) // step))
+
+    return change
+
+
+def retype(call: Call, model: Model) -> None:
+    """Adds types to the keys and values of a map call, and a summary to loaded BTF."""
+    command = call.command
+    if command == "BPF_BTF_LOAD":
+        _summarise(call)
+    elif command.startswith("BPF_MAP_") and command != "BPF_MAP_CREATE":
+        batch = "BATCH" in command
+        where = ("attr", "batch") if batch else ("attr",)
+        used = model.by_fd(call, *where, "map_fd")
+        if used is not None and used.kind == "map" and used.info.get("btf_id"):
+            _retype(call, model, used, where, batch)
+        if used is not None and used.info.get("map_type") in HOLDERS:
+            args = _change(call.args, (*where, "value"), _naming(model))
+            assert isinstance(args, Struct)
+            call.args = args
+
+
+def _naming(model: Model) -> Change:
+    """A lookup in a map of programs or maps gives an id: with the name of what it is."""
+
+    def change(found: Bytes) -> Bytes:
+        if not isinstance(found.typed, Struct):
+            return found
+        fields = []
+        for name, value in found.typed.fields:
+            if isinstance(value, Int):
+                known = model.objects.get((name.removesuffix("_id"), value.value))
+                value = value._replace(note=known.name or None) if known is not None else value
+            fields.append((name, value))
+        return found._replace(typed=Struct(tuple(fields)))
+
+    return change
+
+
+def _retype(
+    call: Call, model: Model, used: Object, where: tuple[str, ...], batch: bool
+) -> None:
+    btf = model.btf(used.info["btf_id"])
+    if btf is None:
+        return
+    from decoders.walk.measures import PERCPU_MAPS
+
+    info = used.info
+    per_cpu = info.get("map_type") in PERCPU_MAPS
+    size = info.get("value_size", 0)
+    steps = {
+        "key_type": info.get("key_size", 0),
+        "value_type": (size + 7) & ~7 if per_cpu else size,
+    }
+    names = (
+        (("keys", "key_type"), ("values", "value_type"))
+        if batch
+        else (("key", "key_type"), ("next_key", "key_type"), ("value", "value_type"))
+    )
+    args: Value = call.args
+    for name, kind in names:
+        type_id = info.get(kind)
+        if type_id and steps[kind]:
+            args = _change(args, (*where, name), _many(btf, type_id, steps[kind]))
+    assert isinstance(args, Struct)
+    call.args = args
+
+
+def _summarise(call: Call) -> None:
+    from decoders.formats import btf, btf_c
+
+    def change(found: Bytes) -> Bytes:
+        if len(found.data) < found.wanted or len(found.data) > SUMMARY_LIMIT:
+            return found
+        try:
+            return found._replace(note=btf_c.summary(btf.parse(found.data)))
+        except btf.BtfError as error:
+            return found._replace(note=str(error))
+
+    args = _change(call.args, ("attr", "btf"), change)
+    assert isinstance(args, Struct)
+    call.args = args

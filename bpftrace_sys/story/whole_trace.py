@@ -1,0 +1,44 @@
+"""A whole trace file through the pipeline, for commands that print nothing on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bpftrace_sys.common.progress import Progress, on_terminal
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.pipeline import Pipeline
+from bpftrace_sys.story.renderer import Renderer
+from bpftrace_sys.trace.facts import RecordedFacts
+from bpftrace_sys.trace.header import Header
+from bpftrace_sys.trace.items import End, Fact, Flush
+from bpftrace_sys.trace.reader import Reader
+
+
+def read(path: str, make: Callable[[Model], Renderer]) -> Header:
+    """Feeds a trace to the renderer that ``make`` makes of the trace's model.
+
+    ``-`` is stdin.  TraceError where the file is damaged or ends without its end
+    line: what was fed until then is not the whole trace.
+    """
+    reader = Reader(path)
+    header = reader.header
+    facts = RecordedFacts({number: name for name, number in header.pmu_types.items()}, header.cpus)
+    pipeline = Pipeline(facts)
+    pipeline.renderers = [make(pipeline.model)]
+    pipeline.header(header)
+    progress = Progress(reader.position, reader.path, on_terminal())
+    try:
+        for item in reader:
+            progress.tick()
+            if isinstance(item, Fact):
+                facts.learn(item.kind, item.key, item.name)
+                pipeline.fact(item.kind, item.key, item.name)
+            elif isinstance(item, Flush):
+                pipeline.flush()
+            elif isinstance(item, End):
+                pipeline.end(item.status)
+            else:
+                pipeline.take(item)
+    finally:
+        progress.done()
+    return header

@@ -1,0 +1,1 @@
+"""The trace: its types, and the file that holds it."""

@@ -1,0 +1,49 @@
+"""What a trace file consists of besides calls and events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from decoders.events import ProcessEvent
+from decoders.raw import RawCall
+
+
+class TraceError(Exception):
+    """A trace file that cannot be read on; says where and why."""
+
+    def __init__(self, path: str, line: int, why: str) -> None:
+        place = f"{path}:{line}" if line else path
+        super().__init__(f"{place}: {why}")
+        self.path = path
+        self.line = line
+        self.why = why
+
+
+@dataclass(slots=True)
+class Fact:
+    """A name that only the machine of the trace knew."""
+
+    kind: str
+    key: int
+    name: str
+
+
+@dataclass(slots=True)
+class Flush:
+    """An attachment stood here: whatever the model held back came out at this point.
+
+    ``idle``: a ``flush`` stood here: all that waited to be told was told.
+    """
+
+    idle: bool = False
+
+
+@dataclass(slots=True)
+class End:
+    """The trace is whole."""
+
+    status: dict[str, Any]
+
+
+Item: TypeAlias = RawCall | ProcessEvent | Fact | Flush | End

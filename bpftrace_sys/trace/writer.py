@@ -1,0 +1,41 @@
+"""Opens a trace file for writing: plain, gzip or zstandard."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import IO, Any
+
+from bpftrace_sys.trace.items import TraceError
+
+
+def open_for_writing(path: str) -> IO[str]:
+    """A trace file, readable by its owner only: it holds the tracee's memory.
+
+    ``-`` is stdout; names ending in .gz or .zst are compressed.  OSError as open().
+    """
+    if path == "-":
+        return sys.stdout
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    raw = os.fdopen(fd, "wb")
+    if path.endswith(".gz"):
+        import gzip
+
+        return io.TextIOWrapper(gzip.GzipFile("", "wb", 6, raw, 0), encoding="ascii")
+    if path.endswith(".zst"):
+        zstandard = _zstandard(path)
+        return io.TextIOWrapper(
+            zstandard.ZstdCompressor().stream_writer(raw, closefd=True), encoding="ascii"
+        )
+    return io.TextIOWrapper(raw, encoding="ascii", line_buffering=True)
+
+
+def _zstandard(path: str) -> Any:
+    try:
+        import zstandard
+    except ImportError:
+        raise TraceError(
+            path, 0, "zstd needs the package zstandard (pip install 'bpfstrace[zstd]')"
+        ) from None
+    return zstandard

@@ -1,0 +1,1 @@
+"""Declarations: what the bytes of each call mean."""

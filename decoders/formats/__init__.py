@@ -1,0 +1,1 @@
+"""Formats inside of calls: instructions, BTF, netlink messages."""

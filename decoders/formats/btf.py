@@ -1,0 +1,681 @@
+"""BTF: its header, types and strings.
+
+The format is that of include/uapi/linux/btf.h as libbpf carries it in 2026
+(commit f7081a6b): 20 kinds, a vlen of 24 and a kind of 7 bits (older writers
+leave the new bits zero), an optional layout section that tells how long types
+of kinds unknown to the reader are, and a ``hdr_len`` that may exceed our
+header.  Both byte orders are read.
+
+`parse` indexes the types with one pass over 32-bit words, and makes `Type`
+objects only of those that are asked for: the 126,000 types of a kernel take
+some 50 ms.  BTF comes from the tracee, so ids, offsets and counts lie; what is
+wrong is said in `Btf.problem`, and everything else still works.
+
+C text is made in `decoders.formats.btf_c`, values of data in `decoders.formats.btf_values`.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from enum import IntEnum
+from struct import Struct
+from typing import Any, Final, Literal, NamedTuple
+
+import construct
+
+MAGIC: Final = 0xEB9F
+MAX_NAME: Final = 511
+"""Bytes of a name that are kept: the kernel's KSYM_NAME_LEN - 1, which it
+enforces on types.  Without it, overlapping strings would let a small blob make
+gigabytes of names."""
+MAX_DEPTH: Final = 32
+"""How many references (typedefs, modifiers, arrays) are followed from one type
+to another: the kernel's MAX_RESOLVE_DEPTH."""
+POINTER_SIZE: Final = 8  # the BPF machine's, and that of every kernel that we run on
+_MEMO_TYPES: Final = 1 << 16  # so walking a kernel's types does not keep them all
+
+ByteOrder = Literal["little", "big"]
+
+
+class BtfError(ValueError):
+    """The bytes are no BTF: too short, no magic number, or a header that does not fit."""
+
+
+class Kind(IntEnum):
+    """BTF_KIND_*."""
+
+    VOID = 0  # BTF_KIND_UNKN: never in the data, but type id 0 means void
+    INT = 1
+    PTR = 2
+    ARRAY = 3
+    STRUCT = 4
+    UNION = 5
+    ENUM = 6
+    FWD = 7
+    TYPEDEF = 8
+    VOLATILE = 9
+    CONST = 10
+    RESTRICT = 11
+    FUNC = 12
+    FUNC_PROTO = 13
+    VAR = 14
+    DATASEC = 15
+    FLOAT = 16
+    DECL_TAG = 17
+    TYPE_TAG = 18
+    ENUM64 = 19
+
+
+MODIFIERS: Final = frozenset({Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG})
+"""Kinds that change nothing about the bytes of the type that they refer to."""
+COMPOSITES: Final = frozenset({Kind.STRUCT, Kind.UNION})
+ENUMS: Final = frozenset({Kind.ENUM, Kind.ENUM64})
+
+INT_SIGNED: Final = 1  # BTF_INT_*: Type.encoding of an INT
+INT_CHAR: Final = 2
+INT_BOOL: Final = 4
+
+LINKAGES: Final = ("static", "global", "extern")  # BTF_FUNC_*, BTF_VAR_*: Type.linkage
+
+
+class Member(NamedTuple):
+    """A member of a struct or union; ``bits`` is 0 where it is no bit-field."""
+
+    name: str
+    type: int
+    bit_offset: int
+    bits: int
+
+
+class Enumerator(NamedTuple):
+    """A name of an enum."""
+
+    name: str
+    value: int
+
+
+class Param(NamedTuple):
+    """A parameter of a function; a last one without name and type stands for ``...``."""
+
+    name: str
+    type: int
+
+
+class Variable(NamedTuple):
+    """A variable in a section: ``type`` is that of a VAR, offset and size in bytes."""
+
+    type: int
+    offset: int
+    size: int
+
+
+class Type(NamedTuple):
+    """One type; what its kind has no use for is zero or empty."""
+
+    id: int
+    kind: int
+    """A `Kind`, or a newer number where a layout section tells its length."""
+    name: str
+    """Empty for an anonymous one; hostile text, as `Btf.string` gives it."""
+    kind_flag: bool
+    vlen: int
+    """The number of elements that the type claims; fewer can be there."""
+    size: int
+    """Bytes, of an INT, FLOAT, ENUM, ENUM64, STRUCT, UNION, DATASEC."""
+    type: int
+    """The type referred to; of an ARRAY, its elements' type."""
+    encoding: int = 0
+    bit_offset: int = 0
+    bits: int = 0
+    """Of an INT, as are ``encoding`` and ``bit_offset``."""
+    index_type: int = 0
+    nelems: int = 0
+    linkage: int = 0
+    """Of a FUNC or VAR: an index of `LINKAGES`, or an unknown number."""
+    component: int = -1
+    """Of a DECL_TAG: the member or parameter, -1 for the whole."""
+    members: tuple[Member, ...] = ()
+    enumerators: tuple[Enumerator, ...] = ()
+    params: tuple[Param, ...] = ()
+    variables: tuple[Variable, ...] = ()
+
+
+VOID: Final = Type(0, Kind.VOID, "void", False, 0, 0, 0)
+
+_U8, _U16, _U32, _S32 = construct.Int8ul, construct.Int16ul, construct.Int32ul, construct.Int32sl
+
+BTF_HEADER: Final = construct.Struct(
+    "magic" / _U16,
+    "version" / _U8,
+    "flags" / _U8,
+    "hdr_len" / _U32,
+    "type_off" / _U32,
+    "type_len" / _U32,
+    "str_off" / _U32,
+    "str_len" / _U32,
+    "layout_off" / _U32,
+    "layout_len" / _U32,
+)
+BTF_LAYOUT: Final = construct.Struct("info_sz" / _U8, "elem_sz" / _U8, "flags" / _U16)
+BTF_TYPE: Final = construct.Struct("name_off" / _U32, "info" / _U32, "size_or_type" / _U32)
+BTF_INT: Final = construct.Struct("info" / _U32)
+BTF_ARRAY: Final = construct.Struct("type" / _U32, "index_type" / _U32, "nelems" / _U32)
+BTF_VAR: Final = construct.Struct("linkage" / _U32)
+BTF_DECL_TAG: Final = construct.Struct("component_idx" / _S32)
+BTF_MEMBER: Final = construct.Struct("name_off" / _U32, "type" / _U32, "offset" / _U32)
+BTF_ENUM: Final = construct.Struct("name_off" / _U32, "val" / _U32)
+BTF_ENUM64: Final = construct.Struct("name_off" / _U32, "val_lo32" / _U32, "val_hi32" / _U32)
+BTF_PARAM: Final = construct.Struct("name_off" / _U32, "type" / _U32)
+BTF_VAR_SECINFO: Final = construct.Struct("type" / _U32, "offset" / _U32, "size" / _U32)
+
+
+def unpacker(record: Any, byteorder: ByteOrder = "little") -> Struct:
+    """The `struct.Struct` of a construct Struct of plain integers, for loops.
+
+    Raises AttributeError for a record that holds anything but integers.
+    """
+    codes = "".join(field.subcon.fmtstr[1:] for field in record.subcons)
+    return Struct(("<" if byteorder == "little" else ">") + codes)
+
+
+class _Row(NamedTuple):
+    """What follows a btf_type of a kind: one ``fixed`` record, and vlen ``elements``."""
+
+    fixed: Any = None
+    element: Any = None
+    sized: bool = False  # size_or_type is a size
+
+
+_ROWS: Final[dict[int, _Row]] = {
+    Kind.INT: _Row(BTF_INT, sized=True),
+    Kind.PTR: _Row(),
+    Kind.ARRAY: _Row(BTF_ARRAY),
+    Kind.STRUCT: _Row(element=BTF_MEMBER, sized=True),
+    Kind.UNION: _Row(element=BTF_MEMBER, sized=True),
+    Kind.ENUM: _Row(element=BTF_ENUM, sized=True),
+    Kind.FWD: _Row(),
+    Kind.TYPEDEF: _Row(),
+    Kind.VOLATILE: _Row(),
+    Kind.CONST: _Row(),
+    Kind.RESTRICT: _Row(),
+    Kind.FUNC: _Row(),  # its vlen is its linkage
+    Kind.FUNC_PROTO: _Row(element=BTF_PARAM),
+    Kind.VAR: _Row(BTF_VAR),
+    Kind.DATASEC: _Row(element=BTF_VAR_SECINFO, sized=True),
+    Kind.FLOAT: _Row(sized=True),
+    Kind.DECL_TAG: _Row(BTF_DECL_TAG),
+    Kind.TYPE_TAG: _Row(),
+    Kind.ENUM64: _Row(element=BTF_ENUM64, sized=True),
+}
+_NR_KINDS: Final = 128
+_WORD: Final = _U32.sizeof()
+_TYPE_WORDS: Final = BTF_TYPE.sizeof() // _WORD
+_UNKNOWN: Final = -1
+
+
+def _words_of(record: Any) -> int:
+    return 0 if record is None else record.sizeof() // _WORD
+
+
+_FIXED: Final = [_UNKNOWN] * _NR_KINDS  # by kind: 32-bit words
+_ELEMENT: Final = [0] * _NR_KINDS
+for _kind, _row in _ROWS.items():
+    _FIXED[_kind] = _words_of(_row.fixed)
+    _ELEMENT[_kind] = _words_of(_row.element)
+
+
+_BYTE_ORDERS: Final[tuple[ByteOrder, ...]] = ("little", "big")
+_UNPACKERS: Final = {
+    (order, record): unpacker(record, order)
+    for row in _ROWS.values()
+    for record in (row.fixed, row.element)
+    if record is not None
+    for order in _BYTE_ORDERS
+}
+
+
+class Header(NamedTuple):
+    """struct btf_header; the layout's fields are 0 where the header ends before them."""
+
+    magic: int
+    version: int
+    flags: int
+    hdr_len: int
+    type_off: int
+    type_len: int
+    str_off: int
+    str_len: int
+    layout_off: int
+    layout_len: int
+
+
+_SHORT_HEADER: Final = 24  # offsetofend(struct btf_header, str_len): all BTF has that much
+
+
+class Btf:
+    """Parsed BTF; made by `parse`.
+
+    ``header`` is as in the data, ``byteorder`` "little" or "big", ``base`` the
+    BTF that this one adds to (split BTF), ``start_id`` the first id of its own.
+    """
+
+    def __init__(self, data: bytes, base: Btf | None = None) -> None:
+        self.byteorder, self.header = _header(data)
+        self.base = base
+        self.start_id = base.end_id if base else 1
+        self._problems: list[str] = []
+        self._check_header(data)
+        header = self.header
+        self._types = self._section(data, "type", header.type_off, header.type_len)
+        self._strings = self._section(data, "string", header.str_off, header.str_len)
+        self._strings_start = base._strings_end if base else 0
+        self._strings_end: int = self._strings_start + len(self._strings)
+        layout = self._section(data, "layout", header.layout_off, header.layout_len)
+        unpack = unpacker(BTF_LAYOUT, self.byteorder)
+        self._layout = tuple(unpack.iter_unpack(layout[: len(layout) // unpack.size * unpack.size]))
+        self._check_strings()
+        self._words = array("I", bytes(self._types[: len(self._types) // _WORD * _WORD]))
+        if self.byteorder != sys.byteorder:
+            self._words.byteswap()
+        self._positions = array("I")  # of types in _words; the first is of start_id
+        self._index_types()
+        self._memo: dict[int, Type] = {}
+        self._sizes: dict[int, int | None] = {}
+        self._ids_of: dict[int, array[int]] | None = None
+        self._ids_by_name: dict[int, dict[int, list[int]]] = {}
+        self._tags: dict[tuple[int, int], list[int]] | None = None
+
+    # -- the whole -----------------------------------------------------------------
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the data and where, or None."""
+        return "; ".join(self._problems) or None
+
+    @property
+    def end_id(self) -> int:
+        """One past the highest type id."""
+        return self.start_id + len(self._positions)
+
+    @property
+    def ids(self) -> range:
+        """The ids of this BTF's own types, without its base's and without void."""
+        return range(self.start_id, self.end_id)
+
+    @property
+    def data_size(self) -> int:
+        """Bytes of its types and strings."""
+        return len(self._types) + len(self._strings)
+
+    @property
+    def nr_strings(self) -> int:
+        """How many strings its own section holds, the leading empty one included."""
+        return self._strings.count(b"\0")
+
+    def __iter__(self) -> Iterator[Type]:
+        for type_id in self.ids:
+            found = self.type(type_id)
+            if found is not None:
+                yield found
+
+    # -- single things -------------------------------------------------------------
+
+    def string(self, offset: int) -> str:
+        """The string at an offset of the string section(s).
+
+        Hostile text: UTF-8, with bytes that are none written as ``\\xff``;
+        control characters are left in for renderers to make safe.  At most
+        `MAX_NAME` bytes.  An offset outside yields ``(bad string N)``.
+        """
+        if offset < self._strings_start and self.base:
+            return self.base.string(offset)
+        start = offset - self._strings_start
+        if not 0 <= start < len(self._strings):
+            return f"(bad string {offset})" if offset else ""
+        end = self._strings.find(b"\0", start, start + MAX_NAME)
+        text = self._strings[start : end if end >= 0 else start + MAX_NAME]
+        return text.decode("utf-8", "backslashreplace")
+
+    def kind(self, type_id: int) -> int | None:
+        """A type's kind without making the type; None where there is no such type."""
+        if type_id < self.start_id:
+            if type_id <= 0:
+                return Kind.VOID if type_id == 0 else None
+            return self.base.kind(type_id) if self.base else None
+        if type_id >= self.end_id:
+            return None
+        return self._words[self._positions[type_id - self.start_id] + 1] >> 24 & 0x7F
+
+    def offset_of(self, type_id: int) -> int | None:
+        """Where a type of this BTF's own begins, in bytes from the start of the types."""
+        if not self.start_id <= type_id < self.end_id:
+            return None
+        return int(self._positions[type_id - self.start_id] * _WORD)
+
+    def type(self, type_id: int) -> Type | None:
+        """The type of that id (0 is `VOID`); None where there is none."""
+        found = self._memo.get(type_id)
+        if found is not None:
+            return found
+        if type_id < self.start_id:
+            if type_id <= 0:
+                return VOID if type_id == 0 else None
+            return self.base.type(type_id) if self.base else None
+        if type_id >= self.end_id:
+            return None
+        if len(self._memo) >= _MEMO_TYPES:
+            self._memo.clear()
+        found = self._memo[type_id] = self._make(type_id)
+        return found
+
+    def name(self, type_id: int) -> str:
+        """A type's name without making the type; empty where it has none."""
+        if type_id < self.start_id:
+            return self.base.name(type_id) if self.base and type_id > 0 else ""
+        if type_id >= self.end_id:
+            return ""
+        return self.string(self._words[self._positions[type_id - self.start_id]])
+
+    def ids_of(self, kind: int) -> Sequence[int]:
+        """The ids of this BTF's own types of a kind, lowest first."""
+        return self._by_kind().get(kind, ())
+
+    def find_all(self, name: str, kind: int | None = None) -> list[int]:
+        """Ids of all types of that name (and kind), lowest first, base included."""
+        found = self.base.find_all(name, kind) if self.base else []
+        if not name:
+            return found
+        for each in self._by_kind() if kind is None else (kind,):
+            ids = self._names_of(each).get(hash(name), ())
+            found += [type_id for type_id in ids if self.name(type_id) == name]
+        found.sort()
+        return found
+
+    def find(self, name: str, kind: int | None = None) -> Type | None:
+        """The first type of that name (and kind), or None."""
+        found = self.find_all(name, kind)
+        return self.type(found[0]) if found else None
+
+    def resolve(self, type_id: int) -> Type | None:
+        """The type behind typedefs, modifiers and a VAR or FUNC.
+
+        None where a reference dangles, or where there are more than
+        `MAX_DEPTH` of them.
+        """
+        for _ in range(MAX_DEPTH):
+            found = self.type(type_id)
+            if found is None or found.kind not in _TRANSPARENT:
+                return found
+            type_id = found.type
+        return None
+
+    def size_of(self, type_id: int) -> int | None:
+        """Bytes of a value of that type; None where it has no size (or is endless)."""
+        if type_id not in self._sizes:
+            if len(self._sizes) >= _MEMO_TYPES:
+                self._sizes.clear()
+            self._sizes[type_id] = self._size_of(type_id)
+        return self._sizes[type_id]
+
+    def tags(self, type_id: int, component: int = -1) -> list[int]:
+        """Ids of the DECL_TAGs put on a type, or on that member or parameter of it."""
+        if self._tags is None:
+            self._tags = {}
+            for each in self.ids_of(Kind.DECL_TAG):
+                position = self._positions[each - self.start_id]
+                where = self._words[position + 2], self._words[position + _TYPE_WORDS]
+                self._tags.setdefault(where, []).append(each)
+        found = self.base.tags(type_id, component) if self.base and type_id < self.start_id else []
+        return found + self._tags.get((type_id, component & 0xFFFFFFFF), [])
+
+    # -- parsing -------------------------------------------------------------------
+
+    def _check_header(self, data: bytes) -> None:
+        header = self.header
+        known = BTF_HEADER.sizeof()
+        for wrong, text in (
+            (header.version != 1, f"version {header.version} is not 1"),
+            (header.flags != 0, f"unknown header flags {header.flags:#x}"),
+            (
+                header.hdr_len > known and any(data[known : header.hdr_len]),
+                f"unknown header fields after byte {known}",
+            ),
+        ):
+            if wrong:
+                self._problems.append(text)
+
+    def _section(self, data: bytes, what: str, offset: int, length: int) -> bytes:
+        """The readable part of a section."""
+        start = self.header.hdr_len + offset
+        found = data[start : start + length]
+        if len(found) < length:
+            self._problems.append(
+                f"the {what} section ({length} bytes at {start}) ends after {len(found)} bytes"
+            )
+        return found
+
+    def _check_strings(self) -> None:
+        strings = self._strings
+        if strings and strings[0] and not self.base:
+            self._problems.append(
+                "the string section starts with no NUL: split BTF without its base?"
+            )
+        if strings and strings[-1]:
+            self._problems.append("the string section ends with no NUL")
+
+    def _index_types(self) -> None:
+        words = self._words
+        fixed, element = _FIXED, _ELEMENT
+        layout = self._layout or (self.base._layout if self.base else ())
+        if len(layout) > Kind.ENUM64 + 1:
+            fixed, element = self._with_layout(layout)
+        add = self._positions.append
+        position, end = 0, len(words)
+        trailing = len(self._types) - end * _WORD
+        while position + _TYPE_WORDS <= end:
+            info = words[position + 1]
+            kind = info >> 24 & 0x7F
+            words_fixed = fixed[kind]
+            if words_fixed < 0:
+                self._problems.append(
+                    f"type {self.end_id} at byte {position * _WORD} of the type section has the"
+                    f" unknown kind {kind}; it and what follows cannot be read"
+                )
+                return
+            after = position + _TYPE_WORDS + words_fixed
+            if after > end:
+                break
+            add(position)
+            after += element[kind] * (info & 0xFFFFFF)
+            if after > end:
+                self._problems.append(
+                    f"type {self.end_id - 1} at byte {position * _WORD} of the type section"
+                    f" claims {info & 0xFFFFFF} elements, more than there are"
+                )
+                return
+            position = after
+        trailing += (end - position) * _WORD
+        if trailing:
+            self._problems.append(
+                f"type {self.end_id} at byte {position * _WORD} of the type section is cut off"
+                f" after {trailing} bytes"
+            )
+
+    def _with_layout(self, layout: tuple[tuple[int, ...], ...]) -> tuple[list[int], list[int]]:
+        """The word counts, with those of kinds that only the layout section knows."""
+        fixed, element = list(_FIXED), list(_ELEMENT)
+        for kind, (info_size, element_size, _flags) in enumerate(layout[:_NR_KINDS]):
+            if kind > Kind.ENUM64 and not (info_size % _WORD or element_size % _WORD):
+                fixed[kind], element[kind] = info_size // _WORD, element_size // _WORD
+        return fixed, element
+
+    def _make(self, type_id: int) -> Type:
+        position = self._positions[type_id - self.start_id]
+        name_off, info, size_or_type = self._words[position : position + _TYPE_WORDS]
+        kind = info >> 24 & 0x7F
+        vlen = info & 0xFFFFFF
+        row = _ROWS.get(kind, _Row())
+        start = (position + _TYPE_WORDS) * _WORD
+        details: dict[str, Any] = {}
+        if row.fixed is not None:
+            fixed = _UNPACKERS[self.byteorder, row.fixed].unpack_from(self._types, start)
+            details = _FIXED_DETAILS[kind](*fixed)
+        elif row.element is not None:
+            unpack = _UNPACKERS[self.byteorder, row.element]
+            # The count is the tracee's: only what the section holds is read.
+            end = min(start + vlen * unpack.size, len(self._types))
+            end -= (end - start) % unpack.size
+            elements = unpack.iter_unpack(memoryview(self._types)[start:end])
+            field, make = _ELEMENT_DETAILS[kind]
+            details = {field: tuple(make(self, bool(info >> 31), *each) for each in elements)}
+        elif kind == Kind.FUNC:
+            details = {"linkage": vlen}
+            vlen = 0
+        size, refers = (size_or_type, 0) if row.sized else (0, size_or_type)
+        return Type(
+            type_id,
+            Kind(kind) if kind in _ROWS else kind,
+            self.string(name_off),
+            bool(info >> 31),
+            vlen,
+            size,
+            **{"type": refers, **details},
+        )
+
+    def _size_of(self, type_id: int) -> int | None:
+        count = 1
+        for _ in range(MAX_DEPTH):
+            found = self.resolve(type_id)
+            if found is None:
+                return None
+            if found.kind == Kind.PTR:
+                return count * POINTER_SIZE
+            if found.kind != Kind.ARRAY:
+                row = _ROWS.get(found.kind)
+                return count * found.size if row and row.sized else None
+            count *= found.nelems
+            type_id = found.type
+        return None
+
+    def _by_kind(self) -> dict[int, array[int]]:
+        if self._ids_of is None:
+            self._ids_of = {}
+            words = self._words
+            for type_id, position in enumerate(self._positions, self.start_id):
+                kind = words[position + 1] >> 24 & 0x7F
+                ids = self._ids_of.get(kind)
+                if ids is None:
+                    ids = self._ids_of[kind] = array("I")
+                ids.append(type_id)
+        return self._ids_of
+
+    def _names_of(self, kind: int) -> dict[int, list[int]]:
+        """Ids by the hash of their names: the names themselves could be large."""
+        names = self._ids_by_name.get(kind)
+        if names is None:
+            names = self._ids_by_name[kind] = {}
+            for type_id in self.ids_of(kind):
+                offset = self._words[self._positions[type_id - self.start_id]]
+                if offset:
+                    names.setdefault(hash(self.string(offset)), []).append(type_id)
+        return names
+
+
+_TRANSPARENT: Final = MODIFIERS | {Kind.TYPEDEF, Kind.VAR, Kind.FUNC}
+
+
+def _header(data: bytes) -> tuple[ByteOrder, Header]:
+    if len(data) < 2:
+        raise BtfError(f"no BTF: {len(data)} bytes")
+    for byteorder in _BYTE_ORDERS:
+        if int.from_bytes(data[:2], byteorder) == MAGIC:
+            break
+    else:
+        raise BtfError(f"no BTF: starts with {data[:2].hex(' ')}, not with the magic number eb9f")
+    unpack = unpacker(BTF_HEADER, byteorder)
+    header = Header(*unpack.unpack(data[: unpack.size].ljust(unpack.size, b"\0")))
+    if len(data) < _SHORT_HEADER or header.hdr_len > len(data):
+        raise BtfError(f"no BTF: {len(data)} bytes do not hold the header")
+    if header.hdr_len < _SHORT_HEADER:
+        raise BtfError(f"no BTF: a header of {header.hdr_len} bytes is too short")
+    if header.hdr_len < unpack.size:
+        # What follows a short header is no part of it.
+        header = header._replace(layout_off=0, layout_len=0)
+    return byteorder, header
+
+
+def _int_details(info: int) -> dict[str, Any]:
+    return {
+        "encoding": info >> 24 & 0xF,
+        "bit_offset": info >> 16 & 0xFF,
+        "bits": info & 0xFF,
+    }
+
+
+def _array_details(element: int, index_type: int, nelems: int) -> dict[str, Any]:
+    return {"type": element, "index_type": index_type, "nelems": nelems}
+
+
+def _var_details(linkage: int) -> dict[str, Any]:
+    return {"linkage": linkage}
+
+
+def _tag_details(component: int) -> dict[str, Any]:
+    return {"component": component}
+
+
+_FIXED_DETAILS: Final[dict[int, Callable[..., dict[str, Any]]]] = {
+    Kind.INT: _int_details,
+    Kind.ARRAY: _array_details,
+    Kind.VAR: _var_details,
+    Kind.DECL_TAG: _tag_details,
+}
+
+
+def _member(btf: Btf, kind_flag: bool, name_off: int, type_id: int, offset: int) -> Member:
+    if kind_flag:
+        return Member(btf.string(name_off), type_id, offset & 0xFFFFFF, offset >> 24)
+    return Member(btf.string(name_off), type_id, offset, 0)
+
+
+def _enumerator(btf: Btf, signed: bool, name_off: int, value: int) -> Enumerator:
+    if signed and value >> 31:
+        value -= 1 << 32
+    return Enumerator(btf.string(name_off), value)
+
+
+def _enumerator64(btf: Btf, signed: bool, name_off: int, low: int, high: int) -> Enumerator:
+    value = high << 32 | low
+    if signed and value >> 63:
+        value -= 1 << 64
+    return Enumerator(btf.string(name_off), value)
+
+
+def _param(btf: Btf, _kind_flag: bool, name_off: int, type_id: int) -> Param:
+    return Param(btf.string(name_off), type_id)
+
+
+def _variable(_btf: Btf, _kind_flag: bool, type_id: int, offset: int, size: int) -> Variable:
+    return Variable(type_id, offset, size)
+
+
+_ELEMENT_DETAILS: Final[dict[int, tuple[str, Callable[..., Any]]]] = {
+    Kind.STRUCT: ("members", _member),
+    Kind.UNION: ("members", _member),
+    Kind.ENUM: ("enumerators", _enumerator),
+    Kind.ENUM64: ("enumerators", _enumerator64),
+    Kind.FUNC_PROTO: ("params", _param),
+    Kind.DATASEC: ("variables", _variable),
+}
+
+
+def parse(data: bytes, base: Btf | None = None) -> Btf:
+    """Parse BTF as BPF_BTF_LOAD takes it and /sys/kernel/btf/* holds it.
+
+    ``base`` is the BTF whose types and strings this one (split BTF: a kernel
+    module's) goes on from.  Truncated or corrupt data yields what can be read,
+    and says so in `Btf.problem`.  Raises BtfError where there is no BTF at all.
+    """
+    return Btf(data, base)

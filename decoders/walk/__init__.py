@@ -1,0 +1,1 @@
+"""Where a call's memory leads, without what it means."""
