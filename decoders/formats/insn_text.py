@@ -230,6 +230,9 @@ class InsnNames:
     """A kernel variable by BTF id, and by the fd of its BTF (0 is vmlinux)."""
     address: Callable[[int], str | None] = _nothing
     """Where ``xlated``: the function at this distance from __bpf_call_base."""
+    symbols: Sequence[str] | None = None
+    """Where ``xlated``: what the kernel calls the functions, by the index that a call's imm is;
+    empty where they are not compiled, or hidden.  None: they are called as in ``subprogs``."""
     xlated: bool = False
     """The instructions are those that the kernel gives back, not those that it was given:
     maps are ids, a call's imm is a distance, a subprogram's distance is in off.  The wording
@@ -328,15 +331,22 @@ _CALL_CODES: Final = frozenset(
 def _named_call(insn: Insn, names: InsnNames) -> str | None:
     if insn.src == isa.PSEUDO_CALL:
         distance = insn.off if names.xlated else insn.imm
-        name = names.subprogs.get(insn.pc + 1 + distance)
+        if names.symbols is None:
+            name = names.subprogs.get(insn.pc + 1 + distance)
+        else:
+            name = names.symbols[insn.imm] if 0 <= insn.imm < len(names.symbols) else None
         suffix = "" if name is None else f"#{_clean(name)}"
         return f"({insn.code:02x}) call pc{distance:+d}{suffix}"
     found = None
+    if names.xlated and insn.imm == 0:
+        # bpf_insn_prepare_dump() has taken the distance away; there is no helper 0.
+        return f"({insn.code:02x}) call hidden#0"
     if insn.src == 0 and insn.imm in bpf_func_id:
         return None
     if names.xlated:
         found = names.address(insn.imm)
-    elif insn.src == isa.PSEUDO_KFUNC_CALL:
+    if found is None and insn.src == isa.PSEUDO_KFUNC_CALL:
+        # Where the JIT calls as far as it likes, a kfunc's BTF id stays in place.
         found = names.kfunc(insn.imm, insn.off)
     return None if found is None else f"({insn.code:02x}) call {_clean(found)}#{insn.imm}"
 

@@ -1,0 +1,211 @@
+"""What the kernel made of a program: listings of its translated and of its native code.
+
+Of a ``KernelView``, as it was recorded in a trace or asked for a moment ago, and of what is
+known besides: BTF, names of maps.  Text is bpftool's; what the kernel kept back is said to be
+hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from bpftrace_sys.listing import Listing
+from bpftrace_sys.trace.kernel_view import KernelView
+from decoders import insn as isa
+from decoders.formats import prog_symbols
+from decoders.formats.native import NoDisassembler, disassemble
+from decoders.insn_text import InsnNames
+from decoders.insn_text import listing as insn_lines
+
+MACHINES: Final = {"x86_64": "x86-64", "aarch64": "aarch64"}
+_MASK: Final = (1 << 64) - 1
+_AX: Final = 11
+"""BPF_REG_AX, which only the kernel uses (include/linux/filter.h)."""
+
+
+def _nothing(type_id: int, off: int) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a program besides the kernel's view."""
+
+    btf: Any = None
+    """Its BTF, or None."""
+    maps: Mapping[int, str] = field(default_factory=dict)
+    """Names by id."""
+    kfunc: Callable[[int, int], str | None] = _nothing
+    """A kernel function by BTF id and by module (0 is vmlinux)."""
+
+
+class NativeLine(NamedTuple):
+    """An instruction of native code in a listing."""
+
+    offset: int
+    """Bytes from its function's beginning."""
+    text: str
+    code: bytes
+    target: int | None
+    """The address that it calls, jumps to or loads, outside of the function."""
+    source: str | None = None
+    where: str | None = None
+
+
+@dataclass(frozen=True)
+class NativeFunction:
+    """The native code of one function."""
+
+    symbol: str
+    addr: int
+    """0: hidden."""
+    prototype: str
+    size: int
+    lines: list[NativeLine]
+
+
+# ---------------------------------------------------------------- listings
+
+
+def _places(view: KernelView, btf: Any) -> list[tuple[int, str, str]]:
+    """(slot, source line, where) of each record of line_info, in order."""
+    if btf is None:
+        return []
+    found = []
+    for slot, file_off, line_off, line_col in view.info.line_info:
+        where = f"{btf.string(file_off)}:{line_col >> 10}:{line_col & 0x3FF}"
+        found.append((slot, btf.string(line_off).strip(), where))
+    return found
+
+
+def _prototypes(view: KernelView, btf: Any) -> list[tuple[int, str]]:
+    """(slot, prototype) of each function, in order."""
+    if btf is None:
+        return []
+    from decoders import btf_c
+
+    return [
+        (slot, btf_c.func_prototype(btf, type_id) or btf.name(type_id))
+        for slot, type_id in view.info.func_info
+    ]
+
+
+def names_of(view: KernelView, known: Known) -> InsnNames:
+    """How translated instructions name what they call and load."""
+
+    def address(distance: int) -> str | None:
+        return view.symbols.get((view.call_base + distance) & _MASK) if view.call_base else None
+
+    # Without addresses an index says nothing: a call's imm is zeroed with them.
+    compiled = bool(view.info.ksyms)
+    return InsnNames(
+        maps=known.maps,
+        symbols=prog_symbols.own(view.info, known.btf) if compiled else (),
+        kfunc=known.kfunc,
+        address=address,
+        xlated=True,
+    )
+
+
+def translated(view: KernelView, known: Known) -> Listing:
+    """The listing of the instructions that the verifier left, in bpftool's words."""
+    program = list(isa.insns(view.info.xlated))
+    lines = {slot: (text, where) for slot, text, where in reversed(_places(view, known.btf))}
+    functions = dict(_prototypes(view, known.btf))
+    rows = []
+    for row in insn_lines(program, names_of(view, known)):
+        source, where = lines.get(row.pc, (None, None))
+        rows.append(row._replace(source=source, where=where, function=functions.get(row.pc)))
+    count = view.info.xlated_len // isa.SLOT
+    return Listing(rows, count, missing=count - len(view.info.xlated) // isa.SLOT)
+
+
+def native(view: KernelView, known: Known, syntax: str = "att") -> list[NativeFunction]:
+    """The listing of the native code, function by function; raises NoDisassembler."""
+    info = view.info
+    own = prog_symbols.own(info, known.btf)
+    ksyms = dict(zip(info.ksyms, own, strict=False))
+    places = _places(view, known.btf)
+    at: dict[int, tuple[str, str]] = {}
+    for addr, (_, text, where) in zip(info.jited_line_info, places, strict=False):
+        at.setdefault(addr, (text, where))
+    prototypes = [text for _, text in _prototypes(view, known.btf)]
+
+    def name(addr: int) -> str | None:
+        return ksyms.get(addr) or view.symbols.get(addr)
+
+    found = []
+    for index, (addr, code) in enumerate(info.functions()):
+        lines = []
+        for insn in disassemble(code, addr, view.machine, syntax, name):
+            source, place = at.get(addr + insn.offset, (None, None))
+            text, octets = insn.text, code[insn.offset : insn.offset + insn.size]
+            lines.append(NativeLine(insn.offset, text, octets, insn.target, source, place))
+        found.append(
+            NativeFunction(
+                own[index] if index < len(own) else f"function {index}",
+                addr,
+                prototypes[index] if index < len(prototypes) else "",
+                len(code),
+                lines,
+            )
+        )
+    return found
+
+
+# ---------------------------------------------------------------- what is missing, and why
+
+
+def blinded(view: KernelView) -> bool:
+    """Whether constants were hidden in the code (net.core.bpf_jit_harden).
+
+    bpf_jit_blind_insn() in kernel/bpf/core.c makes each of a random number, moved into BPF_REG_AX,
+    and of another, XORed with it.
+    """
+    before = None
+    for insn in isa.insns(view.info.xlated):
+        if insn.dst == _AX and before is not None and before.dst == _AX:
+            mov, xor = before.code & ~isa.ALU64, insn.code & ~isa.ALU64
+            if mov & 0xF8 == isa.MOV and xor & 0xF8 == isa.XOR and insn.code & 7 == before.code & 7:
+                return True
+        before = insn
+    return False
+
+
+def reasons(view: KernelView) -> Iterator[str]:
+    """What the kernel kept back, or changed besides, and why; each a sentence."""
+    info = view.info
+    if view.problem:
+        yield f"the kernel's view is missing: {view.problem}"
+        return
+    if not info.xlated_len:
+        yield "the kernel gives no instructions: this needs CAP_BPF"
+        return
+    if info.hidden("xlated_prog_insns"):
+        yield (
+            "its translated instructions are hidden: their constants are blinded "
+            "(net.core.bpf_jit_harden), and kernel addresses are not to be seen"
+        )
+    helpers = any(
+        site.kind != "subprog" for site in isa.calls(isa.insns(info.xlated), xlated=True)
+    )
+    if info.ifindex and not info.jited_len:
+        yield f"bound to the device with ifindex {info.ifindex}: no native code of this machine"
+    elif not info.jited_len:
+        yield "not compiled: the kernel interprets it (net.core.bpf_jit_enable)"
+    elif info.hidden("jited_prog_insns"):
+        yield (
+            "its native code is hidden: this needs CAP_SYSLOG, and kernel.kptr_restrict below 2"
+        )
+    if helpers and not view.call_base:
+        yield (
+            "names of what it calls are hidden: this needs CAP_SYSLOG, and "
+            "kernel.kptr_restrict below 2"
+        )
+    if blinded(view):
+        yield "constants are blinded (net.core.bpf_jit_harden): r11 holds them for a moment"
+
+
+__all__ = ["Known", "NativeFunction", "NativeLine", "NoDisassembler", "native", "translated"]

@@ -1,0 +1,171 @@
+"""Native code as text, by capstone.
+
+The wording is that of objdump, which is bpftool's where it was built with a disassembler: AT&T's
+syntax without a suffix where a register tells the size (``mov    $0x21,%edi``), or Intel's.
+Immediates are in hex.  Jumps within a function lead to distances from its beginning, as its
+lines count; others to addresses, with a name where one is known.
+
+capstone is an extra (``jit``), imported when the first function is disassembled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from decoders.formats import native_targets
+
+SYNTAXES: Final = ("att", "intel")
+_MNEMONIC: Final = 6
+"""Columns that objdump gives to a mnemonic."""
+
+
+class NoDisassembler(Exception):
+    """Native code cannot be shown; says why and what to do."""
+
+
+class NativeInsn(NamedTuple):
+    """An instruction of native code."""
+
+    offset: int
+    """Bytes from the beginning of its function."""
+    size: int
+    text: str
+    target: int | None = None
+    """The address, outside of the function, that it calls, jumps to or loads."""
+
+
+def _nothing(address: int) -> str | None:
+    return None
+
+
+@lru_cache(maxsize=8)
+def _engine(machine: str, syntax: str) -> Any:
+    try:
+        import capstone
+    except ImportError:
+        raise NoDisassembler(
+            "native code is disassembled by capstone, which is not installed: "
+            "pip install 'bpfstrace[jit]'"
+        ) from None
+    if machine == "x86_64":
+        engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+        if syntax == "att":
+            engine.syntax = capstone.CS_OPT_SYNTAX_ATT
+    elif machine == "aarch64":
+        engine = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN)
+    else:
+        raise NoDisassembler(f"native code of {machine} is not disassembled, but kept in JSON")
+    engine.skipdata = True
+    return engine
+
+
+def disassemble(
+    code: bytes,
+    addr: int,
+    machine: str,
+    syntax: str = "att",
+    name: Callable[[int], str | None] = _nothing,
+) -> Iterator[NativeInsn]:
+    """The instructions of one function.
+
+    ``addr``: where it begins; ``machine``: as uname has it; ``name``: what an address outside
+    of it is called.  Bytes that are no instruction are shown as such.  Raises NoDisassembler.
+    """
+    engine = _engine(machine, syntax)
+    word = _AARCH64 if machine == "aarch64" else _ATT if syntax == "att" else _INTEL
+    loaded: dict[int, tuple[int, int]] = {}
+    branched: dict[int, int] = {}
+    if machine == "aarch64":
+        loaded = {at: (register, value) for at, register, value in native_targets.constants(code)}
+        branched = dict(native_targets.branches(code))
+    end = addr + len(code)
+    registers: dict[str, int] = {}
+    for at, size, mnemonic, operands in engine.disasm_lite(code, addr):
+        offset = at - addr
+        mnemonic, operands = word(mnemonic, operands)
+        target: int | None = None
+        if offset in loaded:
+            register, value = loaded[offset]
+            registers = {f"x{register}": value}
+            following = loaded.get(offset + 4)
+            if value >= native_targets.KERNEL and (following is None or following[0] != register):
+                target = value
+        elif mnemonic in ("blr", "br"):
+            target = registers.get(operands)
+            registers = {}
+        else:
+            registers = {}
+            found = _BRANCH.search(operands) if _jumps(mnemonic, machine, offset in branched) else None
+            if found is not None:
+                where = int(found[1], 16)
+                if addr <= where < end:
+                    operands = operands[: found.start(1)] + f"{where - addr:#x}"
+                else:
+                    target = where
+            elif mnemonic.startswith("movabs"):
+                value = int(match[1], 16) if (match := _WIDE.search(operands)) else 0
+                target = value if value >= native_targets.KERNEL else None
+        said = None if target is None else name(target)
+        text = f"{mnemonic:<{_MNEMONIC}} {operands}".rstrip()
+        yield NativeInsn(offset, size, f"{text} <{said}>" if said else text, target)
+
+
+_BRANCH: Final = re.compile(r"(?:^|#|, ?)(0x[0-9a-f]+)$")
+_WIDE: Final = re.compile(r"(0x[0-9a-f]+)")
+_AARCH64_JUMPS: Final = ("b.", "cb", "tb", "b ")
+
+
+def _jumps(mnemonic: str, machine: str, branch: bool) -> bool:
+    if machine == "aarch64":
+        return branch or mnemonic.startswith(_AARCH64_JUMPS)
+    return mnemonic[0] == "j" or mnemonic.startswith(("call", "loop", "xbegin"))
+
+
+# ---------------------------------------------------------------- wording
+
+_SUFFIXED: Final = frozenset(
+    "adc add and bswap bt btc btr bts cmp cmpxchg dec div idiv imul inc lea mov movbe mul neg not "
+    "or pop push rcl rcr rol ror sar sarx sbb shl shld shlx shr shrd shrx sub test xadd xchg "
+    "xor".split()
+)
+"""Instructions whose suffix says no more than a register among their operands does."""
+_ALWAYS: Final = frozenset({"call", "jmp", "ret", "leave", "push", "pop", "movabs"})
+"""Those that have one size only."""
+_REGISTER: Final = re.compile(r"(?:^|,)%\w+(?:,|$)")
+_DECIMAL: Final = re.compile(r"(?<![\w%.])(\d{1,20})(?!\w)")
+_MEMORY: Final = re.compile(r"\([^()]*\)")
+
+
+def _hex(operands: str) -> str:
+    return _DECIMAL.sub(lambda found: f"{int(found[1]):#x}", operands)
+
+
+def _att(mnemonic: str, operands: str) -> tuple[str, str]:
+    operands = operands.replace(", ", ",")
+    prefix, _, last = mnemonic.rpartition(" ")
+    base = last[:-1]
+    if last[-1:] in "bwlq" and (
+        base in _ALWAYS
+        or (base in _SUFFIXED and _REGISTER.search(_MEMORY.sub("", operands)) is not None)
+    ):
+        mnemonic = f"{prefix} {base}" if prefix else base
+    scaled = _MEMORY.search(operands)
+    if scaled is None:
+        return mnemonic, _hex(operands)
+    # A scale is no immediate.
+    start, stop = scaled.span()
+    return mnemonic, _hex(operands[:start]) + operands[start:stop] + _hex(operands[stop:])
+
+
+def _intel(mnemonic: str, operands: str) -> tuple[str, str]:
+    return mnemonic, _hex(operands)
+
+
+def _aarch64(mnemonic: str, operands: str) -> tuple[str, str]:
+    return mnemonic, operands
+
+
+_ATT, _INTEL, _AARCH64 = _att, _intel, _aarch64
