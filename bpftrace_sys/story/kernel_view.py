@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from bpftrace_sys.listing import Listing
+from bpftrace_sys.story.listing import Listing
 from bpftrace_sys.trace.kernel_view import KernelView
-from decoders import insn as isa
+from decoders.formats import insn as isa
 from decoders.formats import prog_symbols
-from decoders.formats.native import NoDisassembler, disassemble
-from decoders.insn_text import InsnNames
-from decoders.insn_text import listing as insn_lines
+from decoders.formats.insn_text import InsnNames
+from decoders.formats.insn_text import listing as insn_lines
+from decoders.formats.native import NoDisassemblerError, disassemble
 
 MACHINES: Final = {"x86_64": "x86-64", "aarch64": "aarch64"}
 _MASK: Final = (1 << 64) - 1
@@ -84,7 +84,7 @@ def _prototypes(view: KernelView, btf: Any) -> list[tuple[int, str]]:
     """(slot, prototype) of each function, in order."""
     if btf is None:
         return []
-    from decoders import btf_c
+    from decoders.formats import btf_c
 
     return [
         (slot, btf_c.func_prototype(btf, type_id) or btf.name(type_id))
@@ -123,7 +123,7 @@ def translated(view: KernelView, known: Known) -> Listing:
 
 
 def native(view: KernelView, known: Known, syntax: str = "att") -> list[NativeFunction]:
-    """The listing of the native code, function by function; raises NoDisassembler."""
+    """The listing of the native code, function by function; raises NoDisassemblerError."""
     info = view.info
     own = prog_symbols.own(info, known.btf)
     ksyms = dict(zip(info.ksyms, own, strict=False))
@@ -208,4 +208,4 @@ def reasons(view: KernelView) -> Iterator[str]:
         yield "constants are blinded (net.core.bpf_jit_harden): r11 holds them for a moment"
 
 
-__all__ = ["Known", "NativeFunction", "NativeLine", "NoDisassembler", "native", "translated"]
+__all__ = ["Known", "NativeFunction", "NativeLine", "NoDisassemblerError", "native", "translated"]

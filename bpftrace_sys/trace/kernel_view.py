@@ -144,8 +144,8 @@ def _mapping(value: Any) -> Mapping:
         raise ValueError("a mapping is not lists of numbers")
     return Mapping(
         problem,
-        {pc: image for pc, image in (_ints(pair, 2) for pair in images)},
-        {pc: (function, at) for pc, function, at in (_ints(row, 3) for row in native)},
+        {pair[0]: pair[1] for pair in (_ints(pair, 2) for pair in images)},
+        {row[0]: (row[1], row[2]) for row in (_ints(row, 3) for row in native)},
         _int(value.get("duration", 0)),
     )
 

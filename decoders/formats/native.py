@@ -22,7 +22,7 @@ _MNEMONIC: Final = 6
 """Columns that objdump gives to a mnemonic."""
 
 
-class NoDisassembler(Exception):
+class NoDisassemblerError(Exception):
     """Native code cannot be shown; says why and what to do."""
 
 
@@ -46,7 +46,7 @@ def _engine(machine: str, syntax: str) -> Any:
     try:
         import capstone
     except ImportError:
-        raise NoDisassembler(
+        raise NoDisassemblerError(
             "native code is disassembled by capstone, which is not installed: "
             "pip install 'bpfstrace[jit]'"
         ) from None
@@ -57,7 +57,7 @@ def _engine(machine: str, syntax: str) -> Any:
     elif machine == "aarch64":
         engine = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN)
     else:
-        raise NoDisassembler(f"native code of {machine} is not disassembled, but kept in JSON")
+        raise NoDisassemblerError(f"native code of {machine} is not disassembled, but kept in JSON")
     engine.skipdata = True
     return engine
 
@@ -72,65 +72,75 @@ def disassemble(
     """The instructions of one function.
 
     ``addr``: where it begins; ``machine``: as uname has it; ``name``: what an address outside
-    of it is called.  Bytes that are no instruction are shown as such.  Raises NoDisassembler.
+    of it is called.  Bytes that are no instruction are shown as such.  Raises NoDisassemblerError.
     """
     engine = _engine(machine, syntax)
-    word = _AARCH64 if machine == "aarch64" else _ATT if syntax == "att" else _INTEL
-    loaded: dict[int, tuple[int, int]] = {}
-    branched: dict[int, int] = {}
-    if machine == "aarch64":
-        loaded = {at: (register, value) for at, register, value in native_targets.constants(code)}
-        branched = dict(native_targets.branches(code))
+    word = _aarch64 if machine == "aarch64" else _att if syntax == "att" else _intel
+    find = _targets_aarch64(code) if machine == "aarch64" else _target_x86_64
     end = addr + len(code)
-    registers: dict[str, int] = {}
     for at, size, mnemonic, operands in engine.disasm_lite(code, addr):
-        offset = at - addr
         mnemonic, operands = word(mnemonic, operands)
-        target: int | None = None
-        if offset in loaded:
-            register, value = loaded[offset]
-            registers = {f"x{register}": value}
-            following = loaded.get(offset + 4)
-            if value >= native_targets.KERNEL and (following is None or following[0] != register):
-                target = value
-        elif mnemonic in ("blr", "br"):
-            target = registers.get(operands)
-            registers = {}
-        else:
-            registers = {}
-            found = _BRANCH.search(operands) if _jumps(mnemonic, machine, offset in branched) else None
-            if found is not None:
-                where = int(found[1], 16)
-                if addr <= where < end:
-                    operands = operands[: found.start(1)] + f"{where - addr:#x}"
-                else:
-                    target = where
-            elif mnemonic.startswith("movabs"):
-                value = int(match[1], 16) if (match := _WIDE.search(operands)) else 0
-                target = value if value >= native_targets.KERNEL else None
+        target = find(at - addr, mnemonic, operands)
+        jump = _BRANCH.search(operands) if target is not None else None
+        if target is not None and addr <= target < end:
+            if jump is not None:
+                operands = operands[: jump.start(1)] + f"{target - addr:#x}"
+            target = None
         said = None if target is None else name(target)
         text = f"{mnemonic:<{_MNEMONIC}} {operands}".rstrip()
-        yield NativeInsn(offset, size, f"{text} <{said}>" if said else text, target)
+        yield NativeInsn(at - addr, size, f"{text} <{said}>" if said else text, target)
 
+
+# ---------------------------------------------------------------- where it leads
 
 _BRANCH: Final = re.compile(r"(?:^|#|, ?)(0x[0-9a-f]+)$")
-_WIDE: Final = re.compile(r"(0x[0-9a-f]+)")
-_AARCH64_JUMPS: Final = ("b.", "cb", "tb", "b ")
+_LOADED: Final = re.compile(r"\b(0x[0-9a-f]+)")
+_X86_64_JUMPS: Final = ("call", "j", "loop", "xbegin")
 
 
-def _jumps(mnemonic: str, machine: str, branch: bool) -> bool:
-    if machine == "aarch64":
-        return branch or mnemonic.startswith(_AARCH64_JUMPS)
-    return mnemonic[0] == "j" or mnemonic.startswith(("call", "loop", "xbegin"))
+def _target_x86_64(offset: int, mnemonic: str, operands: str) -> int | None:
+    """The address that an instruction names."""
+    if mnemonic.startswith(_X86_64_JUMPS):
+        found = _BRANCH.search(operands)
+        return None if found is None else int(found[1], 16)
+    if mnemonic.startswith("movabs") and (found := _LOADED.search(operands)) is not None:
+        value = int(found[1], 16)
+        return value if value >= native_targets.KERNEL else None
+    return None
+
+
+def _targets_aarch64(code: bytes) -> Callable[[int, str, str], int | None]:
+    """The same, where an address is made of three instructions before it is used."""
+    made = {at: (register, value) for at, register, value in native_targets.constants(code)}
+    pending: dict[str, int] = {}
+
+    def target(offset: int, mnemonic: str, operands: str) -> int | None:
+        nonlocal pending
+        if offset in made:
+            register, value = made[offset]
+            pending = {f"x{register}": value}
+            after = made.get(offset + 4)
+            whole = after is None or after[0] != register
+            return value if whole and value >= native_targets.KERNEL else None
+        known, pending = pending, {}
+        if mnemonic in ("blr", "br"):
+            return known.get(operands)
+        if mnemonic in ("b", "bl") or mnemonic.startswith(("b.", "cb", "tb")):
+            found = _BRANCH.search(operands)
+            return None if found is None else int(found[1], 16)
+        return None
+
+    return target
 
 
 # ---------------------------------------------------------------- wording
 
-_SUFFIXED: Final = frozenset(
-    "adc add and bswap bt btc btr bts cmp cmpxchg dec div idiv imul inc lea mov movbe mul neg not "
-    "or pop push rcl rcr rol ror sar sarx sbb shl shld shlx shr shrd shrx sub test xadd xchg "
-    "xor".split()
-)
+_SUFFIXED: Final = frozenset({
+    "adc", "add", "and", "bswap", "bt", "btc", "btr", "bts", "cmp", "cmpxchg", "dec",
+    "div", "idiv", "imul", "inc", "lea", "mov", "movbe", "mul", "neg", "not", "or", "pop",
+    "push", "rcl", "rcr", "rol", "ror", "sar", "sarx", "sbb", "shl", "shld", "shlx",
+    "shr", "shrd", "shrx", "sub", "test", "xadd", "xchg", "xor",
+})  # fmt: skip
 """Instructions whose suffix says no more than a register among their operands does."""
 _ALWAYS: Final = frozenset({"call", "jmp", "ret", "leave", "push", "pop", "movabs"})
 """Those that have one size only."""
@@ -149,6 +159,7 @@ def _att(mnemonic: str, operands: str) -> tuple[str, str]:
     base = last[:-1]
     if last[-1:] in "bwlq" and (
         base in _ALWAYS
+        or last.startswith("cmov")
         or (base in _SUFFIXED and _REGISTER.search(_MEMORY.sub("", operands)) is not None)
     ):
         mnemonic = f"{prefix} {base}" if prefix else base
@@ -166,6 +177,3 @@ def _intel(mnemonic: str, operands: str) -> tuple[str, str]:
 
 def _aarch64(mnemonic: str, operands: str) -> tuple[str, str]:
     return mnemonic, operands
-
-
-_ATT, _INTEL, _AARCH64 = _att, _intel, _aarch64

@@ -28,10 +28,10 @@ class Row(NamedTuple):
     """An array of the struct's: offsets of its count and pointer, bytes of an element."""
 
     name: str
-    count: int
-    pointer: int
+    count_at: int
+    pointer_at: int
     size: int
-    rec_size: int = 0
+    rec_size_at: int = 0
     """Offset of the size that user space has to name again, if it has to."""
 
 
@@ -54,10 +54,10 @@ def room_for(head: bytes) -> list[tuple[Row, int]]:
     """The arrays that a first answer promises, with their sizes in bytes."""
     found = []
     for row in ARRAYS:
-        (count,) = _U32.unpack_from(head, row.count)
+        (count,) = _U32.unpack_from(head, row.count_at)
         size = row.size
-        if row.rec_size:
-            (size,) = _U32.unpack_from(head, row.rec_size)
+        if row.rec_size_at:
+            (size,) = _U32.unpack_from(head, row.rec_size_at)
         if count and size:
             found.append((row, count * size))
     return found
@@ -69,11 +69,11 @@ def request(head: bytes, addresses: Mapping[str, int]) -> bytearray:
     for row, _ in room_for(head):
         if row.name not in addresses:
             continue
-        room[row.count : row.count + 4] = head[row.count : row.count + 4]
-        _U64.pack_into(room, row.pointer, addresses[row.name])
+        room[row.count_at : row.count_at + 4] = head[row.count_at : row.count_at + 4]
+        _U64.pack_into(room, row.pointer_at, addresses[row.name])
     for row in ARRAYS:
-        if row.rec_size:
-            room[row.rec_size : row.rec_size + 4] = head[row.rec_size : row.rec_size + 4]
+        if at := row.rec_size_at:
+            room[at : at + 4] = head[at : at + 4]
     return room
 
 
@@ -98,13 +98,13 @@ class ProgInfo:
         cleared = bytearray(head)
         arrays = {}
         for row in ARRAYS:
-            (pointer,) = _U64.unpack_from(head, row.pointer)
-            (count,) = _U32.unpack_from(head, row.count)
-            size = _U32.unpack_from(head, row.rec_size)[0] if row.rec_size else row.size
+            (pointer,) = _U64.unpack_from(head, row.pointer_at)
+            (count,) = _U32.unpack_from(head, row.count_at)
+            size = _U32.unpack_from(head, row.rec_size_at)[0] if row.rec_size_at else row.size
             # The kernel zeroes the pointer where it hides something (bpf_dump_raw_ok()).
             if pointer and row.name in room:
                 arrays[row.name] = room[row.name][: count * size]
-            _U64.pack_into(cleared, row.pointer, 0)
+            _U64.pack_into(cleared, row.pointer_at, 0)
         return cls(bytes(cleared), arrays)
 
     def __eq__(self, other: object) -> bool:
@@ -127,7 +127,7 @@ class ProgInfo:
     def hidden(self, name: str) -> bool:
         """Whether there is something that the kernel did not let us have."""
         row = next(row for row in ARRAYS if row.name == name)
-        return bool(self._u32(row.count)) and name not in self.arrays
+        return bool(self._u32(row.count_at)) and name not in self.arrays
 
     # ------------------------------------------------------------ the struct
 
@@ -242,7 +242,7 @@ class ProgInfo:
     def records(self, name: str, fields: int) -> list[tuple[int, ...]]:
         """func_info or line_info: the first ``fields`` numbers (u32) of each record."""
         row = next(row for row in ARRAYS if row.name == name)
-        step = self._u32(row.rec_size)
+        step = self._u32(row.rec_size_at)
         data = self.arrays.get(name, b"")
         form = struct.Struct(f"<{fields}I")
         if step < form.size:

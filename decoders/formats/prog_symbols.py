@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from decoders import insn as isa
-from decoders.btf import Btf
+from decoders.formats import insn as isa
+from decoders.formats.btf import Btf
 from decoders.formats.native_targets import ARCHITECTURES
 from decoders.formats.prog_info import ProgInfo
 from decoders.uapi.helpers import bpf_func_id
@@ -15,8 +15,9 @@ def own(info: ProgInfo, btf: Btf | None) -> list[str]:
     """What the kernel calls each function: ``bpf_prog_38dd440716c4900f_hello_world``.
 
     As bpf_get_prog_name() in kernel/bpf/core.c makes it: of its tag and its name in BTF, which
-    for a program without that is the name it was loaded with.  The first is the main program,
-    named by the tag of the whole.
+    for a program without that is the name it was loaded with, and F for its subprograms
+    (jit_subprogs() in kernel/bpf/verifier.c).  The first is the main program, named by the tag of
+    the whole.
     """
     functions = info.func_info
     names = []
@@ -24,7 +25,7 @@ def own(info: ProgInfo, btf: Btf | None) -> list[str]:
         name = ""
         if index < len(functions) and btf is not None:
             name = btf.name(functions[index][1])
-        name = name or info.name
+        name = name or ("F" if index else info.name)
         names.append(f"bpf_prog_{tag}_{name}" if name else f"bpf_prog_{tag}")
     return names
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 
 from decoders import arch
 from decoders.formats.prog_info import ROOM, ProgInfo, request, room_for
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
 LIMIT: Final = 64 << 20
 """Bytes of a program's arrays that are taken: a million instructions stay below."""
 _OBJ_GET_INFO_BY_FD: Final = 15
+_ATTR: Final = struct.Struct("<IIQ")
+"""bpf_fd, info_len and info of union bpf_attr."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _number = arch.number(arch.of_machine()[0], "bpf")
 
 
 def _get_info(fd: int, room: ctypes.Array[ctypes.c_char]) -> None:
-    attr = ctypes.create_string_buffer(16)
-    attr[:8] = fd.to_bytes(4, "little") + len(room).to_bytes(4, "little")  # type: ignore[assignment]
-    attr[8:16] = ctypes.addressof(room).to_bytes(8, "little")  # type: ignore[assignment]
+    attr = ctypes.create_string_buffer(_ATTR.pack(fd, len(room), ctypes.addressof(room)), 16)
     if _libc.syscall(_number, _OBJ_GET_INFO_BY_FD, attr, 16) < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
