@@ -143,7 +143,7 @@ class CanonicalRenderer:
         """What a call is told as, if how often it is made and what it finds is up to chance."""
         if entry.collects:
             return f"reads {'a map' if entry.subject is None else ref(entry.subject)}"
-        what = walks(entry, self.canon.objects.all)
+        what = walks(entry, self.canon.known.objects.all)
         return f"looks at {what}" if what else ""
 
     # -------------------------------------------------------------- all of it
@@ -156,7 +156,7 @@ class CanonicalRenderer:
         if head is not None:
             write(f"argv: {' '.join(printable(word) for word in head.argv)}\n")
             write(f"kernel: {printable(head.kernel)} {printable(head.machine)}\n")
-        names = _names(self.spool, self.canon.objects.all)
+        names = _names(self.spool, self.canon.known.objects.all)
         for path in self.spool.paths():
             process = self._by_path[path]
             write(f"\nprocess {process.label}\n")

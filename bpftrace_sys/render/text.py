@@ -13,14 +13,15 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.render.exits import exit_line
+from bpftrace_sys.render.short_call import short_call
 from bpftrace_sys.render.style import Painter, plain_painter, visible
 from bpftrace_sys.render.text_quoting import octets, quoted
 from bpftrace_sys.render.times import Stamp, spent
 from bpftrace_sys.story.attach.ways import Attachment
-from bpftrace_sys.story.explain import remarks
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Object
 from bpftrace_sys.story.probes.folds import Folds
+from bpftrace_sys.story.remarks import remarks
 from bpftrace_sys.story.targets import open_note, printable
 from bpftrace_sys.trace.header import Header
 from decoders.call import Call, plain
@@ -692,7 +693,7 @@ class TextRenderer:
         if told.verb in ("enabled", "disabled") and len(told.steps) == 1:
             return head
         lines = [head]
-        lines += [f"  {step.role:<7} {printable(step.text)}" for step in told.steps]
+        lines += [f"  {step.role:<7} {printable(short_call(step.call))}" for step in told.steps]
         return "\n".join(["", *lines, ""])
 
 

@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from bpftrace_sys.story.objects import BEFORE, FOUND, IDENTIFIED, NAME_LEN, SIZES, Object, text_of
 from bpftrace_sys.story.targets import defined_probes
-from bpftrace_sys.story.typed_values import retype
 from bpftrace_sys.trace.facts import Facts
 from decoders.call import Call, plain
 from decoders.events import ProcessEvent
@@ -184,11 +183,6 @@ class Model:
             found = self.object(fact, pid)
             if found is not None:
                 objects[(fact.fd, fact.stage)] = found
-        retype(call, self)
-        if call.syscall.name in NETLINK_CALLS:
-            from bpftrace_sys.story import netlink_values
-
-            netlink_values.retype(call)
         if command == "BPF_OBJ_PIN" and succeeded:
             pinned = self.by_fd(call, "attr", "bpf_fd")
             if pinned is not None:

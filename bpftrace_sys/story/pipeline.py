@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from bpftrace_sys.story.attach.attachments import Attachments
 from bpftrace_sys.story.attach.ways import Attachment
-from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.model import NETLINK_CALLS, Model
 from bpftrace_sys.story.objects import Object
 from bpftrace_sys.story.renderer import Renderer
+from bpftrace_sys.story.typed_values import retype
 from bpftrace_sys.trace.facts import Facts
 from bpftrace_sys.trace.header import Header
 from decoders.call import Call
@@ -83,6 +84,11 @@ class Pipeline:
             self.facts.pid = item.pid
         call = self._decode(item, self.facts)
         self.model.observe(call)
+        retype(call, self.model)
+        if call.syscall.name in NETLINK_CALLS:
+            from bpftrace_sys.story import netlink_values
+
+            netlink_values.retype(call)
         self._tell(self.attachments.before(call))
         told = self.attachments.after(call)
         assert self._comment is not None

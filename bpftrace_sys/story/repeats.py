@@ -11,7 +11,7 @@ the same either way (the tests hold both against each other).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from bpftrace_sys.story.renderer import Template
 from decoders.loop_calls import COMMANDS, NUMBERS, alike
@@ -20,8 +20,10 @@ from decoders.raw import FdFact, RawCall
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bpftrace_sys.story.attach.attachments import Attachments
+    from bpftrace_sys.story.model import Model
     from bpftrace_sys.story.objects import Object
-    from bpftrace_sys.story.pipeline import Pipeline
+    from bpftrace_sys.story.probes.watch import Probes
     from decoders.call import Call
 
 REMEMBERED: Final = 256
@@ -76,11 +78,25 @@ def shape(raw: RawCall) -> tuple[Any, ...]:
     )
 
 
+class UsualPath(Protocol):
+    """The pipeline, as far as its short cut needs it."""
+
+    model: Model
+    attachments: Attachments
+    probes: Probes | None
+
+    def usual(self, item: RawCall) -> Call:
+        """Decodes a call and shows it to everybody."""
+
+    def used(self, found: Object) -> None:
+        """An object was used by a call that took the short cut."""
+
+
 class Repeats:
     """Stands before the usual path of a pipeline whose renderers all offer templates."""
 
     def __init__(
-        self, pipeline: Pipeline, offers: Sequence[Callable[[Call], Template | None]]
+        self, pipeline: UsualPath, offers: Sequence[Callable[[Call], Template | None]]
     ) -> None:
         self._pipeline = pipeline
         self._offers = offers
@@ -161,7 +177,7 @@ def offers(renderers: Sequence[Any]) -> list[Callable[[Call], Template | None]] 
     return found if found and None not in found else None  # type: ignore[return-value]
 
 
-def _recent(pipeline: Pipeline) -> bool:
+def _recent(pipeline: UsualPath) -> bool:
     return pipeline.probes is not None and pipeline.probes.recent
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.compare.canonical.entries import Entry, Tied
 from bpftrace_sys.compare.canonical.fields import Fields
-from bpftrace_sys.compare.canonical.objects import Objects
-from bpftrace_sys.compare.canonical.processes import Processes
+from bpftrace_sys.compare.canonical.known import Known
 from bpftrace_sys.compare.canonical.text import escaped, ref, refs, stable
 from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import Model
@@ -20,58 +19,44 @@ from decoders.call import Call
 from decoders.events import ProcessEvent
 from decoders.values import Fd
 
-PARTS: Final = 1 << 17
-"""Lines, fields and blocks that are remembered, to be held once."""
-
 Take = Callable[[Entry | Tied], None]
-Part = TypeVar("Part", bound=Hashable)
 
 
 class Canon:
     """A renderer that hands on entries instead of printing."""
 
     def __init__(self, model: Model, take: Take) -> None:
-        self.model = model
         self.take = take
-        self.processes = Processes()
-        self.objects = Objects(model, self.processes.numbers)
-        self.kernel: tuple[int, int] | None = None
+        self.known = Known(model)
         self.head: Header | None = None
-        self._once: dict[Hashable, Any] = {}
-
-    def once(self, part: Part) -> Part:
-        """The same object for equal ones: programs and BTF come again and again."""
-        if len(self._once) >= PARTS:
-            self._once.clear()
-        return self._once.setdefault(part, part)  # type: ignore[no-any-return]
 
     def header(self, header: Header) -> None:
         """As Renderer's."""
         self.head = header
         found = re.match(r"(\d+)\.(\d+)", header.kernel)
-        self.kernel = (int(found[1]), int(found[2])) if found else None
+        self.known.kernel = (int(found[1]), int(found[2])) if found else None
 
     def fact(self, kind: str, key: int, name: str) -> None:
         """As Renderer's."""
 
     def process(self, event: ProcessEvent) -> None:
         """As Renderer's."""
-        self.processes.event(event)
+        self.known.processes.event(event)
 
     def end(self, status: dict[str, Any]) -> None:
         """As Renderer's."""
-        self.objects.settle()
+        self.known.objects.settle()
 
     def attachment(self, told: Attachment) -> None:
         """As Renderer's."""
-        process = self.processes.get(told.pid)
-        known = None if told.prog is None else self.objects.known(told.prog)
+        process = self.known.processes.get(told.pid)
+        known = None if told.prog is None else self.known.objects.known(told.prog)
         self.take(
             Tied(
                 process,
                 told.verb,
                 "a program" if known is None else ref(known.number),
-                stable(escaped(told.target), self.processes.numbers),
+                stable(escaped(told.target), self.known.processes.numbers),
                 told.via,
                 tuple(step.role for step in told.steps),
                 None if known is None else known.number,
@@ -81,7 +66,7 @@ class Canon:
     def call(self, call: Call) -> None:
         """As Renderer's."""
         raw = call.raw
-        process = self.processes.get(raw.pid)
+        process = self.known.processes.get(raw.pid)
         process.spoke = True
         process.comm = escaped(raw.comm) or process.comm
         made: Object | None = call.notes.get("made")
@@ -91,7 +76,7 @@ class Canon:
         elif raw.failed:
             entry.result = errno_name(-raw.ret)
         elif made is not None:
-            entry.result = self.objects.ref(made)
+            entry.result = self.known.objects.ref(made)
             if made.kind != "file" and refs(entry.result):
                 entry.made = refs(entry.result)[0]
         elif isinstance(call.ret, Fd):
@@ -106,5 +91,5 @@ class Canon:
         if call.command == "BPF_PROG_LOAD":
             sums = call.notes.get("listing")
             entry.tag = str((made and made.info.get("tag")) or getattr(sums, "sha1", ""))
-        Fields(self, call, entry).all()
+        Fields(self.known, call, entry).all()
         self.take(entry)

@@ -37,7 +37,7 @@ from decoders.values import (
 )
 
 if TYPE_CHECKING:
-    from bpftrace_sys.compare.canonical.canon import Canon
+    from bpftrace_sys.compare.canonical.known import Known
 
 ITEMS_SHOWN: Final = 64
 
@@ -45,8 +45,8 @@ ITEMS_SHOWN: Final = 64
 class Fields:
     """Flattens the arguments of one call."""
 
-    def __init__(self, canon: Canon, call: Call, entry: Entry) -> None:
-        self.canon = canon
+    def __init__(self, known: Known, call: Call, entry: Entry) -> None:
+        self.known = known
         self.call = call
         self.entry = entry
         self.objects: dict[tuple[int, int], Object] = call.notes.get("objects", {})
@@ -103,10 +103,10 @@ class Fields:
                 self.add(path, text)
 
     def add(self, path: str, text: str) -> None:
-        self.entry.fields.append(self.canon.once((path, text)))
+        self.entry.fields.append(self.known.once((path, text)))
 
     def block(self, path: str, lines: list[str]) -> None:
-        self.entry.blocks.append(self.canon.once(Block(path, tuple(lines))))
+        self.entry.blocks.append(self.known.once(Block(path, tuple(lines))))
 
     def changed(self, path: str, value: Changed, top: bool) -> None:
         """What the kernel wrote is what counts, where it is one value."""
@@ -134,7 +134,7 @@ class Fields:
         return False
 
     def stable(self, text: str) -> str:
-        return stable(text, self.canon.processes.numbers)
+        return stable(text, self.known.processes.numbers)
 
     def scalar(self, value: Value, leaf: str) -> str | None:
         """A value on one line; None: nothing that stays the same."""
@@ -177,9 +177,9 @@ class Fields:
         if leaf in PIDS:
             if number in (0, -1, 0xFFFFFFFF):
                 return str(number)
-            return self.canon.processes.name(number)
-        if leaf == "kern_version" and self.canon.kernel is not None and number:
-            same = (number >> 16, number >> 8 & 0xFF) == self.canon.kernel
+            return self.known.processes.name(number)
+        if leaf == "kern_version" and self.known.kernel is not None and number:
+            same = (number >> 16, number >> 8 & 0xFF) == self.known.kernel
             return "the running kernel" if same else str(value.note)
         if leaf in TYPE_IDS and number:
             return self.type_name(TYPE_IDS[leaf], number)
@@ -188,7 +188,7 @@ class Fields:
         return hex(number) if value.base == 16 and number else str(number)
 
     def type_name(self, fd_field: str, number: int) -> str:
-        btf = self.canon.model.btf_of(self.call.fact("attr", fd_field))
+        btf = self.known.model.btf_of(self.call.fact("attr", fd_field))
         if btf is None or btf.type(number) is None:
             return str(number)
         from decoders.formats.btf_c import c_type
@@ -197,7 +197,7 @@ class Fields:
 
     def by_id(self, kind: str, number: int) -> str:
         """The object of an id, or that it is one."""
-        model = self.canon.model
+        model = self.known.model
         if not kind:
             kind = next((found.kind for found in self.objects.values() if found.id == number), "")
         if not kind:
@@ -205,7 +205,7 @@ class Fields:
                 if prefix in self.call.command:
                     kind = prefix.lower()
         found = model.objects.get((kind, number))
-        return f"some {kind or 'object'}" if found is None else self.canon.objects.ref(found)
+        return f"some {kind or 'object'}" if found is None else self.known.objects.ref(found)
 
     def fd(self, value: Fd) -> str:
         if value.fact is None:
@@ -215,7 +215,7 @@ class Fields:
         ) or self.objects.get((value.fact.fd, EXIT))
         if found is None:
             return "fd"
-        text = self.canon.objects.ref(found)
+        text = self.known.objects.ref(found)
         if self.entry.subject is None and (mentioned := refs(text)):
             self.entry.subject = mentioned[0]
         return text
@@ -278,7 +278,7 @@ class Fields:
 
     def insns(self, value: Insns) -> None:
         if self.call.command == "BPF_PROG_LOAD":
-            self.entry.insns = tuple(Instructions(self.canon, self.call).lines(value.data))
+            self.entry.insns = tuple(Instructions(self.known, self.call).lines(value.data))
             self.entry.missing = value.total - len(value.data) // 8
 
 

@@ -16,14 +16,14 @@ from decoders.raw import ENTRY, EXIT
 from decoders.values import Array, Fd
 
 if TYPE_CHECKING:
-    from bpftrace_sys.compare.canonical.canon import Canon
+    from bpftrace_sys.compare.canonical.known import Known
 
 
 class Instructions:
     """The instructions of one PROG_LOAD."""
 
-    def __init__(self, canon: Canon, call: Call) -> None:
-        self.canon = canon
+    def __init__(self, known: Known, call: Call) -> None:
+        self.known = known
         self.call = call
         self.objects: dict[tuple[int, int], Object] = call.notes.get("objects", {})
         self.sources: dict[int, str] = {}
@@ -32,7 +32,7 @@ class Instructions:
         """Prototypes by the pc of the first instruction."""
         self.subprogs: dict[int, str] = {}
         """Names by the same."""
-        btf = canon.model.btf_of(btf_fd(call))
+        btf = known.model.btf_of(btf_fd(call))
         if btf is None:
             return
         from decoders.formats import btf_c
@@ -47,7 +47,7 @@ class Instructions:
         """A line for each instruction."""
         for insn in isa.insns(data):
             text, jump = self.insn(insn)
-            yield self.canon.once(
+            yield self.known.once(
                 Line(insn.pc, text, jump, self.sources.get(insn.pc), self.functions.get(insn.pc))
             )
 
@@ -63,7 +63,7 @@ class Instructions:
                     return f"({insn.code:02x}) call {name}", None
                 return f"({insn.code:02x}) call a subprogram", target
             if insn.src == isa.PSEUDO_KFUNC_CALL and insn.off == 0:
-                name = self.canon.model.facts.fact("btf_vmlinux", insn.imm)
+                name = self.known.model.facts.fact("btf_vmlinux", insn.imm)
                 if name:
                     return f"({insn.code:02x}) call {escaped(name)}", None
         text = insn_text.text(insn)
@@ -86,7 +86,7 @@ class Instructions:
             item = items[insn.imm] if 0 <= insn.imm < len(items) else None
             text = self.map_of(item.value) if isinstance(item, Fd) else f"map fd_array[{insn.imm}]"
         elif insn.src == isa.PSEUDO_BTF_ID:
-            name = self.canon.model.facts.fact("btf_vmlinux", insn.imm) if not second else None
+            name = self.known.model.facts.fact("btf_vmlinux", insn.imm) if not second else None
             text = f"&{escaped(name)}" if name else f"variable of BTF id {insn.imm}"
         elif insn.src == isa.PSEUDO_FUNC:
             jump = insn.pc + 1 + insn.imm
@@ -101,4 +101,4 @@ class Instructions:
 
     def map_of(self, fd: int) -> str:
         found = self.objects.get((fd, ENTRY)) or self.objects.get((fd, EXIT))
-        return "map" if found is None else self.canon.objects.ref(found)
+        return "map" if found is None else self.known.objects.ref(found)

@@ -106,7 +106,7 @@ class Side:
     def end(self) -> None:
         """All entries were taken: now it is known which of them were probes."""
         if self.canon is not None:
-            self.objects = self.canon.objects.all
+            self.objects = self.canon.known.objects.all
             self.header = self.canon.head
             self.canon = None  # and with it the model of the trace
         for entry in self.maybe:
@@ -124,7 +124,7 @@ class Side:
             self.probes.setdefault(name, set()).add(result)
 
     def _known(self) -> list[Known]:
-        return self.objects if self.canon is None else self.canon.objects.all
+        return self.objects if self.canon is None else self.canon.known.objects.all
 
     def _real(self, entry: Entry) -> None:
         kind = LOADS.get(entry.command)

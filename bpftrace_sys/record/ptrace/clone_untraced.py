@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
-    from bpftrace_sys.record.ptrace.tracee import Tracee
+    from bpftrace_sys.record.ptrace.memory import LiveMemory
 
 CLONE_VM: Final = 0x00000100
 CLONE_UNTRACED: Final = 0x00800000
@@ -48,27 +48,29 @@ class Cleared:
             poke(tid, self._address, _FLAGS.pack(self._flags))
 
 
-def asked_for(tracee: Tracee, called: str, args: Sequence[int]) -> bool:
+def asked_for(memory: LiveMemory, called: str, args: Sequence[int]) -> bool:
     """Whether this call of clone or clone3 has the flag."""
-    return bool(_flags(tracee, called, args) & CLONE_UNTRACED)
+    return bool(_flags(memory, called, args) & CLONE_UNTRACED)
 
 
-def clear(tracee: Tracee, called: str, args: Sequence[int]) -> Cleared | None:
+def clear(
+    tid: int, arch: int, memory: LiveMemory, called: str, args: Sequence[int]
+) -> Cleared | None:
     """In the stop before such a call: take it out. None: the kernel does not let us."""
     from bpftrace_sys.record.ptrace.registers import poke, set_first_argument
 
-    flags = _flags(tracee, called, args)
+    flags = _flags(memory, called, args)
     wanted = flags & ~CLONE_UNTRACED
     if called == "clone":
-        done = set_first_argument(tracee.tid, tracee.arch, wanted)
-        return Cleared(tracee.arch, flags, None) if done else None
-    done = poke(tracee.tid, args[0], _FLAGS.pack(wanted))
-    return Cleared(tracee.arch, flags, args[0]) if done else None
+        done = set_first_argument(tid, arch, wanted)
+        return Cleared(arch, flags, None) if done else None
+    done = poke(tid, args[0], _FLAGS.pack(wanted))
+    return Cleared(arch, flags, args[0]) if done else None
 
 
-def _flags(tracee: Tracee, called: str, args: Sequence[int]) -> int:
+def _flags(memory: LiveMemory, called: str, args: Sequence[int]) -> int:
     if called == "clone":
         return args[0]
-    data = tracee.memory.read(args[0], _FLAGS.size)
+    data = memory.read(args[0], _FLAGS.size)
     # Too short, and the kernel fails the call.
     return int(_FLAGS.unpack(data)[0]) if len(data) == _FLAGS.size else 0

@@ -458,9 +458,9 @@ class Engine:
         """A clone or clone3: none that we follow may have a child that we do not get."""
         from bpftrace_sys.record.ptrace.clone_untraced import asked_for, clear
 
-        if not asked_for(tracee, called, args):
+        if not asked_for(tracee.memory, called, args):
             return
-        tracee.cleared = clear(tracee, called, args)
+        tracee.cleared = clear(tracee.tid, tracee.arch, tracee.memory, called, args)
         if tracee.cleared is not None:
             tracee.watched = "clone"
             says = "it is traced all the same, without that flag"

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from bpftrace_sys.render.strace.item import Frame, PendingError
+from bpftrace_sys.render.strace.call_memory import Frame, PendingError
 from bpftrace_sys.render.strace.line import Line
 from bpftrace_sys.render.strace.quoting import address, flags, hexa, quoted, s32
 from bpftrace_sys.render.strace.rows import IOCTLS, PAGE, PERF_BITS, ROWS

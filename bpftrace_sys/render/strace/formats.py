@@ -8,8 +8,9 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from bpftrace_sys.render.strace.call_memory import Frame
 from bpftrace_sys.render.strace.instructions import instructions
-from bpftrace_sys.render.strace.item import Frame, Item
+from bpftrace_sys.render.strace.item import Item
 from bpftrace_sys.render.strace.places import places_of
 from bpftrace_sys.render.strace.quoting import address, flags, hex_quoted, hexa, quoted, s32, xval
 from bpftrace_sys.render.strace.rows import DEFAULTS, PAGE
@@ -149,12 +150,7 @@ def _info(item: Item) -> str:
             return address(item.value)
         after = before[:size]
     path = (*frame.path, "info", "info")
-    inner = Frame(path, size, before, after, True)
-    kept = len(line.out)
-    line.struct(row, inner)
-    text = "".join(line.out[kept:])
-    del line.out[kept:]
-    return text
+    return item.inner(row, Frame(path, size, before, after, True))
 
 
 def _attr_size(item: Item) -> str:

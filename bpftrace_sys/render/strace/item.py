@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from bpftrace_sys.render.strace.call_memory import CallMemory, Frame
 from bpftrace_sys.render.strace.places import Place
 from bpftrace_sys.render.strace.quoting import address
 from decoders.walk.memory import Snapshot
-
-if TYPE_CHECKING:
-    from bpftrace_sys.render.strace.line import Line
-
-class PendingError(Exception):
-    """What comes next is printed at the exit, which never came."""
 
 
 class Item(NamedTuple):
     """A field that is about to be printed."""
 
-    line: Line
+    line: CallMemory
     frame: Frame
     name: str
     place: Place
@@ -29,6 +24,8 @@ class Item(NamedTuple):
     memory: Snapshot | None
     many: int | None
     """What its length says; None if its row names none."""
+    inner: Callable[[str, Frame], str]
+    """The text of a struct that the field leads to, by the name of its row."""
 
     def raw(self) -> bytes:
         """The bytes of the field."""
@@ -57,17 +54,3 @@ class Item(NamedTuple):
         if whole < self.many:
             shown.append(f"... /* {self.value + whole * size:#x} */")
         return f"[{', '.join(shown)}]"
-
-
-class Frame(NamedTuple):
-    """A struct at entry and at exit."""
-
-    path: tuple[str, ...]
-    """Of the struct, in ``Call.args``."""
-    size: int
-    """What the caller says that it is."""
-    before: bytes
-    after: bytes | None
-    """None: the call has not returned."""
-    late: bool = False
-    """strace prints all of it at the exit."""

@@ -2,60 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
-
+from bpftrace_sys.render.strace.call_memory import CallMemory, Frame, PendingError
 from bpftrace_sys.render.strace.grammar import Row, Word, row_of
-from bpftrace_sys.render.strace.item import Frame, Item, PendingError
+from bpftrace_sys.render.strace.item import Item
 from bpftrace_sys.render.strace.places import places_of
-from bpftrace_sys.render.strace.quoting import address, hex_quoted, quoted
+from bpftrace_sys.render.strace.quoting import hex_quoted
 from decoders.call import Call
 from decoders.declare import bpf_link
 from decoders.declare.fields import layout_of
-from decoders.raw import ENTRY, EXIT
 from decoders.uapi import const, names
-from decoders.walk.memory import Snapshot
-
-PATH_MAX: Final = 4096
 
 
-class Line:
+class Line(CallMemory):
     """The text of a call so far."""
 
     def __init__(self, call: Call, string_limit: int, verbose: bool) -> None:
-        self.call = call
-        self.limit = string_limit
-        self.verbose = verbose
-        raw = call.raw
-        self.failed: bool = raw.failed
-        self.before = Snapshot(chunk for chunk in raw.chunks if chunk.stage == ENTRY)
-        self.after = (
-            Snapshot(chunk for chunk in raw.chunks if chunk.stage == EXIT)
-            if raw.ret is not None
-            else None
-        )
-        self.args = (*raw.args, 0, 0, 0, 0, 0, 0)[:6]
+        super().__init__(call, string_limit, verbose)
         self.out: list[str] = []
 
-    def exit(self) -> Snapshot:
-        """Memory at exit."""
-        if self.after is None:
-            raise PendingError
-        return self.after
-
-    def frame(self, path: tuple[str, ...], addr: int, size: int) -> Frame | None:
-        """A struct of the tracee's; None where it cannot be read."""
-        before = self.before.read(addr, size) if addr else None
-        if before is None or len(before) < size:
-            return None
-        after: bytes | None = before
-        if self.after is None:
-            after = None
-        else:
-            written = self.after.read(addr, size)
-            if written is not None and len(written) == size:
-                after = written
-        return Frame(path, size, before, after)
+    def inner(self, name: str, frame: Frame) -> str:
+        """The text of a struct that a field leads to."""
+        kept = len(self.out)
+        self.struct(name, frame)
+        text = "".join(self.out[kept:])
+        del self.out[kept:]
+        return text
 
     # ------------------------------------------------------------ structs
 
@@ -172,7 +143,7 @@ class Line:
                 count //= by
 
         def text(value: int) -> str:
-            return show(Item(self, frame, word.name, place, value, late, memory, count))
+            return show(Item(self, frame, word.name, place, value, late, memory, count, self.inner))
 
         self.name(word.name.rpartition(".")[2], first)
         if word.mark not in (">", "+"):
@@ -186,49 +157,6 @@ class Line:
                 self.out.append(f" => {text(new)}")
         elif word.mark == ">":
             raise PendingError
-
-    # ------------------------------------------------------------ strings
-
-    def text(self, addr: int, most: int | None, memory: Snapshot | None) -> str:
-        """A C string of at most ``most`` bytes, cut at the string limit."""
-        if not addr:
-            return "NULL"
-        if memory is None:
-            return address(addr)
-        asked = self.limit + 1 if most is None else min(self.limit + 1, most)
-        answer = memory.cstr(addr, asked) if asked else (b"", True)
-        if answer is None:
-            return address(addr)
-        data, ended = answer
-        if not ended and len(data) < asked:
-            return address(addr)
-        return quoted(data[: self.limit]) + ("" if ended else "...")
-
-    def data(
-        self, addr: int, size: int, memory: Snapshot | None, quote: Callable[[bytes], str]
-    ) -> str:
-        """``size`` bytes, cut at the string limit."""
-        if not addr:
-            return "NULL"
-        if not size:
-            return '""'
-        wanted = min(size, self.limit + 1)
-        found = None if memory is None else memory.read(addr, wanted)
-        if found is None or len(found) < wanted:
-            return address(addr)
-        return quote(found[: self.limit]) + ("..." if size > self.limit else "")
-
-    def path(self, addr: int) -> str:
-        """A path name, whole."""
-        if not addr:
-            return "NULL"
-        answer = self.before.cstr(addr, PATH_MAX)
-        if answer is None:
-            return address(addr)
-        data, ended = answer
-        if not ended and len(data) < PATH_MAX:
-            return address(addr)
-        return quoted(data) if ended else quoted(data[: PATH_MAX - 1]) + "..."
 
 
 def _variant(row: Row, data: bytes) -> str | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from bpftrace_sys.render.short_call import short_call
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Object
 from decoders.call import Call
@@ -18,11 +17,6 @@ class Step:
 
     role: str
     call: Call
-
-    @property
-    def text(self) -> str:
-        """The call in short."""
-        return short_call(self.call)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bpftrace_sys.story.explain.remarks import remarks
 from bpftrace_sys.story.explain.retries import Retries
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.trace.facts import Facts
     from decoders.call import Call
 
-__all__ = ["Retries", "explain", "remarks"]
+__all__ = ["Retries", "explain"]
 
 
 def explain(call: Call, model: Model, facts: Facts) -> list[str]:
