@@ -1,1 +1,1 @@
-"""Outputs: the decoded trace as text, JSON, strace's syntax, tables, canonical text, differences."""
+"""Outputs: the decoded trace as text, JSON, strace syntax, tables and canonical text."""
