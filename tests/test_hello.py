@@ -10,15 +10,14 @@ import struct
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import bpf_asm
 import pytest
 
 from bpftrace_sys import hello
 from decoders.formats.tag import tags
+from tests.support import bpf_asm
+from tests.support.running import ROOT
 
-ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "bpftrace_sys.hello"]
 INSNS = b"".join(struct.pack("<BBhi", *insn) for insn in hello.INSNS)
 NOBODY = 65534

@@ -1,0 +1,241 @@
+"""Replay says what the live trace said; without privileges, and whatever the file holds."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import copy
+import gzip
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bpftrace_sys.cli import main as cli
+from tests.support.running import FIXTURES, LOADERS, environment, run_cli
+from tests.support.terminal import commands, on_terminal
+
+PYTHON = sys.executable
+NOBODY = 65534
+RECORDED = sorted(FIXTURES.glob("*/trace.jsonl.gz"))
+
+NAMES = [
+    "perf_link", "tcx", "raw_tracepoint", "uprobe_multi", "map_ops", "errors", "dup_fork_exec",
+]  # fmt: skip
+PROGRAMS = {
+    "hello": [PYTHON, "-m", "bpftrace_sys.hello"],
+    **{name: [PYTHON, str(LOADERS / f"{name}.py")] for name in NAMES},
+}
+OUTPUTS = {
+    "default": [],
+    "-v": ["-v"],
+    "-q": ["-q"],
+    "-s 5": ["-s", "5"],
+    "--no-insns": ["--no-insns"],
+    "-c": ["-c"],
+    "-z": ["-z"],
+    "--style strace": ["--style", "strace"],
+}
+
+
+# ------------------------------------------------------------------ the same as live
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_text_and_json_of_replay_are_those_of_the_live_trace(
+    name: str, needs_bpf: None, tmp_path: Path
+) -> None:
+    text, trace, again = tmp_path / "t.txt", tmp_path / "t.jsonl", tmp_path / "again.jsonl"
+    live = run_cli("-f", "-o", str(text), "--json", str(trace), *PROGRAMS[name])
+    assert live.returncode == 0, live.stderr
+    assert "bpf(" in text.read_text()
+    done = run_cli("replay", "--json", str(again), str(trace))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == text.read_text()
+    assert again.read_text() == trace.read_text()
+
+
+@pytest.mark.parametrize("options", OUTPUTS)
+def test_every_output_option_works_live_and_in_replay(
+    options: str, needs_bpf: None, tmp_path: Path
+) -> None:
+    text, trace = tmp_path / "t.txt", tmp_path / "t.jsonl"
+    words = OUTPUTS[options]
+    # The JSON of a filtered trace is filtered, so the filter is applied again, to the same effect.
+    live = run_cli("-f", *words, "-o", str(text), "--json", str(trace), *PROGRAMS["hello"])
+    assert live.returncode == 0, live.stderr
+    done = run_cli("replay", *words, str(trace))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == text.read_text()
+
+
+def test_colours_of_replay_are_those_of_the_live_trace(needs_bpf: None, tmp_path: Path) -> None:
+    trace = tmp_path / "t.jsonl"
+    env = environment(TERM="xterm-256color")
+    del env["NO_COLOR"]
+    main = [PYTHON, "-m", "bpftrace_sys"]
+    quiet = ["sh", "-c", f"{' '.join(PROGRAMS['hello'])} >/dev/null"]
+    code, live = on_terminal([*main, "-f", "--json", str(trace), *quiet], env=env)
+    assert code == 0
+    assert "\x1b[" in live
+    code, replayed = on_terminal([*main, "replay", str(trace)], env=env)
+    assert code == 0
+    assert replayed == live
+
+
+@pytest.mark.parametrize("trace", RECORDED, ids=lambda path: path.parent.name)
+def test_recordings_replay_to_the_same_recording(trace: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
+    one = run_cli("replay", "--json", str(first), str(trace))
+    two = run_cli("replay", "--json", str(second), str(first))
+    assert (one.returncode, one.stderr) == (two.returncode, two.stderr) == (0, "")
+    assert one.stdout == two.stdout
+    assert first.read_bytes() == second.read_bytes()
+
+
+# ------------------------------------------------------------------ anywhere
+
+# Everything is imported before, since nobody may be unable to read where it is installed.
+AS_NOBODY = f"""\
+import gzip, importlib, os, pkgutil, sys
+import bpftrace_sys, decoders
+for package in (bpftrace_sys, decoders):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+from bpftrace_sys.cli.main import main
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresgid({NOBODY}, {NOBODY}, {NOBODY})
+    os.setresuid({NOBODY}, {NOBODY}, {NOBODY})
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_replay_needs_no_privileges_and_reads_stdin() -> None:
+    trace = FIXTURES / "bcc-kprobe-hello" / "trace.jsonl.gz"
+    with trace.open("rb") as file:
+        unprivileged = subprocess.run(
+            [PYTHON, "-c", AS_NOBODY, "replay", "-"], stdin=file, capture_output=True,
+            env=environment(), timeout=60, check=False, text=True,
+        )  # fmt: skip
+    assert (unprivileged.returncode, unprivileged.stderr) == (0, "")
+    assert unprivileged.stdout == run_cli("replay", str(trace)).stdout != ""
+
+
+def test_the_lessons_session() -> None:
+    done = run_cli("replay", str(FIXTURES / "bcc-kprobe-hello" / "trace.jsonl.gz"))
+    assert done.returncode == 0
+    text = done.stdout
+    assert "  0: (b7) r1 = 33 " in text
+    assert " 10: (85) call bpf_trace_printk#6" in text
+    assert "/* Hello, W */" in text
+    assert "; int hello_world(void *ctx)" in text
+    block = text[text.index("\nattached  hello_world") :].split("\n\n")[0]
+    assert "tag 38dd440716c4900f) -> kprobe do_sys_openat2" in block
+    steps = [line.split()[0] for line in block.strip().splitlines()[1:]]
+    assert steps == ["load", "type", "event", "attach", "enable"]
+
+
+def test_a_reader_that_stops_reading_is_no_error() -> None:
+    command = (
+        f"{PYTHON} -m bpftrace_sys replay {FIXTURES}/libbpf-execsnoop/trace.jsonl.gz | head -n 1; "
+        'echo "${PIPESTATUS[0]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, env=environment(), timeout=60, check=False,
+        text=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize("option", ["-o", "--json"])
+def test_a_full_disk_is_told(option: str) -> None:
+    trace = FIXTURES / "bcc-kprobe-hello" / "trace.jsonl.gz"
+    done = run_cli("replay", option, "/dev/full", str(trace))
+    assert done.returncode not in (0, 2)
+    assert "/dev/full was lost: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# ------------------------------------------------------------------ a file that lies
+
+HOSTILE = ["\x1b]0;owned\x07", "[red]x[/red]", "\x9b31m", "\u202eabc", "a\nb\rc", "\ud800",
+           "x" * 5000, "", "0x10", "-1", "BPF_PROG_LOAD"]  # fmt: skip
+NUMBERS = [0, -1, 1, 2**31, 2**32, 2**63, 2**64, -(2**63), 10**30, 5, 17, 255, 65535, 1 << 20]
+OTHERS: list[Any] = [None, True, 1.5, float("inf"), [], {}, [[]], {"a": 1}, [1, 2, 3]]
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where a value can be changed; what a reader does not read back is left out."""
+    if isinstance(value, dict):
+        for key, member in value.items():
+            if path or key not in ("args", "fds", "fd", "tag"):
+                yield (*path, key)
+                yield from paths(member, (*path, key))
+    elif isinstance(value, list):
+        for at, member in enumerate(value):
+            yield (*path, at)
+            yield from paths(member, (*path, at))
+
+
+def spoil(line: dict[str, Any], source: random.Random) -> None:
+    """Changes one thing in a line: deletes it, puts something else there, or flips bytes."""
+    *path, last = source.choice(list(paths(line)))
+    place: Any = line
+    for key in path:
+        place = place[key]
+    old = place[last]
+    if isinstance(old, str) and path[:1] == ["raw"] and len(path) > 2 and source.random() < 0.7:
+        with contextlib.suppress(ValueError):
+            data = bytearray(base64.b64decode(old, validate=True))
+            for _ in range(min(len(data), 3)):
+                data[source.randrange(len(data))] = source.choice([0, 1, 0x1B, 0x7F, 0x80, 0xFF])
+            place[last] = base64.b64encode(data).decode()
+            return
+    if source.random() < 0.1:
+        del place[last]
+    else:
+        place[last] = source.choice([source.choice(part) for part in (HOSTILE, NUMBERS, OTHERS)])
+
+
+class Screen(io.StringIO):
+    """Says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_spoiled_traces_neither_crash_nor_reach_the_terminal(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = random.Random(seed)
+    small = [path for path in RECORDED if path.stat().st_size < 8000]
+    assert small
+    whole = [
+        json.loads(line) for line in gzip.decompress(source.choice(small).read_bytes()).splitlines()
+    ]
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    path = tmp_path / "spoiled.jsonl"
+    modes = [[], ["-v"], ["-c"], ["--style", "strace"], ["--json", os.devnull]]
+    for _ in range(30):
+        lines = copy.deepcopy(whole)
+        for _ in range(source.choice([1, 1, 2, 4])):
+            spoil(source.choice(lines), source)
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        out, err = (Screen if source.random() < 0.5 else io.StringIO)(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = cli.main(["replay", *source.choice(modes), str(path)])
+        assert code in (0, 2)
+        assert (code == 2) == bool(err.getvalue())
+        assert commands(out.getvalue() + err.getvalue()) == set()

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Our own hello world on other kernels and another processor.
+
+    pytest --vm tests/project/test_vm.py
+
+It may download a kernel and a user space first, and takes minutes.
+"""
+
+from __future__ import annotations
+
+import pytest
+import vm
+
+pytestmark = pytest.mark.usefixtures("boots")
+
+
+@pytest.fixture
+def boots(request: pytest.FixtureRequest) -> None:
+    """Skips where booting was not asked for."""
+    if not request.config.getoption("--vm"):
+        pytest.skip("virtual machine tests are off")
+
+
+@pytest.mark.parametrize(("series", "arch"), [("6.1", "x86_64"), ("6.12", "aarch64")])
+def test_hello_world_is_traced(series: str, arch: str) -> None:
+    kernel = vm.prepare(series, vm.default_cache(), arch=arch)
+    hello = [kernel.python, "-m", "bpftrace_sys.hello"]
+    command = [kernel.python, "-m", "bpftrace_sys", "-f", *hello]
+    result = vm.run(kernel, command, cache=vm.default_cache(), cwd=vm.REPO, timeout=600)
+    text = result.stderr.decode()
+    assert result.exit_code == 0, text
+    # The tag is the kernel's hash of the instructions: the same everywhere.
+    program = "hello_world (kprobe, 13 insns, tag 38dd440716c4900f)"
+    assert f"attached  {program} -> kprobe do_sys_openat2" in text

@@ -1,0 +1,70 @@
+"""Functions of ELF files by offset, against pyelftools, over files that compilers made."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from bpftrace_sys.record.machine.symbols import Symbols
+from tests.support.needs import needs_tool
+from tests.support.running import TRACEES
+
+
+def functions(path: Path) -> dict[int, set[tuple[str, int]]]:
+    """Names and sizes of the functions at each offset in a file, as pyelftools has them."""
+    found: dict[int, set[tuple[str, int]]] = defaultdict(set)
+    with path.open("rb") as file:
+        elf = ELFFile(file)
+        loads = [
+            segment for segment in elf.iter_segments("PT_LOAD") if segment["p_flags"] & 1
+        ]
+        for name in (".symtab", ".dynsym"):
+            section = elf.get_section_by_name(name)
+            for symbol in section.iter_symbols() if section is not None else ():
+                # STT_GNU_IFUNC is 10, which pyelftools calls by its generic name.
+                if symbol["st_info"]["type"] not in ("STT_FUNC", "STT_LOOS"):
+                    continue
+                for load in loads:
+                    at = symbol["st_value"] - load["p_vaddr"]
+                    if symbol["st_shndx"] != "SHN_UNDEF" and 0 <= at < load["p_filesz"]:
+                        name = symbol.name.partition("@")[0]
+                        found[at + load["p_offset"]].add((name, symbol["st_size"]))
+    return found
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["-static-pie"], ["-static"], ["-shared", "-fPIC"], ["-m32", "-shared", "-nostdlib"]],
+    ids=" ".join,
+)
+def test_every_function_has_one_of_its_names(flags: list[str], tmp_path: Path) -> None:
+    needs_tool("clang")
+    out = tmp_path / "built"
+    source = "i386.c" if "-m32" in flags else "tracee.c"
+    subprocess.run(
+        ["clang", "-O2", "-w", *flags, "-Wl,--build-id=none", "-o", str(out),
+         str(TRACEES / "stacks" / source)], check=True, capture_output=True,
+    )  # fmt: skip
+    known = functions(out)
+    symbols = Symbols()
+    assert len(known) > 3
+    for offset, names in known.items():
+        assert symbols.at(str(out), offset) in {name for name, _ in names}
+        largest = max(size for _, size in names)
+        if largest > 2 and offset + 1 not in known:
+            inside = symbols.at(str(out), offset + 1)
+            assert inside in {f"{name}+0x1" for name, size in names if size == largest}
+
+
+def test_what_is_no_elf_file_has_no_functions(tmp_path: Path) -> None:
+    symbols = Symbols()
+    (tmp_path / "text").write_text("\x7fELF, but not really")
+    os.mkfifo(tmp_path / "fifo")
+    for path in ("text", "fifo", "nothing", ".", "a\0b"):
+        assert symbols.at(f"{tmp_path}/{path}", 0) is None
+    assert symbols.at("/dev/zero", 0) is None

@@ -1,0 +1,593 @@
+"""``--style strace``: rows by hand, and whole runs beside strace's own lines.
+
+strace traces the same program (strace_workload.py) as we do; every field that
+both print has to agree.  strace 7.2 and later is compared strictly: then all
+that differs is what docs/strace-style.md lists.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import re
+import struct
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bpftrace_sys.render import strace
+from bpftrace_sys.render.strace.grammar import row_of
+from decoders.declare import bpf_attr
+from decoders.decode import Call, decode
+from decoders.events import ProcessEvent
+from decoders.formats import insn
+from decoders.raw import AUDIT_ARCH_X86_64, ENTRY, EXIT, Chunk, FdFact, RawCall
+from decoders.uapi import names, perf, system
+from tests.support.needs import needs_tool
+from tests.support.running import TRACEES, environment, run_cli
+
+BPF, PERF, IOCTL, OPENAT = 321, 298, 16, 257
+ATTR, BUFFER = 0x1000, 0x2000
+WORKLOAD = TRACEES / "strace_workload.py"
+
+# ---------------------------------------------------------------- by hand
+
+
+class NoFacts:
+    """A machine that knows one network device, and one name newer than our tables."""
+
+    cpus = 2
+
+    def fact(self, kind: str, key: int) -> str | None:
+        return "lo" if (kind, key) == ("ifindex", 1) else None
+
+    def newer(self, enum: str, value: int) -> str | None:
+        return "BPF_MAP_TYPE_NEW" if (enum, value) == ("bpf_map_type", 200) else None
+
+
+def made(
+    nr: int,
+    *args: int,
+    ret: int | None = 0,
+    memory: dict[int, bytes] | None = None,
+    later: dict[int, bytes] | None = None,
+    fds: list[FdFact] | None = None,
+) -> Call:
+    """A call with this memory at entry, and at exit where that differs."""
+    chunks = [
+        Chunk(stage, addr, data, max(len(data), 1))
+        for stage, pieces in ((ENTRY, memory or {}), (EXIT, {**(memory or {}), **(later or {})}))
+        for addr, data in pieces.items()
+    ]
+    raw = RawCall(
+        1, 0, 7, 7, "t", AUDIT_ARCH_X86_64, nr, (*args, *[0] * (6 - len(args))), ret,
+        ret is not None and ret < 0, 1, chunks, fds or [],
+    )  # fmt: skip
+    return decode(raw, NoFacts())
+
+
+def bpf(cmd: int, attr: bytes, **kwargs: Any) -> Call:
+    """bpf(2) with an attr of these bytes."""
+    memory = {ATTR: attr, **kwargs.pop("memory", {})}
+    return made(BPF, cmd, ATTR, kwargs.pop("size", len(attr)), memory=memory, **kwargs)
+
+
+def args(call: Call, **kwargs: Any) -> str:
+    """What stands between the parentheses."""
+    line = strace.call_line(call, **kwargs)
+    match = re.fullmatch(r"\w+\((.*)\) += .*", line)
+    assert match is not None, line
+    return match[1]
+
+
+MAP = struct.pack("<7I16s", 2, 4, 8, 3, 0, 0, 0, b"a\\b")
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (
+            bpf(0, MAP, ret=5),
+            r"BPF_MAP_CREATE, {map_type=BPF_MAP_TYPE_ARRAY, key_size=4, value_size=8, "
+            r'max_entries=3, map_flags=0, inner_map_fd=0, map_name="a\\b"}, 44',
+        ),
+        # A struct that ends within a field, and within an older version.
+        (bpf(0, MAP[:1]), "BPF_MAP_CREATE, {map_type=BPF_MAP_TYPE_ARRAY, key_size=0, "
+         "value_size=0, max_entries=0}, 1"),
+        (bpf(0, struct.pack("<4I", 200, 1, 2, 3)), "BPF_MAP_CREATE, {map_type=BPF_MAP_TYPE_NEW, "
+         "key_size=1, value_size=2, max_entries=3}, 16"),
+        (bpf(0, struct.pack("<5I", 201, 1, 2, 3, 1 << 30)), "BPF_MAP_CREATE, {map_type=0xc9 /* "
+         "BPF_MAP_TYPE_??? */, key_size=1, value_size=2, max_entries=3, "
+         "map_flags=0x40000000 /* BPF_F_??? */}, 20"),
+        (bpf(0, MAP + struct.pack("<I", 1)), r"BPF_MAP_CREATE, {map_type=BPF_MAP_TYPE_ARRAY, "
+         r"key_size=4, value_size=8, max_entries=3, map_flags=0, inner_map_fd=0, "
+         r'map_name="a\\b", map_ifindex=if_nametoindex("lo")}, 48'),
+        (bpf(22, struct.pack("<IQ", 3, 258)), r"BPF_MAP_FREEZE, {map_fd=3, "
+         r'extra_data="\x02\x01\x00\x00\x00\x00\x00\x00" /* bytes 4..11 */}, 12'),
+        (bpf(22, struct.pack("<IQ", 3, 0)), "BPF_MAP_FREEZE, {map_fd=3}, 12"),
+        # Attrs that cannot be read, or are none at all.
+        (made(BPF, 22, ATTR, 4, memory={ATTR: b""}), "BPF_MAP_FREEZE, 0x1000, 4"),
+        (made(BPF, 22, ATTR, 4, memory={ATTR: b"ab"}), "BPF_MAP_FREEZE, 0x1000, 4"),
+        (made(BPF, 22, 0, 4), "BPF_MAP_FREEZE, NULL, 4"),
+        (made(BPF, 22, ATTR, 0), "BPF_MAP_FREEZE, 0x1000, 0"),
+        (bpf(22, bytes(4096), size=5000), "BPF_MAP_FREEZE, 0x1000, 5000"),
+        (bpf(77, bytes(4)), "0x4d /* BPF_??? */, 0x1000, 4"),
+        # A flag that strace has no name for does not hide the others.
+        (bpf(2, struct.pack("<I4x3Q", 3, 1, 0, 0x1D)), "BPF_MAP_UPDATE_ELEM, {map_fd=3, key=0x1, "
+         "value=NULL, flags=BPF_F_ALL_CPUS|BPF_F_CPU|BPF_F_LOCK|BPF_NOEXIST}, 32"),
+        (bpf(1, struct.pack("<I4x3Q", 3, 1, 2, 3)), "BPF_MAP_LOOKUP_ELEM, {map_fd=3, key=0x1, "
+         "value=0x2, flags=0x3 /* BPF_??? */}, 32"),
+        # What changes, and what the kernel wrote.
+        (
+            bpf(24, struct.pack("<4Q2I2Q", 0, 0, 0, 0, 8, 3, 0, 0),
+                later={ATTR: struct.pack("<4Q2I2Q", 0, 0, 0, 0, 2, 3, 0, 0)}),
+            "BPF_MAP_LOOKUP_BATCH, {batch={in_batch=NULL, out_batch=NULL, keys=NULL, values=NULL, "
+            "count=8, map_fd=3, elem_flags=BPF_ANY, flags=0}} => {batch={count=2}}, 56",
+        ),
+        (
+            bpf(11, struct.pack("<2I", 1, 0), later={ATTR: struct.pack("<2I", 1, 9)}),
+            "BPF_PROG_GET_NEXT_ID, {start_id=1, next_id=9}, 8",
+        ),
+        (
+            bpf(15, struct.pack("<2IQ", 3, 80, BUFFER), memory={BUFFER: bytes(80)},
+                later={ATTR: struct.pack("<2IQ", 3, 40, BUFFER)}),
+            "BPF_OBJ_GET_INFO_BY_FD, {info={bpf_fd=3, info_len=80 => 40, info=0x2000}}, 16",
+        ),
+        (
+            bpf(15, struct.pack("<2IQ", 3, 28, BUFFER), memory={BUFFER: bytes(28)},
+                later={BUFFER: struct.pack("<6I4s", 1, 5, 4, 8, 10, 1, b"hash")},
+                fds=[FdFact(3, ENTRY, "map", {"map_id": 5})]),
+            "BPF_OBJ_GET_INFO_BY_FD, {info={bpf_fd=3, info_len=28, "
+            "info={type=BPF_MAP_TYPE_HASH, id=5, key_size=4, value_size=8, max_entries=10, "
+            'map_flags=BPF_F_NO_PREALLOC, name="hash"}}}, 16',
+        ),
+        # A link's variants, and what the attach type makes of its union.
+        (bpf(28, struct.pack("<5I", 3, 1, 37, 0, 7)), "BPF_LINK_CREATE, {link_create={prog_fd=3, "
+         'target_ifindex=if_nametoindex("lo"), attach_type=BPF_XDP, flags=0}, '
+         r'extra_data="\x07\x00\x00\x00" /* bytes 16..19 */}, 20'),
+        (bpf(28, struct.pack("<4I2Q", 3, 4, 46, 0x28, 7, 8)), "BPF_LINK_CREATE, "
+         "{link_create={prog_fd=3, target_ifindex=4, attach_type=BPF_TCX_INGRESS, "
+         "flags=BPF_F_BEFORE|BPF_F_ID, tcx={relative_id=7, expected_revision=0x8}}}, 32"),
+        (
+            bpf(28, struct.pack("<4I2I3Q", 3, 0, 42, 0, 1, 3, BUFFER, 0, 0x9000),
+                memory={BUFFER: struct.pack("<3Q", 0x3000, 0, 0x4000), 0x3000: b"vfs_read\0",
+                        0x4000: b"", 0x9000: struct.pack("<2Q", 1, 0)}),
+            "BPF_LINK_CREATE, {link_create={prog_fd=3, target_fd=0, "
+            "attach_type=BPF_TRACE_KPROBE_MULTI, flags=0, "
+            "kprobe_multi={flags=BPF_F_KPROBE_MULTI_RETURN, cnt=3, "
+            'syms=["vfs_read", NULL, 0x4000], '
+            "addrs=NULL, cookies=[0x1, 0, ... /* 0x9010 */]}}}, 48",
+        ),
+        # With common attributes, which strace does not know.
+        (
+            made(BPF, 22 | 1 << 16, ATTR, 4, BUFFER, 24,
+                 memory={ATTR: b"\3\0\0\0", BUFFER: struct.pack("<Q4I", 0x5000, 8, 1, 0, 0)},
+                 later={BUFFER: struct.pack("<Q4I", 0x5000, 8, 1, 6, 0), 0x5000: b"a log\0"}),
+            "BPF_MAP_FREEZE|BPF_COMMON_ATTRS, {map_fd=3}, 4, "
+            '{log_buf="a log", log_size=8, log_level=1, log_true_size=6}, 24',
+        ),
+        # The others.
+        (
+            made(OPENAT, -100 & (1 << 64) - 1, BUFFER, 0o2000101, 0o644,
+                 memory={BUFFER: b"/tmp/\xe4\0"}),
+            r'AT_FDCWD, "/tmp/\344", O_WRONLY|O_CREAT|O_CLOEXEC, 0644',
+        ),
+        (made(OPENAT, 5, 0, 0), "5, NULL, O_RDONLY"),
+        (made(IOCTL, 3, 0x2400, 3), "3, PERF_EVENT_IOC_ENABLE, PERF_IOC_FLAG_GROUP|0x2"),
+        (made(IOCTL, 3, 0x2402, 0xFFFFFFFF), "3, PERF_EVENT_IOC_REFRESH, -1"),
+        (made(IOCTL, 3, 0x40042408, 4), "3, PERF_EVENT_IOC_SET_BPF, 4"),
+        (made(IOCTL, 3, 0x2499, 4), "3, _IOC(_IOC_NONE, 0x24, 0x99, 0), 0x4"),
+        (made(IOCTL, 3, 0x80082407, BUFFER, later={BUFFER: bytes(7) + b"\1"}),
+         f"3, PERF_EVENT_IOC_ID, [{1 << 56}]"),
+        (made(IOCTL, 3, 0x80082407, BUFFER, ret=-9, later={BUFFER: bytes(8)}),
+         "3, PERF_EVENT_IOC_ID, 0x2000"),
+        (made(IOCTL, 3, 0xC008240A, BUFFER, memory={BUFFER: struct.pack("<2I", 4, 0)},
+              later={BUFFER: struct.pack("<6I", 4, 2, 7, 8, 0, 0)}),
+         "3, PERF_EVENT_IOC_QUERY_BPF, {ids_len=4, prog_cnt=2, ids=[7, 8]}"),
+    ],
+)  # fmt: skip
+def test_by_hand(call: Call, expected: str) -> None:
+    """A line of each kind."""
+    assert call.problem is None
+    assert args(call) == expected
+
+
+def prog_load(insns: bytes, count: int, **kwargs: Any) -> Call:
+    attr = struct.pack("<2I2Q2IQI", 1, count, BUFFER, 0x3000, 1, 64, 0x4000, 0x0601C0)
+    memory = {BUFFER: insns, 0x3000: b"GPL\0"}
+    return bpf(5, attr, memory=memory, **kwargs)
+
+
+def test_instructions() -> None:
+    """Every slot, with the names of its code; JMP32's too, which strace has none for."""
+    slots = [(0xB7, 1, 0, 0x21), (0x6B, 0x1A, -4, 0), (0x16, 0, 2, -1), (0x0F, 0xC, 0, 0)]
+    data = b"".join(struct.pack("<BBhi", *slot) for slot in slots)
+    text = args(prog_load(data, 5, later={0x4000: b"processed\n\0"}))
+    assert (
+        "insns=[{code=BPF_ALU64|BPF_K|BPF_MOV, dst_reg=BPF_REG_1, src_reg=BPF_REG_0, off=0, "
+        "imm=0x21}, {code=BPF_STX|BPF_H|BPF_MEM, dst_reg=BPF_REG_10, src_reg=BPF_REG_1, off=-4, "
+        "imm=0}, {code=BPF_JMP32|BPF_K|BPF_JEQ, dst_reg=BPF_REG_0, src_reg=BPF_REG_0, off=2, "
+        "imm=0xffffffff}, {code=BPF_ALU64|BPF_X|BPF_ADD, dst_reg=0xc /* BPF_REG_??? */, "
+        'src_reg=BPF_REG_0, off=0, imm=0}, ... /* 0x2020 */], license="GPL"' in text
+    )
+    assert r'log_buf="processed\n", kern_version=KERNEL_VERSION(6, 1, 192)' in text
+    assert args(prog_load(data, 4), verbose=False).count("insns=0x2000") == 1
+    many = args(prog_load(data * 2000, 8000))
+    assert many.count("code=") == 8000
+
+
+def test_unfinished() -> None:
+    """A call that never returned: what strace prints at the entry, and a question mark."""
+    attr = struct.pack("<2I", 1, 0)
+    assert strace.call_line(bpf(11, attr, ret=None)) == (
+        "bpf(BPF_PROG_GET_NEXT_ID, {start_id=1 <unfinished ...>) = ?"
+    )
+    whole = "bpf(BPF_MAP_FREEZE, {map_fd=3}, 4)"
+    assert strace.call_line(bpf(22, b"\3\0\0\0", ret=None)) == f"{whole:<40}= ?"
+    perf_open = made(PERF, ATTR, 0, 0, 0, ret=None, memory={ATTR: bytes(64)})
+    assert strace.call_line(perf_open, column=0) == "perf_event_open( <unfinished ...>) = ?"
+    assert "log_buf=0x4000" in strace.call_line(prog_load(bytes(8), 1, ret=None))
+
+
+@pytest.mark.parametrize(
+    ("ret", "text"),
+    [
+        (5, "5"),
+        (-errno.EPERM, "-1 EPERM (Operation not permitted)"),
+        (-errno.EOPNOTSUPP, "-1 EOPNOTSUPP (Operation not supported)"),
+        (-524, "-1 ENOTSUPP (Unknown error 524)"),
+        (-4000, "-1 (errno 4000)"),
+        (-512, "? ERESTARTSYS (To be restarted if SA_RESTART is set)"),
+    ],
+)
+def test_result(ret: int, text: str) -> None:
+    """Results and errors, and the column that they stand in."""
+    call = bpf(22, b"\3\0\0\0", ret=ret)
+    head = "bpf(BPF_MAP_FREEZE, {map_fd=3}, 4)"
+    assert strace.call_line(call) == f"{head:<40}= {text}"
+    assert strace.call_line(call, column=0) == f"{head} = {text}"
+    head = f"[pid 9] {head}"
+    assert strace.call_line(call, column=60, prefix="[pid 9] ") == f"{head:<60}= {text}"
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"plain", '"plain"'),
+        (b'"\\', r'"\"\\"'),
+        (b"\t\n\v\f\r", r'"\t\n\v\f\r"'),
+        (b"\x01\x018\x017\xff", r'"\1\18\0017\377"'),
+        (b"\x7f\0", r'"\177\0"'),
+    ],
+)
+def test_quoted(data: bytes, text: str) -> None:
+    """Escapes: octal, no longer than they must be."""
+    assert strace.quoted(data) == text
+
+
+def test_string_limit() -> None:
+    """Strings are cut, and say so; paths are not."""
+    attr = struct.pack("<2Q", BUFFER, 3)
+    for limit, text in ((32, '"sched_switch"'), (5, '"sched"...'), (12, '"sched_switch"')):
+        call = bpf(17, attr, memory={BUFFER: b"sched_switch\0"})
+        assert f"name={text}," in args(call, string_limit=limit)
+    path = b"p" * 300
+    pinned = bpf(6, attr, memory={BUFFER: path + b"\0"})
+    assert f'pathname="{path.decode()}"' in args(pinned, string_limit=5)
+
+
+@pytest.mark.parametrize(
+    ("details", "text"),
+    [
+        ({"code": 3}, "+++ exited with 3 +++"),
+        ({"signal": 9}, "+++ killed by SIGKILL +++"),
+        ({"signal": 11, "core": True}, "+++ killed by SIGSEGV (core dumped) +++"),
+        ({}, None),
+    ],
+)
+def test_ends(details: dict[str, Any], text: str | None) -> None:
+    """How processes end."""
+    assert strace.event_line(ProcessEvent("exit", 0, 1, 1, details)) == text
+    assert strace.event_line(ProcessEvent("fork", 0, 1, 1, {"child": 2})) is None
+
+
+def test_whose_line() -> None:
+    """Lines say whose they are while there are several threads, in a file for good."""
+    for name, expected in (
+        ("<stderr>", ["bpf(", "[pid     7] bpf(", "[pid     8] +++ exited", "bpf("]),
+        ("out", ["bpf(", "7     bpf(", "8     +++ exited", "7     bpf("]),
+    ):
+        out = io.StringIO()
+        out.name = name
+        renderer = strace.StraceRenderer(out, column=0)
+        call = bpf(22, b"\3\0\0\0")
+        renderer.call(call)
+        renderer.process(ProcessEvent("fork", 0, 7, 7, {"child": 8, "child_tid": 8}))
+        renderer.call(call)
+        renderer.process(ProcessEvent("exit", 0, 8, 8, {"code": 0}))
+        renderer.call(call)
+        lines = out.getvalue().splitlines()
+        assert [line.startswith(head) for line, head in zip(lines, expected, strict=True)] == (
+            [True] * 4
+        ), lines
+
+
+def test_every_command_has_a_row() -> None:
+    """Rows name only fields that are declared, and no command is without one."""
+    for number in bpf_attr.COMMANDS:
+        assert names.bpf_cmd[number].removeprefix("BPF_") in strace.ROWS
+    for name in strace.ROWS:
+        assert row_of(name).end > 0
+    for name in strace.LINK_ROWS:
+        assert row_of("LINK_CREATE", name, "link_create.").end >= 20
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_hostile(seed: int) -> None:
+    """No bytes make the renderer raise, at any size, with any part unreadable."""
+    import random
+
+    rand = random.Random(seed)
+    for _ in range(300):
+        nr = rand.choice((BPF, BPF, BPF, PERF, IOCTL, OPENAT))
+        pieces = {
+            addr: rand.randbytes(rand.choice((0, 1, 8, 30, 64, 200)))
+            for addr in (ATTR, BUFFER, 0x3000)
+        }
+        data = bytearray(pieces[ATTR])
+        for at in range(0, len(data) - 8, 8):
+            if rand.random() < 0.6:
+                struct.pack_into("<Q", data, at, rand.choice((0, 1, 5, BUFFER, 0x3000, 40)))
+        pieces[ATTR] = bytes(data)
+        request = rand.choice((*perf.perf_event_ioc, 0x2499))
+        first = {BPF: rand.randrange(42), PERF: ATTR, IOCTL: 3, OPENAT: 3}[nr]
+        second = {BPF: ATTR, IOCTL: request}.get(nr, BUFFER)
+        third = rand.choice((len(data), 3, 4096)) if nr == BPF else rand.choice((0, ATTR, BUFFER))
+        fds = [FdFact(number, ENTRY, rand.choice(("map", "prog")), {}) for number in (0, 1, 5)]
+        call = made(
+            nr, first, second, third, rand.randrange(8), ret=rand.choice((0, 3, -7, -22, None)),
+            memory=pieces, later={ATTR: rand.randbytes(200)}, fds=fds,
+        )  # fmt: skip
+        line = strace.call_line(call, verbose=rand.random() < 0.8)
+        assert "\n" not in line
+        assert line.isascii()
+
+
+# ---------------------------------------------------------------- beside strace
+
+TRACED = "trace=bpf,perf_event_open,ioctl"
+OURS = re.compile(r"(bpf|perf_event_open)\(|ioctl\(-?\d+, (PERF_|_IOC\(_IOC_NONE, 0x24)|\+\+\+")
+VOLATILE = frozenset({"id", "btf_id", "btf_vmlinux_id", "load_time", "duration"}) | {
+    "verified_insns",
+    "jited_prog_len",
+    "jited_prog_insns",
+}
+"""Fields that differ from run to run."""
+LATER = frozenset({"log_buf", "stream_buf"})
+"""Buffers that we show as the kernel left them; docs/strace-style.md."""
+UNWRITTEN = frozenset({"buf", "prog_ids", "prog_attach_flags", "link_ids", "link_attach_flags"})
+"""Buffers that strace shows, and we do not, where the kernel wrote nothing into them."""
+CHANGED = frozenset({"retval", "data_size_out", "ctx_size_out", "attach_flags"})
+"""Fields of which we also show what the kernel made of them."""
+NAMED = frozenset(
+    {"tracing", "cgroup", "kprobe_multi", "uprobe_multi", "defer_callchain", "defer_output"}
+)
+"""Fields of ours in which strace 7.2 shows bytes, or nothing."""
+BYTES = frozenset({"extra_data", "__reserved_1", "..."})
+"""Where strace shows, or says that there is, what it has no names for."""
+FORMER = frozenset({"target_fd", "target_btf_id", "next_id", "open_flags"})
+"""Fields that strace 6.1 shows of commands where 7.2 shows others, or none."""
+NUMBERS = {
+    name: number
+    for module in (names, perf, system)
+    for table in vars(module).values()
+    if isinstance(table, dict)
+    for number, name in table.items()
+    if isinstance(name, str) and isinstance(number, int)
+}
+NUMBERS.update(BPF_W=0, BPF_H=8, BPF_B=16, BPF_DW=24, BPF_XADD=0xC0)
+NUMBERS.update({f"BPF_REG_{number}": number for number in range(11)})
+NUMBERS.update({f"BPF_{k}": v for k, v in vars(insn).items() if isinstance(v, int)})
+
+
+def parts(text: str) -> list[str]:
+    """Splits at the commas that stand in no quotes, brackets or comments."""
+    found, depth, at, start = [], 0, 0, 0
+    while at < len(text):
+        if text[at] == '"':
+            at += 1
+            while text[at] != '"':
+                at += 2 if text[at] == "\\" else 1
+        elif text.startswith("/*", at):
+            at = text.index("*/", at) + 1
+        elif text[at] in "([{":
+            depth += 1
+        elif text[at] in ")]}":
+            depth -= 1
+        elif text[at] == "," and not depth:
+            found.append(text[start:at].strip())
+            start = at + 1
+        at += 1
+    found.append(text[start:].strip())
+    return [part for part in found if part]
+
+
+def number(text: str) -> int | None:
+    """The number that names, shifts and bits of a text make; None if it is none."""
+    total = 0
+    for part in re.sub(r" ?/\*.*?\*/", "", text).split("|"):
+        base, _, shift = part.partition("<<")
+        try:
+            value = NUMBERS[base] if base in NUMBERS else int(base, 0)
+            total |= value << int(shift or "0")
+        except ValueError:
+            return None
+    return total
+
+
+class Comparison:
+    """Compares lines field by field, and counts what agreed."""
+
+    def __init__(self, strict: bool) -> None:
+        self.strict = strict
+        self.agreed: Counter[str] = Counter()
+        self.differ: list[str] = []
+
+    def line(self, ours: str, theirs: str) -> None:
+        """Two lines of the same call."""
+        pattern = r"(\w+)\((.*)\) +(= .*)"
+        left, right = re.fullmatch(pattern, ours), re.fullmatch(pattern, theirs)
+        if left is None or right is None:
+            if ours != theirs:
+                self.differ.append(f"{ours}\n{theirs}")
+            return
+        before = len(self.differ)
+        if left[1] != right[1] or left[3] != right[3]:
+            self.differ.append("the call or its result")
+        ours_, theirs_ = parts(left[2]), parts(right[2])
+        if len(ours_) != len(theirs_):
+            self.differ.append("how many arguments")
+        self.agreed[ours_[0] if left[1] == "bpf" else left[1]] += 1
+        for mine, its in zip(ours_, theirs_, strict=False):
+            self.value("", mine, its)
+        if len(self.differ) > before:
+            self.differ[before:] = [
+                "; ".join(self.differ[before:]) + f"\n  ours:   {ours}\n  strace: {theirs}"
+            ]
+
+    def value(self, name: str, ours: str, theirs: str) -> None:
+        """One value."""
+        if name in VOLATILE or name in LATER:
+            return
+        if name in CHANGED:
+            ours = ours.partition(" => ")[0]
+        if ours == theirs:
+            self.agreed["fields"] += 1
+            return
+        if ours.startswith("{") and theirs.startswith("{"):
+            self.struct(ours[1 : ours.rindex("}")], theirs[1 : theirs.rindex("}")])
+        elif ours.startswith("[") and theirs.startswith("["):
+            self.array(name, ours[1 : ours.rindex("]")], theirs[1 : theirs.rindex("]")])
+        elif self.allowed(name, ours, theirs):
+            self.agreed["allowed"] += 1
+        elif " => " in ours and " => " in theirs:
+            for mine, its in zip(ours.split(" => "), theirs.split(" => "), strict=True):
+                self.value(name, mine, its)
+        elif number(ours) is None or number(ours) != number(theirs):
+            self.differ.append(f"{name}: {ours} is not {theirs}")
+        elif self.strict and re.fullmatch("0x[0-9a-f]+|-?[0-9]+", theirs):
+            self.differ.append(f"{name}: {ours} for the bare {theirs}")
+        elif self.strict and not set(re.findall(r"[A-Z]\w+", theirs.partition("/*")[0])) <= set(
+            re.findall(r"[A-Z]\w+", ours)
+        ):
+            self.differ.append(f"{name}: {ours} lacks a name of {theirs}")
+        else:
+            self.agreed["numbers"] += 1
+
+    def allowed(self, name: str, ours: str, theirs: str) -> bool:
+        """Whether one of the two shows no more than an address, and may."""
+        if name == "iter_info":  # strace reads past the end
+            return ours.startswith("0x") and theirs.startswith("[")
+        if name in UNWRITTEN:
+            return ours.startswith("0x") and theirs[0] in '["'
+        return not self.strict and theirs.startswith("0x") and ours.startswith("{")
+
+    def array(self, name: str, ours: str, theirs: str) -> None:
+        """The elements of an array, as far as strace goes."""
+        stop = ", ..."
+        if theirs.endswith(stop):
+            theirs = theirs.removesuffix(stop)
+            if ours.startswith(theirs):
+                return
+        left, right = parts(ours), parts(theirs)
+        if len(left) != len(right) and theirs.count("code=") != 4096:
+            self.differ.append(f"{name}: {len(left)} elements, not {len(right)}")
+        for mine, its in zip(left, right, strict=False):
+            self.value("", mine, its)
+
+    def struct(self, ours: str, theirs: str) -> None:
+        """The fields of a struct, by name."""
+        left = dict(part.partition("=")[::2] for part in parts(ours))
+        right = dict(part.partition("=")[::2] for part in parts(theirs))
+        common = [name for name in right if name in left]
+        for name in common:
+            if not (name in BYTES and left[name] != right[name]):
+                self.value(name, left[name], right[name])
+        more = set(left) - set(right) - BYTES
+        fewer = set(right) - set(left) - BYTES
+        if not self.strict:
+            more = set()
+            fewer -= FORMER
+        if more - NAMED or fewer:
+            self.differ.append(f"fields: only ours {sorted(more)}, only strace's {sorted(fewer)}")
+        order = [name for name in left if name in right]
+        if self.strict and order != common:
+            self.differ.append(f"order: {order} is not {common}")
+
+
+def lines_of(path: Path) -> Iterator[str]:
+    """The lines that both tracers print, without what only one run can know."""
+    for line in path.read_text("ascii").splitlines():
+        if OURS.match(line):
+            text = re.sub(r" /\* \d{4}-\d\d-\d\dT.*? \*/", "", line)
+            yield re.sub(r"(PERF_EVENT_IOC_ID, )\[\d+\]", r"\1[ID]", text)
+
+
+@pytest.mark.parametrize("group", ["maps", "progs", "files", "events", "noise"])
+def test_beside_strace(group: str, tmp_path: Path, needs_bpf: None) -> None:
+    """Both trace the same program: line by line, the fields that both print agree."""
+    needs_tool("strace")
+    program = [sys.executable, str(WORKLOAD), group]
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    done = run_cli("--style", "strace", "-e", TRACED, "-o", str(ours), *program)
+    assert done.returncode == 0, done.stderr
+    subprocess.run(
+        ["strace", "-v", "-e", TRACED, "-o", str(theirs), *program],
+        env=environment(), check=True, timeout=60, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    version = subprocess.run(["strace", "-V"], capture_output=True, text=True, check=True).stdout
+    match = re.search(r"version (\d+)\.(\d+)", version)
+    assert match is not None, version
+    comparison = Comparison((int(match[1]), int(match[2])) >= (7, 2))
+    left, right = list(lines_of(ours)), list(lines_of(theirs))
+    assert len(left) == len(right)
+    assert len(left) > 80
+    for mine, its in zip(left, right, strict=True):
+        comparison.line(mine, its)
+    assert not comparison.differ, "\n".join(comparison.differ[:5])
+    assert comparison.agreed["fields"] > 10 * len(left) // 4
+
+
+def test_replay_says_the_same(tmp_path: Path, needs_bpf: None) -> None:
+    """A recorded trace gives the lines of the live one."""
+    live, trace = tmp_path / "live", tmp_path / "trace.jsonl"
+    program = [sys.executable, str(WORKLOAD), "maps", "progs"]
+    words = ["--style", "strace", "-e", TRACED]
+    done = run_cli(*words, "-o", str(live), "--json", str(trace), *program)
+    assert done.returncode == 0, done.stderr
+    again = run_cli("replay", "--style", "strace", str(trace))
+    assert again.stdout == live.read_text()
+
+
+def test_comparison_can_fail() -> None:
+    """The comparison above is no rubber stamp."""
+    base = "bpf(BPF_MAP_FREEZE, {map_fd=3, a=BPF_F_RDONLY|0x40, s=\"x, }\"}, 4) = 0"
+    for other, same in (
+        (base, True),
+        (base.replace("BPF_F_RDONLY|0x40", "0x48 /* BPF_F_??? */"), True),
+        (base.replace("map_fd=3", "map_fd=4"), False),
+        (base.replace("BPF_F_RDONLY|0x40", "0x48"), False),
+        (base.replace("0x40", "0x41"), False),
+        (base.replace('"x, }"', '"y, }"'), False),
+        (base.replace("= 0", "= 1"), False),
+        (base.replace("map_fd=3, ", ""), False),
+        (base.replace(", 4)", ", 4, 5)"), False),
+    ):
+        comparison = Comparison(strict=True)
+        comparison.line(base, other)
+        assert (not comparison.differ) == same, other

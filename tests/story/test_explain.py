@@ -1,0 +1,614 @@
+"""Explanations of refusals, each provoked for real on the running kernel.
+
+tests/tracees/refusals.py provokes; what is expected is written here by hand, from what
+the case does, or comes from how the kernel itself behaves: a capability that is
+said to be lacking is one that, added, makes the kernel accept.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bpftrace_sys.story.explain import Retries, explain
+from bpftrace_sys.story.explain.attr import LAST_FIELDS
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.verifier_log import registers, verdict
+from bpftrace_sys.trace.facts import RecordedFacts
+from decoders.decode import decode
+from decoders.raw import AUDIT_ARCH_X86_64, ENTRY, Chunk, RawCall
+from tests.support import bpf_asm as asm
+from tests.support.needs import needs_tool
+from tests.support.running import LOADERS, TRACEES, Ran, run_cli
+
+pytestmark = pytest.mark.usefixtures("needs_bpf")
+
+WORKLOAD = str(TRACEES / "refusals.py")
+COMMANDS = {
+    "PROG_DETACH": 9,
+    "PROG_GET_NEXT_ID": 11,
+    "MAP_GET_NEXT_ID": 12,
+    "PROG_GET_FD_BY_ID": 13,
+    "PROG_QUERY": 16,
+    "BTF_GET_FD_BY_ID": 19,
+    "TASK_FD_QUERY": 20,
+    "BTF_GET_NEXT_ID": 23,
+    "LINK_GET_FD_BY_ID": 30,
+    "LINK_GET_NEXT_ID": 31,
+}
+"""Commands that find an attr of zeros well-formed; from linux/bpf.h."""
+CAPS = ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN")
+
+
+def refused(ran: Ran) -> list[dict[str, Any]]:
+    """The failed calls of a trace that a case made, in order."""
+    return [
+        line
+        for line in ran.calls()
+        if line["ret"] == -1 and line["syscall"] != "openat" and "errnum" in line
+    ]
+
+
+def cases(ran: Ran) -> list[tuple[list[Any], dict[str, Any]]]:
+    """The workload's results with the calls of those that were refused."""
+    results = [entry for entry in json.loads(ran.stdout) if entry[1]]
+    calls = refused(ran)
+    assert [line["errnum"] for line in calls] == [entry[1] for entry in results]
+    return list(zip(results, calls, strict=True))
+
+
+def why(line: dict[str, Any]) -> str:
+    """The explanation of a call, in one line."""
+    return " | ".join(line.get("explanation", ()))
+
+
+def group(traced: Callable[..., Ran], name: str) -> Ran:
+    """A traced run of one group of the workload."""
+    ran = traced([], sys.executable, WORKLOAD, name)
+    assert ran.code == 0, ran.stderr
+    return ran
+
+
+# ---------------------------------------------------------------- capabilities
+
+
+def test_the_capabilities_that_are_lacking(traced: Callable[..., Ran]) -> None:
+    """For every program and map type and every set of capabilities.
+
+    The kernel accepts a type with a set of capabilities if it does not say EPERM.
+    What is said to be lacking must be what, added, makes it accept, and no less.
+    """
+    ran = group(traced, "capabilities")
+    outcome: dict[tuple[str, frozenset[str]], bool] = {}
+    for name, number, caps in json.loads(ran.stdout):
+        outcome[(name, frozenset(caps))] = number != errno.EPERM
+    checked = 0
+    for (name, number, held), line in cases(ran):
+        if number != errno.EPERM:
+            continue
+        said = why(line)
+        caps = frozenset(held)
+        if name.startswith("command"):
+            assert said.endswith("needs CAP_SYS_ADMIN, which the caller lacks"), (name, said)
+            continue
+        # The smallest sets that would do, by the kernel's own answers.
+        enough = [
+            frozenset(more)
+            for count in range(1, 4)
+            for more in combinations(sorted(set(CAPS) - caps), count)
+            if outcome[(name, caps | frozenset(more))]
+        ]
+        if not outcome[(name, frozenset(CAPS))]:
+            # Refused for another reason too: that must not be put down to capabilities.
+            assert caps != frozenset(CAPS) or "CAP_" not in said, (name, said)
+            continue
+        needed = set(re.findall(r"CAP_\w+", said.split(" (or CAP_SYS_ADMIN)")[0]))
+        assert needed - caps == enough[0], (name, held, said)
+        assert len(enough[0]) == len(min(enough, key=len))
+        checked += 1
+    assert checked > 150
+
+
+def test_a_user_namespace_is_said(traced: Callable[..., Ran]) -> None:
+    needs_tool("unshare")
+    ran = traced([], "unshare", "--user", "--map-root-user", sys.executable, WORKLOAD, "maps")
+    if ran.code != 0 and not refused(ran):
+        pytest.skip("no user namespaces here")
+    assert "in the first user namespace" in why(refused(ran)[0])
+
+
+# ---------------------------------------------------------------- maps
+
+
+def test_numbers_of_maps(traced: Callable[..., Ran]) -> None:
+    """Each map type with one number changed: what the kernel refuses, we say why.
+
+    The unchanged map is accepted, so the changed number is the reason; it must be
+    named, and with the case's own value.
+    """
+    ran = group(traced, "maps")
+    for name, number in json.loads(ran.stdout):
+        assert not name.endswith("good") or number == 0, name
+    lacking = []
+    for (name, number), line in cases(ran):
+        if number != errno.EINVAL:
+            continue
+        field = name.split()[1]
+        said = why(line)
+        if field == "map_flags":
+            named = re.search(r"BPF_F_|map_flags has unknown bits: 0x40000000", said) is not None
+        else:
+            named = field in said
+        if not named:
+            lacking.append((name, said))
+    assert not lacking, "\n".join(map(str, lacking))
+
+
+# ---------------------------------------------------------------- one by one
+
+EXPECTED: dict[str, str] = {
+    "beyond the attr": "this kernel's bpf_attr ends at {bpf_attr}; not zero beyond it: byte 170",
+    "more than a page": "attr is 5000 bytes, more than a page",
+    "no instructions": "insn_cnt is 0",
+    "index past the end": "index 7 is past the end: map array id={id} has 2 entries",
+    "full map": "map table id={id} is full: max_entries is 1",
+    "full queue": "map queue id={id} is full: max_entries is 1",
+    "huge element": "key_size + value_size = 5242884 is more than the kernel allocates for one"
+    " element (4 MiB)",
+    "command": "this kernel knows no bpf command 200",
+    "after the last field": "byte 12 of attr is not zero, after the last field of BPF_MAP_FREEZE",
+    "program type": "this kernel knows no bpf_prog_type 250",
+    "map type": "this kernel knows no bpf_map_type 250",
+    "program flags": "prog_flags has unknown bits: 0x40000000",
+    "name with a space": "prog_name holds ' ': only letters, digits, _ and . may be in a name",
+    "name without an end": "prog_name has no NUL within its 16 bytes",
+    "map name": "map_name holds '/': only letters, digits, _ and . may be in a name",
+    "attach type for loading": "a cgroup_sock_addr program is not for expected_attach_type 250",
+    "attach type missing": "a cgroup_sockopt program is for expected_attach_type"
+    " BPF_CGROUP_SETSOCKOPT or BPF_CGROUP_GETSOCKOPT, not BPF_CGROUP_INET_INGRESS",
+    "attach type not wanted": "a syscall program takes no expected_attach_type, and has 3",
+    "attach_btf_id not wanted": "a socket_filter program takes no attach_btf_id",
+    "log_level": "log_level 64 has unknown bits: 0x40",
+    "log_buf without size": "log_buf is given with a log_size of 0",
+    "log_size without buffer": "log_size is 128, but log_buf is NULL",
+    "fd not open": "map_fd 999 is not open",
+    "fd of a file": "map_fd {map_fd} is /dev/null, not a map",
+    "fd of a program": "map_fd {map_fd} is a program, not a map",
+    "map fd in the program": "instruction 0 names map fd 999, which is not open",
+    "insns unreadable": "insns points to 0x1, which cannot be read",
+    "license unreadable": "license points to 0x1, which cannot be read",
+    "key unreadable": "key points to 0x1, which cannot be read",
+    "attr unreadable": "the attr itself, at 0x1, cannot be read",
+    "key exists": "the key is in map table id={id} already, and BPF_NOEXIST asks for a new one",
+    "array element exists": "every element of an array exists, and BPF_NOEXIST asks for none",
+    "key must exist": "the key is not in map table id={id}, and BPF_EXIST asks for one that is",
+    "key not there": "the key is not in map table id={id}",
+    "index not there": "index 7 is past the end: map array id={id} has 2 entries",
+    "last key": "that was the last key",
+    "lookup flags": "a lookup cannot have BPF_NOEXIST",
+    "delete from array": "elements of an array cannot be deleted",
+    "frozen": "map frozen id={id} is frozen: it can be read only, by system calls",
+    "frozen already": "map frozen id={id} is frozen: it can be read only, by system calls",
+    "read-only fd": "the fd of map reader id={id} is for reading only: BPF_F_RDONLY",
+    "pin not on bpffs": "/tmp is on {tmp}; pins live on a bpf file system (mount -t bpf)",
+    "pin in no directory": "there is no directory /sys/fs/bpf/no",
+    "pin taken": "{more} exists already",
+    "no pin": "nothing is pinned at /sys/fs/bpf/no_such_pin",
+    "directory for a pin": "/sys/fs/bpf is a directory, not a pin",
+    "file for a pin": "/proc/version is on proc, not on a bpf file system: it is no pin",
+    "raw tracepoint": "there is no tracepoint no_such_tracepoint",
+    "wrong program for link": "BPF_XDP takes an xdp program, not a socket_filter one",
+    "loaded for another hook": "prog connect id={id} was loaded for BPF_CGROUP_INET4_CONNECT, and"
+    " is to be attached as BPF_CGROUP_INET6_CONNECT",
+    "flags are right, the name is not": "prog_name holds ' ': only letters, digits, _ and . may be"
+    " in a name",
+    "unknown attach type": "this kernel knows no bpf_attach_type 250",
+    "no device": "there is no network device of index 99999",
+    "no device to query": "there is no network device of index 99999",
+    "no file to probe": "there is no file /no/such/file",
+    "no task to probe": "there is no task 4194303",
+    "delete from bloom filter": "maps of type bloom_filter have no BPF_MAP_DELETE_ELEM",
+    "short packet": "data_size_in 4 is less than an Ethernet header (14)",
+    "not to be test run": "kprobe programs cannot be test run",
+    "unknown id": "no program has id 2147483632 any more, or yet",
+    "no batches": "maps of type queue have no BPF_MAP_LOOKUP_BATCH",
+    "not BTF": "the blob does not begin with BTF's magic number: 00 00",
+    "perf size": "this kernel's perf_event_attr ends at {perf_event_attr}; not zero beyond it:"
+    " byte 199",
+    "perf no task and no cpu": "pid and cpu are both -1: an event needs a task or a CPU",
+    "perf no such cpu": "there is no CPU 4000: {possible} are possible",
+    "perf no such task": "there is no task 4194303",
+    "perf no such type": "no PMU of this machine has type 134217727",
+    "perf no such tracepoint": "no tracepoint has id 2147483647",
+    "perf no such file": "there is no file /no/such/file",
+    "program for another event": "a tracepoint program does not fit the event software cpu-clock:"
+    " that takes a perf_event one",
+    "no program for an event": "arg {arg} is /dev/null, not a program",
+    "event with a program": "the event tracepoint syscalls:sys_enter_getpgid has prog tp id={more}"
+    " already",
+    "signal": "a signal came while the verifier was at work; loaders try again",
+}
+
+
+def kernel_size(ctype: str) -> int:
+    """sizeof(ctype), by bpftool's own reading of the kernel's BTF."""
+    needs_tool("bpftool")
+    dump = subprocess.run(
+        ["bpftool", "-j", "btf", "dump", "file", "/sys/kernel/btf/vmlinux"],
+        capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    kind, name = ctype.split()
+    for found in re.finditer(rb'\{"id":\d+,"kind":"%s","name":"%s","size":(\d+)' % (
+        kind.upper().encode(), name.encode()), dump):  # fmt: skip
+        return int(found[1])
+    raise LookupError(ctype)
+
+
+@pytest.fixture
+def single(traced: Callable[..., Ran]) -> list[tuple[list[Any], dict[str, Any]]]:
+    """The group of all other reasons."""
+    return cases(group(traced, "single"))
+
+
+def test_every_other_reason(single: list[tuple[list[Any], dict[str, Any]]]) -> None:
+    figures = {
+        "bpf_attr": kernel_size("union bpf_attr"),
+        "perf_event_attr": kernel_size("struct perf_event_attr"),
+        "possible": Path("/sys/devices/system/cpu/possible").read_text().strip(),
+        "tmp": subprocess.run(
+            ["stat", "-f", "-c", "%T", "/tmp"], capture_output=True, text=True, check=True
+        ).stdout.strip().replace("ext2/ext3", "ext4"),
+    }  # fmt: skip
+    wrong = []
+    names = [entry[0] for entry, _ in single]
+    for (name, _number, *more), line in single:
+        fields: dict[str, Any] = {**figures, "more": more[0] if more else None}
+        for made in line.get("fds", {}).values():
+            if made.get("id") is not None:
+                fields.setdefault("id", made["id"])
+        attr = line["args"].get("attr")
+        fields["map_fd"] = attr.get("map_fd") if isinstance(attr, dict) else None
+        fields["arg"] = line["args"].get("arg")
+        expected = EXPECTED[name].format(**fields)
+        said = line.get("explanation", [""])[0]
+        if said != expected:
+            wrong.append((name, said, expected))
+    assert not wrong, "\n".join(map(str, wrong))
+    assert set(EXPECTED) == set(names)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_where_the_last_field_ends(name: str) -> None:
+    """The kernel takes a byte before the end for something, and one after it for EINVAL."""
+
+    def answer(offset: int | None) -> int:
+        attr = bytearray(168)
+        if offset is not None:
+            attr[offset] = 1
+        try:
+            asm.bpf(COMMANDS[name], attr)
+        except OSError as error:
+            return error.errno or -1
+        return 0
+
+    assert answer(None) != errno.EINVAL
+    refused_at = [offset for offset in range(168) if answer(offset) == errno.EINVAL]
+    first = next(at for at in range(169) if all(k in refused_at for k in range(at, 168)))
+    assert LAST_FIELDS[f"BPF_{name}"] == first
+
+
+def test_replay_says_the_same(traced: Callable[..., Ran], tmp_path: Path) -> None:
+    ran = group(traced, "single")
+    done = run_cli("replay", str(tmp_path / "trace.jsonl"))
+    assert done.stdout == ran.text
+    assert ran.text.count("\n  why: ") >= len(EXPECTED)
+
+
+LACKING: dict[str, str] = {
+    "query": "BPF_PROG_QUERY needs CAP_NET_ADMIN (or CAP_SYS_ADMIN), which the caller lacks",
+    "arena": "verifier: CAP_BPF and CAP_PERFMON are required to use arena",
+    "tracepoint": "kernel.perf_event_paranoid is {level} and the caller has no CAP_PERFMON (or"
+    " CAP_SYS_ADMIN): no tracepoints of the kernel's",
+}
+
+
+def test_what_takes_more_than_cap_bpf(traced: Callable[..., Ran]) -> None:
+    level = int(Path("/proc/sys/kernel/perf_event_paranoid").read_text())
+    found = cases(group(traced, "lacking"))
+    for (name, number), line in found:
+        if name == "tracepoint" and number != errno.EPERM:
+            continue  # a level above 2 (Debian's, Android's) refuses all events with EACCES
+        assert line["explanation"][0] == LACKING[name].format(level=level), name
+    if -1 < level <= 2:
+        assert {entry[0] for entry, _ in found} == set(LACKING)
+
+
+# ---------------------------------------------------------------- perf events as nobody
+
+
+def test_paranoid(traced: Callable[..., Ran]) -> None:
+    needs_tool("setpriv", "perf")
+    level = int(Path("/proc/sys/kernel/perf_event_paranoid").read_text())
+    if level < 2:
+        pytest.skip(f"kernel.perf_event_paranoid is {level}")
+    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    ran = traced(["-f"], *nobody, "perf", "stat", "-e", "cpu-clock:k", "-a", "true")
+    found = [line for line in refused(ran) if line["errno"] == "EACCES"]
+    assert found
+    assert why(found[0]).startswith(
+        f"kernel.perf_event_paranoid is {level} and the caller has no CAP_PERFMON"
+    )
+
+
+def test_an_unprivileged_loader(traced: Callable[..., Ran]) -> None:
+    """All that it does is a probe that is refused: the fold says why."""
+    needs_tool("setpriv", "opensnoop")
+    disabled = int(Path("/proc/sys/kernel/unprivileged_bpf_disabled").read_text())
+    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    ran = traced([], *nobody, "opensnoop")
+    assert "refused with EPERM" in ran.text
+    assert "a tracepoint program needs CAP_BPF and CAP_PERFMON" in ran.text
+    assert ("; kernel.unprivileged_bpf_disabled is set" in ran.text) == bool(disabled)
+
+
+# ---------------------------------------------------------------- verifier
+
+R0, R1, R2, R3, R6, R9, R10 = 0, 1, 2, 3, 6, 9, 10
+REJECTED: dict[str, tuple[bytes, int | None, str]] = {
+    "unset register": (asm.mov(R1, 1) + asm.mov_reg(R0, R2) + asm.exit_(), 1, "R2 !read_ok"),
+    "beyond the stack": (asm.load("u64", R0, R10, 8) + asm.exit_(), 0, "invalid read from stack"),
+    "beyond the context": (
+        asm.mov(R0, 0) + asm.load("u32", R0, R1, 2000) + asm.exit_(),
+        1,
+        "invalid bpf_context access off=2000 size=4",
+    ),
+    "far jump": (asm.goto(10) + asm.mov(R0, 0) + asm.exit_(), 0, "jump out of range"),
+    "unreachable": (
+        asm.goto(1) + asm.exit_() + asm.mov(R0, 0) + asm.exit_(), 1, "unreachable insn 1",
+    ),
+    "opcode": (asm.raw(0xFF) + asm.exit_(), None, "unknown opcode ff"),
+    "helper": (asm.raw(0x85, imm=9999) + asm.exit_(), 0, "invalid func unknown#9999"),
+    "after a call": (
+        asm.raw(0x85, imm=7) + asm.mov_reg(R3, R2) + asm.mov(R0, 0) + asm.exit_(), 1, "R2 !read_ok",
+    ),
+    "in a branch": (
+        asm.mov(R0, 5) + asm.load("u32", R6, R1, 0) + asm.jmp("jeq", R6, 3, 1)
+        + asm.mov_reg(R0, R9) + asm.exit_(),
+        3,
+        "R9 !read_ok",
+    ),
+    "no exit": (asm.mov(R0, 0), None, "last insn is not an exit or jmp"),
+}  # fmt: skip
+"""Programs with the instruction that is wrong (None: the kernel names none) and what it says."""
+
+
+@pytest.mark.parametrize("name", REJECTED)
+def test_the_rejected_instruction(name: str) -> None:
+    insns, pc, words = REJECTED[name]
+    log = asm.prog_load(insns, log_level=1).log
+    found = verdict(log)
+    assert found is not None, log
+    assert words in found.message
+    assert found.pc == pc
+
+
+def test_state_before_the_instruction() -> None:
+    found = verdict(asm.prog_load(REJECTED["after a call"][0], log_level=1).log)
+    assert found is not None
+    assert found.state is not None
+    # What the call left is no value: R1 to R5 must not be told as they were before it.
+    assert set(registers(found.state)) == {"R0", "R10"}
+
+
+def test_the_log_of_an_older_kernel() -> None:
+    log = (
+        "func#0 @0\n0: R1=ctx(id=0,off=0,imm=0) R10=fp0\n0: (b7) r2 = 1\n"
+        "1: R1=ctx(id=0,off=0,imm=0) R2_w=inv1 R10=fp0\n1: (61) r0 = *(u32 *)(r2 +4)\n"
+        "R2 invalid mem access 'inv'\nprocessed 2 insns (limit 1000000) max_states_per_insn 0\n"
+    )
+    found = verdict(log)
+    assert found is not None
+    assert (found.message, found.pc) == ("R2 invalid mem access 'inv'", 1)
+    assert found.state == "R1=ctx(id=0,off=0,imm=0) R2_w=inv1 R10=fp0"
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["0: (b7) r0 = 0 ; R0=0", "R1=ctx() R10=fp0", "from 1 to 3: R0=1", "R2 !read_ok",
+             "; a line", "7: (85) call x#1", "insn " + "9" * 5000, "R=", "\x1b"]
+        )
+        | st.text(max_size=20),
+        max_size=30,
+    )
+)  # fmt: skip
+def test_any_log(lines: list[str]) -> None:
+    """A log is the tracee's memory: whatever stands there is read without an error."""
+    verdict("\n".join(lines))
+
+
+def test_a_long_log_is_no_burden() -> None:
+    """Registers by the thousand, and states that grow: no more than a moment."""
+    many = " ".join(f"R{number}=1 fp-{number}=2" for number in range(5000))
+    log = many + "\n" + "1: (b7) r0 = 0 ; R0=0\n" * 3000 + "R2 !read_ok\n"
+    began = time.monotonic()
+    assert verdict(log) is not None
+    assert time.monotonic() - began < 5
+
+
+def test_no_reason_in_the_log() -> None:
+    assert verdict("") is None
+    assert verdict("processed 2 insns (limit 1000000) max_states_per_insn 0\n") is None
+
+
+BAD_C = """
+#define SEC(name) __attribute__((section(name), used))
+struct ctx { int len; };
+SEC("socket") int reads_too_far(struct ctx *ctx)
+{
+	int *far = (int *)((char *)ctx + 4000);
+	return *far;
+}
+char _license[] SEC("license") = "GPL";
+"""
+
+
+def test_a_source_line_and_a_retry(traced: Callable[..., Ran], tmp_path: Path) -> None:
+    """libbpf loads without a log first, then again with one: one story, with the C line."""
+    needs_tool("clang", "bpftool")
+    source = tmp_path / "bad.bpf.c"
+    source.write_text(BAD_C)
+    built = subprocess.run(
+        ["clang", "-target", "bpf", "-g", "-O2", "-c", source.name, "-o", "bad.o"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    ran = traced([], "bpftool", "prog", "load", str(tmp_path / "bad.o"), "/sys/fs/bpf/no_such")
+    loads = [
+        line
+        for line in ran.calls("BPF_PROG_LOAD")
+        if line["args"]["attr"].get("prog_name") == "reads_too_far"
+    ]
+    assert len(loads) > 1, ran.text
+    again = loads[1]["retry"]
+    assert (again["attempt"], again["first"]) == (2, loads[0]["seq"])
+    assert again["changed"]["log_level"][0] == "0"
+    assert loads[1]["explanation"][0].startswith("verifier: ")
+    number = BAD_C.split("\n").index("\treturn *far;") + 1
+    assert f"bad.bpf.c:{number}:" in why(loads[1])
+    assert "return *far;" in why(loads[1])
+    assert "again: attempt 2 of this, after " in ran.text
+    assert ran.text.count("reads_too_far(") <= 2  # the listing stands at the first attempt only
+
+
+def test_a_log_that_does_not_fit(traced: Callable[..., Ran]) -> None:
+    loader = LOADERS / "errors.py"
+    if not loader.exists():
+        pytest.skip("tests/tracees/loaders/errors.py is not there")
+    ran = traced(["-f"], sys.executable, str(loader))
+    found = [line for line in refused(ran) if line["errno"] == "ENOSPC"]
+    assert found
+    for line in found:
+        size = line["args"]["attr"]["log_size"]
+        true = line["args"]["attr"]["log_true_size"]["after"]
+        assert true > size
+        assert why(line) == f"the log needs {true} bytes, log_size is {size}"
+
+
+# ---------------------------------------------------------------- no evidence, no explanation
+
+
+def refusal(number: int, attr: bytes, cmd: int = 5, **extra: object) -> RawCall:
+    """A call as if it had been refused, with nothing known of the machine."""
+    return RawCall(
+        seq=1, time=0, pid=1, tid=1, comm="x", arch=AUDIT_ARCH_X86_64, nr=321,
+        args=(cmd, 0x1000, len(attr), 0, 0, 0), ret=-number, failed=True, duration=1,
+        chunks=[Chunk(ENTRY, 0x1000, attr, len(attr))], extra=dict(extra),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("cmd", range(40))
+def test_silence_without_evidence(cmd: int) -> None:
+    """Facts that nobody could gather lead to no explanation, and to no error."""
+    facts = RecordedFacts({}, 1)
+    for number in (*errno.errorcode, 524, 9999):
+        call = decode(refusal(number, bytes(64), cmd), facts)
+        for line in explain(call, Model(facts), facts):
+            # What the call's own bytes prove may be said.
+            assert not re.search(r"CAP_|sysctl|kernel\.|CONFIG_", line), line
+
+
+def test_capabilities_that_are_there_explain_nothing() -> None:
+    facts = RecordedFacts({}, 1)
+    facts.learn("why sysctl kernel/unprivileged_bpf_disabled", 1, "2")
+    attr = (1).to_bytes(4, "little").ljust(64, b"\0")
+    every = {"eff": "000001ffffffffff"}
+    assert explain(decode(refusal(errno.EPERM, attr, cred=every), facts), Model(facts), facts) == []
+    none = {"eff": "0000000000000000"}
+    lines = explain(decode(refusal(errno.EPERM, attr, cred=none), facts), Model(facts), facts)
+    assert "CAP_BPF" in lines[0]
+
+
+def test_before_there_was_a_cap_bpf() -> None:
+    facts = RecordedFacts({}, 1)
+    facts.learn("why sysctl kernel/cap_last_cap", 0, "37")
+    attr = (2).to_bytes(4, "little").ljust(64, b"\0")
+    call = decode(refusal(errno.EPERM, attr, cred={"eff": "0"}), facts)
+    lines = explain(call, Model(facts), facts)
+    assert lines == ["a kprobe program needs CAP_SYS_ADMIN, which the caller lacks"]
+
+
+@pytest.mark.parametrize("answer", ["", "-", "x", "9" * 5000, "²", "0-99999999999", "\0", "-9"])
+def test_damaged_facts(answer: str) -> None:
+    """The same of its facts: every question is answered with rubbish."""
+
+    class Rubbish(RecordedFacts):
+        def fact(self, kind: str, key: int) -> str | None:
+            return answer
+
+    facts = Rubbish({}, 1)
+    for cmd in range(40):
+        for number in (1, 2, 7, 9, 13, 14, 16, 17, 19, 22, 28, 95, 524):
+            call = decode(refusal(number, bytes(range(1, 200)), cmd, cred={"eff": "0"}), facts)
+            explain(call, Model(facts), facts)
+    for number in (1, 2, 3, 7, 13, 19, 22):
+        raw = refusal(number, bytes(range(1, 200)), cred={"eff": "0"})
+        raw.nr, raw.args = 298, (0x1000, 5, 9999, 0, 0, 0)
+        call = decode(raw, facts)
+        explain(call, Model(facts), facts)
+
+
+@pytest.mark.parametrize("cred", [None, "x", {}, {"eff": 5}, {"eff": "zz"}, {"userns": "?"}])
+def test_damaged_credentials(cred: object) -> None:
+    """A trace file says what it likes."""
+    facts = RecordedFacts({}, 1)
+    attr = (2).to_bytes(4, "little").ljust(64, b"\0")
+    explain(decode(refusal(errno.EPERM, attr, cred=cred), facts), Model(facts), facts)
+
+
+def test_a_flag_that_this_kernel_has_not(traced: Callable[..., Ran]) -> None:
+    ran = traced([], sys.executable, WORKLOAD, "newer")
+    results = json.loads(ran.stdout)
+    if results == [["flag", 0]]:
+        pytest.skip("this kernel knows all the flags of maps that we know")
+    assert why(refused(ran)[0]) == "this kernel does not know BPF_F_RB_OVERWRITE in map_flags"
+
+
+def test_a_field_that_an_older_kernel_has_not() -> None:
+    """By facts as Linux 5.8 would give them: 120 bytes, and map_extra not among the members."""
+    facts = RecordedFacts({}, 1)
+    facts.learn("why size bpf_attr", 0, "120")
+    facts.learn("why members bpf_attr", 0, "map_type key_size value_size max_entries map_flags")
+    attr = bytearray(120)
+    attr[:16] = b"".join(number.to_bytes(4, "little") for number in (1, 4, 8, 2))
+    assert explain(decode(refusal(errno.EINVAL, bytes(attr), 0), facts), Model(facts), facts) == []
+    attr[64] = 1
+    lines = explain(decode(refusal(errno.EINVAL, bytes(attr), 0), facts), Model(facts), facts)
+    assert lines == ["this kernel has no field map_extra for BPF_MAP_CREATE, which is not zero"]
+
+
+def test_a_success_between_ends_the_story() -> None:
+    facts = RecordedFacts({}, 1)
+    retries = Retries()
+    attr = (b"\2\0\0\0\4\0\0\0\4\0\0\0\1\0\0\0").ljust(64, b"\0")
+    notes = []
+    for ret in (-22, 3, -22, -22):
+        raw = refusal(22, attr, 0)
+        raw.ret, raw.failed = ret, ret < 0
+        call = decode(raw, facts)
+        retries.watch(call)
+        notes.append(call.notes.get("retry", {}).get("attempt"))
+    assert notes == [None, 2, None, 2]
+

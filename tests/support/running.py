@@ -1,0 +1,65 @@
+"""Running bpfstrace as a person would, and where things are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+FIXTURES = ROOT / "fixtures"
+TRACEES = ROOT / "tests" / "tracees"
+LOADERS = TRACEES / "loaders"
+TIMEOUT = 240  # an emulated processor is 20 times slower
+
+
+@dataclass
+class Ran:
+    """A finished bpfstrace: exit code (negative: signal), its streams, text and JSON."""
+
+    code: int
+    stdout: str
+    stderr: str
+    text: str
+    lines: list[dict[str, Any]]
+
+    def calls(self, command: str | None = None) -> list[dict[str, Any]]:
+        """The syscall lines; of one bpf command or syscall if given."""
+        found = [line for line in self.lines if line["type"] == "syscall"]
+        if command is None:
+            return found
+        return [
+            line
+            for line in found
+            if command in (line["syscall"], line["args"].get("cmd"), line["args"].get("request"))
+        ]
+
+    def attachments(self) -> list[dict[str, Any]]:
+        """The attachment lines."""
+        return [line for line in self.lines if line["type"] == "attachment"]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a run: our own packages first, no colours, C locale."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
+    env.update(more)
+    return env
+
+
+def run_cli(
+    *words: str, timeout: float = TIMEOUT, **kwargs: Any
+) -> subprocess.CompletedProcess[str]:
+    """``bpfstrace WORDS``, captured."""
+    kwargs.setdefault("env", environment())
+    return subprocess.run(
+        [sys.executable, "-m", "bpftrace_sys", *words],
+        capture_output=True,
+        text=True,
+        errors="backslashreplace",
+        timeout=timeout,
+        check=False,
+        **kwargs,
+    )
