@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from bpftrace_sys.cli.settings import Apply, Settings
 
 STATUSES: Final = ("successful", "failed", "unfinished")
+KERNEL: Final = ("xlated", "jited", "map")
+SYNTAXES: Final = ("att", "intel")
 FD_DETAILS: Final = ("path", "socket", "dev", "pidfd")
 QUIET: Final = ("attach", "exit", "path-resolution", "personality", "thread-execve", "superseded")
 
@@ -91,6 +93,16 @@ def bpf(settings: Settings, flag: str, text: str) -> None:
 def prog(settings: Settings, flag: str, text: str) -> None:
     """Only what concerns these programs."""
     settings.progs = (*settings.progs, *words_of(text))
+
+
+def kernel(settings: Settings, flag: str, text: str) -> None:
+    """What the kernel made of each program: translated, native, which became which."""
+    words = words_of(text)
+    settings.syntax = "intel" if "intel" in words else "att"
+    known = choice(flag, ",".join(word for word in words if word not in SYNTAXES), KERNEL)
+    if not known:
+        raise UsageError(f"{flag}: names none of {', '.join(KERNEL)}")
+    settings.kernel = tuple(word for word in KERNEL if word in known or word in settings.kernel)
 
 
 def status(settings: Settings, flag: str, text: str) -> None:
@@ -219,6 +231,7 @@ EXPRESSIONS: Final[dict[str, Apply]] = {
     "t": trace,
     "bpf": bpf,
     "prog": prog,
+    "kernel": kernel,
     "status": status,
     "inject": inject,
     "fault": fault,

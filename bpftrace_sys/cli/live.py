@@ -106,6 +106,10 @@ def trace(settings: Settings) -> int:
         from bpftrace_sys.record.stacks.stacks import Stacks
 
         capture.stacks = Stacks()
+    if settings.kernel and not (settings.counts and json is None):
+        from bpftrace_sys.record.capture.kernel_views import KernelViews
+
+        capture.views = KernelViews(settings.kernel)
     if settings.injections:
         capture.inject(settings.injections, engine.inject)
     trouble: SpawnError | EngineError | None = None
@@ -226,6 +230,8 @@ class Telling:
         take: Callable[[Any], None] = Idle(pipeline).take
         if self.capture.stacks is not None:
             take = self.capture.stacks.before(take)
+        if self.capture.views is not None:
+            take = self.capture.views.before(take)
         self.capture.begin(take, facts.fact, pipeline.model.process)
         pipeline.renderers = renderers(settings, pipeline, self.text, self.json, self.outputs)
         uname = os.uname()

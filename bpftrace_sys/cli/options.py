@@ -216,6 +216,9 @@ OPTIONS: Final = (
            "bpf=prog_load,map_*,!map_freeze: only these commands;\n"
            "prog=NAME: only what concerns that program;\n"
            "status=successful,failed,unfinished: only these;\n"
+           "kernel=xlated,jited,map[,intel]: what the kernel made of\n"
+           "programs, as instructions and as native code, and\n"
+           "which became which (--kernel= too);\n"
            "inject=bpf(prog_load,name=x):error=EPERM:when=2+:\n"
            "make calls fail; --trace=, --status=, --inject= too", _late("expression")),
     Option("P", "trace-path", "PATH", "only calls that have to do with PATH", _add("paths")),
@@ -263,6 +266,7 @@ SILENT: Final = (
     Option("", "abbrev", "SET", "", _late("abbreviate")),
     Option("", "trace", "SET", "", _late("trace")),
     Option("", "status", "SET", "", _late("status")),
+    Option("", "kernel", "SET", "", _late("kernel")),
     Option("", "signal", "SET", "", _late("signals")),
     Option("", "inject", "RULE", "", _late("inject"), "live"),
     Option("", "fault", "RULE", "", _late("fault"), "live"),

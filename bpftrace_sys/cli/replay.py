@@ -12,6 +12,7 @@ from bpftrace_sys.render.output import Output, OutputError, close, complain, ope
 from bpftrace_sys.story.pipeline import Pipeline
 from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.items import End, Fact, Flush, TraceError
+from bpftrace_sys.trace.kernel_view import KernelView
 from bpftrace_sys.trace.reader import Reader
 
 TROUBLE = 2
@@ -63,7 +64,7 @@ def replay(settings: Settings) -> int:
         header.options["narrowed"] = [*(earlier if isinstance(earlier, list) else ()), *left_out]
     pipeline.header(header)
     code = 0
-    stacks = False
+    stacks = views = False
     # Between lines of text on the same terminal a bar would be in the way.
     seen = on_terminal() and all(is_file(output.stream) for output in outputs)
     progress = Progress(reader.position, reader.path, seen)
@@ -82,6 +83,7 @@ def replay(settings: Settings) -> int:
                 pipeline.end(item.status)
             else:
                 stacks = stacks or getattr(item, "stack", None) is not None
+                views = views or isinstance(item, KernelView)
                 pipeline.take(item)
     except TraceError as error:
         progress.done()
@@ -97,6 +99,11 @@ def replay(settings: Settings) -> int:
     progress.done()
     if settings.stacks and not stacks:
         complain(f"{reader.path} holds no stacks: they are recorded with -k, and only then")
+    if settings.kernel and not views:
+        complain(
+            f"{reader.path} does not hold what the kernel made of programs: "
+            "it is recorded with -e kernel=, and only then"
+        )
     lost = [output for output in outputs if output.lost and not output.closed_pipe]
     close([output for output in outputs if not output.closed_pipe])
     return 1 if lost else code

@@ -54,6 +54,10 @@ class Settings:
         """The unit to which the time that a call took is shown; empty: not at all."""
         self.comms = False
         self.stacks = False
+        self.kernel: tuple[str, ...] = ()
+        """Of -e kernel=: what to show of what the kernel made of programs, in this order."""
+        self.syntax = "att"
+        """Of native code."""
         self.statuses: frozenset[str] = frozenset()
         """Of -e status=; empty: all."""
         self.injections: list[Rule] = []

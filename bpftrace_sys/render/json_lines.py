@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.strict_json import dumps
@@ -41,6 +41,9 @@ from decoders.values import (
     Text,
     Value,
 )
+
+if TYPE_CHECKING:
+    from bpftrace_sys.story.kernel_view import Seen
 
 RECORDS_SHOWN: Final = 64
 """Records that each have the names of their fields; more than that become a table."""
@@ -367,6 +370,12 @@ class JsonLines:
                 ],
             }
         )
+
+    def kernel_view(self, seen: Seen) -> None:
+        """What became of a program, behind its load."""
+        from bpftrace_sys.render.kernel_view_json import kernel_view_json
+
+        self._write(kernel_view_json(seen, self._packed))
 
     def process(self, event: ProcessEvent) -> None:
         """A fork, exec or exit."""

@@ -11,6 +11,7 @@ from decoders.call import Call
 from decoders.events import ProcessEvent
 
 if TYPE_CHECKING:
+    from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.renderer import Renderer
 
 
@@ -43,6 +44,13 @@ class Split:
     def attachment(self, told: Attachment) -> None:
         """To the file of the thread that attached."""
         self._of(told.tid).attachment(told)
+
+    def kernel_view(self, seen: Seen) -> None:
+        """To the file of the thread that loaded it."""
+        call = None if seen.prog is None else seen.prog.call
+        if call is not None:
+            renderer: Any = self._of(call.raw.tid)
+            renderer.kernel_view(seen)
 
     def process(self, event: ProcessEvent) -> None:
         """To its thread's file, where there is one; its end closes that."""

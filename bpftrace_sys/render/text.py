@@ -47,6 +47,7 @@ from decoders.values import (
 )
 
 if TYPE_CHECKING:
+    from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.listing import Listing
 
 INDENT: Final = "        "
@@ -91,6 +92,10 @@ class Options:
     """The thread's name stands with its id (-Y)."""
     stacks: bool = False
     """The stack stands below the call (-k)."""
+    kernel: tuple[str, ...] = ()
+    """What of the kernel's view stands below a load (-e kernel=)."""
+    syntax: str = "att"
+    """Of native code."""
 
 
 HOLE: Final = "\0"
@@ -256,6 +261,18 @@ class TextRenderer:
         if not self.options.verbose and told.steps and "probe" in told.steps[-1].call.notes:
             return  # attached for a moment, to see whether it can be
         self._write(self.attachment_text(told))
+
+    def kernel_view(self, seen: Seen) -> None:
+        """What became of a program, below its load."""
+        if seen.probe and not self.options.verbose:
+            return
+        from bpftrace_sys.render import kernel_view
+
+        options = kernel_view.Options(
+            self.options.kernel, self.options.syntax, self.options.width, self.options.verbose
+        )
+        shown = kernel_view.ViewText(seen, options, self.paint, self.listing_lines)
+        self._write("\n".join(["", *shown.lines(), ""]))
 
     def process(self, event: ProcessEvent) -> None:
         """A process's end; forks and execs are in the JSON."""

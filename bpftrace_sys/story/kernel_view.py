@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
-from bpftrace_sys.story.listing import Listing
+from bpftrace_sys.story.listing import Listing, listing_of
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.objects import Object
 from bpftrace_sys.trace.kernel_view import KernelView
 from decoders.formats import insn as isa
 from decoders.formats import prog_symbols
@@ -39,6 +41,65 @@ class Known:
     """Names by id."""
     kfunc: Callable[[int, int], str | None] = _nothing
     """A kernel function by BTF id and by module (0 is vmlinux)."""
+
+
+@dataclass
+class Seen:
+    """A program's view, with what the trace knows of the program."""
+
+    view: KernelView
+    known: Known
+    prog: Object | None = None
+    loaded: Listing | None = None
+    """The listing of what user space passed, where that was seen."""
+    probe: bool = False
+    """Whether it was loaded only to see whether it can be."""
+
+
+class Viewer(Protocol):
+    """A renderer that shows views."""
+
+    def kernel_view(self, seen: Seen) -> None: ...
+
+
+def seen(view: KernelView, model: Model) -> Seen:
+    """A view from a trace, when its load has just been told."""
+    info = view.info
+    prog = model.objects.get(("prog", info.id)) if info.id else None
+    call = None if prog is None else prog.call
+    return Seen(
+        view,
+        Known(_btf(view, model), _map_names(view, model), _kfuncs(model)),
+        prog,
+        None if call is None else listing_of(call, model),
+        call is not None and "probe" in call.notes,
+    )
+
+
+def _btf(view: KernelView, model: Model) -> Any:
+    found = model.btf(view.info.btf_id) if view.info.btf_id else None
+    if found is None and view.btf:
+        from decoders.formats import btf
+
+        try:
+            return btf.parse(view.btf)
+        except btf.BtfError:
+            return None
+    return found
+
+
+def _map_names(view: KernelView, model: Model) -> dict[int, str]:
+    names = {}
+    for number in view.info.map_ids:
+        known = model.objects.get(("map", number))
+        name = known.name if known is not None else model.facts.fact("map", number)
+        if name:
+            names[number] = name
+    return names
+
+
+def _kfuncs(model: Model) -> Callable[[int, int], str | None]:
+    return lambda type_id, off: None if off else model.facts.fact("btf_vmlinux", type_id)
 
 
 class NativeLine(NamedTuple):

@@ -20,9 +20,11 @@ from decoders.events import ProcessEvent
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
+    from bpftrace_sys.story.kernel_view import Viewer
     from bpftrace_sys.story.probes.watch import Probes
     from bpftrace_sys.story.repeats import Repeats
     from bpftrace_sys.story.retention import Retention
+    from bpftrace_sys.trace.kernel_view import KernelView
 
 
 class Pipeline:
@@ -41,6 +43,8 @@ class Pipeline:
         self._retention: Retention | None = None
         self.waiting: Callable[[], None] | None = None
         """Told after a call that a renderer may hold back until :meth:`idle`."""
+        self.viewers: Sequence[Viewer] = ()
+        """Those that show what the kernel made of programs (-e kernel=)."""
 
     def header(self, header: Header) -> None:
         """The trace begins."""
@@ -52,8 +56,8 @@ class Pipeline:
         for renderer in self.renderers:
             renderer.fact(kind, key, name)
 
-    def take(self, item: RawCall | ProcessEvent) -> None:
-        """A call or event."""
+    def take(self, item: RawCall | ProcessEvent | KernelView) -> None:
+        """A call or event, or what became of a program that was just loaded."""
         if isinstance(item, ProcessEvent):
             if item.what == "exit":
                 self._tell(self.attachments.flush(item.tid))
@@ -63,6 +67,9 @@ class Pipeline:
             self.model.process(item)
             for renderer in self.renderers:
                 renderer.process(item)
+            return
+        if not isinstance(item, RawCall):
+            self._view(item)
             return
         if self._decode is None:
             # Most programs ask nothing of BPF: for them none of this is imported.
@@ -76,6 +83,14 @@ class Pipeline:
         repeats = self.repeats
         if repeats is None or not repeats.eligible(item) or not repeats.take(item):
             self.usual(item)
+
+    def _view(self, view: KernelView) -> None:
+        if self.viewers:
+            from bpftrace_sys.story.kernel_view import seen
+
+            told = seen(view, self.model)
+            for viewer in self.viewers:
+                viewer.kernel_view(told)
 
     def usual(self, item: RawCall) -> Call:
         """Decodes a call and shows it to everybody."""

@@ -17,6 +17,7 @@ from decoders.events import ProcessEvent
 from decoders.values import Struct, Text, Value
 
 if TYPE_CHECKING:
+    from bpftrace_sys.story.kernel_view import Seen, Viewer
     from bpftrace_sys.story.renderer import Renderer
 
 
@@ -104,6 +105,20 @@ def paths_of(call: Call) -> list[str]:
 
     walk(call.args)
     return found
+
+
+class SelectedViews:
+    """A viewer that is shown only the views of chosen programs."""
+
+    def __init__(self, viewer: Viewer, selection: Selection) -> None:
+        self.viewer = viewer
+        self.selection = selection
+
+    def kernel_view(self, seen: Seen) -> None:
+        """As Viewer's: where the load is shown, what became of it is."""
+        call = None if seen.prog is None else seen.prog.call
+        if call is None or self.selection.call(call):
+            self.viewer.kernel_view(seen)
 
 
 class Selected:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from decoders.events import ProcessEvent
 from decoders.raw import RawCall
+
+if TYPE_CHECKING:
+    from bpftrace_sys.trace.kernel_view import KernelView
 
 
 class TraceError(Exception):
@@ -46,4 +49,4 @@ class End:
     status: dict[str, Any]
 
 
-Item: TypeAlias = RawCall | ProcessEvent | Fact | Flush | End
+Item: TypeAlias = Union[RawCall, ProcessEvent, "KernelView", Fact, Flush, End]

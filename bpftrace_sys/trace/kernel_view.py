@@ -55,6 +55,8 @@ class KernelView:
     symbols: dict[int, str] = field(default_factory=dict)
     """Names of the addresses that occur."""
     mapping: Mapping | None = None
+    btf: bytes = b""
+    """The program's BTF, where the trace did not see it being loaded."""
 
 
 def view_line(view: KernelView, packed: Callable[[bytes], Any]) -> dict[str, Any]:
@@ -68,6 +70,8 @@ def view_line(view: KernelView, packed: Callable[[bytes], Any]) -> dict[str, Any
         raw["call_base"] = f"{view.call_base:#x}"
     if view.symbols:
         raw["symbols"] = {f"{addr:#x}": name for addr, name in sorted(view.symbols.items())}
+    if view.btf:
+        raw["btf"] = packed(view.btf)
     if view.mapping is not None:
         raw["mapping"] = _mapping_line(view.mapping)
     return {
@@ -105,6 +109,7 @@ def view_of(line: dict[str, Any], unpacked: Callable[[Any], bytes]) -> KernelVie
         raise ValueError(f"the info of a kernel_view has more than {ROOM} bytes")
     # Unpacked even where unknown: pieces are counted.
     pieces = {name: unpacked(value) for name, value in arrays.items()}
+    btf = unpacked(raw["btf"]) if "btf" in raw else b""
     info = ProgInfo(head, {name: data for name, data in pieces.items() if name in _NAMES})
     problem, machine = line.get("problem", ""), line.get("machine", "")
     if not isinstance(problem, str) or not isinstance(machine, str):
@@ -122,6 +127,7 @@ def view_of(line: dict[str, Any], unpacked: Callable[[Any], bytes]) -> KernelVie
         call_base=_hex(raw.get("call_base", "0x0")),
         symbols=_symbols(raw.get("symbols", {})),
         mapping=None if mapping is None else _mapping(mapping),
+        btf=btf,
     )
 
 

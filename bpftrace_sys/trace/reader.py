@@ -211,6 +211,10 @@ class Reader:
             return raw_call(line, self._pieces)
         if kind == "process":
             return _event(line)
+        if kind == "kernel_view":
+            from bpftrace_sys.trace.kernel_view import view_of
+
+            return view_of(line, lambda value: unpack(value, self._pieces))
         if kind == "fact":
             return Fact(
                 str(line.get("kind")), _number(line.get("key"), "key"), str(line.get("name"))

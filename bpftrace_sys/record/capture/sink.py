@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from bpftrace_sys.record.capture.copying import Ask, Row
     from bpftrace_sys.record.capture.inject import Rule
+    from bpftrace_sys.record.capture.kernel_views import KernelViews
     from bpftrace_sys.record.capture.loops import Loops, Plan
     from bpftrace_sys.record.machine.fds import FdLookup
     from bpftrace_sys.record.ptrace.tracee import Tracee
@@ -116,6 +117,8 @@ class Capture:
         }
         self.stacks: Stacks | None = None
         """-k; set before the first stop."""
+        self.views: KernelViews | None = None
+        """-e kernel=; set before the first stop."""
         self._waiting = WAITING
         self._rows: dict[tuple[int, int], Row] = {}
         self._before: dict[str, int] | None = None
@@ -290,6 +293,8 @@ class Capture:
         if not failed:
             if row.returns_fd(node.view):
                 env.made(ret)
+            if self.views is not None and row.name == "bpf":
+                self.views.copy(raw, self._lookup)
         elif -ret in REFUSED:
             # Asked now, for the thread may drop its capabilities, or end.
             from bpftrace_sys.record.capture.credentials import credentials

@@ -187,17 +187,25 @@ class FdLookup:
         seen.facts[stage] = fact
         return fact
 
+    def duplicate(self, tid: int, fd: int) -> int:
+        """A duplicate of a tracee's fd, to be closed before its thread goes on.
+
+        OSError where the kernel does not let us, ValueError where the thread is gone.
+        """
+        pidfd = self._pidfds.get(tid)
+        if pidfd is None:
+            if len(self._pidfds) >= self._max_open:
+                os.close(self._pidfds.pop(next(iter(self._pidfds))))
+            pidfd = self._pidfds[tid] = _pidfd_open(tid)
+        copy: int = _libc.syscall(_PIDFD_GETFD, pidfd, fd, 0)
+        if copy < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return copy
+
     def _event_id(self, tid: int, fd: int) -> int:
         """The id of a perf event; 0 where the kernel does not let us ask."""
-        pidfd = self._pidfds.get(tid)
         try:
-            if pidfd is None:
-                if len(self._pidfds) >= self._max_open:
-                    os.close(self._pidfds.pop(next(iter(self._pidfds))))
-                pidfd = self._pidfds[tid] = _pidfd_open(tid)
-            copy = _libc.syscall(_PIDFD_GETFD, pidfd, fd, 0)
-            if copy < 0:
-                return 0
+            copy = self.duplicate(tid, fd)
             try:
                 answer = bytearray(8)
                 fcntl.ioctl(copy, _PERF_EVENT_IOC_ID, answer)

@@ -1,0 +1,204 @@
+"""What the kernel made of a program, as text: its translated instructions, its native code, and
+which became which, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Final
+
+from bpftrace_sys.common.escape import printable
+from bpftrace_sys.render.style import Painter
+from bpftrace_sys.story import kernel_map
+from bpftrace_sys.story.kernel_view import (
+    MACHINES,
+    NativeFunction,
+    NativeLine,
+    NoDisassemblerError,
+    Seen,
+    native,
+    reasons,
+    translated,
+)
+from bpftrace_sys.story.listing import Listing
+from decoders.formats.insn_text import Line
+
+INDENT: Final = "          "
+MARKS: Final = {
+    kernel_map.UNCHANGED: " ",
+    kernel_map.CHANGED: "~",
+    kernel_map.GROWN: "+",
+    kernel_map.REMOVED: "-",
+    kernel_map.ADDED: "+",
+}
+STYLES: Final = {"-": "gone", "+": "new", "~": "name"}
+CELL: Final = 36
+"""Columns that a cell of the side-by-side listing has at least."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the person asked for."""
+
+    words: tuple[str, ...]
+    """Of xlated, jited, map."""
+    syntax: str
+    width: int
+    verbose: bool
+
+
+Listed = Callable[[Listing, str], Iterator[str]]
+"""TextRenderer.listing_lines"""
+
+
+class ViewText:
+    """The lines of one program's view."""
+
+    def __init__(self, seen: Seen, options: Options, paint: Painter, listed: Listed) -> None:
+        self.seen = seen
+        self.options = options
+        self.paint = paint
+        self._listed = listed
+        self._missing = ""
+
+    def lines(self) -> Iterator[str]:
+        """All that was asked for, after what is to be said of it."""
+        for reason in reasons(self.seen.view):
+            yield self._remark(reason)
+        words, functions = self.options.words, self._functions()
+        if "map" in words:
+            yield from self._map(functions if "jited" in words else ())
+        if "xlated" in words and not ("map" in words and self._mapped()):
+            yield from self._xlated()
+        if "jited" in words and not ("map" in words and self._mapped()):
+            yield from self._jited(functions)
+        if self._missing:
+            yield self._remark(self._missing)
+
+    def _remark(self, text: str) -> str:
+        return self.paint("comment", f"  kernel: {printable(text)}")
+
+    def _mapped(self) -> bool:
+        mapping = self.seen.view.mapping
+        return mapping is not None and not mapping.problem and self.seen.loaded is not None
+
+    def _functions(self) -> list[NativeFunction]:
+        if "jited" not in self.options.words:
+            return []
+        try:
+            return native(self.seen.view, self.seen.known, self.options.syntax)
+        except NoDisassemblerError as error:
+            self._missing = str(error)
+            return []
+
+    @property
+    def _name(self) -> str:
+        info = self.seen.view.info
+        name = info.name if self.seen.prog is None else self.seen.prog.name
+        return f"{printable(name) or '(anonymous)'} id={info.id}"
+
+    def _head(self, verb: str, rest: str) -> str:
+        return f"{self.paint('attached', verb)}  {self._name}, {rest}"
+
+    # ------------------------------------------------------------ listings
+
+    def _xlated(self) -> Iterator[str]:
+        if not self.seen.view.info.xlated:
+            return
+        found = translated(self.seen.view, self.seen.known)
+        loaded = self.seen.loaded
+        was = "" if loaded is None else f" ({loaded.count} were loaded)"
+        yield self._head("translated", f"{found.count} instructions{was}")
+        yield from self._listed(found, INDENT)
+
+    def _jited(self, functions: Sequence[NativeFunction]) -> Iterator[str]:
+        if not functions:
+            return
+        view = self.seen.view
+        machine = MACHINES.get(view.machine, view.machine)
+        yield self._head("native code", f"{machine}, {len(view.info.jited)} bytes")
+        for function in functions:
+            yield from self._function(function)
+
+    def _function(self, function: NativeFunction) -> Iterator[str]:
+        if function.prototype:
+            yield INDENT + self.paint("function", printable(function.prototype) + ":")
+        yield INDENT + self.paint("function", printable(function.symbol) + ":")
+        width = max(3, len(f"{function.size:x}"))
+        last = None
+        for line in function.lines:
+            if line.source is not None and line.source != last and (
+                line.source or self.options.verbose
+            ):
+                last = line.source
+                yield INDENT + self._source(line.source, line.where)
+            octets = f"{line.code.hex(' '):<30} " if self.options.verbose else ""
+            yield f"{INDENT}{line.offset:{width}x}: {octets}{printable(line.text)}"
+
+    def _source(self, source: str, where: str | None) -> str:
+        shown = self.paint("source", f"; {printable(source)}".rstrip())
+        if self.options.verbose and where:
+            shown += self.paint("comment", f"   ({printable(where)})")
+        return shown
+
+    # ------------------------------------------------------------ side by side
+
+    def _map(self, functions: Sequence[NativeFunction]) -> Iterator[str]:
+        mapping, loaded = self.seen.view.mapping, self.seen.loaded
+        if mapping is None:
+            yield self._remark(
+                "which instruction became which was not recorded: that takes -e kernel=map"
+            )
+            return
+        if mapping.problem or loaded is None:
+            why = mapping.problem or "its load was not seen"
+            yield self._remark(f"which instruction became which is not known: {why}")
+            return
+        found = kernel_map.fates(self.seen, functions)
+        counts = kernel_map.counts(found)
+        told = ", ".join(f"{count} {what}" for what, count in counts.items())
+        took = f"a copy was loaded to learn this, {mapping.nanoseconds / 1e6:.1f} ms"
+        yield self._head("became", told) + self.paint(
+            "comment", f"   /* {took} */"
+        )
+        if functions and not mapping.native:
+            yield self._remark("native code of the copy differs: which became which is not known")
+        widths = self._widths(found, bool(functions and mapping.native))
+        last = None
+        for fate in found:
+            row = fate.loaded
+            if row is not None and row.function is not None:
+                yield INDENT + self.paint("function", printable(row.function) + ":")
+            if row is not None and row.source and row.source != last:
+                last = row.source
+                yield INDENT + self._source(row.source, row.where)
+            yield from self._fate(fate, widths)
+
+    def _widths(self, found: Sequence[kernel_map.Fate], with_native: bool) -> tuple[int, ...]:
+        """Columns of the cells: as wide as their text, as far as there is room."""
+        left = max((len(_cell(fate.loaded)) for fate in found), default=0)
+        middle = max((len(_cell(row)) for fate in found for row in fate.translated), default=0)
+        room = max(CELL, (self.options.width - len(INDENT) - 2) // 2)
+        return (min(left, room), *([min(middle, room)] if with_native else ()))
+
+    def _fate(self, fate: kernel_map.Fate, widths: tuple[int, ...]) -> Iterator[str]:
+        mark = MARKS[fate.what]
+        style = STYLES.get(mark, "insn")
+        loaded: tuple[Line | None, ...] = (fate.loaded,)
+        code = fate.native if len(widths) > 1 else ()
+        for one, two, three in zip_longest(loaded, fate.translated, code):
+            cells = [_cell(one).ljust(widths[0]), _cell(two)]
+            if len(widths) > 1:
+                cells = [cells[0], cells[1].ljust(widths[1]), _native_cell(three)]
+            text = " | ".join(cells).rstrip().removesuffix(" |").removesuffix(" |")
+            yield f"{INDENT[:-2]}{self.paint(style, f'{mark} {text}')}".rstrip()
+            mark = mark if mark in "+-" else " "
+
+
+def _cell(row: Line | None) -> str:
+    return "" if row is None else f"{row.pc:4}: {printable(row.text)}"
+
+
+def _native_cell(line: NativeLine | None) -> str:
+    return "" if line is None else f"{line.offset:4x}: {printable(line.text)}"
