@@ -15,10 +15,11 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.strict_json import dumps
+from bpftrace_sys.render.json_objects import insns_json, object_json
 from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.listing import Listing, listing_for
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import IDENTIFIED, MADE, Object
+from bpftrace_sys.story.objects import Object
 from bpftrace_sys.trace.header import FORMAT, Header
 from bpftrace_sys.trace.lines import event_line, fds_line, raw_line
 from bpftrace_sys.trace.pieces import Pieces, dumps_packed, pack
@@ -52,25 +53,6 @@ BYTES_SHOWN: Final = 4096
 HOLE: Final = "\0hole\0"
 """Stands in a template for what differs from call to call."""
 _HOLE: Final = dumps(HOLE)
-
-
-def object_json(found: Object) -> dict[str, Any]:
-    """An object as it stands in ``fd`` and ``fds``."""
-    line: dict[str, Any] = {"kind": found.kind}
-    if found.name:
-        line["name"] = found.name
-    if found.id is not None:
-        line["id"] = found.id
-    for name in ("tag", "type", "target"):
-        if found.info.get(name):
-            line[name] = found.info[name]
-    if found.kind in (*IDENTIFIED, "perf_event") and found.origin != MADE:
-        line["origin"] = found.origin
-    if found.kind == "map" and "key_size" in found.info:
-        for name in ("map_type", "key_size", "value_size", "max_entries"):
-            if name in found.info:
-                line[name] = found.info[name]
-    return line
 
 
 class _Values:
@@ -192,21 +174,6 @@ _BY_TYPE: Final[dict[type, Callable[[_Values, Any], Any]]] = {
 
 def _is_load(call: Call) -> bool:
     return call.command.startswith("BPF_PROG_LOAD")
-
-
-def insns_json(found: Listing) -> list[dict[str, Any]]:
-    """A listing's lines; ``src`` and ``fn`` where a source line or function begins."""
-    lines = []
-    for row in found.lines:
-        line: dict[str, Any] = {"pc": row.pc, "text": row.text}
-        if row.source is not None:
-            line["src"] = row.source
-        if row.function is not None:
-            line["fn"] = row.function
-        if row.comment is not None:
-            line["comment"] = row.comment
-        lines.append(line)
-    return lines
 
 
 class JsonTemplate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bpftrace_sys.render.json_lines import insns_json, object_json
+from bpftrace_sys.render.json_objects import insns_json, object_json
 from bpftrace_sys.story import kernel_map
 from bpftrace_sys.story.kernel_view import (
     NativeFunction,
