@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Ran, environment, run_cli
-from test_schema import check
 
 from bpftrace_sys.trace.kernel_view import KernelView
 from bpftrace_sys.trace.reader import Reader
 from decoders.formats import insn as isa
 from decoders.raw import RawCall
-from tests import bpf_asm as asm
-from tests.bpftool_view import bpftool, under_bpfstrace
+from tests.support import bpf_asm as asm
+from tests.support.bpftool_view import bpftool, under_bpfstrace
+from tests.support.running import ROOT, Ran, environment, run_cli
+from tests.support.schema import check
 
-PROGRAM = [sys.executable, "-m", "tests.kernel_view_programs"]
+PROGRAM = [sys.executable, "-m", "tests.tracees.kernel_view_programs"]
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Loads programs to be traced: those of bpf_programs.py, and some that the verifier rewrites.
 
-``python -m tests.kernel_view_programs [--wait FILE]`` prints a JSON object (name: program id) when
-all are loaded, and holds them until FILE is there.
+``python -m tests.tracees.kernel_view_programs [--wait FILE]`` prints {name: program id} as JSON
+when all are loaded, and holds them until FILE is there.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import sys
 import time
 from contextlib import ExitStack
 
-from tests import bpf_asm as asm
-from tests.bpf_asm import R0, R1, R2, R3, R6, R10
-from tests.bpf_programs import PROGRAMS, RETURN, Kit, Program
+from tests.support import bpf_asm as asm
+from tests.support.bpf_asm import R0, R1, R2, R3, R6, R10
+from tests.support.bpf_programs import PROGRAMS, RETURN, Kit, Program
 
 
 def _dead(_: Kit) -> bytes:
