@@ -94,10 +94,8 @@ def test_an_object_in_use_is_not_forgotten(
 
 
 def test_facts_about_single_calls_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bpftrace_sys.record.machine import live_facts
-
-    monkeypatch.setattr(live_facts, "PASSING", 3)
-    recorded = live_facts.RecordedFacts({}, 1)
+    monkeypatch.setattr(facts, "PASSING", 3)
+    recorded = facts.RecordedFacts({}, 1)
     for seq in range(1, 10):
         recorded.learn("why path /x", seq, "dir")
     recorded.learn("why sysctl x", 0, "2")
@@ -112,7 +110,7 @@ def test_facts_about_single_calls_go(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_same_piece_as_text_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     # A writer would not do that; a reader must live with it.
-    monkeypatch.setattr(reader, "REMEMBERED", 1000)
+    monkeypatch.setattr(pieces_module, "REMEMBERED", 1000)
     pieces = Pieces()
     for _ in range(50):
         pieces.add(bytes(100), keep=True)
@@ -165,7 +163,7 @@ def long_trace(tmp_path: Path) -> Path:
 
 _AT_ONCE = (
     "import sys\n"
-    "from bpftrace_sys import progress\n"
+    "from bpftrace_sys.common import progress\n"
     "progress.PATIENCE = 0\n"
     "from bpftrace_sys.cli.main import main\n"
     "sys.exit(main(sys.argv[1:]))\n"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bpftrace_sys.trace import reader
+from bpftrace_sys.trace import pieces
 from bpftrace_sys.trace.reader import Reader
 from decoders.raw import AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, Chunk, RawCall
 from decoders.stack import Frame, Stack
@@ -217,7 +217,7 @@ def test_calls_with_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pieces_that_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """The attr is a piece, and so are the values: those of later calls push it out."""
-    monkeypatch.setattr(reader, "REMEMBERED", 2000)
+    monkeypatch.setattr(pieces, "REMEMBERED", 2000)
     items = [
         call(UPDATE, KINDS["numbered"], bytes([number] * 64), bytes([number] * 100), size=120)
         for number in range(30)

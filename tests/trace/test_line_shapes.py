@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bpftrace_sys.trace import reader
+from bpftrace_sys.trace import pieces
 from bpftrace_sys.trace.items import TraceError
 from bpftrace_sys.trace.reader import Reader
 from bpftrace_sys.trace.shapes import LineShapes
@@ -159,7 +159,7 @@ def test_pieces_are_counted_as_when_parsed(
 
 
 def test_a_piece_that_was_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "REMEMBERED", 2000)
+    monkeypatch.setattr(pieces, "REMEMBERED", 2000)
     piece = b'"%b"' % base64.b64encode(bytes(80))
 
     def data(number: int) -> list[bytes]:

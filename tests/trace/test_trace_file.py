@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bpftrace_sys.trace import pieces
 from bpftrace_sys.trace import reader as trace_file
 from bpftrace_sys.trace.items import End, TraceError
 from bpftrace_sys.trace.lines import CALL_LIMIT
@@ -302,11 +303,11 @@ def test_pieces_come_back(data: bytes) -> None:
     for _ in range(3):
         packed = json.loads(json.dumps(pack(data, written)))
         assert unpack(packed, read) == data
-    assert isinstance(packed, int) == (len(data) >= trace_file.NUMBERED)
+    assert isinstance(packed, int) == (len(data) >= pieces.NUMBERED)
 
 
 def test_forgotten_pieces_are_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_file, "REMEMBERED", 1000)
+    monkeypatch.setattr(pieces, "REMEMBERED", 1000)
     written, read = Pieces(), Pieces()
     import random
 
