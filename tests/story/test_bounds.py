@@ -13,7 +13,8 @@ from bpftrace_sys.common import progress
 from bpftrace_sys.story import retention
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.whole_trace import read
-from bpftrace_sys.trace import reader
+from bpftrace_sys.trace import facts, reader
+from bpftrace_sys.trace import pieces as pieces_module
 from bpftrace_sys.trace.items import TraceError
 from bpftrace_sys.trace.pieces import Pieces
 from bpftrace_sys.trace.reader import Reader
