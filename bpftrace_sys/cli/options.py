@@ -340,6 +340,7 @@ def usage() -> str:
         "       bpfstrace diff [OPTIONS] A B        what differs between two traces",
         "       bpfstrace check FILE --lock LOCK    only what a reviewed file allows?",
         "       bpfstrace extract FILE -o DIR       its programs as ELF objects, its BTF",
+        "       bpfstrace ps [--json] [--watch N]   BPF on this machine: whose, attached where",
         "       bpfstrace schema                    the JSON Schema of a trace's lines",
         "       bpfstrace disasm FILE               print raw instructions",
         "",

@@ -92,7 +92,7 @@ class Model:
 
     def _link_found(self, link: Object, fact: FdFact) -> None:
         """A link from elsewhere: its fdinfo says what it is on."""
-        from bpftrace_sys.story.targets import link_target
+        from bpftrace_sys.story.standing import link_target
 
         assert fact.id is not None
         if not link.info.get("type"):
@@ -379,20 +379,11 @@ def disagreements(call: Call, fact: FdFact) -> list[str]:
 
 def probed(fact: FdFact, facts: Facts) -> str:
     """What a perf event from elsewhere probes, if BPF_TASK_FD_QUERY told."""
-    kind, probe = fact.info.get("fd_type"), str(fact.info.get("probe") or "")
-    if kind is None:
+    if fact.info.get("fd_type") is None:
         return ""
-    offset = fact.info.get("probe_offset")
-    addr = fact.info.get("probe_addr")
-    if kind in ("uprobe", "uretprobe") and isinstance(offset, int):
-        from bpftrace_sys.story.targets import symbol_of
+    from bpftrace_sys.story.standing import Words
 
-        return f"{kind} {probe}:{symbol_of(probe, offset, facts) or hex(offset)}"
-    if not probe and isinstance(addr, int):
-        probe = facts.fact("ksym", addr) or hex(addr)
-    elif isinstance(offset, int) and offset:
-        probe = f"{probe}+{offset:#x}"
-    return f"{kind} {probe}"
+    return Words(facts).perf_event(fact.info, None)
 
 
 def full_name(call: Call, model: Model) -> str:

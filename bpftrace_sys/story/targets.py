@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import Final
 
 from bpftrace_sys.common.escape import printable as printable
 from bpftrace_sys.trace.facts import Facts
 from decoders.call import Call, plain
-from decoders.raw import FdFact
-from decoders.uapi import names
+from decoders.uapi import perf
 from decoders.values import Int, Name, Text, Value
 
-if TYPE_CHECKING:
-    pass
+HOOKS: Final = {
+    "cgroup_inet_ingress": "cgroup_skb ingress",
+    "cgroup_inet_egress": "cgroup_skb egress",
+}
+"""Attach types that are better known by another name."""
 
 _PMU_TYPE = re.compile(r"/sys/bus/event_source/devices/([^/]+)/type$")
 _PMU_FORMAT = re.compile(r"/sys/bus/event_source/devices/([^/]+)/format/")
@@ -25,6 +27,11 @@ def _text(value: Value | None) -> str:
     if isinstance(value, Text):
         return printable(value.data.decode("utf-8", "backslashreplace"))
     return ""
+
+
+def hook_name(kind: str) -> str:
+    """An attach type, without BPF_ and in small letters, as people know it."""
+    return HOOKS.get(kind, kind)
 
 
 def opened(path: str) -> str | None:
@@ -121,6 +128,15 @@ def event_name(call: Call, facts: Facts) -> str:
     return f"{name or 'event'} config={value:#x}"
 
 
+def counted(kind: int, config: int) -> str:
+    """What a perf event of a type counts, where there is no attr: ``software cpu-clock``."""
+    name = perf.perf_type_id.get(kind, f"pmu {kind}").removeprefix("PERF_TYPE_").lower()
+    table = {"software": perf.perf_sw_ids, "hardware": perf.perf_hw_id}.get(name)
+    if table is not None:
+        return _spoken(table.get(config, f"{name} event {config}"))
+    return f"{name} config={config:#x}"
+
+
 def event_way(call: Call) -> str:
     """By what way a perf_event_open leads to its target: ``the kprobe PMU``, ``perf event``."""
     kind = call.attr("attr", "type")
@@ -146,36 +162,3 @@ def symbol_of(path: str, offset: int, facts: Facts) -> str | None:
     """The function of an ELF file at an offset, if the machine of the trace could tell."""
     found = facts.fact(f"usym {path}", offset)
     return None if found is None else printable(found)
-
-
-def link_target(fact: FdFact, facts: Facts) -> str:
-    """What a link is on, by its fdinfo (bpf_*_link_show_fdinfo in the kernel); or nothing."""
-    info = fact.info
-    kind = info.get("link_type")
-    number = info.get("attach_type")
-    hook = names.bpf_attach_type.get(number, "") if isinstance(number, int) else ""
-    hook = hook.removeprefix("BPF_").lower()
-    ifindex = info.get("ifindex")
-    device = ""
-    if isinstance(ifindex, int):
-        device = facts.fact("device", ifindex) or f"ifindex {ifindex}"
-    if kind == "raw_tracepoint" and "tp_name" in info:
-        return f"raw tracepoint {info['tp_name']}"
-    if kind == "iter" and "target_name" in info:
-        return f"iter {info['target_name']}"
-    if kind == "xdp" and device:
-        return f"xdp on {device}"
-    if kind in ("tcx", "netkit") and device:
-        return f"{hook or kind} on {device}".replace("_", " ", 1)
-    if kind == "cgroup" and hook:
-        return f"{hook} on cgroup id {info.get('cgroup_id')}"
-    if kind == "netns" and hook:
-        return f"{hook} on net:[{info.get('netns_ino')}]"
-    if kind == "tracing" and info.get("target_obj_id") == 1:
-        type_id = info.get("target_btf_id")
-        name = facts.fact("btf_vmlinux", type_id) if isinstance(type_id, int) else None
-        if name is not None:
-            return f"{hook.removeprefix('trace_')} {name}"
-    return ""
-
-

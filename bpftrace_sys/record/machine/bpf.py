@@ -54,7 +54,8 @@ def fd_by_id(kind: str, object_id: int) -> int:
     return bpf(_GET_FD[kind], request)
 
 
-def _info(fd: int, room: Any) -> None:
+def fill_info(fd: int, room: Any) -> None:
+    """BPF_OBJ_GET_INFO_BY_FD into ``room``; raises OSError."""
     attr = ctypes.create_string_buffer(
         struct.pack("<IIQ", fd, len(room), ctypes.addressof(room)), 16
     )
@@ -69,7 +70,7 @@ def info(kind: str, object_id: int) -> bytes | None:
         return None
     try:
         room = ctypes.create_string_buffer(_INFO_ROOM)
-        _info(fd, room)
+        fill_info(fd, room)
         return room.raw
     except OSError:
         return None
@@ -127,33 +128,41 @@ def name(kind: str, object_id: int) -> str | None:
 
 def function_name(prog_id: int) -> str | None:
     """The name of a program's main function in its BTF, or None."""
-    data = info("prog", prog_id)
-    if data is None:
-        return None
-    btf_id, step = struct.unpack_from("<II", data, _BTF_ID)
-    count = int.from_bytes(data[_FUNC_INFO_REC_SIZE + 12 :][:4], "little")
-    if not btf_id or not count or not 8 <= step <= 256:
-        return None
-    records = ctypes.create_string_buffer(step)
-    room = ctypes.create_string_buffer(_INFO_ROOM)
-    struct.pack_into("<IQI", room, _FUNC_INFO_REC_SIZE, step, ctypes.addressof(records), 1)
     try:
         fd = fd_by_id("prog", prog_id)
-        try:
-            _info(fd, room)
-        finally:
-            os.close(fd)
     except OSError:
         return None
-    blob = btf_data(btf_id)
-    if blob is None:
+    try:
+        found = main_function(fd)
+    finally:
+        os.close(fd)
+    blob = btf_data(found[0]) if found else None
+    if blob is None or found is None:
         return None
     from decoders.formats import btf
 
     try:
-        return btf.parse(blob).name(int.from_bytes(records.raw[4:8], "little")) or None
+        return btf.parse(blob).name(found[1]) or None
     except btf.BtfError:
         return None
+
+
+def main_function(fd: int) -> tuple[int, int] | None:
+    """The BTF of a program and the type id of its main function there; None where it has none."""
+    room = ctypes.create_string_buffer(_INFO_ROOM)
+    try:
+        fill_info(fd, room)
+        btf_id, step = struct.unpack_from("<II", room.raw, _BTF_ID)
+        count = int.from_bytes(room.raw[_FUNC_INFO_REC_SIZE + 12 :][:4], "little")
+        if not btf_id or not count or not 8 <= step <= 256:
+            return None
+        records = ctypes.create_string_buffer(step)
+        room = ctypes.create_string_buffer(_INFO_ROOM)
+        struct.pack_into("<IQI", room, _FUNC_INFO_REC_SIZE, step, ctypes.addressof(records), 1)
+        fill_info(fd, room)
+    except OSError:
+        return None
+    return btf_id, int.from_bytes(records.raw[4:8], "little")
 
 
 def type_name(prog_id: int, type_id: int) -> str | None:
@@ -183,7 +192,7 @@ def btf_data(btf_id: int) -> bytes | None:
     try:
         fd = fd_by_id("btf", btf_id)
         try:
-            _info(fd, room)
+            fill_info(fd, room)
         finally:
             os.close(fd)
     except OSError:
@@ -201,7 +210,7 @@ def btf_name(btf_id: int) -> str | None:
     try:
         fd = fd_by_id("btf", btf_id)
         try:
-            _info(fd, room)
+            fill_info(fd, room)
         finally:
             os.close(fd)
     except OSError:
@@ -214,15 +223,20 @@ def task_fd_query(tid: int, fd: int) -> dict[str, int | str]:
 
     ``fd_type`` is one of FD_TYPES, ``probe`` its function, path or tracepoint.
     """
-    text = ctypes.create_string_buffer(256)
     try:
-        pid = _process_of(tid)
-        attr = ctypes.create_string_buffer(
-            struct.pack("<4IQ2I2Q", pid, fd, 0, len(text), ctypes.addressof(text), 0, 0, 0, 0), 48
-        )
-        bpf(const.BPF_TASK_FD_QUERY, attr)
+        return query_task_fd(tid, fd)
     except (OSError, ValueError):
         return {}
+
+
+def query_task_fd(tid: int, fd: int) -> dict[str, int | str]:
+    """As :func:`task_fd_query`; raises OSError, and ValueError where the task is gone."""
+    text = ctypes.create_string_buffer(256)
+    pid = _process_of(tid)
+    attr = ctypes.create_string_buffer(
+        struct.pack("<4IQ2I2Q", pid, fd, 0, len(text), ctypes.addressof(text), 0, 0, 0, 0), 48
+    )
+    bpf(const.BPF_TASK_FD_QUERY, attr)
     _, _, _, _, _, prog_id, fd_type, offset, addr = struct.unpack("<4IQ2I2Q", attr.raw)
     found: dict[str, int | str] = {"attached_prog": prog_id}
     if fd_type < len(FD_TYPES):

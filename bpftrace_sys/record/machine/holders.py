@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from typing import Final
 
 
-_BPF_LINKS: Final = ("anon_inode:bpf", "anon_inode:[bpf")
-"""How the links of BPF fds read: bpf-prog, bpf-map, bpf_link, [bpf_link]."""
 SCANNED: Final = 1 << 16
 
 
@@ -27,40 +25,16 @@ def holders(but: int) -> dict[tuple[str, int], list[tuple[int, str]]]:
 
     Looks at no more than SCANNED fds.
     """
+    from bpftrace_sys.record.machine.processes import scan
+
     found: dict[tuple[str, int], list[tuple[int, str]]] = {}
-    left = SCANNED
-    lookup = FdLookup(max_open=1)
-    with contextlib.closing(lookup):
-        for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
-            try:
-                fds = os.listdir(f"/proc/{pid}/fd") if pid != but else []
-            except OSError:
-                continue
-            for fd in fds[:left]:
-                left -= 1
-                fact = _bpf_fact(lookup, pid, int(fd))
-                if fact is not None and fact.id is not None:
-                    known = found.setdefault((fact.kind, fact.id), [])
-                    if not known or known[-1][0] != pid:
-                        known.append((pid, _comm(pid)))
+    seen = scan(but=but, events=False, namespaces=False, limit=SCANNED)
+    for each in seen.opens:
+        if each.fact.id is not None:
+            known = found.setdefault((each.fact.kind, each.fact.id), [])
+            if not known or known[-1][0] != each.pid:
+                known.append((each.pid, seen.processes[each.pid].comm))
     return found
-
-
-def _bpf_fact(lookup: FdLookup, pid: int, fd: int) -> FdFact | None:
-    try:
-        if not os.readlink(f"/proc/{pid}/fd/{fd}").startswith(_BPF_LINKS):
-            return None
-    except OSError:
-        return None
-    return lookup.fact(pid, fd, 0)
-
-
-def _comm(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="backslashreplace") as file:
-            return file.read().rstrip("\n")
-    except OSError:
-        return "?"
 
 
 def fact_once(tid: int, fd: int, stage: int) -> FdFact | None:
@@ -72,8 +46,6 @@ def fact_once(tid: int, fd: int, stage: int) -> FdFact | None:
 
 def pinned(path: str) -> tuple[str, int] | None:
     """Kind and id of what is pinned at a path, None where nothing is that we can see."""
-    from bpftrace_sys.record.machine.holders import fact_once
-
     name = ctypes.create_string_buffer(os.fsencode(path))
     attr = ctypes.create_string_buffer(struct.pack("<QII", ctypes.addressof(name), 0, 0), 16)
     try:

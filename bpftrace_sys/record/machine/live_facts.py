@@ -3,18 +3,17 @@
 A fact is (kind, key) -> name.  Whatever a live source answers is recorded in
 the trace before the call that asked, so that replay says the same.
 
-kinds: ``pmu`` (type number), ``tracepoint`` (id in tracefs),
-``usym PATH`` (offset in a file), ``btf_vmlinux`` (type id), ``ksym`` (address),
-``prog``/``map``/``link``/``btf`` (kernel id, for objects that the trace did not see
-made), ``before KIND`` (id: made before the trace began), ``named KIND NAME`` (id: it has
-another name), ``func_of PROG`` and ``module_type MODULE`` (type id), ``bpf_call``
-(distance from __bpf_call_base), ``device`` (ifindex of a link from elsewhere),
-``holders KIND`` and ``pinned KIND PATH`` (id: who has an fd of it, whether it is there),
-``ops_members`` (id of a struct_ops map: its functions and their offsets),
-``iter_target`` (id of an iterator program: what it walks), ``fields STRUCT`` (members
-that our layouts lack), ``alive_prog`` and so on (still there at the end), ``enum NAME``
-(a value that our tables lack and the running kernel's BTF names), ``why ...`` (see
-evidence.py).
+kinds: ``pmu`` (type number), ``tracepoint`` (id in tracefs), ``tracepoint_named NAME`` (0: with
+its category), ``usym PATH`` (offset in a file), ``btf_vmlinux`` (type id), ``ksym`` (address),
+``prog``/``map``/``link``/``btf`` (kernel id, for objects that the trace did not see made),
+``before KIND`` (id: made before the trace began), ``named KIND NAME`` (id: it has another name),
+``func_of PROG`` and ``module_type MODULE`` (type id), ``bpf_call`` (distance from
+__bpf_call_base), ``device`` (ifindex of a link from elsewhere), ``holders KIND`` and ``pinned
+KIND PATH`` (id: who has an fd of it, whether it is there), ``ops_members`` (id of a struct_ops
+map: its functions and their offsets), ``iter_target`` (id of an iterator program: what it
+walks), ``fields STRUCT`` (members that our layouts lack), ``alive_prog`` and so on (still there
+at the end), ``enum NAME`` (a value that our tables lack and the running kernel's BTF names),
+``why ...`` (see evidence.py).
 """
 
 from __future__ import annotations
@@ -166,6 +165,16 @@ class LiveFacts:
                 if self._tracepoints:
                     break
         return self._tracepoints.get(key)
+
+    def _ask_tracepoint_named(self, key: int, name: str) -> str | None:
+        """A tracepoint with its category, where there is but one of that name."""
+        if not name.replace("_", "").isalnum():
+            return None
+        for root in TRACEFS:
+            found = glob.glob(f"{root}/events/*/{name}/id")
+            if found:
+                return f"{found[0].split('/')[-3]}:{name}" if len(found) == 1 else None
+        return None
 
     def _ask_device(self, key: int) -> str | None:
         from bpftrace_sys.record.machine.netdev import ifname, in_netns

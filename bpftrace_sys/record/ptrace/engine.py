@@ -11,19 +11,19 @@ import errno
 import os
 import signal
 import time
+from collections import deque
 from itertools import repeat
 
 from bpftrace_sys.record.ptrace import requests as px
 from bpftrace_sys.record.ptrace import stop_filter
 from bpftrace_sys.record.ptrace.errors import AttachError, EngineError
-from bpftrace_sys.record.ptrace.family import Family
 from bpftrace_sys.record.ptrace.forwarding import barrier, comes_by_itself
+from bpftrace_sys.record.ptrace.memory import LiveMemory
 from bpftrace_sys.record.ptrace.own_calls import _PR_SET_NAME, _PTRACE_TRACEME, _WATCH
 from bpftrace_sys.record.ptrace.own_signals import OURS, OwnSignals, stop_ourselves
 from bpftrace_sys.record.ptrace.pace import TRACEES, Pace
 from bpftrace_sys.record.ptrace.spawn import SpawnError, start
 from bpftrace_sys.record.ptrace.stop_filter import ArgRule, StopFilter
-from bpftrace_sys.record.ptrace.teller import Teller
 from bpftrace_sys.record.ptrace.tracee import Tracee
 from decoders import arch as arches
 
@@ -82,36 +82,32 @@ class Engine:
         exit_kill: bool = True,
         on_interrupt: Literal["wait", "end", "ignore", "ignore-stop"] = "wait",
     ) -> None:
-        self._teller = Teller(sink)
+        self.sink = sink
         self.stops = stops
         self.follow = follow
         self.quiet_children = quiet_children and not follow
         self.use_seccomp = use_seccomp and (follow or quiet_children)
         self.exit_kill = exit_kill
         self.on_interrupt = on_interrupt
-        self._family = Family(self._teller, follow=follow, quiet=self.quiet_children)
-        self.tracees = self._family.tracees
+        self.tracees: dict[int, Tracee] = {}
+        self.strangers: dict[int, int] = {}
+        """Wait statuses of ended children of this process that were no tracees."""
         self.resting: Callable[[], float | None] | None = None
         """Told when no stop is waiting and the sink has nothing to do. How long to sleep at
         most, in seconds, before the sink is asked again; None: until something happens."""
         self.interrupted: int | None = None
         """The last signal that asked us to end."""
+        self._early: dict[int, int] = {}  # stopped children that nobody announced yet
+        self._adopted: set[int] = set()  # those that we could not wait any longer for
+        self._batch: deque[tuple[int, int]] = deque()
         self._first = 0
         self._status: int | None = None
         self._spawned: set[int] = set()
+        self._working = True  # the sink may have work queued
         self._signals = OwnSignals(self._signalled)
         self._x32: set[int] = set()  # processes that were told of
         self._first_stopped = False  # in a group-stop, as far as we know
         self._stop_with = False  # we are to stop as soon as the first tracee has
-
-    @property
-    def sink(self) -> Sink:
-        """Who is told; may be replaced between two run()."""
-        return self._teller.sink
-
-    @sink.setter
-    def sink(self, sink: Sink) -> None:
-        self._teller.sink = sink
 
     # -- starting ---------------------------------------------------------
 
@@ -152,7 +148,6 @@ class Engine:
             background=background,
         )
         pid = starting.pid
-        self._family.attached = False
         options = px.PTRACE_O_TRACESYSGOOD | px.PTRACE_O_TRACEEXEC
         if self.exit_kill:
             options |= px.PTRACE_O_EXITKILL
@@ -272,7 +267,6 @@ class Engine:
                     px.interrupt(tid)
                 except OSError:
                     pass
-        self._family.attached = not self._spawned
         if not seen:
             raise AttachError(pid, errno.ESRCH, f"no process {pid}")
 
@@ -306,10 +300,8 @@ class Engine:
         }
         none: frozenset[int] = frozenset()
         ours = stop_filter.RET_DATA
-        teller = self._teller
         tracees = self.tracees
-        early = self._family.early
-        batch = self._family.stops
+        batch = self._batch
         pace = Pace()
         rounds = _SIGNAL_ROUNDS
         current: Tracee | None = None
@@ -321,8 +313,8 @@ class Engine:
                 else:
                     try:
                         tid, status = waitpid(-1, flags)
-                        while not tid and teller.working:
-                            teller.working = teller.sink.idle()
+                        while not tid and self._working:
+                            self._working = self.sink.idle()
                             tid, status = waitpid(-1, flags)
                         if not tid and pace.polls and len(tracees) <= TRACEES:
                             for _ in repeat(None, pace.polls):
@@ -332,15 +324,18 @@ class Engine:
                                     break
                             else:
                                 pace.polls >>= 1
-                        if not tid and (tracees or self._spawned):
+                        if not tid and (tracees or self._spawned) and not self._early:
                             tid, status = self._sleep(pace)
+                            if not tid:
+                                continue
                     except ChildProcessError:
                         self._vanished()
                         tid = 0
                     if not tid:
-                        if early:
-                            self._family.adopt()
-                        elif not tracees and not self._spawned:
+                        if self._early:
+                            self._adopt()
+                            continue
+                        if not tracees and not self._spawned:
                             return
                         continue
                     if len(tracees) > 2:
@@ -371,8 +366,8 @@ class Engine:
                         self._seccomp(tracee, info)
                         continue
                     tracee.arch = arch
-                    teller.working = True
-                    if teller.sink.entry(tracee, arch, nr, (a0, a1, a2, a3, a4, a5), time_ns()):
+                    self._working = True
+                    if self.sink.entry(tracee, arch, nr, (a0, a1, a2, a3, a4, a5), time_ns()):
                         tracee.entered = True
                         resume(step, tid, nothing, nothing)
                     else:
@@ -389,8 +384,8 @@ class Engine:
                             self._leaving(tracee, info[4], info[5] != 0)
                         elif tracee.entered:
                             tracee.entered = False
-                            teller.working = True
-                            teller.sink.exit(tracee, info[4], info[5] != 0, time_ns())
+                            self._working = True
+                            self.sink.exit(tracee, info[4], info[5] != 0, time_ns())
                         resume(step if tracee.every_call else cont, tid, nothing, nothing)
                     else:
                         if info[0] == 1:
@@ -412,14 +407,12 @@ class Engine:
         """Until a stop comes, which it returns, or a signal of our own, or the sink wants to
         go on: (0, 0). Raises ChildProcessError where there is nobody to wait for."""
         wait = None if self.resting is None else self.resting()
-        patience = self._family.patience()
         began = time.monotonic_ns()
-        if wait is None and patience is None:
+        if wait is None:
             found = self._signals.wait_child()
         else:
-            if wait is not None:
-                self._teller.working = True
-            self._signals.wait(min(w for w in (wait, patience) if w is not None))
+            self._working = True
+            self._signals.wait(wait)
             found = 0, 0
         pace.slept(time.monotonic_ns() - began)
         return found
@@ -441,7 +434,7 @@ class Engine:
                 tracee.entered = False
                 self._told_x32(tracee)
                 return
-            self._teller.working = True
+            self._working = True
             tracee.entered = self.sink.entry(tracee, arch, nr, args, time.time_ns())
         else:
             tracee.entered = False
@@ -558,7 +551,7 @@ class Engine:
             self._told_ptrace(tracee)
         if tracee.entered:
             tracee.entered = False
-            self._teller.working = True
+            self._working = True
             self.sink.exit(tracee, ret, failed, time.time_ns())
 
     def _told_ptrace(self, tracee: Tracee) -> None:
@@ -580,7 +573,7 @@ class Engine:
             return
         event = status >> 16
         if event in _FORKS:
-            self._family.born(tracee, _FORKS[event])
+            self._forked(tracee, _FORKS[event])
         elif event == px.PTRACE_EVENT_STOP and tracee.cleared is not None:
             if tracee.watched != "clone":  # it is the child, in its first stop
                 tracee.cleared.put_back(tid, child=True)
@@ -598,14 +591,12 @@ class Engine:
         number = status >> 8 & 0xFF
         if event == px.PTRACE_EVENT_STOP and number in _STOP_SIGNALS:
             # A group-stop: it stays stopped until SIGCONT, which we hear of.
-            tracee.listening = True
             px.resume(px.PTRACE_LISTEN, tracee.tid)
             if tracee.pid == self._first:
                 self._first_stopped = True
                 if self._stop_with:
                     self._stop_ourselves()
             return
-        tracee.listening = False
         if tracee.pid == self._first:
             self._first_stopped = False
         if event or number == (signal.SIGTRAP | 0x80):
@@ -619,8 +610,17 @@ class Engine:
         px.resume(px.PTRACE_SYSCALL if step else px.PTRACE_CONT, tracee.tid, number)
 
     def _ended(self, tracee: Tracee, status: int) -> None:
-        self._reaped(tracee.tid, status)
-        self._family.ended(tracee, status)
+        tid = tracee.tid
+        self.tracees.pop(tid, None)
+        tracee.memory.close()
+        self._reaped(tid, status)
+        if tracee.silent:
+            return
+        self._working = True
+        if os.WIFSIGNALED(status):
+            self.sink.exited(tracee, None, os.WTERMSIG(status), os.WCOREDUMP(status))
+        else:
+            self.sink.exited(tracee, os.WEXITSTATUS(status), None, False)
 
     def _reaped(self, tid: int, status: int) -> bool:
         """Whether this was the end of one of the processes that we started."""
@@ -631,7 +631,85 @@ class Engine:
             self._status = status
         return True
 
+    def _gone(self, tracee: Tracee) -> None:
+        """No tracee of ours any more, though nobody reported its end."""
+        if self.tracees.get(tracee.tid) is tracee:
+            del self.tracees[tracee.tid]
+        tracee.memory.close()
+        if not tracee.silent:
+            self._working = True
+            self.sink.exited(tracee, None, None, False)
+
+    def _forked(self, parent: Tracee, how: str) -> None:
+        try:
+            tid = px.geteventmsg(parent.tid)
+        except OSError:
+            return  # killed in this very stop; the child gets adopted
+        if tid in self._adopted:
+            # It could not be waited for any longer, and has been announced; unless
+            # that one has ended, and this is another child of the same id.
+            self._adopted.discard(tid)
+            if tid in self.tracees or not os.path.exists(f"/proc/{tid}"):
+                return
+        # clone() with CLONE_THREAD and SIGCHLD or CLONE_VFORK is odd, but can be.
+        thread = os.path.exists(f"/proc/{parent.pid}/task/{tid}")
+        child = self._new_child(parent, tid, parent.pid if thread else tid)
+        self._announce(parent, child, how)
+        early = self._early.pop(tid, None)
+        if early is not None:
+            self._handle(child, early)
+            return
+        late = self.strangers.pop(tid, None)
+        if late is not None and not os.path.exists(f"/proc/{tid}"):
+            # Killed before it ever stopped. (An older one of that id, if it is there.)
+            self._ended(child, late)
+
+    def _announce(self, parent: Tracee, child: Tracee, how: str) -> None:
+        if not child.silent and not child.detach:
+            self._working = True
+            self.sink.forked(
+                parent, child.tid, child.pid, "thread" if child.pid == parent.pid else how
+            )
+
+    def _new_child(self, parent: Tracee | None, tid: int, pid: int) -> Tracee:
+        child = Tracee(tid, pid)
+        if parent is None:
+            child.every_call = not self.use_seccomp
+            child.silent = not self.follow
+        else:
+            watching = parent.lapsing or parent.also is not None
+            child.every_call = parent.unfiltered if watching else parent.every_call
+            child.silent = parent.silent or self.quiet_children
+            child.attached = parent.attached
+            child.cleared = parent.cleared
+            # An attached process's new threads are its own; its children are not.
+            child.detach = parent.detach or (
+                parent.attached and not self.follow and pid != parent.pid
+            )
+        self.tracees[tid] = child
+        return child
+
+    def _adopt(self) -> None:
+        """Children that stopped, but whose parents' events did not come."""
+        from bpftrace_sys.record.ptrace.refusals import status_number
+
+        for tid, status in list(self._early.items()):
+            del self._early[tid]
+            pid = status_number(tid, "Tgid")
+            if pid is None:
+                continue  # killed; its end is still to be heard of
+            of_thread = (tracee for tracee in self.tracees.values() if tracee.pid == pid)
+            parent = self.tracees.get(pid) or next(of_thread, None)
+            if parent is None:
+                parent = self.tracees.get(status_number(tid, "PPid") or 0)
+            child = self._new_child(parent, tid, pid)
+            self._adopted.add(tid)
+            if parent is not None:
+                self._announce(parent, child, "fork")
+            self._handle(child, status)
+
     def _execed(self, tid: int) -> Tracee:
+        tracee = self.tracees[tid]
         try:
             former = px.geteventmsg(tid)
             info: tuple[int, ...] | None = px.syscall_info(tid)
@@ -642,14 +720,23 @@ class Engine:
                     " without which bpfstrace cannot tell what a program calls"
                 ) from None
             former, info = tid, None
-        tracee = self._family.took_over(tid, former)
+        if former != tid and former in self.tracees:
+            # Another thread than the leader: it has taken over the leader's id,
+            # and the leader is gone without a word.
+            leader, tracee = tracee, self.tracees.pop(former)
+            self._gone(leader)
+            tracee.memory.close()
+            tracee.memory = LiveMemory(tid)
+            tracee.tid = tid
+            tracee.silent = leader.silent
+            self.tracees[tid] = tracee
         tracee.former_tid = former
         tracee.memory.close()
         tracee._comm = None
         if info is not None:
             _, tracee.arch, tracee.ip, tracee.sp, *_ = info
         if not tracee.silent:
-            self._teller.working = True
+            self._working = True
             if tracee.arch and tracee.arch not in arches.NAMES:
                 self.sink.note(
                     tracee,
@@ -660,8 +747,14 @@ class Engine:
         return tracee
 
     def _stranger(self, tid: int, status: int) -> None:
-        if os.WIFSTOPPED(status) or not self._reaped(tid, status):
-            self._family.stranger(tid, status)
+        """A status of somebody that we do not know, or do not know yet."""
+        if os.WIFSTOPPED(status):
+            self._early[tid] = status
+        else:
+            self._early.pop(tid, None)
+            self._adopted.discard(tid)
+            if not self._reaped(tid, status):
+                self.strangers[tid] = status
 
     def _collect(self, flags: int) -> None:
         try:
@@ -669,13 +762,15 @@ class Engine:
                 tid, status = os.waitpid(-1, flags)
                 if not tid:
                     return
-                self._family.stops.append((tid, status))
+                self._batch.append((tid, status))
         except ChildProcessError:
             pass  # all that there was is in the batch
 
     def _vanished(self) -> None:
-        """There is nothing to wait for."""
-        self._family.vanished()
+        """There is nothing to wait for: whatever we still list is not there."""
+        for tracee in list(self.tracees.values()):
+            self._gone(tracee)
+        self._early.clear()
         self._spawned.clear()
 
     # -- letting go ---------------------------------------------------------
@@ -685,7 +780,6 @@ class Engine:
 
         Spawned tracees stay: the filter that they carry needs its tracer.
         """
-        self._family.letting_go = True
         for tracee in self.tracees.values():
             if tracee.attached and not tracee.detach:
                 tracee.detach = True
@@ -702,7 +796,7 @@ class Engine:
             px.detach(tracee.tid, number)
         except OSError:
             pass
-        self._family.ended(tracee, None)
+        self._gone(tracee)
 
     # -- our own signals ----------------------------------------------------
 
@@ -726,7 +820,7 @@ class Engine:
         if attached and again:
             # Somebody is in a hurry: the kernel detaches what is left at our end.
             for tracee in [t for t in self.tracees.values() if t.attached]:
-                self._family.ended(tracee, None)
+                self._gone(tracee)
         elif attached:
             self.detach_all()
         for pid in self._spawned:

@@ -26,17 +26,8 @@ def _device(value: Value | None) -> str:
     return "?"
 
 
-HOOKS: Final = {
-    "cgroup_inet_ingress": "cgroup_skb ingress",
-    "cgroup_inet_egress": "cgroup_skb egress",
-}
-"""Attach types that are better known by another name."""
 XDP_MODES: Final = ((2, "skb"), (4, "drv"), (8, "hw"))
 """XDP_FLAGS_SKB_MODE and so on (include/uapi/linux/if_link.h)."""
-
-
-def _hook(kind: str) -> str:
-    return HOOKS.get(kind, kind)
 
 
 def _file(call: Call, model: Model, *path: str) -> str:

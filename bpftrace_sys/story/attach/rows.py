@@ -13,7 +13,6 @@ from bpftrace_sys.story.attach.places import (
     _btf_target,
     _device,
     _file,
-    _hook,
     _iterator,
     _multi,
     _name,
@@ -25,6 +24,7 @@ from bpftrace_sys.story.attach.places import (
 from bpftrace_sys.story.attach.ways import TARGETS, Row, Way
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Object, text_of
+from bpftrace_sys.story.targets import hook_name
 from decoders.call import Call, plain
 from decoders.uapi import const, names
 from decoders.values import Bytes, Fd, Int, Struct
@@ -92,7 +92,7 @@ def link_create(call: Call, model: Model) -> Way | None:
     if not target and kind in ("trace_fentry", "trace_fexit", "modify_return", "lsm_mac"):
         target = kind
     return Way(
-        prog, target or f"{_hook(kind)} on {_file(call, model, *link, 'target_fd')}", "link"
+        prog, target or f"{hook_name(kind)} on {_file(call, model, *link, 'target_fd')}", "link"
     )
 
 
@@ -103,7 +103,7 @@ def _attach_target(call: Call, model: Model) -> str:
         return f"{kind.replace('_', ' ')} on {_device(ifindex)}"
     if kind in ("flow_dissector", "lirc_mode2", "sk_lookup"):
         return kind
-    return f"{_hook(kind)} on {_file(call, model, 'attr', 'target_fd')}"
+    return f"{hook_name(kind)} on {_file(call, model, 'attr', 'target_fd')}"
 
 
 def prog_attach(call: Call, model: Model) -> Way | None:

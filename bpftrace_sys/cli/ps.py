@@ -1,0 +1,101 @@
+"""``bpfstrace ps``: the BPF objects of this machine, who has them and where they are attached."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import IO, Final
+
+from bpftrace_sys import __version__
+from bpftrace_sys.cli.getopt_long import UsageError
+from bpftrace_sys.common.strict_json import dumps
+from bpftrace_sys.record.machine.inventory import look
+from bpftrace_sys.record.machine.live_facts import LiveFacts
+from bpftrace_sys.render.inventory import machine_lines, write_tables
+from bpftrace_sys.story.inventory import Machine
+from bpftrace_sys.trace.inventory import Inventory
+
+USAGE: Final = """\
+usage: bpfstrace ps [--json] [--watch SECONDS]
+
+  --json           one JSON object a line (bpfstrace schema describes them)
+  --watch SECONDS  again every so many seconds, until Ctrl-C
+
+Programs, maps, links and BTF of this machine, who has them open or pinned, where
+they are attached. A program called ps is traced by `bpfstrace -- ps`.
+"""
+CLEAR: Final = "\x1b[H\x1b[2J\x1b[3J"
+
+
+def main(words: list[str]) -> int:
+    """``bpfstrace ps``; returns the exit code."""
+    json, seconds = False, 0.0
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        if word in ("-h", "--help"):
+            print(USAGE, end="")
+            return 0
+        if word == "--json":
+            json = True
+        elif name == "--watch":
+            if not equals and not rest:
+                raise UsageError("--watch takes a number of seconds")
+            seconds = _seconds(value if equals else rest.pop(0))
+        else:
+            raise UsageError(
+                f"ps takes no {word!r}; to trace the program ps: bpfstrace -- ps {' '.join(words)}"
+            )
+    try:
+        return _watch(json, seconds)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 86_400:
+        raise UsageError(f"--watch takes a number of seconds from 0.1 to 86400, not {text!r}")
+    return seconds
+
+
+def _watch(json: bool, seconds: float) -> int:
+    earlier: Inventory | None = None
+    facts = LiveFacts()
+    while True:
+        machine = Machine(look(lambda map_id: facts.fact("ops_members", map_id)), facts, earlier)
+        _show(machine, json, sys.stdout, bool(seconds))
+        sys.stdout.flush()
+        if not seconds:
+            return 0
+        earlier = machine.inventory
+        time.sleep(seconds)
+
+
+def _show(machine: Machine, json: bool, out: IO[str], again: bool) -> None:
+    if json:
+        uname = os.uname()
+        header = {
+            "type": "machine",
+            "bpfstrace": __version__,
+            "time": machine.inventory.time,
+            "host": uname.nodename,
+            "kernel": uname.release,
+            "machine": uname.machine,
+            "stats": machine.inventory.stats,
+        }
+        for line in (header, *machine_lines(machine), {"type": "end", "status": {}}):
+            out.write(dumps(line) + "\n")
+        return
+    if again:
+        if out.isatty():
+            out.write(CLEAR)
+        out.write(time.strftime("%Y-%m-%d %H:%M:%S\n\n"))
+    write_tables(machine.tables(), out)
+    if again and not out.isatty():
+        out.write("\n")

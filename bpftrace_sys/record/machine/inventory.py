@@ -1,0 +1,481 @@
+"""A look at the whole machine: which BPF objects there are, who has them, where they are attached.
+
+One pass over the kernel's lists of ids, one over /proc, one each over cgroups, network
+namespaces and BPF file systems; nothing is kept open and nothing changed. What could not be
+looked at is said (unseen.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from bpftrace_sys.record.machine import bpf, unseen
+from bpftrace_sys.record.machine.cgroups import Cgroups, cgroups
+from bpftrace_sys.record.machine.map_contents import Members, programs_in
+from bpftrace_sys.record.machine.mounts import mounts
+from bpftrace_sys.record.machine.network import Devices, each_namespace
+from bpftrace_sys.record.machine.object_info import (
+    ids,
+    info_by_id,
+    info_of,
+    kernel_addresses_hidden,
+)
+from bpftrace_sys.record.machine.pins import pins
+from bpftrace_sys.record.machine.processes import Open, Pass, scan
+from bpftrace_sys.trace.inventory import Holder, Inventory, ObjectState, Place, Unseen
+from decoders.raw import FdFact
+from decoders.uapi import const, names
+
+KINDS: Final = ("prog", "map", "link", "btf")
+STATS: Final = "/proc/sys/kernel/bpf_stats_enabled"
+PIDFD_GETFD: Final = 438
+NAME_LEN: Final = bpf.NAME_LEN
+HOLDING: Final = (
+    const.BPF_MAP_TYPE_PROG_ARRAY,
+    const.BPF_MAP_TYPE_STRUCT_OPS,
+    const.BPF_MAP_TYPE_SOCKMAP,
+    const.BPF_MAP_TYPE_SOCKHASH,
+)
+"""Types of maps to which programs are attached."""
+NETNS_SAME: Final = ("netns_ino", "attach_type")
+DEVICE_SAME: Final = ("ifindex", "attach_type", "netns", "mode", "parent", "handle")
+"""Fields that are alike where a link and a device tell of the same place."""
+DEVICE_LINKS: Final = frozenset({"xdp", "tcx", "netkit"})
+
+
+def link_way(number: int) -> str:
+    """A link's type as the way of a Place."""
+    return names.bpf_link_type.get(number, str(number)).removeprefix("BPF_LINK_TYPE_").lower()
+
+
+class Look:
+    """One look. :meth:`whole` for all that there is, :meth:`held` for what processes hold.
+
+    ``members``: the fact ``ops_members`` of a struct_ops map, which takes vmlinux BTF.
+    """
+
+    def __init__(self, members: Members = lambda map_id: None) -> None:
+        self._members = members
+        self._found = Inventory(time.time_ns())
+        self._boot = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self._states: dict[tuple[str, int], ObjectState] = {}
+        self._links: list[tuple[ObjectState, Place]] = []
+        self._events: dict[int, ObjectState] = {}
+        self._gone: dict[str, int] = {}
+        self._btfs: dict[int, Any] = {}
+        self._refused: set[str] = set()
+
+    def whole(self) -> Inventory:
+        """All objects of the machine, in the order of their kinds and ids."""
+        found = self._found
+        found.stats = stats_enabled()
+        for kind in KINDS:
+            self._listed(kind)
+        seen = scan(but=os.getpid())
+        self._opens(seen.opens)
+        self._attachments(seen)
+        self._pins(seen)
+        self._holders(seen)
+        self._tell(seen)
+        return self._finished()
+
+    def held(self, pids: Iterable[int], seen: Pass) -> Inventory:
+        """What a pass over processes found, and what that needs: links' programs, programs' maps.
+
+        ``seen``: a pass over ``pids``.
+        """
+        wanted = set(pids)
+        self._opens(seen.opens)
+        self._listed("link")  # what is attached where, by whomever
+        own = {key for key in self._states if key[0] != "link"}
+        own |= {(each.fact.kind, each.fact.id) for each in seen.opens if each.fact.id is not None}
+        for link, place in self._links:
+            if ("link", link.id) in own and place.info.get("prog_id"):
+                own.add(("prog", place.info["prog_id"]))
+        if any(kind == "prog" for kind, _ in own):
+            self._attachments(scan(but=os.getpid(), which=()), everywhere=True)
+            self._pins(scan(which=wanted, events=False))
+        self._holders(seen)
+        self._states = {key: state for key, state in self._states.items() if key in own}
+        if seen.refused:
+            self._found.unseen.append(unseen.processes_refused(seen.refused))
+        if seen.cut:
+            self._found.unseen.append(self._cut(seen))
+        return self._finished()
+
+    # ------------------------------------------------------------ objects
+
+    def _listed(self, kind: str) -> None:
+        try:
+            for number in ids(kind):
+                self._state(kind, number)
+        except OSError as error:
+            self._refused.add(kind)
+            self._found.unseen.append(unseen.kind_unlisted(kind, error.errno or 0))
+
+    def _state(self, kind: str, number: int, opened: Open | None = None) -> ObjectState | None:
+        """The state of an object, asked for if it is the first time; None where it is gone."""
+        known = self._states.get((kind, number))
+        if known is not None:
+            return known
+        try:
+            info = info_by_id(kind, number)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                self._gone[kind] = self._gone.get(kind, 0) + 1
+                return None
+            if opened is None:
+                if error.errno in unseen.REFUSED and kind not in self._refused:
+                    self._refused.add(kind)
+                    self._found.unseen.append(unseen.kind_unlisted(kind, error.errno or 0))
+                return None
+            info = by_fd(opened)
+        return self._add(kind, number, info)
+
+    def _add(self, kind: str, number: int, info: dict[str, Any]) -> ObjectState:
+        name = str(info.pop("name", ""))
+        info.pop("id", None)
+        if kind == "prog" and len(name) >= NAME_LEN:
+            name = self._whole_name(number) or name
+        if kind == "prog" and not info.get("xlated_prog_len"):
+            # Hidden: no program is empty (bpf_prog_get_info_by_fd without CAP_BPF).
+            info.pop("xlated_prog_len", None)
+            info.pop("jited_prog_len", None)
+        if "load_time" in info:
+            info["loaded"] = self._boot + info["load_time"]  # since the epoch
+        state = self._states[kind, number] = ObjectState(kind, number, name, info)
+        if kind == "link":
+            self._link(state)
+        return state
+
+    def _whole_name(self, number: int) -> str | None:
+        try:
+            fd = bpf.fd_by_id("prog", number)
+        except OSError:
+            return None
+        try:
+            found = bpf.main_function(fd)
+        finally:
+            os.close(fd)
+        if found is None:
+            return None
+        from decoders.formats import btf
+
+        btf_id, type_id = found
+        if btf_id not in self._btfs:
+            blob = bpf.btf_data(btf_id)
+            parsed = None
+            if blob is not None:
+                with contextlib.suppress(btf.BtfError):
+                    parsed = btf.parse(blob)
+            self._btfs[btf_id] = parsed
+        known = self._btfs[btf_id]
+        return None if known is None else known.name(type_id) or None
+
+    def _link(self, state: ObjectState) -> None:
+        """What a link is on; its program's place is the same."""
+        number = state.info.get("type")
+        way = link_way(number) if isinstance(number, int) else str(number or "")
+        info = {key: value for key, value in state.info.items() if key != "type"}
+        place = Place(way, {"link_id": state.id, **info})
+        state.places.append(place)
+        self._links.append((state, place))
+
+    def _opens(self, opens: list[Open]) -> None:
+        """Objects that somebody has open: those that were not listed are younger, or hidden."""
+        for each in opens:
+            number = each.fact.id
+            if each.fact.kind == "perf_event":
+                if number is not None and number not in self._events:
+                    self._events[number] = ObjectState("perf_event", number, "", event_info(each))
+            elif number is not None:
+                self._state(each.fact.kind, number, each)
+
+    # ------------------------------------------------------------ attachments
+
+    def _attachments(self, seen: Pass, everywhere: bool = False) -> None:
+        """Places of programs: by link, by perf event, on devices, in namespaces, cgroups, maps."""
+        if everywhere:
+            seen = scan(but=os.getpid(), events=False)
+        groups = cgroups()
+        devices = list(each_namespace({**seen.netns, **named_namespaces()}))
+        for link, place in self._links:
+            self._locate(place, groups, devices)
+            prog = link.info.get("prog_id")
+            if prog and not detached(place):
+                self._attach(prog, place)
+        for prog, place in groups.progs:
+            self._attach(prog, place, ("cgroup_id", "attach_type"))
+        for device in devices:
+            for prog, place in device.progs:
+                self._attach(prog, place, NETNS_SAME if place.way == "netns" else DEVICE_SAME)
+        for state in self._events.values():
+            self._attach_event(state, seen)
+        for state in [state for state in self._states.values() if state.kind == "map"]:
+            self._inside(state)
+        self._unseen_places(groups, devices)
+
+    def _attach(self, prog: int, place: Place, same: tuple[str, ...] = ()) -> None:
+        """Puts a place to a program, unless a link of it is there, alike in the fields ``same``."""
+        state = self._state("prog", prog)
+        if state is None:
+            return
+        for known in state.places if same else ():
+            if known.way == place.way and all(
+                known.info.get(name) == place.info.get(name) for name in same
+            ):
+                known.info = {**place.info, **known.info}
+                return
+        state.places.append(place)
+
+    def _attach_event(self, event: ObjectState, seen: Pass) -> None:
+        prog = event.info.get("attached_prog")
+        if not prog:
+            return
+        state = self._state("prog", prog)
+        probe = ("fd_type", "probe", "probe_offset")
+        for known in state.places if state is not None else ():
+            if known.way == "perf_event" and all(
+                known.info.get(name, 0) == event.info.get(name, 0) for name in probe
+            ):
+                if "link_id" in known.info:
+                    return
+                if known.info.get("pid") == event.info.get("pid"):
+                    known.info["fds"].append(event.info["fd"])
+                    return
+        if state is not None:
+            info = {key: value for key, value in event.info.items() if key != "attached_prog"}
+            info["fds"] = [info.pop("fd")]
+            state.places.append(Place("perf_event", info))
+
+    def _locate(self, place: Place, groups: Cgroups, devices: list[Devices]) -> None:
+        """Adds a cgroup's path and a device's name to where a link is."""
+        if place.way == "cgroup":
+            path = groups.paths.get(place.info.get("cgroup_id", 0))
+            if path is not None:
+                place.info["path"] = path
+        elif place.way in DEVICE_LINKS:
+            for device in devices:
+                for prog, where in device.progs:
+                    if (
+                        prog == place.info.get("prog_id")
+                        and where.way == place.way
+                        and where.info.get("ifindex") == place.info.get("ifindex")
+                        and where.info.get("link_id", 0) in (0, place.info["link_id"])
+                        and where.info.get("attach_type") == place.info.get("attach_type")
+                    ):
+                        place.info = {**where.info, **place.info}
+                        return
+
+    def _inside(self, state: ObjectState) -> None:
+        kind = state.info.get("type")
+        if kind not in HOLDING or state.id is None:
+            return
+        sizes = (state.info.get("max_entries", 0), state.info.get("value_size", 0))
+        try:
+            for prog, place in programs_in(kind, state.id, *sizes, self._members):
+                if prog:
+                    self._attach(prog, place, ("map_id", "attach_type", "index", "member"))
+                else:
+                    state.places.append(place)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EOPNOTSUPP):
+                what = f"programs in map {state.name or state.id} id={state.id}"
+                self._found.unseen.append(Unseen(what, unseen.because(error.errno or 0)))
+
+    # ------------------------------------------------------------ who
+
+    def _pins(self, seen: Pass) -> None:
+        found = pins(seen.mounts)
+        for (kind, number), paths in found.by_object.items():
+            state = self._state(kind, number)
+            if state is not None:
+                state.pins = paths
+        if found.refused:
+            count = len(found.refused)
+            what = f"pins at {found.refused[0]}" + (f" and {count - 1} more" if count > 1 else "")
+            self._found.unseen.append(Unseen(what, "we may not read them", count))
+        if found.unread:
+            what = f"pins in {found.unread} mount namespaces"
+            self._found.unseen.append(Unseen(what, unseen.because(errno.EACCES), found.unread))
+        if found.cut:
+            self._found.unseen.append(Unseen("more pins", "there are too many"))
+
+    def _holders(self, seen: Pass) -> None:
+        for each in seen.opens:
+            number = each.fact.id
+            kind = each.fact.kind
+            if kind == "perf_event":
+                state = self._events.get(number or 0)
+            elif number is None:
+                state = ObjectState(kind, None, "", dict(each.fact.info))
+                self._found.objects.append(state)
+            else:
+                state = self._states.get((kind, number))
+            if state is None:
+                continue
+            if not state.holders or state.holders[-1].pid != each.pid:
+                who = seen.processes[each.pid]
+                state.holders.append(Holder(who.pid, who.comm, [], who.exe, who.cgroup))
+            state.holders[-1].fds.append(each.fact.fd)
+
+    # ------------------------------------------------------------ what was not seen
+
+    def _unseen_places(self, groups: Cgroups, devices: list[Devices]) -> None:
+        told = self._found.unseen
+        if not groups.mounted:
+            told.append(Unseen("programs on cgroups", "no cgroup2 file system is mounted here"))
+        elif groups.refused:
+            why = unseen.because(groups.error, "CAP_NET_ADMIN")
+            told.append(Unseen(f"programs on {groups.refused} cgroups", why, groups.refused))
+        if groups.partial:
+            told.append(Unseen("cgroups outside of this cgroup namespace", "they are hidden"))
+        if groups.cut:
+            told.append(Unseen("programs on more cgroups", "there are too many"))
+        for device in devices:
+            for what, number in device.unseen:
+                where = f"{what} of net:[{device.netns}]" if what else f"net:[{device.netns}]"
+                told.append(Unseen(f"programs on {where}", unseen.because(number)))
+        probes = ("kprobe_multi", "perf_event")
+        if kernel_addresses_hidden() and any(place.way in probes for _, place in self._links):
+            told.append(
+                Unseen("addresses of kernel functions", "hidden from us (kernel.kptr_restrict)")
+            )
+
+    def _tell(self, seen: Pass) -> None:
+        if seen.refused:
+            self._found.unseen.append(unseen.processes_refused(seen.refused))
+        beyond = unseen.beyond_the_namespace()
+        if beyond is not None:
+            self._found.unseen.append(beyond)
+        if seen.cut:
+            self._found.unseen.append(self._cut(seen))
+
+    @staticmethod
+    def _cut(seen: Pass) -> Unseen:
+        return Unseen("what more processes have open", f"more than {seen.looked} fds are open")
+
+    def _finished(self) -> Inventory:
+        found = self._found
+        found.unseen += [unseen.gone(kind, count) for kind, count in self._gone.items()]
+        order = {kind: place for place, kind in enumerate(KINDS)}
+        states = sorted(
+            self._states.values(), key=lambda state: (order[state.kind], state.id or 0)
+        )
+        own = os.stat("/proc/self/ns/net").st_ino
+        for state in states:
+            for place in state.places:
+                if place.info.get("netns") == own:
+                    del place.info["netns"]
+        events = sorted(self._events.values(), key=lambda state: state.id or 0)
+        found.objects = [*states, *events, *found.objects]
+        return found
+
+
+# ------------------------------------------------------------ by fd, and small things
+
+
+def by_fd(opened: Open) -> dict[str, Any]:
+    """What can be told of an object by a process's fd: its info, or else what fdinfo has."""
+    with contextlib.suppress(OSError):
+        pidfd = os.pidfd_open(opened.pid)
+        try:
+            copy = _libc.syscall(PIDFD_GETFD, pidfd, opened.fact.fd, 0)
+        finally:
+            os.close(pidfd)
+        if copy >= 0:
+            try:
+                return info_of(opened.fact.kind, copy)
+            finally:
+                os.close(copy)
+    return from_fdinfo(opened.fact)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+RENAMED: Final = {
+    "prog_type": "type", "prog_tag": "tag", "map_type": "type", "link_type": "type",
+}  # fmt: skip
+LEFT_OUT: Final = frozenset({"prog_jited", "map_id", "btf_id", "link_id"})
+OLD_WORDS: Final = {"perf": "perf_event"}
+"""fdinfo's word for a link's type, where it is older than the others'."""
+
+
+def from_fdinfo(fact: FdFact) -> dict[str, Any]:
+    """fdinfo in the words of bpf_*_info."""
+    found: dict[str, Any] = {}
+    for name, value in fact.info.items():
+        if name in LEFT_OUT or (name == "prog_id" and fact.kind == "prog") or value == 0:
+            continue
+        found[RENAMED.get(name, name)] = value
+    if fact.kind == "link" and "type" in found:
+        word = OLD_WORDS.get(str(found["type"]), str(found["type"]))
+        numbers = {link_way(number): number for number in names.bpf_link_type}
+        found["type"] = numbers.get(word, word)
+    return found
+
+
+def event_info(opened: Open) -> dict[str, Any]:
+    """What is known of a perf event: what BPF_TASK_FD_QUERY tells, and where it is open."""
+    info = {
+        name: value
+        for name, value in opened.fact.info.items()
+        if name not in ("path", "perf_event_id") and value
+    }
+    if not info.get("attached_prog") and program_unnamed(opened):
+        info["program"] = "perf_event"
+    return {**info, "pid": opened.pid, "fd": opened.fact.fd}
+
+
+def program_unnamed(opened: Open) -> bool:
+    """Whether a perf event has a program of the type perf_event, whose id the kernel does not tell.
+
+    bpf_get_perf_event_info() has ENOENT for none, EOPNOTSUPP for one of that type.
+    """
+    try:
+        bpf.query_task_fd(opened.tid, opened.fact.fd)
+    except OSError as error:
+        return error.errno == errno.EOPNOTSUPP
+    return False
+
+
+def named_namespaces() -> dict[int, str]:
+    """Network namespaces that are mounted, as ``ip netns`` does: inode -> path."""
+    found: dict[int, str] = {}
+    with contextlib.suppress(OSError):
+        for mount in mounts():
+            if mount.kind == "nsfs" and mount.root.startswith("net:["):
+                with contextlib.suppress(ValueError):
+                    found[int(mount.root[5:-1])] = mount.path
+    return found
+
+
+def detached(place: Place) -> bool:
+    """Whether a link is on nothing any more: it was detached, or what it was on has gone."""
+    needed = {**dict.fromkeys(DEVICE_LINKS, "ifindex"), "cgroup": "cgroup_id", "netns": "netns_ino"}
+    return place.way in needed and not place.info.get(needed[place.way])
+
+
+def stats_enabled() -> bool:
+    """Whether kernel.bpf_stats_enabled is on.
+
+    BPF_ENABLE_STATS turns it on as well, and does not show here: there the counts grow.
+    """
+    try:
+        with open(STATS, encoding="ascii") as file:
+            return file.read().strip() == "1"
+    except OSError:
+        return False
+
+
+def look(members: Members = lambda map_id: None) -> Inventory:
+    """The machine as it is now."""
+    return Look(members).whole()
+
+

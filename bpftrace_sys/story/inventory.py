@@ -1,0 +1,307 @@
+"""An inventory of a machine in words: objects as a trace knows them, and tables.
+
+Pure: rows of strings, in the words of the ledger (summary.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from bpftrace_sys.common.escape import printable
+from bpftrace_sys.story.objects import BEFORE, Object
+from bpftrace_sys.story.standing import Words
+from bpftrace_sys.story.summary import Table
+from bpftrace_sys.trace.facts import Facts
+from bpftrace_sys.trace.inventory import Holder, Inventory, ObjectState, Unseen
+from decoders.uapi import names
+
+LISTED: Final = 3
+"""Of what holds or uses an object, named in a cell; JSON has all."""
+TYPES: Final = {
+    "prog": (names.bpf_prog_type, "BPF_PROG_TYPE_"),
+    "map": (names.bpf_map_type, "BPF_MAP_TYPE_"),
+    "link": (names.bpf_link_type, "BPF_LINK_TYPE_"),
+}
+KINDS: Final = {
+    "prog": "programs", "map": "maps", "link": "links", "btf": "BTF", "perf_event": "perf events",
+    "token": "tokens",
+}  # fmt: skip
+SIZES: Final = ("key_size", "value_size", "max_entries")
+UNSEEN: Final = "something unseen"
+
+
+def type_of(state: ObjectState) -> str:
+    """``tracepoint``, ``hash``, ``tcx``; empty of BTF and perf events."""
+    table, prefix = TYPES.get(state.kind, ({}, ""))
+    number = state.info.get("type", "")
+    return table.get(number, str(number)).removeprefix(prefix).lower() if table else ""
+
+
+def object_of(state: ObjectState, words: Words) -> Object:
+    """An object as a trace has it, older than the trace. Fills in its places' targets."""
+    for place in state.places:
+        if not place.target:
+            place.target = words.target(place, state if state.kind == "prog" else None)
+    info: dict[str, Any] = {}
+    kind = type_of(state)
+    if kind:
+        info["type"] = kind
+    if state.kind == "prog":
+        info["tag"] = state.info.get("tag")
+        info["prog_type"] = state.info.get("type")
+    elif state.kind == "map":
+        info["map_type"] = state.info.get("type")
+        for name in SIZES:
+            if name in state.info:
+                info[name] = state.info[name]
+    elif state.kind == "link" and state.places and state.places[0].target:
+        info["target"] = state.places[0].target
+    found = Object(state.kind, state.id, state.name, BEFORE, info=info, pins=list(state.pins))
+    if state.kind in ("prog", "map"):
+        found.attached = [place.target for place in state.places if place.target]
+    if state.kind == "perf_event":
+        found.name = words.perf_event(state.info, None) if "fd_type" in state.info else ""
+    return found
+
+
+def _and_more(found: list[str], more: int = 0) -> str:
+    left = len(found) - LISTED + more
+    return ", ".join(found[:LISTED]) + (f" and {left} more" if left > 0 else "")
+
+
+def _who(holder: Holder) -> str:
+    return f"{holder.pid} ({printable(holder.comm)})"
+
+
+def _size(count: Any) -> str:
+    """Bytes, to be read as a column."""
+    if not isinstance(count, int):
+        return ""
+    for unit, shift in (("G", 30), ("M", 20), ("K", 10)):
+        if count >= 10 << shift:
+            return f"{count >> shift}{unit}"
+    return str(count)
+
+
+def _when(nanoseconds: Any) -> str:
+    """Local time, to the second."""
+    if not isinstance(nanoseconds, int):
+        return ""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(nanoseconds // 10**9))
+    except (OverflowError, ValueError, OSError):
+        return ""
+
+
+class Machine:
+    """An inventory, and how its objects hang together."""
+
+    def __init__(
+        self, inventory: Inventory, facts: Facts, earlier: Inventory | None = None
+    ) -> None:
+        """``earlier``: the look before, whose counts of runs are the base for those a second."""
+        self.inventory = inventory
+        self.states = {
+            (state.kind, state.id): state
+            for state in inventory.objects
+            if state.id is not None
+        }
+        self.words = Words(facts, self.states)
+        self.objects = [(state, object_of(state, self.words)) for state in inventory.objects]
+        self._holding = self._held()
+        self._earlier = earlier
+        before = earlier.objects if earlier is not None else ()
+        self._runs = {state.id: state.info for state in before if state.kind == "prog"}
+
+    def _held(self) -> dict[tuple[str, int], list[str]]:
+        """What of the kernel's holds an object, besides fds and pins."""
+        found: dict[tuple[str, int], list[str]] = {}
+
+        def held(kind: str, number: Any, by: str) -> None:
+            if isinstance(number, int) and number:
+                found.setdefault((kind, number), []).append(by)
+
+        for state in self.inventory.objects:
+            words = (state.kind, printable(state.name), f"id={state.id}")
+            label = " ".join(word for word in words if word)
+            if state.kind == "link":
+                held("prog", state.info.get("prog_id"), label)
+                held("map", state.info.get("map_id"), label)
+            elif state.kind == "prog":
+                held("btf", state.info.get("btf_id"), label)
+                for number in state.info.get("map_ids", ()):
+                    held("map", number, label)
+                for place in state.places:
+                    if "link_id" not in place.info:
+                        held("prog", state.id, self._kept(place.way, place.info))
+            elif state.kind == "map":
+                held("btf", state.info.get("btf_id"), label)
+                for place in state.places:
+                    if "link_id" not in place.info and state.id is not None:
+                        held("map", state.id, "the kernel")
+        return {key: list(dict.fromkeys(by)) for key, by in found.items()}
+
+    def _kept(self, way: str, info: Mapping[str, Any]) -> str:
+        if way == "perf_event" and "pid" in info:
+            state = self.states.get(("perf_event", info.get("perf_event_id", 0)))
+            comm = state.holders[0].comm if state is not None and state.holders else ""
+            return f"perf event of {info['pid']}" + (f" ({printable(comm)})" if comm else "")
+        if way in ("prog_array", "struct_ops"):
+            return self.words.label("map", info.get("map_id", 0))
+        return "its attachment"
+
+    def held_by(self, state: ObjectState) -> str:
+        """Who and what keeps an object, as far as it was seen."""
+        reasons = [_who(holder) for holder in state.holders]
+        reasons += [f"pin {printable(pin)}" for pin in state.pins]
+        if state.id is not None:
+            reasons += self._holding.get((state.kind, state.id), ())
+        if state.kind == "btf" and state.info.get("kernel_btf"):
+            reasons.insert(0, "the kernel")
+        return _and_more(reasons) or UNSEEN
+
+    def _of(self, kind: str) -> Iterable[tuple[ObjectState, Object]]:
+        return [(state, known) for state, known in self.objects if state.kind == kind]
+
+    # ------------------------------------------------------------ tables
+
+    def programs(self) -> Table:
+        """Names, sizes, who loaded them when, runs where they are counted, where and by whom."""
+        counted = any(state.info.get("run_cnt") for state, _ in self._of("prog"))
+        runs = ("runs", "ns/run") if counted else ()
+        rate = ("runs/s",) if counted and self._runs else ()
+        columns = (
+            "name", "type", "id", "tag", "xlated", "jited", "uid", "loaded", *runs, *rate,
+            "attached to", "held by",
+        )  # fmt: skip
+        right = frozenset({"id", "xlated", "jited", "uid", *runs, *rate})
+        table = Table("programs", columns, right=right)
+        for state, known in self._of("prog"):
+            info = state.info
+            count = info.get("run_cnt", 0)
+            cells = [
+                printable(state.name) or "(anonymous)",
+                type_of(state),
+                str(state.id),
+                str(info.get("tag", "")),
+                _size(info.get("xlated_prog_len")),
+                _size(info.get("jited_prog_len")) if info.get("jited_prog_len") else "",
+                str(info.get("created_by_uid", "")),
+                _when(info.get("loaded")),
+            ]
+            if counted:
+                took = info.get("run_time_ns", 0)
+                cells += [str(count), str(took // count)] if count else ["", ""]
+            if rate:
+                cells.append(self._rate(state))
+            targets = [printable(target) for target in known.attached]
+            cells += [_and_more(targets) or "not seen attached", self.held_by(state)]
+            table.rows.append(tuple(cells))
+        return table
+
+    def _rate(self, state: ObjectState) -> str:
+        earlier = self._runs.get(state.id)
+        assert self._earlier is not None
+        seconds = (self.inventory.time - self._earlier.time) / 1e9
+        if earlier is None or seconds <= 0:
+            return ""
+        runs = state.info.get("run_cnt", 0) - earlier.get("run_cnt", 0)
+        return f"{runs / seconds:.0f}" if runs > 0 else ""
+
+    def maps(self) -> Table:
+        """Names, sizes, and which programs use them."""
+        table = Table(
+            "maps",
+            ("name", "type", "id", "key", "value", "entries", "memory", "held by"),
+            right=frozenset({"id", "key", "value", "entries", "memory"}),
+        )
+        for state, _ in self._of("map"):
+            info = state.info
+            table.rows.append(
+                (
+                    printable(state.name) or "(anonymous)",
+                    type_of(state),
+                    str(state.id),
+                    *(str(info.get(name, "")) for name in SIZES),
+                    _size(info.get("memlock")),
+                    self.held_by(state),
+                )
+            )
+        return table
+
+    def links(self) -> Table:
+        """What they hold where."""
+        table = Table(
+            "links", ("id", "type", "program", "target", "held by"), right=frozenset({"id"})
+        )
+        for state, known in self._of("link"):
+            number = state.info.get("prog_id", 0)
+            prog = self.states.get(("prog", number))
+            name = (printable(prog.name) if prog is not None else "") or "(anonymous)"
+            table.rows.append(
+                (
+                    str(state.id),
+                    type_of(state),
+                    f"{name} id={number}" if number else "",
+                    printable(str(known.info.get("target") or "?")),
+                    self.held_by(state),
+                )
+            )
+        return table
+
+    def btf(self) -> Table:
+        """Whose, and how large."""
+        table = Table("BTF", ("id", "name", "size", "held by"), right=frozenset({"id", "size"}))
+        for state, _ in self._of("btf"):
+            table.rows.append(
+                (
+                    str(state.id),
+                    printable(state.name) or "(anonymous)",
+                    _size(state.info.get("btf_size")),
+                    self.held_by(state),
+                )
+            )
+        return table
+
+    def holders(self) -> Table:
+        """Processes, and how much each has open."""
+        table = Table(
+            "processes", ("pid", "comm", "exe", "cgroup", "has open"), right=frozenset({"pid"})
+        )
+        who: dict[int, Holder] = {}
+        what: dict[int, Counter[str]] = {}
+        for state, _ in self.objects:
+            for holder in state.holders:
+                who.setdefault(holder.pid, holder)
+                what.setdefault(holder.pid, Counter())[state.kind] += 1
+        for pid, holder in sorted(who.items()):
+            having = ", ".join(
+                f"{what[pid][kind]} {words if what[pid][kind] != 1 else words.removesuffix('s')}"
+                for kind, words in KINDS.items()
+                if what[pid][kind]
+            )
+            table.rows.append(
+                (str(pid), printable(holder.comm), printable(holder.exe), printable(holder.cgroup),
+                 having)
+            )  # fmt: skip
+        return table
+
+    def tables(self) -> list[Table]:
+        """All that have rows."""
+        made = (
+            self.programs(), self.maps(), self.links(), self.btf(), self.holders(),
+            unseen_table(self.inventory.unseen),
+        )  # fmt: skip
+        return [table for table in made if table.rows]
+
+
+def unseen_table(unseen: Iterable[Unseen]) -> Table:
+    """What could not be looked at."""
+    table = Table("not seen", ("what", "why"))
+    table.rows += [(printable(each.what), printable(each.why)) for each in unseen]
+    return table
+
+

@@ -1,0 +1,283 @@
+"""Where programs stand attached, in the words in which a trace tells attachments.
+
+From what a look at the machine found (trace/inventory.py), or from a link's fdinfo: the
+fields have the same names. Rows by the way of attaching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from bpftrace_sys.common.escape import printable
+from bpftrace_sys.story.targets import counted, hook_name, symbol_of
+from bpftrace_sys.trace.facts import Facts
+from bpftrace_sys.trace.inventory import ObjectState, Place
+from decoders.formats.netlink import parent_name
+from decoders.raw import FdFact
+from decoders.uapi import const, names, system
+
+SHOWN: Final = 3
+"""Functions of a link on many that are named."""
+GONE: Final = "(detached)"
+"""Of a link that is on nothing any more."""
+VMLINUX: Final = 1
+"""The id of the kernel's own BTF."""
+TRACING: Final = {"modify_return": "fmod_ret", "lsm_mac": "lsm", "raw_tp": "tp_btf"}
+"""Attach types that are better known by another name, without trace_."""
+PREFIXES: Final = ("btf_trace_", "bpf_lsm_", "bpf_iter_")
+
+Info = Mapping[str, Any]
+
+
+class Words:
+    """Puts places into words; ``states``: objects whose names were seen, by (kind, id)."""
+
+    def __init__(
+        self, facts: Facts, states: Mapping[tuple[str, int], ObjectState] | None = None
+    ) -> None:
+        self.facts = facts
+        self.states = states or {}
+
+    def target(self, place: Place, prog: ObjectState | None = None) -> str:
+        """``tcx ingress on lo``; empty where nothing is known of it."""
+        row = ROWS.get(place.way)
+        text = "" if row is None else row(self, place.info, prog or self._prog(place.info))
+        netns = place.info.get("netns")
+        return f"{text} in net:[{netns}]" if text and netns and place.way != "netns" else text
+
+    def _prog(self, info: Info) -> ObjectState | None:
+        return self.states.get(("prog", info.get("prog_id", 0)))
+
+    def label(self, kind: str, number: int) -> str:
+        """``map jumps id=7``."""
+        state = self.states.get((kind, number))
+        name = state.name if state is not None else self.facts.fact(kind, number) or ""
+        return " ".join(word for word in (kind, printable(name), f"id={number}") if word)
+
+    # ------------------------------------------------------------ rows
+
+    def perf_event(self, info: Info, prog: ObjectState | None) -> str:
+        kind, probe = info.get("fd_type"), printable(str(info.get("probe") or ""))
+        offset, addr = info.get("probe_offset", 0), info.get("probe_addr", 0)
+        if kind == "event":
+            return counted(info.get("event_type", 0), info.get("config", 0))
+        if kind in ("uprobe", "uretprobe"):
+            return f"{kind} {probe}:{symbol_of(probe, offset, self.facts) or hex(offset)}"
+        if kind == "tracepoint":
+            return f"tracepoint {tracepoint(probe, self.facts)}"
+        if kind in ("kprobe", "kretprobe"):
+            if not probe:
+                probe = (self.facts.fact("ksym", addr) or hex(addr)) if addr else "?"
+            return f"{kind} {probe}" + (f"+{offset:#x}" if offset else "")
+        return f"{kind} {probe}".strip() if kind else "perf event"
+
+    def raw_tracepoint(self, info: Info, prog: ObjectState | None) -> str:
+        name = printable(str(info.get("tp_name") or "?"))
+        typed = prog is not None and prog.info.get("type") == const.BPF_PROG_TYPE_TRACING
+        return f"tp_btf {name}" if typed else f"raw tracepoint {name}"
+
+    def tracing(self, info: Info, prog: ObjectState | None) -> str:
+        kind = attach_type(info).removeprefix("trace_")
+        kind = TRACING.get(kind, kind)
+        if prog is not None and prog.info.get("type") == const.BPF_PROG_TYPE_EXT:
+            kind = "freplace"
+        holder, number = info.get("target_obj_id", 0), info.get("target_btf_id", 0)
+        return f"{kind} {self.function(holder, number, prog, kind == 'freplace')}"
+
+    def function(
+        self, holder: int, number: int, prog: ObjectState | None, replaces: bool
+    ) -> str:
+        """A function by its BTF id: the kernel's, a module's, or another program's."""
+        name: str | None = None
+        where = ""
+        btf = self.states.get(("btf", holder))
+        # bpf_trampoline_compute_key(): the id is a program's where it is on one, else BTF's.
+        if replaces or (btf is None and holder != VMLINUX):
+            where = f" of {self.label('prog', holder)}"
+            name = self.facts.fact(f"func_of {holder}", number)
+        elif holder == VMLINUX:
+            name = self.facts.fact("btf_vmlinux", number)
+        elif btf is not None:
+            where = f" [{printable(btf.name)}]"
+            name = self.facts.fact(f"module_type {btf.name}", number)
+        if not name:
+            return f"BTF id {number}{where}"
+        for prefix in PREFIXES:
+            name = name.removeprefix(prefix)
+        return printable(name) + where
+
+    def cgroup(self, info: Info, prog: ObjectState | None) -> str:
+        hook = hook_name(attach_type(info))
+        if hook == "lsm_cgroup" and prog is not None:
+            number = prog.info.get("attach_btf_id", 0)
+            hook = f"lsm {self.function(VMLINUX, number, prog, False)}"
+        if info.get("path"):
+            return f"{hook} on {printable(str(info['path']))}"
+        return f"{hook} on cgroup {_cgroup_id(info)}" if info.get("cgroup_id") else f"{hook} {GONE}"
+
+    def device(self, info: Info) -> str:
+        """An interface's name, as the look at its namespace found it."""
+        ifindex = info.get("ifindex", 0)
+        if info.get("device"):
+            return printable(str(info["device"]))
+        return printable(self.facts.fact("device", ifindex) or f"ifindex {ifindex}")
+
+    def xdp(self, info: Info, prog: ObjectState | None) -> str:
+        mode = info.get("mode")
+        if not info.get("ifindex"):
+            return f"xdp {GONE}"
+        return f"xdp on {self.device(info)}" + (f" ({printable(str(mode))})" if mode else "")
+
+    def hooked(self, info: Info, prog: ObjectState | None) -> str:
+        """tcx and netkit."""
+        hook = attach_type(info).replace("_", " ")
+        return f"{hook} on {self.device(info)}" if info.get("ifindex") else f"{hook} {GONE}"
+
+    def tc(self, info: Info, prog: ObjectState | None) -> str:
+        return self._filtered("tc", info)
+
+    def action(self, info: Info, prog: ObjectState | None) -> str:
+        if "ifindex" not in info:
+            return f"tc action, index {info.get('index', 0)}"
+        return self._filtered("tc action", info)
+
+    def _filtered(self, what: str, info: Info) -> str:
+        parent = info.get("parent", 0)
+        hook = parent_name(parent)
+        if hook in ("ingress", "egress"):
+            return f"{what} {hook} on {self.device(info)}"
+        return f"{what} on {self.device(info)} parent {parent >> 16:x}:{parent & 0xFFFF:x}"
+
+    def netns(self, info: Info, prog: ObjectState | None) -> str:
+        netns = info.get("netns_ino")
+        return f"{attach_type(info)} on net:[{netns}]" if netns else f"{attach_type(info)} {GONE}"
+
+    def sockmap(self, info: Info, prog: ObjectState | None) -> str:
+        return f"{attach_type(info)} on {self.label('map', info.get('map_id', 0))}"
+
+    def prog_array(self, info: Info, prog: ObjectState | None) -> str:
+        return f"tail call {info.get('index')} of {self.label('map', info.get('map_id', 0))}"
+
+    def struct_ops(self, info: Info, prog: ObjectState | None) -> str:
+        number = info.get("map_id", 0)
+        state = self.states.get(("map", number))
+        value = state.info.get("btf_vmlinux_value_type_id") if state is not None else None
+        name = self.facts.fact("btf_vmlinux", value) if value else None
+        if name is None:
+            name = state.name if state is not None else self.facts.fact("map", number) or "?"
+        text = f"struct_ops {printable(name).removeprefix('bpf_struct_ops_')}"
+        if "member" not in info:
+            return text
+        member = printable(str(info["member"])).removeprefix("data.")
+        return f"{text}.{member} of {self.label('map', number)}"
+
+    def iter(self, info: Info, prog: ObjectState | None) -> str:
+        name = f"iter {printable(str(info.get('target_name') or '?'))}"
+        if info.get("map_id"):
+            return f"{name} over {self.label('map', info['map_id'])}"
+        if info.get("cgroup_id"):
+            return f"{name} over cgroup {_cgroup_id(info)}"
+        for who in ("tid", "pid"):
+            if info.get(who):
+                return f"{name} over {who} {info[who]}"
+        return name
+
+    def netfilter(self, info: Info, prog: ObjectState | None) -> str:
+        pf = _short(system.nfproto, info.get("pf", 0), "NFPROTO_")
+        hook = _short(system.nf_inet_hooks, info.get("hooknum", 0), "NF_INET_")
+        return f"netfilter {pf} {hook} priority {info.get('priority', 0)}"
+
+    def kprobe_multi(self, info: Info, prog: ObjectState | None) -> str:
+        addrs = info.get("addrs") or []
+        words = [
+            printable(self.facts.fact("ksym", addr) or hex(addr)) for addr in addrs[:SHOWN] if addr
+        ]
+        return f"{_multi(info, 'kprobe')} {_listed(words, info.get('count', len(addrs)))}"
+
+    def uprobe_multi(self, info: Info, prog: ObjectState | None) -> str:
+        path = printable(str(info.get("path") or "?"))
+        offsets = info.get("offsets") or []
+        words = [symbol_of(path, each, self.facts) or hex(each) for each in offsets[:SHOWN]]
+        named = _listed(words, info.get("count", len(offsets)))
+        return f"{_multi(info, 'uprobe')} {path}:{named}"
+
+
+ROWS: Final[dict[str, Callable[[Words, Info, ObjectState | None], str]]] = {
+    "perf_event": Words.perf_event,
+    "raw_tracepoint": Words.raw_tracepoint,
+    "tracing": Words.tracing,
+    "cgroup": Words.cgroup,
+    "xdp": Words.xdp,
+    "tcx": Words.hooked,
+    "netkit": Words.hooked,
+    "tc": Words.tc,
+    "action": Words.action,
+    "netns": Words.netns,
+    "sockmap": Words.sockmap,
+    "prog_array": Words.prog_array,
+    "struct_ops": Words.struct_ops,
+    "iter": Words.iter,
+    "netfilter": Words.netfilter,
+    "kprobe_multi": Words.kprobe_multi,
+    "uprobe_multi": Words.uprobe_multi,
+}
+NEEDED: Final = {
+    "perf": "type", "perf_event": "fd_type", "raw_tracepoint": "tp_name", "iter": "target_name",
+    "xdp": "ifindex", "tcx": "ifindex", "netkit": "ifindex", "cgroup": "attach_type",
+    "netns": "attach_type", "tracing": "target_btf_id",
+}  # fmt: skip
+"""What fdinfo has to show of a link, for its target to be told from it."""
+
+
+def link_target(fact: FdFact, facts: Facts) -> str:
+    """What a link is on, by its fdinfo (bpf_*_link_show_fdinfo in the kernel); or nothing."""
+    info = fact.info
+    way = str(info.get("link_type"))
+    needed = NEEDED.get(way)
+    if needed is None or needed not in info:
+        return ""
+    if way == "tracing" and info.get("target_obj_id") != VMLINUX:
+        return ""
+    return Words(facts).target(Place(way, dict(info)))
+
+
+def via(place: Place) -> str:
+    """By what means: ``link``, ``perf event``, ``netlink``, or empty."""
+    if place.info.get("link_id"):
+        return "link"
+    return {"perf_event": "perf event", "xdp": "netlink", "tc": "netlink", "action": "netlink"}.get(
+        place.way, ""
+    )
+
+
+def attach_type(info: Info) -> str:
+    """``tcx_ingress``."""
+    number = info.get("attach_type", 0)
+    return names.bpf_attach_type.get(number, str(number)).removeprefix("BPF_").lower()
+
+
+def tracepoint(name: str, facts: Facts) -> str:
+    """A tracepoint with its category, where there is but one of that name."""
+    return printable(facts.fact(f"tracepoint_named {name}", 0) or name)
+
+
+def _short(table: Mapping[int, str], number: int, prefix: str) -> str:
+    return table.get(number, str(number)).removeprefix(prefix).lower()
+
+
+def _cgroup_id(info: Info) -> str:
+    return f"id {info.get('cgroup_id')}"
+
+
+def _multi(info: Info, way: str) -> str:
+    # BPF_F_KPROBE_MULTI_RETURN and BPF_F_UPROBE_MULTI_RETURN are the same bit.
+    what = f"{way[0]}retprobe" if info.get("flags", 0) & const.BPF_F_KPROBE_MULTI_RETURN else way
+    return f"{what}_multi"
+
+
+def _listed(words: list[str], total: int) -> str:
+    more = total - len(words)
+    if not words:
+        return f"{total} functions"
+    return ", ".join(words) + (f" and {more} more" if more > 0 else "")

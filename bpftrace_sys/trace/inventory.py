@@ -1,0 +1,198 @@
+"""What is there: the BPF objects of a machine at a moment, who has them, where they are attached.
+
+The live machine is read into these (record/machine/inventory.py); a trace file keeps
+them as lines; the story puts the words to them (story/inventory.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+Info = dict[str, Any]
+"""Fields by the kernel's own names; numbers, texts, and lists of these."""
+
+KINDS: Final = frozenset({"prog", "map", "link", "btf", "perf_event", "token"})
+TEXT_LIMIT: Final = 1 << 16
+ITEMS_LIMIT: Final = 1 << 16
+
+
+@dataclass(slots=True)
+class Holder:
+    """A process that has an object open."""
+
+    pid: int
+    comm: str
+    fds: list[int] = field(default_factory=list)
+    exe: str = ""
+    """As /proc/PID/exe reads; empty where we may not know."""
+    cgroup: str = ""
+    """Its path in the unified hierarchy, as /proc/PID/cgroup has it."""
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a program (or a struct_ops map) is attached.
+
+    ``way``: a link's type (``tcx``, ``cgroup``, ...), also where there is no link; or
+    ``perf_event``, ``tc``, ``action``, ``prog_array``.  ``info``: which one, by the names of
+    the kernel's fields; ``link_id`` where a link does it, ``pid`` and ``fd`` where an fd.
+    """
+
+    way: str
+    info: Info = field(default_factory=dict)
+    target: str = ""
+    """In words; the story fills it in."""
+
+
+@dataclass(slots=True)
+class ObjectState:
+    """An object as it was seen.
+
+    ``info`` is its bpf_*_info and what fdinfo adds (``memlock``, ``frozen``), without
+    what is zero because there is none.
+    """
+
+    kind: str
+    id: int | None
+    """None for a token, which has no id."""
+    name: str = ""
+    info: Info = field(default_factory=dict)
+    places: list[Place] = field(default_factory=list)
+    pins: list[str] = field(default_factory=list)
+    holders: list[Holder] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Unseen:
+    """What could not be looked at: that nothing is told of it says nothing."""
+
+    what: str
+    why: str
+    count: int = 1
+
+
+@dataclass(slots=True)
+class Inventory:
+    """A look at the machine."""
+
+    time: int
+    """Nanoseconds since the epoch, when the look began."""
+    objects: list[ObjectState] = field(default_factory=list)
+    unseen: list[Unseen] = field(default_factory=list)
+    stats: bool = False
+    """Whether the kernel counts runs (kernel.bpf_stats_enabled, BPF_ENABLE_STATS)."""
+
+
+# ------------------------------------------------------------ lines
+
+
+def holder_line(holder: Holder) -> Info:
+    """A holder as JSON."""
+    line: Info = {"pid": holder.pid, "comm": holder.comm, "fds": holder.fds}
+    for name in ("exe", "cgroup"):
+        if getattr(holder, name):
+            line[name] = getattr(holder, name)
+    return line
+
+
+def place_line(place: Place) -> Info:
+    """A place as JSON."""
+    return {"way": place.way, "target": place.target, "info": place.info}
+
+
+def state_line(state: ObjectState) -> Info:
+    """An ObjectState as a line of JSON."""
+    return {
+        "type": "object",
+        "object": {
+            "kind": state.kind,
+            **({"name": state.name} if state.name else {}),
+            **({"id": state.id} if state.id is not None else {}),
+        },
+        "info": state.info,
+        "attached": [place_line(place) for place in state.places],
+        "pins": state.pins,
+        "holders": [holder_line(holder) for holder in state.holders],
+    }
+
+
+def unseen_line(unseen: Unseen) -> Info:
+    """An Unseen as a line of JSON."""
+    return {"type": "unseen", "what": unseen.what, "why": unseen.why, "count": unseen.count}
+
+
+def state_of(line: Info) -> ObjectState:
+    """The ObjectState of a line; ValueError if it is not well formed."""
+    what = line.get("object")
+    if not isinstance(what, dict) or what.get("kind") not in KINDS:
+        raise ValueError("an object of no known kind")
+    number = what.get("id")
+    places = []
+    for entry in _dicts(line.get("attached", []), "attached"):
+        places.append(Place(_text(entry.get("way"), "way"), _info(entry.get("info", {}))))
+    holders = [
+        Holder(
+            _int(entry.get("pid"), "pid"),
+            _text(entry.get("comm", ""), "comm"),
+            [_int(fd, "an fd") for fd in _list(entry.get("fds", []), "fds")],
+            _text(entry.get("exe", ""), "exe"),
+            _text(entry.get("cgroup", ""), "cgroup"),
+        )
+        for entry in _dicts(line.get("holders", []), "holders")
+    ]
+    return ObjectState(
+        str(what["kind"]),
+        None if number is None else _int(number, "id"),
+        _text(what.get("name", ""), "name"),
+        _info(line.get("info", {})),
+        places,
+        [_text(pin, "a pin") for pin in _list(line.get("pins", []), "pins")],
+        holders,
+    )
+
+
+def unseen_of(line: Info) -> Unseen:
+    """The Unseen of a line; ValueError if it is not well formed."""
+    return Unseen(
+        _text(line.get("what"), "what"),
+        _text(line.get("why"), "why"),
+        _int(line.get("count", 1), "count"),
+    )
+
+
+def _int(value: Any, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >> 64:
+        raise ValueError(f"{what} is not a number")
+    return value
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or len(value) > TEXT_LIMIT:
+        raise ValueError(f"{what} is not a text")
+    return value
+
+
+def _list(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list) or len(value) > ITEMS_LIMIT:
+        raise ValueError(f"{what} is not a list")
+    return value
+
+
+def _dicts(value: Any, what: str) -> list[Info]:
+    found = _list(value, what)
+    if not all(isinstance(entry, dict) for entry in found):
+        raise ValueError(f"{what} is not a list of objects")
+    return found
+
+
+def _info(value: Any) -> Info:
+    if not isinstance(value, dict):
+        raise ValueError("info is not an object")
+    for name, entry in value.items():
+        for each in _list(entry, name[:40]) if isinstance(entry, list) else [entry]:
+            if isinstance(each, str):
+                _text(each, name[:40])
+            elif not isinstance(each, bool):
+                _int(each, name[:40])
+    return value
