@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from decoders.raw import FdFact, RawCall
 from decoders.values import Changed, Fd, Pointer, Struct, Value
@@ -23,8 +23,6 @@ class Call:
     """None: never returned, or not watched."""
     problem: str | None = None
     """A mistake of ours while decoding: the raw bytes are still there."""
-    notes: dict[str, Any] = field(default_factory=dict)
-    """What the model adds: listing, ret comment, explanation, folding."""
     _command: str | None = None
 
     @property

@@ -6,7 +6,7 @@ Pure, and total: whatever the bytes say, a Call comes out.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar, overload
 
 import construct
 
@@ -47,6 +47,8 @@ class Facts(Protocol):
         """An enum value's name in that kernel's BTF, where our tables lack it."""
 
 
+Made = TypeVar("Made", bound=Call)
+
 NAMELESS: Final = frozenset({"extra_data", "_", "pad"})
 """How bytes are called that belong to no member."""
 
@@ -86,23 +88,31 @@ class _Env:
         return self._facts.newer(enum, value)
 
 
-def decode(raw: RawCall, facts: Facts) -> Call:
-    """Decodes one call.
+@overload
+def decode(raw: RawCall, facts: Facts) -> Call: ...
+
+
+@overload
+def decode(raw: RawCall, facts: Facts, make: type[Made]) -> Made: ...
+
+
+def decode(raw: RawCall, facts: Facts, make: type[Call] = Call) -> Call:
+    """Decodes one call.  ``make``: a class of the caller's that a Call is to be.
 
     Never raises: bytes that a declaration cannot take end in ``Call.problem``,
     with the argument registers as numbers.
     """
     syscall = syscall_of(raw.arch, raw.nr)
     try:
-        return _decode(raw, syscall, facts)
+        return _decode(raw, syscall, facts, make)
     except Exception as error:  # whatever it is, the call is worth more than the mistake
         names = [slot.name for slot in layout_of(syscall.args).slots]
         fields = tuple((name, Int(arg, 16)) for name, arg in zip(names, raw.args, strict=False))
         ret = None if raw.ret is None else Int(raw.ret)
-        return Call(raw, syscall, Struct(fields), ret, f"{type(error).__name__}: {error}")
+        return make(raw, syscall, Struct(fields), ret, f"{type(error).__name__}: {error}")
 
 
-def _decode(raw: RawCall, syscall: Syscall, facts: Facts) -> Call:
+def _decode(raw: RawCall, syscall: Syscall, facts: Facts, make: type[Call]) -> Call:
     env = _Env(raw, facts)
     view = args_view(layout_of(syscall.args), raw.args, env)
     before = [chunk for chunk in raw.chunks if chunk.stage == ENTRY]
@@ -125,7 +135,7 @@ def _decode(raw: RawCall, syscall: Syscall, facts: Facts) -> Call:
         ret = Int(raw.ret)
         if not raw.failed and syscall.returns_fd(view):
             ret = Fd(raw.ret, env.made(raw.ret))
-    return Call(raw, syscall, args, ret)
+    return make(raw, syscall, args, ret)
 
 
 class _Decoder:

@@ -13,10 +13,10 @@ from bpftrace_sys.export.bpf_object import Source, build
 from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.listing import btf_fd
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import Object
+from bpftrace_sys.story.objects import NotedCall
 from bpftrace_sys.story.program_names import prog_key
 from bpftrace_sys.trace.header import Header
-from decoders.call import Call, plain
+from decoders.call import plain
 from decoders.events import ProcessEvent
 from decoders.formats import insn as isa
 from decoders.formats.tag import tagged
@@ -48,7 +48,7 @@ class Extraction:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._loads: dict[tuple[Any, ...], Call] = {}
+        self._loads: dict[tuple[Any, ...], NotedCall] = {}
         """By what tells programs apart; the same program is kept once."""
         self.attached: dict[int, list[str]] = {}
         """Targets by the seq of the load."""
@@ -58,7 +58,7 @@ class Extraction:
         """By digest; not those of feature probes."""
         self._by_id: dict[int, bytes] = {}
         """A BTF's digest by its kernel id."""
-        self._btf_calls: list[tuple[Call, bytes]] = []
+        self._btf_calls: list[tuple[NotedCall, bytes]] = []
 
     def header(self, header: Header) -> None:
         """As Renderer's."""
@@ -77,7 +77,7 @@ class Extraction:
         if told.prog is not None and told.prog.call is not None and told.verb != "detached":
             self.attached.setdefault(told.prog.call.raw.seq, []).append(told.target)
 
-    def call(self, call: Call) -> None:
+    def call(self, call: NotedCall) -> None:
         """Keeps loads, BTF and what data maps are filled with."""
         command = call.command.partition("|")[0]
         if command == "BPF_PROG_LOAD":
@@ -87,7 +87,7 @@ class Extraction:
         elif command == "BPF_MAP_UPDATE_ELEM" and not call.raw.failed:
             self._update(call)
 
-    def _btf(self, call: Call) -> None:
+    def _btf(self, call: NotedCall) -> None:
         data = plain(call.attr("attr", "btf"))
         if not isinstance(data, Bytes) or len(data.data) != data.wanted:
             return
@@ -95,11 +95,11 @@ class Extraction:
         if digest not in self.blobs:
             self.blobs[digest] = Blob(data.data, call.raw.seq)
             self._btf_calls.append((call, digest))
-        made = call.notes.get("made")
-        if isinstance(made, Object) and made.id is not None:
+        made = call.notes.made
+        if made is not None and made.id is not None:
             self._by_id[made.id] = digest
 
-    def _update(self, call: Call) -> None:
+    def _update(self, call: NotedCall) -> None:
         used = self.model.by_fd(call, "attr", "map_fd")
         key, value = plain(call.attr("attr", "key")), plain(call.attr("attr", "value"))
         if used is None or used.id is None or used.info.get("max_entries") != 1:
@@ -107,13 +107,13 @@ class Extraction:
         if isinstance(key, Bytes) and not any(key.data) and isinstance(value, Bytes):
             self.contents.setdefault(used.id, value.data)
 
-    def blob_of(self, call: Call) -> Blob | None:
+    def blob_of(self, call: NotedCall) -> Blob | None:
         """The BTF that a load was given, if the trace has it whole."""
         fact = btf_fd(call)
         digest = self._by_id.get(fact.id) if fact is not None and fact.id is not None else None
         return None if digest is None else self.blobs[digest]
 
-    def _load(self, call: Call) -> None:
+    def _load(self, call: NotedCall) -> None:
         insns = plain(call.attr("attr", "insns"))
         if not isinstance(insns, Insns) or len(insns.data) < isa.SLOT:
             return
@@ -121,25 +121,25 @@ class Extraction:
             prog_key(call, self.model),
             hashlib.sha256(tagged(insns.data)).digest(),
             id(self.blob_of(call)),
-            "probe_found" in call.notes,  # whether it was one may come out later
+            call.notes.probe is not None,  # whether it was one may come out later
         )
         before = self._loads.get(same)
         # A refused load is often the same program as the one that then succeeds.
         if before is None or (before.raw.failed and not call.raw.failed):
             self._loads[same] = call
 
-    def programs(self) -> list[Call]:
+    def programs(self) -> list[NotedCall]:
         """The loads that are worth an object: no probes, nothing twice."""
-        kept: dict[tuple[Any, ...], Call] = {}
+        kept: dict[tuple[Any, ...], NotedCall] = {}
         for (*same, _), call in self._loads.items():
             before = kept.get(tuple(same))
-            if "probe" not in call.notes and (before is None or before.raw.failed):
+            if not call.notes.is_probe and (before is None or before.raw.failed):
                 kept[tuple(same)] = call
         return sorted(kept.values(), key=lambda call: call.raw.seq)
 
     def btfs(self) -> list[Blob]:
         """The blobs, without those of feature probes."""
-        return [self.blobs[digest] for call, digest in self._btf_calls if "probe" not in call.notes]
+        return [self.blobs[digest] for call, digest in self._btf_calls if not call.notes.is_probe]
 
 
 # ------------------------------------------------------------------ files

@@ -20,9 +20,9 @@ from bpftrace_sys.compare.canonical.processes import Process
 from bpftrace_sys.compare.canonical.text import ref, refs
 from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.objects import NotedCall
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.trace.header import Header
-from decoders.call import Call
 from decoders.events import ProcessEvent
 
 VERSION: Final = 1
@@ -90,7 +90,7 @@ class CanonicalRenderer:
     def fact(self, kind: str, key: int, name: str) -> None:
         """As Renderer's."""
 
-    def call(self, call: Call) -> None:
+    def call(self, call: NotedCall) -> None:
         """As Renderer's."""
         self.canon.call(call)
 

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.render.json_objects import insns_json, object_json
 from bpftrace_sys.story.attach.ways import Attachment
-from bpftrace_sys.story.listing import Listing, listing_for
+from bpftrace_sys.story.listing import listing_for
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import Object
+from bpftrace_sys.story.objects import NotedCall
 from bpftrace_sys.trace.header import FORMAT, Header
 from bpftrace_sys.trace.lines import event_line, fds_line, raw_line
 from bpftrace_sys.trace.pieces import Pieces, dumps_packed, pack
-from decoders.call import Call
 from decoders.events import ProcessEvent
 from decoders.raw import EXIT, FdFact, RawCall
 from decoders.values import (
@@ -58,7 +58,7 @@ _HOLE: Final = dumps(HOLE)
 class _Values:
     """Makes JSON of the values of one call."""
 
-    def __init__(self, call: Call, model: Model, holes: list[Bytes] | None = None) -> None:
+    def __init__(self, call: NotedCall, model: Model, holes: list[Bytes] | None = None) -> None:
         self.call = call
         self.model = model
         self._holes = holes
@@ -172,7 +172,7 @@ _BY_TYPE: Final[dict[type, Callable[[_Values, Any], Any]]] = {
 }
 
 
-def _is_load(call: Call) -> bool:
+def _is_load(call: NotedCall) -> bool:
     return call.command.startswith("BPF_PROG_LOAD")
 
 
@@ -242,14 +242,14 @@ class JsonLines:
         """A name from the live machine; stands before the line that needs it."""
         self._write({"type": "fact", "kind": kind, "key": key, "name": name})
 
-    def call(self, call: Call) -> None:
+    def call(self, call: NotedCall) -> None:
         """A completed (or never completed) call."""
         self._write(self._line(call, _Values(call, self.model), self._packed))
 
     def _packed(self, data: bytes) -> Any:
         return pack(data, self.pieces)
 
-    def template(self, call: Call) -> JsonTemplate | None:
+    def template(self, call: NotedCall) -> JsonTemplate | None:
         """The lines of calls that are like this one but for their data."""
         holes: list[Bytes] = []
         line = self._line(call, _Values(call, self.model, holes), lambda data: HOLE)
@@ -264,7 +264,7 @@ class JsonLines:
         return JsonTemplate(self.out, self.pieces, parts)
 
     def _line(
-        self, call: Call, values: _Values, packed: Callable[[bytes], Any]
+        self, call: NotedCall, values: _Values, packed: Callable[[bytes], Any]
     ) -> dict[str, Any]:
         raw = call.raw
         line: dict[str, Any] = {
@@ -301,21 +301,27 @@ class JsonLines:
             line["errnum"] = -raw.ret
         else:
             line["ret"] = raw.ret
-        made = call.notes.get("made")
+        notes = call.notes
+        made = notes.made
         if made is not None:
             line["fd"] = object_json(made)
-        objects: dict[tuple[int, int], Object] = call.notes.get("objects", {})
         fds = {
-            str(fd): object_json(found) for (fd, stage), found in objects.items() if stage != EXIT
+            str(fd): object_json(found)
+            for (fd, stage), found in notes.objects.items()
+            if stage != EXIT
         }
         if fds:
             line["fds"] = fds
-        found = call.notes.get("listing")
-        if isinstance(found, Listing):
-            line["tag"] = {"sha1": found.sha1, "sha256": found.sha256}
-        for name in ("probe", "retry", "mismatch", "explanation"):
-            if name in call.notes:
-                line[name] = call.notes[name]
+        if notes.listing is not None:
+            line["tag"] = {"sha1": notes.listing.sha1, "sha256": notes.listing.sha256}
+        if notes.probe is not None and notes.probe.certain:
+            line["probe"] = notes.probe.name
+        if notes.retry is not None:
+            line["retry"] = asdict(notes.retry)
+        if notes.mismatch:
+            line["mismatch"] = notes.mismatch
+        if notes.explanation:
+            line["explanation"] = notes.explanation
         if call.problem is not None:
             line["problem"] = call.problem
         line["raw"] = raw_line(raw, packed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bpftrace_sys.story.listing import Listing
+from bpftrace_sys.story.notes import Listing
 from bpftrace_sys.story.objects import IDENTIFIED, MADE, Object
 
 

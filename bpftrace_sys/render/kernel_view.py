@@ -21,7 +21,7 @@ from bpftrace_sys.story.kernel_view import (
     reasons,
     translated,
 )
-from bpftrace_sys.story.listing import Listing
+from bpftrace_sys.story.notes import Listing
 from decoders.formats.insn_text import Line
 
 INDENT: Final = "          "

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 from bpftrace_sys.common.escape import printable as printable
 from bpftrace_sys.story.targets import _text
-from decoders.call import Call
 from decoders.values import Fd, Struct
 
 if TYPE_CHECKING:
-    from bpftrace_sys.story.objects import Object
+    from bpftrace_sys.story.objects import NotedCall
 
 
-def short_call(call: Call) -> str:
+def short_call(call: NotedCall) -> str:
     """A call in a few words: ``bpf(BPF_PROG_LOAD) = 5``."""
     from decoders.values import Int as Number
 
@@ -24,7 +23,7 @@ def short_call(call: Call) -> str:
     if name == "openat":
         return f'openat("{_text(call.attr("pathname"))}"){result}'
     if name == "perf_event_open":
-        made: Object | None = call.notes.get("made")
+        made = call.notes.made
         return f"perf_event_open({made.name if made else ''}){result}"
     if name == "ioctl":
         fd = call.number("fd")

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bpftrace_sys.story.attach.ways import Attachment
+from bpftrace_sys.story.objects import NotedCall
 from bpftrace_sys.trace.header import Header
-from decoders.call import Call
 from decoders.events import ProcessEvent
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Split:
     def fact(self, kind: str, key: int, name: str) -> None:
         """Facts are for replay only."""
 
-    def call(self, call: Call) -> None:
+    def call(self, call: NotedCall) -> None:
         """To its thread's file."""
         self._of(call.raw.tid).call(call)
 

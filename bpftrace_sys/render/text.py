@@ -19,12 +19,12 @@ from bpftrace_sys.render.text_quoting import octets, quoted
 from bpftrace_sys.render.times import Stamp, spent
 from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import Object
+from bpftrace_sys.story.objects import NotedCall, Object
 from bpftrace_sys.story.probes.folds import Folds
 from bpftrace_sys.story.remarks import remarks
 from bpftrace_sys.story.targets import open_note, printable
 from bpftrace_sys.trace.header import Header
-from decoders.call import Call, plain
+from decoders.call import plain
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, FdFact, RawCall
 from decoders.values import (
@@ -48,7 +48,7 @@ from decoders.values import (
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.kernel_view import Seen
-    from bpftrace_sys.story.listing import Listing
+    from bpftrace_sys.story.notes import Listing
 
 INDENT: Final = "        "
 ITEMS_SHOWN: Final = 16
@@ -168,7 +168,7 @@ class TextRenderer:
         self.options = options
         self.paint = paint
         self.objects: dict[tuple[int, int], Object] = {}
-        self.call_: Call | None = None
+        self.call_: NotedCall | None = None
         self._words: dict[int, list[str]] = {}
         """The fields of the structs of this call on one line each, by the struct's id()."""
         self.folds = Folds()
@@ -205,7 +205,7 @@ class TextRenderer:
     def flush(self) -> None:
         """Feature probes that waited to be told in a line."""
         for told in self.folds.take():
-            if isinstance(told, Call):
+            if isinstance(told, NotedCall):
                 self._write(self.call_text(told))
                 self._remarks(told)
             else:
@@ -219,14 +219,14 @@ class TextRenderer:
         self.flush()
         self.out.flush()
 
-    def call(self, call: Call) -> None:
+    def call(self, call: NotedCall) -> None:
         """One call; a feature probe waits, to be told with others."""
         if not self.options.verbose and self.folds.hold(call):
             return
         self._write(self.call_text(call))
         self._remarks(call)
 
-    def template(self, call: Call) -> TextTemplate | None:
+    def template(self, call: NotedCall) -> TextTemplate | None:
         """How calls are printed that are like this one but for their data."""
         options = self.options
         if options.stamp is not None or (options.spent and call.raw.duration is None):
@@ -247,7 +247,7 @@ class TextRenderer:
         parts.append(text)
         return None if any(HOLE in part for part in parts) else TextTemplate(self, parts, widths)
 
-    def _remarks(self, call: Call) -> None:
+    def _remarks(self, call: NotedCall) -> None:
         for line in remarks(call):
             self._write(self.paint("comment", printable(line)))
         if self.options.stacks and call.raw.stack is not None:
@@ -258,7 +258,7 @@ class TextRenderer:
 
     def attachment(self, told: Attachment) -> None:
         """The block that says what was attached where, and how."""
-        if not self.options.verbose and told.steps and "probe" in told.steps[-1].call.notes:
+        if not self.options.verbose and told.steps and told.steps[-1].call.notes.is_probe:
             return  # attached for a moment, to see whether it can be
         self._write(self.attachment_text(told))
 
@@ -294,7 +294,7 @@ class TextRenderer:
         """Programs that this trace loaded and attached to nothing."""
         for found in self.model.objects.values():
             if found.kind == "prog" and found.call is not None and not found.info.get("used"):
-                if found.call.notes.get("probe"):
+                if found.call.notes.is_probe:
                     continue
                 name = printable(found.name) or "(anonymous)"
                 yield (
@@ -307,7 +307,7 @@ class TextRenderer:
     def _pid(self, tid: int) -> str:
         return self.paint("pid", f"[{tid}]")
 
-    def _head(self, call: Call) -> str:
+    def _head(self, call: NotedCall) -> str:
         """Who makes a call, and when."""
         pid = f"[{call.raw.tid}]"
         if self.options.comms:
@@ -315,10 +315,10 @@ class TextRenderer:
         stamp = self.options.stamp
         return f"{self.paint('pid', pid)} {stamp(call.raw.time) if stamp else ''}"
 
-    def call_text(self, call: Call) -> str:
+    def call_text(self, call: NotedCall) -> str:
         """A call as text, of one or many lines."""
         self.call_ = call
-        self.objects = call.notes.get("objects", {})
+        self.objects = call.notes.objects
         self._words.clear()
         head = f"{self._head(call)}{self.paint('syscall', call.syscall.name)}("
         args = [
@@ -334,11 +334,11 @@ class TextRenderer:
                 return line
         return head + self._broken_args(args) + tail
 
-    def _spent(self, call: Call) -> str:
+    def _spent(self, call: NotedCall) -> str:
         word = spent(call.raw.duration, self.options.spent)
         return word if self._holes is None else HOLE * len(word)
 
-    def _injected(self, call: Call) -> str:
+    def _injected(self, call: NotedCall) -> str:
         return f" {self.paint('note', '(INJECTED)')}" if call.raw.extra.get("injected") else ""
 
     def _flat_args(self, args: list[tuple[str, Value]]) -> list[str] | None:
@@ -502,7 +502,7 @@ class TextRenderer:
             from bpftrace_sys.story.listing import listing_for
 
             found = listing_for(call, insns, self.model)
-        again = call is not None and "retry" in call.notes and not self.options.verbose
+        again = call is not None and call.notes.retry is not None and not self.options.verbose
         if not self.options.insns or again:
             return None  # an attempt before this one has the listing
         if found is None:
@@ -545,7 +545,7 @@ class TextRenderer:
         if found.missing:
             yield indent + self.paint("error", f"{found.missing} more instructions unreadable")
 
-    def _result(self, call: Call) -> str:
+    def _result(self, call: NotedCall) -> str:
         raw = call.raw
         if raw.ret is None:
             return f" = {self.paint('error', '? (unfinished)')}"
@@ -554,7 +554,7 @@ class TextRenderer:
             meaning = os.strerror(-raw.ret) if 0 < -raw.ret < 512 else ""  # others: kernel's own
             return f" = -1 {name} ({meaning})" if meaning else f" = -1 {name}"
         if isinstance(call.ret, Fd):
-            made: Object | None = call.notes.get("made")
+            made = call.notes.made
             shown = str(raw.ret)
             if made is not None:
                 label = made.long_label if made.call is call else made.label

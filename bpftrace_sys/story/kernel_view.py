@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
-from bpftrace_sys.story.listing import Listing, listing_of
+from bpftrace_sys.story.listing import listing_of
 from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.notes import Listing
 from bpftrace_sys.story.objects import Object
 from bpftrace_sys.trace.kernel_view import KernelView
 from decoders.formats import insn as isa
@@ -72,7 +73,7 @@ def seen(view: KernelView, model: Model) -> Seen:
         Known(_btf(view, model), _map_names(view, model), _kfuncs(model)),
         prog,
         None if call is None else listing_of(call, model),
-        call is not None and "probe" in call.notes,
+        call is not None and call.notes.is_probe,
     )
 
 

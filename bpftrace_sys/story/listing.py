@@ -6,33 +6,18 @@ what the model knows (BTF, maps).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import Object
+from bpftrace_sys.story.notes import Listing
+from bpftrace_sys.story.objects import NotedCall, Object
 from decoders.call import Call, plain
 from decoders.formats import insn as isa
-from decoders.formats.insn_text import InsnNames, Line
+from decoders.formats.insn_text import InsnNames
 from decoders.formats.insn_text import listing as insn_lines
 from decoders.formats.tag import tags
 from decoders.raw import EXIT, FdFact
 from decoders.values import Array, Fd, Insns, Int, Struct, Value
-
-
-@dataclass(slots=True)
-class Listing:
-    """The lines, and what is said of the program as a whole."""
-
-    lines: list[Line]
-    count: int
-    """Slots that the loader claimed."""
-    sha1: str = ""
-    """The tags, of instructions as they were loaded."""
-    sha256: str = ""
-    missing: int = 0
-    """Slots that could not be read."""
-    helpers: list[int] = field(default_factory=list)
 
 
 def records(value: Value | None, *names: str) -> list[tuple[int, ...]]:
@@ -76,20 +61,18 @@ def btf_fd(call: Call) -> FdFact | None:
     return call.fact("attr", "prog_btf_fd")
 
 
-def listing_of(call: Call, model: Model) -> Listing | None:
+def listing_of(call: NotedCall, model: Model) -> Listing | None:
     """The listing of a PROG_LOAD, or None where no instructions were seen."""
-    known = call.notes.get("listing")
-    if isinstance(known, Listing):
-        return known
+    if call.notes.listing is not None:
+        return call.notes.listing
     insns = plain(call.attr("attr", "insns"))
     if not isinstance(insns, Insns):
         return None
-    made = listing(call, insns, model)
-    call.notes["listing"] = made
-    return made
+    call.notes.listing = listing(call, insns, model)
+    return call.notes.listing
 
 
-def listing_for(call: Call, insns: Insns, model: Model) -> Listing | None:
+def listing_for(call: NotedCall, insns: Insns, model: Model) -> Listing | None:
     """The listing of instructions in a call: loaded, or given back by the kernel."""
     command = call.command
     if command.startswith("BPF_PROG_LOAD"):
@@ -122,11 +105,10 @@ def _debug(btf: Any, func_info: Value | None, line_info: Value | None) -> _Debug
     return found
 
 
-def translated(call: Call, insns: Insns, model: Model) -> Listing:
+def translated(call: NotedCall, insns: Insns, model: Model) -> Listing:
     """The xlated_prog_insns of an OBJ_GET_INFO_BY_FD, in the words of bpftool."""
-    known = call.notes.get("translated")
-    if isinstance(known, Listing):
-        return known
+    if call.notes.translated is not None:
+        return call.notes.translated
     info = ("attr", "info", "info")
     btf_id = call.number(*info, "btf_id")
     debug = _debug(
@@ -148,9 +130,8 @@ def translated(call: Call, insns: Insns, model: Model) -> Listing:
         address=lambda distance: model.facts.fact("bpf_call", distance),
         xlated=True,
     )
-    made = _listing(insns, names, debug, list(isa.insns(insns.data)))
-    call.notes["translated"] = made
-    return made
+    call.notes.translated = _listing(insns, names, debug, list(isa.insns(insns.data)))
+    return call.notes.translated
 
 
 def listing(call: Call, insns: Insns, model: Model) -> Listing:

@@ -15,7 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from bpftrace_sys.story.objects import BEFORE, FOUND, IDENTIFIED, NAME_LEN, SIZES, Object, text_of
+from bpftrace_sys.story.objects import (
+    BEFORE,
+    FOUND,
+    IDENTIFIED,
+    NAME_LEN,
+    SIZES,
+    NotedCall,
+    Object,
+    text_of,
+)
 from bpftrace_sys.story.targets import defined_probes
 from bpftrace_sys.trace.facts import Facts
 from decoders.call import Call, plain
@@ -36,8 +45,8 @@ ROUNDED: Final = frozenset(
 class Model:
     """Watches calls go by and knows what every fd is.
 
-    :meth:`observe` takes each call once, in order, and puts what it found into
-    ``call.notes``: ``objects`` (by (fd, stage)) and ``made`` (what was returned).
+    :meth:`observe` takes each call once, in order, and notes with it what its fds are and
+    what it made.
     """
 
     def __init__(self, facts: Facts) -> None:
@@ -50,9 +59,9 @@ class Model:
         """Targets of perf events: what is attached to those, is so while an fd is open."""
         self.parents: dict[int, int] = {}
         self.btfs: dict[int, Any] = {}
-        self.probes: dict[str, tuple[str, Call]] = {}
+        self.probes: dict[str, tuple[str, NotedCall]] = {}
         """Probes defined through tracefs: what they probe, and the write that defined them."""
-        self.pmu_calls: dict[tuple[int, str], Call] = {}
+        self.pmu_calls: dict[tuple[int, str], NotedCall] = {}
         """The openat that read a PMU's type or a tracepoint's id, by what it was."""
         self._makers: dict[str, Callable[[Call, Object], None]] = {
             "BPF_PROG_LOAD": self._prog_loaded,
@@ -168,11 +177,10 @@ class Model:
 
     # ------------------------------------------------------------ watching
 
-    def observe(self, call: Call) -> None:
+    def observe(self, call: NotedCall) -> None:
         """Learns from a call, and names what its fds are."""
         pid = call.raw.pid
-        objects: dict[tuple[int, int], Object] = {}
-        call.notes["objects"] = objects
+        objects = call.notes.objects
         command = call.command
         succeeded = call.raw.ret is not None and not call.raw.failed
         if succeeded and isinstance(call.ret, Fd):
@@ -196,7 +204,7 @@ class Model:
             if used is not None:
                 used.operations += 1
 
-    def _written(self, call: Call) -> None:
+    def _written(self, call: NotedCall) -> None:
         """A probe defined through tracefs, as BCC and older libbpf do it."""
         fact = call.fact("fd")
         path = "" if fact is None else str(fact.info.get("path", ""))
@@ -207,7 +215,7 @@ class Model:
                 self.probes.pop(name, None)
 
     def _made(
-        self, call: Call, command: str, objects: dict[tuple[int, int], Object]
+        self, call: NotedCall, command: str, objects: dict[tuple[int, int], Object]
     ) -> None:
         assert isinstance(call.ret, Fd)
         fact = call.ret.fact
@@ -244,7 +252,7 @@ class Model:
                 made = self.object(fact, call.raw.pid)
         if made is not None:
             objects[(fd, EXIT)] = made
-            call.notes["made"] = made
+            call.notes.made = made
 
     def process(self, event: ProcessEvent) -> None:
         """Learns who is whose child."""
@@ -280,7 +288,7 @@ class Model:
 
     # ------------------------------------------------------------ makers
 
-    def _compare(self, call: Call, made: Object, fact: FdFact) -> None:
+    def _compare(self, call: NotedCall, made: Object, fact: FdFact) -> None:
         """Notes where the kernel has made something else than was seen to be asked for."""
         lies = disagreements(call, fact)
         if made.kind in ("prog", "map") and made.id is not None:
@@ -291,8 +299,7 @@ class Model:
                 made.name = "" if known == "(anonymous)" else known
                 lies.append(f"{field} {told or '(none)'} was read, and the kernel calls it {known}")
         if lies:
-            call.notes["mismatch"] = lies
-            made.info["mismatch"] = lies
+            call.notes.mismatch = lies
 
     def _prog_loaded(self, call: Call, made: Object) -> None:
         made.name = text_of(call.attr("attr", "prog_name"))
@@ -344,7 +351,7 @@ class Model:
     def _raw_tracepoint(call: Call, made: Object) -> None:
         made.info.setdefault("type", "raw_tracepoint")
 
-    def _opened(self, call: Call) -> None:
+    def _opened(self, call: NotedCall) -> None:
         from bpftrace_sys.story.targets import opened
 
         what = opened(text_of(call.attr("pathname")))

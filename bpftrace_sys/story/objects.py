@@ -1,10 +1,11 @@
-"""A BPF object as the trace knows it."""
+"""The BPF objects of a trace, and its calls with what is noted of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from bpftrace_sys.story.notes import Listing, Probe, Retry
 from decoders.call import Call, plain
 from decoders.uapi import names
 from decoders.values import Text, Value
@@ -29,7 +30,7 @@ class Object:
     name: str = ""
     origin: str = MADE
     """MADE in the trace, FOUND or BEFORE."""
-    call: Call | None = None
+    call: NotedCall | None = None
     """The call that made it."""
     info: dict[str, Any] = field(default_factory=dict)
     attached: list[str] = field(default_factory=list)
@@ -69,6 +70,53 @@ class Object:
                 f"{self.info['key_size']}/{self.info['value_size']}"
             )
         return " ".join(words)
+
+
+@dataclass(slots=True)
+class Notes:
+    """What the story adds to a call: each stage its own, in the order in which they stand here."""
+
+    objects: dict[tuple[int, int], Object] = field(default_factory=dict)
+    """The model's: what the fds are, by (fd, stage)."""
+    made: Object | None = None
+    """The model's: what the call returned an fd of."""
+    mismatch: list[str] = field(default_factory=list)
+    """The model's: where the kernel made something else than was seen to be asked for."""
+    probe: Probe | None = None
+    """The probes': that it is a feature probe, or may be one."""
+    retry: Retry | None = None
+    """The retries': that it is another attempt."""
+    explanation: list[str] = field(default_factory=list)
+    """Why the call was refused, in lines; empty where nothing proves it."""
+    listing: Listing | None = None
+    """Of the instructions that it loads, once a renderer has asked."""
+    translated: Listing | None = None
+    """Of the instructions that the kernel gives back, likewise."""
+
+    @property
+    def usual(self) -> bool:
+        """Nothing is remarkable about the call."""
+        return (
+            self.made is None
+            and self.probe is None
+            and self.retry is None
+            and self.listing is None
+            and self.translated is None
+            and not self.mismatch
+            and not self.explanation
+        )
+
+    @property
+    def is_probe(self) -> bool:
+        """It is a feature probe, for all that is known so far."""
+        return self.probe is not None and self.probe.certain
+
+
+@dataclass(slots=True)
+class NotedCall(Call):
+    """A decoded call with the story's notes."""
+
+    notes: Notes = field(default_factory=Notes)
 
 
 def text_of(value: Value | None) -> str:

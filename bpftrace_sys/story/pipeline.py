@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from bpftrace_sys.story.attach.attachments import Attachments
 from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import NETLINK_CALLS, Model
-from bpftrace_sys.story.objects import Object
+from bpftrace_sys.story.objects import NotedCall, Object
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.typed_values import retype
 from bpftrace_sys.trace.facts import Facts
 from bpftrace_sys.trace.header import Header
-from decoders.call import Call
 from decoders.events import ProcessEvent
 from decoders.raw import RawCall
 
@@ -35,8 +34,8 @@ class Pipeline:
         self.model = Model(facts)
         self.attachments = Attachments(self.model)
         self.renderers: Sequence[Renderer] = ()
-        self._decode: Callable[[RawCall, Facts], Call] | None = None
-        self._comment: Callable[[Call], None] | None = None
+        self._decode: Callable[[RawCall, Facts, type[NotedCall]], NotedCall] | None = None
+        self._comment: Callable[[NotedCall], None] | None = None
         self.probes: Probes | None = None
         self.repeats: Repeats | None = None
         """The fast path, where every renderer offers templates."""
@@ -92,12 +91,12 @@ class Pipeline:
             for viewer in self.viewers:
                 viewer.kernel_view(told)
 
-    def usual(self, item: RawCall) -> Call:
+    def usual(self, item: RawCall) -> NotedCall:
         """Decodes a call and shows it to everybody."""
         assert self._decode is not None
         if hasattr(self.facts, "pid"):
             self.facts.pid = item.pid
-        call = self._decode(item, self.facts)
+        call = self._decode(item, self.facts, NotedCall)
         self.model.observe(call)
         retype(call, self.model)
         if call.syscall.name in NETLINK_CALLS:
@@ -111,7 +110,7 @@ class Pipeline:
         for renderer in self.renderers:
             renderer.call(call)
         self._tell(told)
-        if self._retention is not None or "made" in call.notes:
+        if self._retention is not None or call.notes.made is not None:
             self._keep(call)
         if self.waiting is not None and self.probes is not None and self.probes.recent:
             self.waiting()
@@ -128,7 +127,7 @@ class Pipeline:
         found = offers(self.renderers)
         return None if found is None else Repeats(self, found)
 
-    def _keep(self, call: Call) -> None:
+    def _keep(self, call: NotedCall) -> None:
         """An object was made: the oldest may have to go."""
         if self._retention is None:
             from bpftrace_sys.story.retention import Retention
@@ -136,22 +135,20 @@ class Pipeline:
             self._retention = Retention(self.model)
         self._retention.call(call)
 
-    def _commentary(self) -> Callable[[Call], None]:
+    def _commentary(self) -> Callable[[NotedCall], None]:
         """What puts probes, retries and explanations into a call's notes."""
         from bpftrace_sys.story.explain import Retries, explain
         from bpftrace_sys.story.probes.watch import Probes
         probes = self.probes = Probes(self.model)
         retries = Retries()
 
-        def comment(call: Call) -> None:
+        def comment(call: NotedCall) -> None:
             probes.watch(call)
-            if "probe" in call.notes and call.raw.ret != -errno.EPERM:
+            if call.notes.is_probe and call.raw.ret != -errno.EPERM:
                 return  # that it fails is its answer
             retries.watch(call)
             if call.raw.failed:
-                lines = explain(call, self.model, self.facts)
-                if lines:
-                    call.notes["explanation"] = lines
+                call.notes.explanation = explain(call, self.model, self.facts)
 
         return comment
 

@@ -22,14 +22,12 @@ if TYPE_CHECKING:
 
     from bpftrace_sys.story.attach.attachments import Attachments
     from bpftrace_sys.story.model import Model
-    from bpftrace_sys.story.objects import Object
+    from bpftrace_sys.story.objects import NotedCall, Object
     from bpftrace_sys.story.probes.watch import Probes
     from decoders.call import Call
 
 REMEMBERED: Final = 256
 """Shapes; a program has few loops."""
-USUAL: Final = frozenset({"objects"})
-"""Notes that a call without anything remarkable has."""
 
 
 class Known:
@@ -85,7 +83,7 @@ class UsualPath(Protocol):
     attachments: Attachments
     probes: Probes | None
 
-    def usual(self, item: RawCall) -> Call:
+    def usual(self, item: RawCall) -> NotedCall:
         """Decodes a call and shows it to everybody."""
 
     def used(self, found: Object) -> None:
@@ -96,7 +94,7 @@ class Repeats:
     """Stands before the usual path of a pipeline whose renderers all offer templates."""
 
     def __init__(
-        self, pipeline: UsualPath, offers: Sequence[Callable[[Call], Template | None]]
+        self, pipeline: UsualPath, offers: Sequence[Callable[[NotedCall], Template | None]]
     ) -> None:
         self._pipeline = pipeline
         self._offers = offers
@@ -156,7 +154,7 @@ class Repeats:
     def _learn(self, key: tuple[Any, ...], raw: RawCall) -> None:
         """Shows a call in the usual way, and asks how others like it are shown."""
         call = self._pipeline.usual(raw)
-        if not USUAL.issuperset(call.notes) or call.problem is not None:
+        if not call.notes.usual or call.problem is not None:
             return  # the next one may be plainer
         self._known[key] = None
         used = self._pipeline.model.by_fd(call, "attr", "map_fd")
@@ -171,7 +169,7 @@ class Repeats:
         self._known[key] = Known(raw.fds[0], used, templates)
 
 
-def offers(renderers: Sequence[Any]) -> list[Callable[[Call], Template | None]] | None:
+def offers(renderers: Sequence[Any]) -> list[Callable[[NotedCall], Template | None]] | None:
     """What makes the renderers' templates; None where one of them makes none."""
     found = [getattr(renderer, "template", None) for renderer in renderers]
     return found if found and None not in found else None  # type: ignore[return-value]

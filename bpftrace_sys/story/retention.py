@@ -14,8 +14,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import Object
-from decoders.call import Call
+from bpftrace_sys.story.objects import NotedCall, Notes, Object
 from decoders.values import (
     NOT_CAPTURED,
     Absent,
@@ -51,13 +50,13 @@ class Retention:
         self._sizes: OrderedDict[int, int] = OrderedDict()
         self._size = 0
 
-    def call(self, call: Call) -> None:
+    def call(self, call: NotedCall) -> None:
         """A call that the model and all renderers have seen."""
         if len(self._objects) > OBJECTS // 2:
-            for used in call.notes.get("objects", {}).values():
+            for used in call.notes.objects.values():
                 self.used(used)
-        made = call.notes.get("made")
-        if not isinstance(made, Object) or made.kind == "file" or id(made) in self._objects:
+        made = call.notes.made
+        if made is None or made.kind == "file" or id(made) in self._objects:
             return
         size = COUNTED
         if made.call is call:
@@ -90,7 +89,7 @@ class Retention:
         if found.call is not None:
             # Its notes lead back to the object: a circle, which would stay for long.
             found.call = slim(found.call)
-            found.call.notes.pop("made", None)
+            found.call.notes.made = None
         model = self.model
         if found.kind == "perf_event":
             for table in (model.events, model.events_by_id):
@@ -111,10 +110,11 @@ def _first(table: dict[Any, Object], found: Object) -> list[Any]:
     return keys
 
 
-def slim(call: Call) -> Call:
+def slim(call: NotedCall) -> NotedCall:
     """A copy of a call without its long parts and without what it was decoded from."""
-    names = ("probe", "made") if call.syscall.name == "perf_event_open" else ("probe",)
-    notes = {key: call.notes[key] for key in names if key in call.notes}
+    notes = Notes(probe=call.notes.probe if call.notes.is_probe else None)
+    if call.syscall.name == "perf_event_open":
+        notes.made = call.notes.made
     args = _slim(call.args)
     assert isinstance(args, Struct)
     return replace(call, raw=call.raw.replace(chunks=[]), args=args, notes=notes)

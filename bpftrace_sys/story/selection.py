@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bpftrace_sys.story.attach.ways import Attachment
-from bpftrace_sys.story.objects import Object, text_of
+from bpftrace_sys.story.objects import NotedCall, Object, text_of
 from bpftrace_sys.trace.header import Header
 from decoders.call import Call, plain
 from decoders.events import ProcessEvent
@@ -41,7 +41,7 @@ class Selection:
             or bool(self.statuses)
         )
 
-    def call(self, call: Call) -> bool:
+    def call(self, call: NotedCall) -> bool:
         """Whether a call is shown."""
         if self.succeeded is not None and (
             call.raw.ret is None or call.raw.failed is self.succeeded
@@ -74,11 +74,11 @@ def status_of(call: Call) -> str:
     return "failed" if call.raw.failed else "successful"
 
 
-def progs_of(call: Call) -> list[Object]:
+def progs_of(call: NotedCall) -> list[Object]:
     """The programs that a call has to do with: its fds', and a failed load's own."""
-    objects: dict[Any, Object] = call.notes.get("objects", {})
-    found = [known for known in objects.values() if known.kind == "prog"]
-    for known in objects.values():
+    objects = call.notes.objects.values()
+    found = [known for known in objects if known.kind == "prog"]
+    for known in objects:
         prog = known.info.get("prog")
         if isinstance(prog, Object):
             found.append(prog)
@@ -136,7 +136,7 @@ class Selected:
         """As Renderer's."""
         self.renderer.fact(kind, key, name)
 
-    def call(self, call: Call) -> None:
+    def call(self, call: NotedCall) -> None:
         """As Renderer's."""
         if self.selection.call(call):
             self.renderer.call(call)

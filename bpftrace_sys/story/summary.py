@@ -66,7 +66,7 @@ def micros(nanoseconds: int | None) -> str:
 
 def _made(model: Model, kind: str) -> list[Object]:
     found = [known for known in model.objects.values() if known.kind == kind]
-    return [known for known in found if not (known.call and known.call.notes.get("probe"))]
+    return [known for known in found if not (known.call and known.call.notes.is_probe)]
 
 
 def programs(model: Model) -> Table:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from bpftrace_sys.render.json_lines import JsonLines
 from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.objects import NotedCall
 from bpftrace_sys.trace.lines import raw_call
 from bpftrace_sys.trace.pieces import Pieces
 from decoders import arch as arches
@@ -151,7 +152,7 @@ def test_line_and_back(made: tuple[Any, ...]) -> None:
     """A recorded call is the same after it was a line of JSON, and so is what it decodes to."""
     raw = record(*made)
     facts = Facts()
-    call = decode(raw, facts)
+    call = decode(raw, facts, NotedCall)
     out = io.StringIO()
     model = Model(facts)
     model.observe(call)

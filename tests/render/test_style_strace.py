@@ -22,6 +22,7 @@ import pytest
 
 from bpftrace_sys.render import strace
 from bpftrace_sys.render.strace.grammar import row_of
+from bpftrace_sys.story.objects import NotedCall
 from decoders.declare import bpf_attr
 from decoders.decode import Call, decode
 from decoders.events import ProcessEvent
@@ -57,7 +58,7 @@ def made(
     memory: dict[int, bytes] | None = None,
     later: dict[int, bytes] | None = None,
     fds: list[FdFact] | None = None,
-) -> Call:
+) -> NotedCall:
     """A call with this memory at entry, and at exit where that differs."""
     chunks = [
         Chunk(stage, addr, data, max(len(data), 1))
@@ -68,10 +69,10 @@ def made(
         1, 0, 7, 7, "t", AUDIT_ARCH_X86_64, nr, (*args, *[0] * (6 - len(args))), ret,
         ret is not None and ret < 0, 1, chunks, fds or [],
     )  # fmt: skip
-    return decode(raw, NoFacts())
+    return decode(raw, NoFacts(), NotedCall)
 
 
-def bpf(cmd: int, attr: bytes, **kwargs: Any) -> Call:
+def bpf(cmd: int, attr: bytes, **kwargs: Any) -> NotedCall:
     """bpf(2) with an attr of these bytes."""
     memory = {ATTR: attr, **kwargs.pop("memory", {})}
     return made(BPF, cmd, ATTR, kwargs.pop("size", len(attr)), memory=memory, **kwargs)
@@ -197,7 +198,7 @@ def test_by_hand(call: Call, expected: str) -> None:
     assert args(call) == expected
 
 
-def prog_load(insns: bytes, count: int, **kwargs: Any) -> Call:
+def prog_load(insns: bytes, count: int, **kwargs: Any) -> NotedCall:
     attr = struct.pack("<2I2Q2IQI", 1, count, BUFFER, 0x3000, 1, 64, 0x4000, 0x0601C0)
     memory = {BUFFER: insns, 0x3000: b"GPL\0"}
     return bpf(5, attr, memory=memory, **kwargs)

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from bpftrace_sys.story.explain import Retries, explain
 from bpftrace_sys.story.explain.attr import LAST_FIELDS
 from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.objects import NotedCall
 from bpftrace_sys.story.verifier_log import registers, verdict
 from bpftrace_sys.trace.facts import RecordedFacts
 from decoders.decode import decode
@@ -510,6 +511,11 @@ def test_a_log_that_does_not_fit(traced: Callable[..., Ran]) -> None:
 # ---------------------------------------------------------------- no evidence, no explanation
 
 
+def noted(raw: RawCall, facts: RecordedFacts) -> NotedCall:
+    """A call as the pipeline has it decoded."""
+    return decode(raw, facts, NotedCall)
+
+
 def refusal(number: int, attr: bytes, cmd: int = 5, **extra: object) -> RawCall:
     """A call as if it had been refused, with nothing known of the machine."""
     return RawCall(
@@ -524,7 +530,7 @@ def test_silence_without_evidence(cmd: int) -> None:
     """Facts that nobody could gather lead to no explanation, and to no error."""
     facts = RecordedFacts({}, 1)
     for number in (*errno.errorcode, 524, 9999):
-        call = decode(refusal(number, bytes(64), cmd), facts)
+        call = noted(refusal(number, bytes(64), cmd), facts)
         for line in explain(call, Model(facts), facts):
             # What the call's own bytes prove may be said.
             assert not re.search(r"CAP_|sysctl|kernel\.|CONFIG_", line), line
@@ -535,9 +541,9 @@ def test_capabilities_that_are_there_explain_nothing() -> None:
     facts.learn("why sysctl kernel/unprivileged_bpf_disabled", 1, "2")
     attr = (1).to_bytes(4, "little").ljust(64, b"\0")
     every = {"eff": "000001ffffffffff"}
-    assert explain(decode(refusal(errno.EPERM, attr, cred=every), facts), Model(facts), facts) == []
+    assert explain(noted(refusal(errno.EPERM, attr, cred=every), facts), Model(facts), facts) == []
     none = {"eff": "0000000000000000"}
-    lines = explain(decode(refusal(errno.EPERM, attr, cred=none), facts), Model(facts), facts)
+    lines = explain(noted(refusal(errno.EPERM, attr, cred=none), facts), Model(facts), facts)
     assert "CAP_BPF" in lines[0]
 
 
@@ -545,7 +551,7 @@ def test_before_there_was_a_cap_bpf() -> None:
     facts = RecordedFacts({}, 1)
     facts.learn("why sysctl kernel/cap_last_cap", 0, "37")
     attr = (2).to_bytes(4, "little").ljust(64, b"\0")
-    call = decode(refusal(errno.EPERM, attr, cred={"eff": "0"}), facts)
+    call = noted(refusal(errno.EPERM, attr, cred={"eff": "0"}), facts)
     lines = explain(call, Model(facts), facts)
     assert lines == ["a kprobe program needs CAP_SYS_ADMIN, which the caller lacks"]
 
@@ -561,12 +567,12 @@ def test_damaged_facts(answer: str) -> None:
     facts = Rubbish({}, 1)
     for cmd in range(40):
         for number in (1, 2, 7, 9, 13, 14, 16, 17, 19, 22, 28, 95, 524):
-            call = decode(refusal(number, bytes(range(1, 200)), cmd, cred={"eff": "0"}), facts)
+            call = noted(refusal(number, bytes(range(1, 200)), cmd, cred={"eff": "0"}), facts)
             explain(call, Model(facts), facts)
     for number in (1, 2, 3, 7, 13, 19, 22):
         raw = refusal(number, bytes(range(1, 200)), cred={"eff": "0"})
         raw.nr, raw.args = 298, (0x1000, 5, 9999, 0, 0, 0)
-        call = decode(raw, facts)
+        call = noted(raw, facts)
         explain(call, Model(facts), facts)
 
 
@@ -575,7 +581,7 @@ def test_damaged_credentials(cred: object) -> None:
     """A trace file says what it likes."""
     facts = RecordedFacts({}, 1)
     attr = (2).to_bytes(4, "little").ljust(64, b"\0")
-    explain(decode(refusal(errno.EPERM, attr, cred=cred), facts), Model(facts), facts)
+    explain(noted(refusal(errno.EPERM, attr, cred=cred), facts), Model(facts), facts)
 
 
 def test_a_flag_that_this_kernel_has_not(traced: Callable[..., Ran]) -> None:
@@ -593,9 +599,9 @@ def test_a_field_that_an_older_kernel_has_not() -> None:
     facts.learn("why members bpf_attr", 0, "map_type key_size value_size max_entries map_flags")
     attr = bytearray(120)
     attr[:16] = b"".join(number.to_bytes(4, "little") for number in (1, 4, 8, 2))
-    assert explain(decode(refusal(errno.EINVAL, bytes(attr), 0), facts), Model(facts), facts) == []
+    assert explain(noted(refusal(errno.EINVAL, bytes(attr), 0), facts), Model(facts), facts) == []
     attr[64] = 1
-    lines = explain(decode(refusal(errno.EINVAL, bytes(attr), 0), facts), Model(facts), facts)
+    lines = explain(noted(refusal(errno.EINVAL, bytes(attr), 0), facts), Model(facts), facts)
     assert lines == ["this kernel has no field map_extra for BPF_MAP_CREATE, which is not zero"]
 
 
@@ -607,8 +613,8 @@ def test_a_success_between_ends_the_story() -> None:
     for ret in (-22, 3, -22, -22):
         raw = refusal(22, attr, 0)
         raw.ret, raw.failed = ret, ret < 0
-        call = decode(raw, facts)
+        call = noted(raw, facts)
         retries.watch(call)
-        notes.append(call.notes.get("retry", {}).get("attempt"))
+        notes.append(call.notes.retry and call.notes.retry.attempt)
     assert notes == [None, 2, None, 2]
 

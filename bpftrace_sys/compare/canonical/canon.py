@@ -13,9 +13,8 @@ from bpftrace_sys.compare.canonical.known import Known
 from bpftrace_sys.compare.canonical.text import escaped, ref, refs, stable
 from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import Object
+from bpftrace_sys.story.objects import NotedCall
 from bpftrace_sys.trace.header import Header
-from decoders.call import Call
 from decoders.events import ProcessEvent
 from decoders.values import Fd
 
@@ -63,13 +62,13 @@ class Canon:
             )
         )
 
-    def call(self, call: Call) -> None:
+    def call(self, call: NotedCall) -> None:
         """As Renderer's."""
         raw = call.raw
         process = self.known.processes.get(raw.pid)
         process.spoke = True
         process.comm = escaped(raw.comm) or process.comm
-        made: Object | None = call.notes.get("made")
+        made = call.notes.made
         entry = Entry(process, call.syscall.name, call.command, "", raw.failed, seq=raw.seq)
         if raw.ret is None:
             entry.result = "?"
@@ -83,13 +82,14 @@ class Canon:
             entry.result = "fd"
         elif raw.ret:
             entry.result = str(raw.ret)
-        probe = call.notes.get("probe")
-        if probe is not None:
-            entry.probe = str(probe)
-        elif "maybe_probe" in call.notes:
+        probe = call.notes.probe
+        if probe is not None and probe.certain:
+            entry.probe = probe.name
+        elif probe is not None:
             entry.notes = call.notes
         if call.command == "BPF_PROG_LOAD":
-            sums = call.notes.get("listing")
-            entry.tag = str((made and made.info.get("tag")) or getattr(sums, "sha1", ""))
+            listing = call.notes.listing
+            computed = "" if listing is None else listing.sha1
+            entry.tag = str((made and made.info.get("tag")) or computed)
         Fields(self.known, call, entry).all()
         self.take(entry)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from bpftrace_sys.compare.canonical.objects import Known
 from bpftrace_sys.compare.canonical.processes import Process
+from bpftrace_sys.story.objects import Notes
 
 READS: Final = frozenset(
     {
@@ -87,7 +88,7 @@ class Entry:
     seq: int = 0
     probe: str = ""
     """The feature that it probes for, if it is a probe."""
-    notes: dict[str, Any] | None = None
+    notes: Notes | None = None
     """Of a call that may turn out to be a probe."""
 
     @property

@@ -15,8 +15,8 @@ from bpftrace_sys.compare.canonical.text import (
     refs,
     stable,
 )
-from bpftrace_sys.story.objects import Object
-from decoders.call import Call, plain
+from bpftrace_sys.story.objects import NotedCall
+from decoders.call import plain
 from decoders.raw import ENTRY, EXIT
 from decoders.values import (
     BEYOND_SIZE,
@@ -45,11 +45,11 @@ ITEMS_SHOWN: Final = 64
 class Fields:
     """Flattens the arguments of one call."""
 
-    def __init__(self, known: Known, call: Call, entry: Entry) -> None:
+    def __init__(self, known: Known, call: NotedCall, entry: Entry) -> None:
         self.known = known
         self.call = call
         self.entry = entry
-        self.objects: dict[tuple[int, int], Object] = call.notes.get("objects", {})
+        self.objects = call.notes.objects
 
     def all(self) -> None:
         """Fills in fields, blocks and instructions."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from bpftrace_sys.compare.canonical.entries import Line
 from bpftrace_sys.compare.canonical.text import escaped
 from bpftrace_sys.story.listing import btf_fd, records
-from bpftrace_sys.story.objects import Object
-from decoders.call import Call, plain
+from bpftrace_sys.story.objects import NotedCall
+from decoders.call import plain
 from decoders.formats import insn as isa
 from decoders.formats import insn_text
 from decoders.raw import ENTRY, EXIT
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 class Instructions:
     """The instructions of one PROG_LOAD."""
 
-    def __init__(self, known: Known, call: Call) -> None:
+    def __init__(self, known: Known, call: NotedCall) -> None:
         self.known = known
         self.call = call
-        self.objects: dict[tuple[int, int], Object] = call.notes.get("objects", {})
+        self.objects = call.notes.objects
         self.sources: dict[int, str] = {}
         """Source lines by the pc at which they begin."""
         self.functions: dict[int, str] = {}

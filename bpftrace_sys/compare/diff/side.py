@@ -110,9 +110,9 @@ class Side:
             self.header = self.canon.head
             self.canon = None  # and with it the model of the trace
         for entry in self.maybe:
-            probe = None if entry.notes is None else entry.notes.get("probe")
-            if probe is not None:
-                self._probe(str(probe), entry)
+            probe = None if entry.notes is None else entry.notes.probe
+            if probe is not None and probe.certain:
+                self._probe(probe.name, entry)
             else:
                 self._real(entry)
             entry.notes = None

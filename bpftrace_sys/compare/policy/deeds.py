@@ -15,11 +15,11 @@ from bpftrace_sys.compare.canonical.text import stable
 from bpftrace_sys.story.attach.rows import ROWS
 from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import Object, text_of
+from bpftrace_sys.story.objects import NotedCall, Object, text_of
 from bpftrace_sys.story.program_names import prog_key
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.trace.header import Header
-from decoders.call import Call, plain
+from decoders.call import plain
 from decoders.events import ProcessEvent
 from decoders.uapi import helpers, names
 from decoders.values import Insns, Name
@@ -97,7 +97,7 @@ def _object_key(prog: Object | None, model: Model) -> tuple[str, str]:
 class _Waiting:
     """A deed of a call that may yet turn out to be a feature probe."""
 
-    call: Call
+    call: NotedCall
     deed: Deed
     where: str
 
@@ -135,7 +135,7 @@ class Deeds:
     def process(self, event: ProcessEvent) -> None:
         """As Renderer's."""
 
-    def call(self, call: Call) -> None:
+    def call(self, call: NotedCall) -> None:
         """Takes what a call did."""
         if call.problem is not None:
             self.trouble.append(f"call #{call.raw.seq} could not be decoded: {call.problem}")
@@ -167,30 +167,31 @@ class Deeds:
         """Takes the deeds of calls that turned out to be probes, or none, off the list."""
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            if "maybe_probe" in each.call.notes:
-                self._waiting.append(each)
-            elif "probe" not in each.call.notes:
+            probe = each.call.notes.probe
+            if probe is None:
                 self.found.setdefault(each.deed, each.where)
+            elif not probe.certain:
+                self._waiting.append(each)
 
     # -- what calls do
 
-    def _add(self, call: Call, deed: Deed, detail: str = "", used: bool = False) -> None:
+    def _add(self, call: NotedCall, deed: Deed, detail: str = "", used: bool = False) -> None:
         where = f"call #{call.raw.seq}{detail}"
         if call.raw.ret is None:
             where += ", which never returned"
         elif call.raw.failed:
             where += f", refused with {errno_name(-call.raw.ret)}"
-        found = call.notes.get("probe_found")
-        if used or found is None:
+        probe = call.notes.probe
+        if used or probe is None:
             self.found.setdefault(deed, where)
-        elif found.weak and deed not in self.found:
+        elif probe.weak and deed not in self.found:
             # May turn out to be no probe.
             self._waiting.append(_Waiting(call, deed, where))
             if len(self._waiting) % WAITING == 0:
                 self._settle()
 
-    def _attach(self, call: Call, prog: Object | None, target: str) -> None:
-        if "probe" in call.notes:
+    def _attach(self, call: NotedCall, prog: Object | None, target: str) -> None:
+        if call.notes.is_probe:
             return
         key = _object_key(prog, self.model)
         if prog is not None and prog.call is None:
@@ -199,16 +200,16 @@ class Deeds:
             tag = prog.info.get("tag")
             if tag:
                 self._add(call, Deed("tag", key, (str(tag), str(tag))))
-        elif prog is not None and prog.call is not None and "probe" in prog.call.notes:
+        elif prog is not None and prog.call is not None and prog.call.notes.is_probe:
             # It looked like a probe, but a probe is not attached.
             self.prog_load(prog.call, used=True)
         self._add(call, Deed("attach", key, (stable(printable(target)),)), used=True)
 
-    def prog_load(self, call: Call, used: bool = False) -> None:
+    def prog_load(self, call: NotedCall, used: bool = False) -> None:
         """PROG_LOAD: the program and all that it calls.  ``used``: no mere probe."""
         key = prog_key(call, self.model)
-        made = call.notes.get("made")
-        if isinstance(made, Object):
+        made = call.notes.made
+        if made is not None:
             made.info["key"] = key
         self._add(call, Deed("program", key), used=used)
         insns = plain(call.attr("attr", "insns"))
@@ -236,12 +237,12 @@ class Deeds:
                 continue
             self._add(call, Deed(site.kind, key, (value,)), f", insn {site.pc}", used)
 
-    def _kfunc(self, call: Call, type_id: int, off: int) -> str:
+    def _kfunc(self, call: NotedCall, type_id: int, off: int) -> str:
         name = self.model.facts.fact("btf_vmlinux", type_id) if off == 0 else None
         module = " of a module" if off else ""
         return printable(name) if name else f"BTF id {type_id}{module}"
 
-    def map_create(self, call: Call) -> None:
+    def map_create(self, call: NotedCall) -> None:
         """MAP_CREATE."""
         kind = plain(call.attr("attr", "map_type"))
         number = kind.value if isinstance(kind, Name) else None
@@ -250,20 +251,20 @@ class Deeds:
         sizes = (call.number("attr", "key_size") or 0, call.number("attr", "value_size") or 0)
         self._add(call, Deed("map", (text_of(call.attr("attr", "map_name")), shown), sizes))
 
-    def obj_pin(self, call: Call) -> None:
+    def obj_pin(self, call: NotedCall) -> None:
         """OBJ_PIN."""
         self._add(call, Deed("pin", value=(_path(call),)))
 
-    def obj_get(self, call: Call) -> None:
+    def obj_get(self, call: NotedCall) -> None:
         """OBJ_GET."""
         self._add(call, Deed("open", value=(_path(call),)))
 
 
-def _path(call: Call) -> str:
+def _path(call: NotedCall) -> str:
     return stable(printable(text_of(call.attr("attr", "pathname"))))
 
 
-COLLECTORS: Final[dict[str, Callable[[Deeds, Call], None]]] = {
+COLLECTORS: Final[dict[str, Callable[[Deeds, NotedCall], None]]] = {
     "BPF_PROG_LOAD": Deeds.prog_load,
     "BPF_MAP_CREATE": Deeds.map_create,
     "BPF_OBJ_PIN": Deeds.obj_pin,

@@ -8,8 +8,7 @@ from typing import Any
 from bpftrace_sys.story.attach.rows import ROWS
 from bpftrace_sys.story.attach.ways import TARGETS, Attachment, Step, Way
 from bpftrace_sys.story.model import NETLINK_CALLS, Model
-from bpftrace_sys.story.objects import Object
-from decoders.call import Call
+from bpftrace_sys.story.objects import NotedCall
 from decoders.values import Int, Name
 
 
@@ -22,7 +21,7 @@ class Attachments:
         self._talk: Any = None
         """bpftrace_sys.story.attach.netlink.Talk, once there is netlink."""
 
-    def before(self, call: Call) -> list[Attachment]:
+    def before(self, call: NotedCall) -> list[Attachment]:
         """What a thread's next call shows to be complete, before it is printed."""
         if call.command == "PERF_EVENT_IOC_ENABLE":
             held = self._held.get(call.raw.tid)
@@ -31,7 +30,7 @@ class Attachments:
                 return []
         return self.flush(call.raw.tid)
 
-    def after(self, call: Call) -> list[Attachment]:
+    def after(self, call: NotedCall) -> list[Attachment]:
         """What a call attached, enabled or detached; may be told later (see flush)."""
         if call.raw.ret is None or call.raw.failed:
             return []
@@ -47,7 +46,7 @@ class Attachments:
             return []
         return self._told(call, way)
 
-    def _netlink(self, call: Call) -> list[Attachment]:
+    def _netlink(self, call: NotedCall) -> list[Attachment]:
         """XDP and tc: told when the answer has come."""
         if self._talk is None:
             from bpftrace_sys.story.attach.netlink import Talk
@@ -61,20 +60,20 @@ class Attachments:
             told += found
         return told
 
-    def _told(self, call: Call, way: Way) -> list[Attachment]:
+    def _told(self, call: NotedCall, way: Way) -> list[Attachment]:
         steps: list[Step] = []
         if way.prog is not None and way.prog.call is not None and way.verb != "detached":
             steps.append(Step("load", way.prog.call))
         if way.event is not None and way.event.call is not None:
             defined = way.event.info.get("defined")
-            if isinstance(defined, Call):
+            if isinstance(defined, NotedCall):
                 steps.append(Step("define", defined))
             type_call = self._type_call(way.event.call)
             if type_call is not None:
                 steps.append(Step("type", type_call))
             steps.append(Step("event", way.event.call))
         steps.append(Step("detach" if way.verb == "detached" else "attach", call))
-        made: Object | None = call.notes.get("made")
+        made = call.notes.made
         if made is not None and made.kind == "link" and way.link is None:
             made.info["target"] = way.target
             made.info["prog"] = way.prog
@@ -120,7 +119,7 @@ class Attachments:
             if way.link is None and len(self.model.passing) < TARGETS:
                 self.model.passing.add(way.target)
 
-    def _type_call(self, opened: Call) -> Call | None:
+    def _type_call(self, opened: NotedCall) -> NotedCall | None:
         """The openat that told the loader the PMU's type or the tracepoint's id."""
         pid: int | None = opened.raw.pid
         kind = opened.attr("attr", "type")
@@ -139,7 +138,7 @@ class Attachments:
             pid = self.model.parents.get(pid)
         return None
 
-    def _switched(self, call: Call, verb: str) -> list[Attachment]:
+    def _switched(self, call: NotedCall, verb: str) -> list[Attachment]:
         """ENABLE and DISABLE of an event that has a program."""
         event = self.model.object(call.fact("fd"), call.raw.pid)
         held = self._held.get(call.raw.tid)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from bpftrace_sys.story.netlink_values import buffers
 from bpftrace_sys.story.targets import printable
-from decoders.call import Call
 from decoders.formats import netlink
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.attach.ways import Way
     from bpftrace_sys.story.model import Model
-    from bpftrace_sys.story.objects import Object
+    from bpftrace_sys.story.objects import NotedCall, Object
 
 
+_Asked: TypeAlias = "tuple[NotedCall, netlink.Request, Object | None]"
+"""A request: its call, and the program that it names."""
 SENDING: Final = frozenset({"sendto", "sendmsg"})
 
 
@@ -24,9 +25,9 @@ class Talk:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._asked: dict[tuple[str, int], list[tuple[Call, netlink.Request, Object | None]]] = {}
+        self._asked: dict[tuple[str, int], list[_Asked]] = {}
 
-    def take(self, call: Call) -> Iterator[tuple[Way, list[Call]]]:
+    def take(self, call: NotedCall) -> Iterator[tuple[Way, list[NotedCall]]]:
         """What is known, after a call, to have been attached: and the calls that did it."""
         fact = call.fact("fd")
         socket = "" if fact is None else str(fact.info.get("path", ""))
@@ -41,7 +42,9 @@ class Talk:
                         for way in self.ways(asked, request, prog):
                             yield way, [asked, call]
 
-    def _sent(self, call: Call, socket: str, data: bytes) -> Iterator[tuple[Way, list[Call]]]:
+    def _sent(
+        self, call: NotedCall, socket: str, data: bytes
+    ) -> Iterator[tuple[Way, list[NotedCall]]]:
         for request in netlink.requests(data):
             fd = request.fd
             # Now: when the answer comes, the fd may be closed and in use anew.
@@ -57,7 +60,7 @@ class Talk:
                 for way in self.ways(call, request, prog):
                     yield way, [call]
 
-    def ways(self, call: Call, request: netlink.Request, prog: Object | None) -> Iterator[Way]:
+    def ways(self, call: NotedCall, request: netlink.Request, prog: Object | None) -> Iterator[Way]:
         """A request that succeeded, in words."""
         from bpftrace_sys.story.attach.ways import Way
 
@@ -78,14 +81,14 @@ class Talk:
                 holder.attached.remove(place)
                 yield Way(holder, place, "netlink", "detached")
 
-    def _device(self, call: Call, request: netlink.Request) -> str:
+    def _device(self, call: NotedCall, request: netlink.Request) -> str:
         if request.ifindex > 0:
             from bpftrace_sys.story.attach.places import device
 
             return device(request.ifindex, call, self.model)
         return printable(request.device.decode("utf-8", "backslashreplace")) or "?"
 
-    def _xdp(self, call: Call, request: netlink.Request, prog: Object | None) -> Way:
+    def _xdp(self, call: NotedCall, request: netlink.Request, prog: Object | None) -> Way:
         from bpftrace_sys.story.attach.places import xdp_mode
         from bpftrace_sys.story.attach.ways import Way
 
@@ -110,7 +113,7 @@ class Talk:
         verb = "replaced" if replaced else "attached"
         return Way(prog, target, "netlink", verb, alone=True, before=before)
 
-    def _tc_target(self, call: Call, request: netlink.Request) -> str:
+    def _tc_target(self, call: NotedCall, request: netlink.Request) -> str:
         hook = netlink.parent_name(request.parent)
         device = self._device(call, request)
         what = "tc action" if request.what == "action" else "tc"

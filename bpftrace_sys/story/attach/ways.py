@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import Object
+from bpftrace_sys.story.objects import NotedCall, Object
 from decoders.call import Call
 
 
@@ -16,7 +16,7 @@ class Step:
     """A call on the way to an attachment; ``role`` is load, type, event, attach or enable."""
 
     role: str
-    call: Call
+    call: NotedCall
 
 
 @dataclass(slots=True)

@@ -18,13 +18,13 @@ from bpftrace_sys.story.explain.retries import Retries
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.model import Model
+    from bpftrace_sys.story.objects import NotedCall
     from bpftrace_sys.trace.facts import Facts
-    from decoders.call import Call
 
 __all__ = ["Retries", "explain"]
 
 
-def explain(call: Call, model: Model, facts: Facts) -> list[str]:
+def explain(call: NotedCall, model: Model, facts: Facts) -> list[str]:
     """Why a call failed, in lines; empty where nothing proves it."""
     if not call.raw.failed or call.raw.ret is None:
         return []

@@ -7,9 +7,9 @@ from typing import Final
 
 from bpftrace_sys.story.explain.words import decimal
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import text_of
+from bpftrace_sys.story.objects import NotedCall, text_of
 from bpftrace_sys.trace.facts import Facts
-from decoders.call import Call, plain
+from decoders.call import plain
 from decoders.raw import ENTRY
 
 ENOTSUPP: Final = 524
@@ -21,7 +21,7 @@ ANY: Final = "*"
 class Failure:
     """A failed call with what may explain it; what a row gets."""
 
-    def __init__(self, call: Call, model: Model, facts: Facts) -> None:
+    def __init__(self, call: NotedCall, model: Model, facts: Facts) -> None:
         self.call = call
         self.model = model
         self.facts = facts

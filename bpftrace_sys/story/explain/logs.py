@@ -10,7 +10,7 @@ from decoders.call import plain
 from decoders.values import Bytes, Text
 
 if TYPE_CHECKING:
-    from bpftrace_sys.story.listing import Listing
+    from bpftrace_sys.story.notes import Listing
 
 LOG_READ: Final = 128 << 10
 """Bytes at the end of a log that are read: the reason stands at the end."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
-from bpftrace_sys.story.objects import text_of
+from bpftrace_sys.story.notes import Retry
+from bpftrace_sys.story.objects import NotedCall, text_of
 from decoders.call import Call, plain
 from decoders.values import Absent, Bytes, Changed, Flags, Insns, Int, Name, Text
 
@@ -50,15 +51,13 @@ class _Attempt:
 class Retries:
     """Recognises the attempts at one load: the same again, right after it failed.
 
-    Puts ``retry`` into ``call.notes``: ``attempt`` (2, 3, ...), ``first`` and ``after``
-    (the numbers of the first call and of the one before), ``errno`` of that one, and
-    ``changed``, field by field, with what stood there and what stands there now.
+    Notes a Retry with each.
     """
 
     def __init__(self) -> None:
         self._failed: dict[tuple[int, str], _Attempt] = {}
 
-    def watch(self, call: Call) -> None:
+    def watch(self, call: NotedCall) -> None:
         """A call, in order."""
         fields = TOLD.get(call.command)
         if fields is None or call.raw.ret is None:
@@ -71,13 +70,13 @@ class Retries:
         if attempt is not None and attempt.identity == identity and _same_name(attempt.last, call):
             attempt.count += 1
             last = attempt.last
-            call.notes["retry"] = {
-                "attempt": attempt.count,
-                "first": attempt.first.raw.seq,
-                "after": last.raw.seq,
-                "errno": errno_name(-(last.raw.ret or 0)),
-                "changed": _changed(last, call, fields),
-            }
+            call.notes.retry = Retry(
+                attempt.count,
+                attempt.first.raw.seq,
+                last.raw.seq,
+                errno_name(-(last.raw.ret or 0)),
+                _changed(last, call, fields),
+            )
         else:
             attempt = _Attempt(identity, call, call)
         attempt.last = call
@@ -136,10 +135,10 @@ def _bytes(number: int) -> str:
     return str(number)
 
 
-def _changed(before: Call, call: Call, fields: Sequence[str]) -> dict[str, list[str]]:
+def _changed(before: Call, call: Call, fields: Sequence[str]) -> dict[str, tuple[str, str]]:
     changed = {}
     for field in fields:
         old, new = _short(before, field), _short(call, field)
         if old != new and {old, new} != {"none", "0"} and {old, new} != {"none", '""'}:
-            changed[field] = [old, new]
+            changed[field] = (old, new)
     return changed

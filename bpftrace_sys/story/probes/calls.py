@@ -24,8 +24,8 @@ def _probe_of(found: Object | None) -> str | None:
     """The name of the probe that made an object, if one did."""
     if found is None or found.call is None:
         return None
-    name = found.call.notes.get("probe") or found.call.notes.get("maybe_probe")
-    return str(name) if name else None
+    probe = found.call.notes.probe
+    return None if probe is None else probe.name
 
 
 def link_create(call: Call, model: Model) -> Found | None:

@@ -6,9 +6,7 @@ import errno
 from collections.abc import Iterable
 from typing import Final
 
-from bpftrace_sys.story.objects import Object
-from bpftrace_sys.story.probes.verdicts import Found
-from decoders.call import Call
+from bpftrace_sys.story.objects import NotedCall
 from decoders.raw import ENTRY
 
 LISTED: Final = 6
@@ -17,19 +15,20 @@ FEW: Final = 3
 """Up to so many are named though all are supported."""
 
 
-def result(call: Call) -> bool | None:
+def result(call: NotedCall) -> bool | None:
     """Whether a probe found its feature supported; None if it could not tell."""
-    found = call.notes.get("probe_found")
-    return found.verdict(call) if isinstance(found, Found) else None
+    probe = call.notes.probe
+    return None if probe is None else probe.verdict(call)
 
 
-def summary(calls: Iterable[Call]) -> str:
+def summary(calls: Iterable[NotedCall]) -> str:
     """A run of probes in a line: ``9 feature probes, 2 unsupported: ...``."""
     results: dict[str, bool | None] = {}
     refused: dict[str, None] = {}
     makers: dict[tuple[str, int | None], str] = {}
     for call in calls:
-        name = str(call.notes["probe"])
+        assert call.notes.probe is not None
+        name = call.notes.probe.name
         # What a later probe builds on is a part of that one.
         for fact in call.raw.fds:
             part = makers.get((fact.kind, fact.id)) if fact.stage == ENTRY else None
@@ -41,8 +40,8 @@ def summary(calls: Iterable[Call]) -> str:
         results[name] = now if known else known
         if call.raw.ret == -errno.EPERM:
             refused[name] = None
-        made = call.notes.get("made")
-        if isinstance(made, Object) and made.id is not None:
+        made = call.notes.made
+        if made is not None and made.id is not None:
             makers[(made.kind, made.id)] = name
     lacking = [name for name, known in results.items() if known is False]
     count = len(results)
@@ -65,14 +64,14 @@ def _listed(words: list[str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def _told(run: list[Call]) -> list[tuple[int, str, list[str]] | Call]:
+def _told(run: list[NotedCall]) -> list[tuple[int, str, list[str]] | NotedCall]:
     """A run in a line; and why, where probes were refused for want of privilege."""
     if not run:
         return []
     reasons: dict[str, None] = {}
     for call in run:
         if call.raw.ret == -errno.EPERM:
-            reasons.update(dict.fromkeys(call.notes.get("explanation", ())))
+            reasons.update(dict.fromkeys(call.notes.explanation))
     return [(run[0].raw.tid, summary(run), list(reasons)[:LISTED])]
 
 
@@ -80,25 +79,25 @@ class Folds:
     """Probes that wait to be told in a line, by process, in order."""
 
     def __init__(self) -> None:
-        self._held: dict[int, list[Call]] = {}
+        self._held: dict[int, list[NotedCall]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._held)
 
-    def hold(self, call: Call) -> bool:
+    def hold(self, call: NotedCall) -> bool:
         """Takes a call that is, or may be, a probe; False if it is none."""
-        if "probe" not in call.notes and "maybe_probe" not in call.notes:
+        if call.notes.probe is None:
             return False
         self._held.setdefault(call.raw.pid, []).append(call)
         return True
 
-    def take(self) -> list[tuple[int, str, list[str]] | Call]:
+    def take(self) -> list[tuple[int, str, list[str]] | NotedCall]:
         """What was held: (tid, line, reasons) for a run of probes, and calls that were none."""
-        told: list[tuple[int, str, list[str]] | Call] = []
+        told: list[tuple[int, str, list[str]] | NotedCall] = []
         for calls in self._held.values():
-            run: list[Call] = []
+            run: list[NotedCall] = []
             for call in calls:
-                if "probe" in call.notes:
+                if call.notes.is_probe:
                     run.append(call)
                     continue
                 told += _told(run)
@@ -109,10 +108,10 @@ class Folds:
         return told
 
 
-def remark(call: Call) -> str | None:
+def remark(call: NotedCall) -> str | None:
     """A probe told on its own: ``feature probe of libbpf: BTF floats: supported``."""
-    found = call.notes.get("probe_found")
-    if "probe" not in call.notes or not isinstance(found, Found):
+    probe = call.notes.probe
+    if probe is None or not probe.certain:
         return None
     said = {True: "supported", False: "unsupported", None: "no telling"}[result(call)]
-    return f"feature probe of {found.by}: {found.name}: {said}"
+    return f"feature probe of {probe.by}: {probe.name}: {said}"

@@ -1,0 +1,60 @@
+"""What is noted of a call beyond its values: listings, attempts, probes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from decoders.call import Call
+    from decoders.formats.insn_text import Line
+
+
+@dataclass(slots=True)
+class Listing:
+    """A program's listing: the lines, and what is said of the program as a whole."""
+
+    lines: list[Line]
+    count: int
+    """Slots that the loader claimed."""
+    sha1: str = ""
+    """The tags, of instructions as they were loaded."""
+    sha256: str = ""
+    missing: int = 0
+    """Slots that could not be read."""
+    helpers: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Retry:
+    """A load that is another attempt at one that had failed."""
+
+    attempt: int
+    """2, 3, ..."""
+    first: int
+    """The number (seq) of the first attempt."""
+    after: int
+    """The number of the attempt before this one."""
+    errno: str
+    """How that one failed: ``EINVAL``."""
+    changed: dict[str, tuple[str, str]]
+    """By field: what stood there, and what stands there now."""
+
+
+@dataclass(slots=True)
+class Probe:
+    """A call that is a feature probe, or looks like one."""
+
+    name: str
+    """The feature."""
+    by: str
+    """Who sends such a call, as far as its shape tells."""
+    verdict: Callable[[Call], bool | None]
+    """Whether a call found its feature supported; None if it could not tell."""
+    weak: bool
+    """The call may as well be a program's own."""
+    certain: bool
+    """It is a probe, for all that is known so far; what follows may still show that a
+    weak one is, or is none."""
