@@ -33,6 +33,7 @@ from decoders.uapi import const, helpers
 from tests.support import bpf_asm as asm
 from tests.support.bpf_asm import R0, R1, R2, R3, R10
 from tests.support.bpf_programs import PROGRAMS, Outcome, Program, loaded
+from tests.support.running import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -390,7 +391,7 @@ def test_every_code_that_the_kernel_lists(live_table: None) -> None:
 # ---------------------------------------------------------------------------
 # The table in the documentation
 
-DOCS = Path(__file__).parent.parent / "docs" / "instructions.md"
+DOCS = ROOT / "docs" / "instructions.md"
 PLACEHOLDERS = {
     "{dst}": "D", "{src}": "S", "{off:+d}": "+OFF", "{imm}": "IMM", "{imm:+d}": "+IMM",
     "{uimm:#x}": "0xIMM", "{imm64:#x}": "0xIMM64", "{name}": "NAME", "{to}": "TO",
