@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.support.engine_runs import Tracer
 from tests.support.running import TRACEES
 
 
@@ -21,3 +24,25 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
     source = TRACEES / "transparent.c"
     subprocess.run([compiler, "-O1", "-w", "-o", binary, source, "-pthread"], check=True)
     return str(binary)
+
+
+@pytest.fixture(scope="session")
+def many_modes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """engine.c, compiled: a program with many modes."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    binary = tmp_path_factory.mktemp("program") / "tracee"
+    subprocess.run(
+        [compiler, "-O1", "-w", "-o", binary, TRACEES / "engine.c", "-pthread"],
+        check=True, timeout=60,
+    )  # fmt: skip
+    return str(binary)
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Iterator[Tracer]:
+    """Runs the engine: ``trace(program, arg, ..., option=value)``."""
+    tracer = Tracer(tmp_path)
+    yield tracer
+    tracer.close()

@@ -1,15 +1,21 @@
-"""System calls that the ptrace loop itself has to see, whatever the sink wants."""
+"""System calls that the ptrace loop itself has to see, whatever the sink wants: those that
+change how we trace."""
 
 from __future__ import annotations
 
+import errno
+
 from bpftrace_sys.record.ptrace.stop_filter import ArgRule, StopFilter
+from decoders import arch as arches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from bpftrace_sys.record.ptrace.family import Family
+    from bpftrace_sys.record.ptrace.teller import Teller
+    from bpftrace_sys.record.ptrace.tracee import Tracee
 
-# Calls that the loop itself wants to see, whatever the sink wants.
 _PR_SET_NAME: Final = 15
 _PR_SET_SECCOMP: Final = 22
 _SECCOMP_SET_MODE_STRICT: Final = 0
@@ -18,7 +24,7 @@ _PTRACE_TRACEME: Final = 0
 _PTRACE_ATTACH: Final = 16
 _PTRACE_SEIZE: Final = 0x4206
 _CLONE_UNTRACED: Final = 0x00800000
-_WATCH: Final = StopFilter(
+WATCHED: Final = StopFilter(
     {
         "prctl": ArgRule(0, frozenset({_PR_SET_NAME, _PR_SET_SECCOMP})),
         "seccomp": ArgRule(0, frozenset({_SECCOMP_SET_MODE_STRICT, _SECCOMP_SET_MODE_FILTER})),
@@ -27,3 +33,74 @@ _WATCH: Final = StopFilter(
         "clone3": None,  # its flags are in memory
     }
 )
+
+
+class OwnCalls:
+    """``children``: whether those of spawned tracees are traced. ``quiet``: without a word."""
+
+    __slots__ = ("_children", "_family", "_quiet", "_teller", "filtered")
+
+    def __init__(self, teller: Teller, family: Family, *, children: bool, quiet: bool) -> None:
+        self.filtered = False
+        """Whether spawned tracees have a seccomp filter of ours."""
+        self._teller = teller
+        self._family = family
+        self._children = children
+        self._quiet = quiet
+
+    def begins(self, tracee: Tracee, arch: int, nr: int, args: tuple[int, ...]) -> None:
+        """One of the few calls that change how we trace."""
+        called = arches.name(arch, nr)
+        what = args[0] & 0xFFFFFFFF
+        if called == "prctl" and what == _PR_SET_NAME:
+            # By the time that anybody asks, the call is over.
+            tracee._comm = None
+        elif called in ("prctl", "seccomp"):
+            tracee.watched = "seccomp"
+        elif called == "ptrace":
+            tracee.watched = "ptrace"
+            tracee.target = args[1] & 0xFFFFFFFF if what != _PTRACE_TRACEME else 0
+        elif called and (self._children or tracee.attached):
+            self._unhide(tracee, called, args)
+
+    def _unhide(self, tracee: Tracee, called: str, args: tuple[int, ...]) -> None:
+        """A clone or clone3: none that we follow may have a child that we do not get."""
+        from bpftrace_sys.record.ptrace.clone_untraced import asked_for, clear
+
+        if not asked_for(tracee.memory, called, args):
+            return
+        tracee.cleared = clear(tracee.tid, tracee.arch, tracee.memory, called, args)
+        if tracee.cleared is not None:
+            tracee.watched = "clone"
+            says = "it is traced all the same, without that flag"
+        else:
+            lost = ", and the calls that we trace fail there" if self.filtered else ""
+            says = f"which hides it from us{lost}"
+        if not tracee.silent and not (self._quiet and tracee.cleared):
+            self._teller.note(tracee, f"{tracee.comm} starts a child with CLONE_UNTRACED: {says}")
+
+    def returns(self, tracee: Tracee, ret: int, failed: bool) -> None:
+        """The exit of a call that :meth:`begins` has marked."""
+        watched, tracee.watched = tracee.watched, ""
+        if watched == "seccomp" and ret >= 0:
+            # Its filter may now refuse calls before ours can report them: from
+            # here on every call stops, ahead of all filters. Its other threads
+            # may have been given the filter too (SECCOMP_FILTER_FLAG_TSYNC).
+            for other in self._family.tracees.values():
+                if other.pid == tracee.pid:
+                    other.every_call = other.unfiltered = True
+        elif watched == "clone" and tracee.cleared is not None:
+            tracee.cleared.put_back(tracee.tid, child=False)
+            tracee.cleared = None
+        elif watched == "ptrace" and failed and -ret in (errno.EPERM, errno.ESRCH):
+            self._told_ptrace(tracee)
+
+    def _told_ptrace(self, tracee: Tracee) -> None:
+        if tracee.silent or (tracee.target and tracee.target not in self._family.tracees):
+            return
+        whom = f"process {tracee.target}" if tracee.target else "itself"
+        self._teller.note(
+            tracee,
+            f"{tracee.comm} asked to trace {whom} with ptrace and was refused, since bpfstrace"
+            " traces it and a process has one tracer only",
+        )

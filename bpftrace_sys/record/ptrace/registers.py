@@ -2,7 +2,7 @@
 
 Importing it takes longer than a short program runs, nearly all of that python-ptrace's,
 so it is imported where a call's result is changed, or memory can be read in no other
-way. The requests of every stop are in ptrace_calls.py.
+way. The requests of every stop are in requests.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The ptrace requests of the loop, bare: what every trace needs from its first stop on.
 
-python-ptrace has the rest (registers, words of memory; see ptrace_ext.py). It is not
+python-ptrace has the rest (registers, words of memory; see registers.py). It is not
 imported here, since that takes longer than a short program runs: these few requests
 are bound to libc directly, and fail with OSError. Tests hold the numbers against
 python-ptrace's.

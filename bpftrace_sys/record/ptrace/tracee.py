@@ -70,6 +70,7 @@ class Tracee:
         "injected",
         "ip",
         "lapsing",
+        "listening",
         "memory",
         "pid",
         "silent",
@@ -107,6 +108,7 @@ class Tracee:
         self.lapsing = False  # a watch() ends at the next exit
         self.also: StopFilter | None = None
         """Further calls that this one thread stops for, for a while: see watch()."""
+        self.listening = False  # left in a group-stop
         self.silent = False  # traced, but not told of
         self.detach = False  # at its next stop
         self.injected: int | None = None  # the call is skipped and returns this

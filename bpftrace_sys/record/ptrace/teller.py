@@ -1,0 +1,47 @@
+"""What the sink is told besides calls; who is silent is not told of."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bpftrace_sys.record.ptrace.tracee import Sink, Tracee
+
+
+class Teller:
+    """One for all that tell. The loop tells of calls itself, for speed."""
+
+    __slots__ = ("sink", "working")
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.working = True
+        """The sink may have work queued: to be set by whoever tells it something."""
+
+    def forked(self, parent: Tracee, child: Tracee, how: str) -> None:
+        """``how``: fork, vfork or clone; a child in its parent's process is a thread."""
+        if not child.silent and not child.detach:
+            self.working = True
+            self.sink.forked(
+                parent, child.tid, child.pid, "thread" if child.pid == parent.pid else how
+            )
+
+    def execed(self, tracee: Tracee) -> None:
+        self.working = True
+        self.sink.execed(tracee)
+
+    def ended(self, tracee: Tracee, status: int | None) -> None:
+        """``status``: the wait status; None: it is gone, and nobody reported its end."""
+        if tracee.silent:
+            return
+        self.working = True
+        if status is None:
+            self.sink.exited(tracee, None, None, False)
+        elif os.WIFSIGNALED(status):
+            self.sink.exited(tracee, None, os.WTERMSIG(status), os.WCOREDUMP(status))
+        else:
+            self.sink.exited(tracee, os.WEXITSTATUS(status), None, False)
+
+    def note(self, tracee: Tracee | None, text: str) -> None:
+        self.sink.note(tracee, text)
