@@ -74,7 +74,7 @@ def _run(words: list[str]) -> int:
         return OWN_FAILURE
 
 
-COMMANDS: Final = ("replay", "disasm", "diff", "schema", "check", "extract", "ps")
+COMMANDS: Final = ("replay", "disasm", "diff", "schema", "check", "extract", "ps", "repro")
 """By the first word, each a module beside this one with a ``main(words)``; ``bpfstrace -- replay``
 traces a program of that name."""
 

@@ -10,12 +10,15 @@ INIT_USER_NS: Final = 0xEFFFFFFD
 
 
 def credentials(tid: int) -> dict[str, object]:
-    """What counts for permission: ``eff`` (CapEff in hex), ``userns`` if not the first one."""
+    """What counts for permission: ``eff`` (CapEff in hex), ``uid`` (the effective
+    one), ``userns`` if not the first one."""
     found: dict[str, object] = {}
     try:
         with open(f"/proc/{tid}/status", "rb") as file:
             for line in file:
-                if line.startswith(b"CapEff:"):
+                if line.startswith(b"Uid:"):
+                    found["uid"] = int(line.split()[2])
+                elif line.startswith(b"CapEff:"):
                     found["eff"] = line[7:].strip().decode("ascii")
                     break
         inode = os.stat(f"/proc/{tid}/ns/user").st_ino

@@ -1,0 +1,129 @@
+"""bpfstrace repro: a trace as a program that issues its calls again."""
+
+from __future__ import annotations
+
+import getopt
+import os
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+from bpftrace_sys.cli.messages import complain
+from bpftrace_sys.cli.options import UsageError
+from bpftrace_sys.export.reproducer import (
+    CALL_LIMIT,
+    Collector,
+    bad_range,
+    part,
+    range_of,
+)
+from bpftrace_sys.export.reproduction import Reproduction
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.whole_trace import read
+from bpftrace_sys.trace.items import TraceError
+
+DONE: Final = 0
+TROUBLE: Final = 2
+TOLD: Final = 5
+"""Calls that are left out and told of one by one."""
+USAGE: Final = """\
+usage: bpfstrace repro TRACE [-o FILE] [--seq A-B] [--c]
+
+Writes a program that issues the calls of a trace again and prints what each
+returns beside what was recorded, DIFFERS where they are not the same: one file
+that needs Python's standard library. It runs as root; its --help says more.
+
+  -o, --output FILE  where to, else stdout; readable by its owner only, for it
+                     holds the tracee's memory
+  --seq A-B          only these calls (A-, -B, or one number), and all earlier
+                     ones that they depend on
+  --c                in C instead: cc -o repro repro.c
+
+Exit code: 0, or 2 for trouble; of a damaged trace, what stands before the
+damage is written.
+"""
+
+
+def main(words: list[str]) -> int:
+    """``bpfstrace repro``; returns the exit code."""
+    try:
+        pairs, traces = getopt.gnu_getopt(words, "ho:", ["help", "output=", "seq=", "c"])
+    except getopt.GetoptError as error:
+        raise UsageError(f"repro: {error.msg}") from None
+    given = dict(pairs)
+    if "-h" in given or "--help" in given:
+        print(USAGE, end="")
+        return DONE
+    if len(traces) != 1:
+        raise UsageError("repro takes one trace; see bpfstrace repro --help")
+    wanted = given.get("--seq")
+    why = None if wanted is None else bad_range(wanted)
+    if why is not None:
+        raise UsageError(why)
+    return _repro(traces[0], given.get("-o") or given.get("--output"), wanted, "--c" in given)
+
+
+def _repro(trace: str, output: str | None, wanted: str | None, in_c: bool) -> int:
+    found: list[Collector] = []
+
+    def make(model: Model) -> Collector:
+        found.append(Collector(model))
+        return found[0]
+
+    code = DONE
+    damage = None
+    try:
+        read(trace, make)
+    except TraceError as error:
+        damage = str(error)
+        code = TROUBLE
+    if not found:
+        complain(damage or trace)
+        return code
+    made = found[0].finish()
+    if damage is not None:
+        complain(f"{damage}; what stood before is written")
+        made.remarks.append("the trace is not whole: calls are missing at its end")
+    if wanted is not None:
+        made = part(made, *range_of(wanted))
+    if len(made.issues) > CALL_LIMIT:
+        complain(f"{len(made.issues)} calls are too many for one program; choose with --seq A-B")
+        return TROUBLE
+    if not made.steps:
+        complain("there are no such calls" if wanted else "the trace holds no calls to issue")
+    _left_out(made)
+    if in_c:
+        from bpftrace_sys.export.reproducer_c import write
+    else:
+        from bpftrace_sys.export.reproducer_python import write
+    return _save(write(made), output) or code
+
+
+def _left_out(made: Reproduction) -> None:
+    """Says which calls are not issued, and why."""
+    left = made.left_out
+    for step in left[:TOLD]:
+        complain(f"call {step.seq} ({step.what}) is left out: {step.why}")
+    if len(left) > TOLD:
+        complain(f"and {len(left) - TOLD} more calls, which comments in it tell of")
+
+
+def _save(pieces: Iterator[str], output: str | None) -> int:
+    if output is None or output == "-":
+        for piece in pieces:
+            sys.stdout.write(piece)
+        sys.stdout.flush()
+        return DONE
+    beside = f"{output}.{os.getpid()}.new"
+    try:
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines(pieces)
+        os.replace(beside, output)
+    except OSError as error:
+        if os.path.exists(beside):
+            os.unlink(beside)
+        complain(f"{output}: {error.strerror}")
+        return TROUBLE
+    complain(f"{output} holds memory of the traced program: look before you pass it on")
+    return DONE
