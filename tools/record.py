@@ -74,6 +74,7 @@ class Fixture:
     bpf_sources: tuple[str, ...] = ()  # NAME.c, compiled to NAME.o for the bpf target
     clang_flags: tuple[str, ...] = ("-O2",)
     setup: tuple[tuple[str, ...], ...] = ()  # further commands before, not traced
+    options: tuple[str, ...] = ()  # of bpfstrace, for the recording
     exit_code: int = 0
     expect: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
@@ -103,7 +104,7 @@ def load(name: str) -> Fixture:
         raise ManifestError(f"{path}: missing keys: {', '.join(missing)}")
     if "setup" in table:
         table["setup"] = tuple(tuple(command) for command in table["setup"])
-    for key in ("command", "needs", "files", "bpf_sources", "clang_flags"):
+    for key in ("command", "needs", "files", "bpf_sources", "clang_flags", "options"):
         if key in table:
             table[key] = tuple(table[key])
     fixture = Fixture(name=name, **table)
@@ -178,10 +179,10 @@ def record_here(fixture: Fixture, tracer: Sequence[str]) -> list[str]:
     return []
 
 
-def bpfstrace(out: Path) -> list[str]:
+def bpfstrace(out: Path, options: Sequence[str]) -> list[str]:
     """The tracer's command line that leaves trace and text in `out`."""
     return [
-        *(sys.executable, "-m", "bpftrace_sys", *TRACER_OPTIONS),
+        *(sys.executable, "-m", "bpftrace_sys", *TRACER_OPTIONS, *options),
         *("-o", str(out / "trace.txt"), "--json", str(out / TRACE), "--"),
     ]
 
@@ -217,7 +218,7 @@ def run_here(fixtures: Sequence[Fixture], out: Path, with_strace: bool) -> int:
         if with_strace:
             problems = record_here(fixture, STRACE)
         else:
-            problems = record_here(fixture, bpfstrace(folder))
+            problems = record_here(fixture, bpfstrace(folder, fixture.options))
             problems = problems or problems_of(fixture, folder / TRACE)
         for problem in problems:
             print(f"record: {fixture.name}: {problem}", flush=True)
