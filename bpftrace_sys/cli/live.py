@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final, Literal
 
+    from bpftrace_sys.record.capture.kernel_views import KernelViews
+    from bpftrace_sys.record.capture.run_stats import RunStats
     from bpftrace_sys.render.output import Files, Output
     from bpftrace_sys.story.pipeline import Pipeline
     from decoders.events import ProcessEvent
@@ -109,7 +111,11 @@ def trace(settings: Settings) -> int:
     if settings.kernel and not (settings.counts and json is None):
         from bpftrace_sys.record.capture.kernel_views import KernelViews
 
-        capture.views = KernelViews(settings.kernel)
+        views = telling.views = KernelViews(settings.kernel)
+        capture.watchers.append(views)
+    if settings.stats and (stats := telling.count_runs()) is not None:
+        capture.watchers.append(stats)
+        engine.tell_leaving(stats.leaving)
     if settings.injections:
         capture.inject(settings.injections, engine.inject)
     trouble: SpawnError | EngineError | None = None
@@ -205,6 +211,22 @@ class Telling:
         self.capture = Capture(settings.explicit, complain, self.step, light)
         self._steps = list(reversed(STEPS))
         self._pipeline: Pipeline | None = None
+        self.views: KernelViews | None = None
+        """-e kernel="""
+        self._stats: RunStats | None = None
+
+    def count_runs(self) -> RunStats | None:
+        """--stats; None, and why is said, where the kernel does not let us."""
+        from bpftrace_sys.record.capture.run_stats import RunStats
+
+        try:
+            self._stats = RunStats()
+        except OSError as error:
+            complain(
+                f"--stats: the kernel counts no runs for us: {error.strerror} "
+                "(it needs CAP_SYS_ADMIN); goes on without"
+            )
+        return self._stats
 
     def step(self) -> bool:
         """Imports a little, or sets up what was imported. True: there is more."""
@@ -227,11 +249,13 @@ class Telling:
         facts = LiveFacts(highest=self.capture.before, machine=self.capture.machine)
         pipeline = self._pipeline = Pipeline(facts)
         facts.record = pipeline.fact
+        if self._stats is not None:
+            facts.runs = self._stats.runs
         take: Callable[[Any], None] = Idle(pipeline).take
         if self.capture.stacks is not None:
             take = self.capture.stacks.before(take)
-        if self.capture.views is not None:
-            take = self.capture.views.before(take)
+        if self.views is not None:
+            take = self.views.before(take)
         self.capture.begin(take, facts.fact, pipeline.model.process)
         pipeline.renderers = renderers(settings, pipeline, self.text, self.json, self.outputs)
         uname = os.uname()
@@ -256,7 +280,13 @@ class Telling:
         """What was written can be read from now on."""
         for output in self.outputs:
             output.rest()
-        return self.capture.rest()
+        wait = self.capture.rest()
+        if self._stats is not None:
+            from bpftrace_sys.record.capture.run_stats import OFTEN
+
+            self._stats.look(OFTEN)
+            return OFTEN if wait is None else min(wait, OFTEN)
+        return wait
 
     def end(self, status: dict[str, Any]) -> bool:
         """Tells what is left and closes the outputs. False: something was lost."""
@@ -266,6 +296,8 @@ class Telling:
             # No alarm of Idle's may ring from here on: at exit nobody hears it, and it kills.
             signal.setitimer(signal.ITIMER_REAL, 0)
             self._pipeline.end(status)
+        if self._stats is not None:
+            self._stats.close()
         return close(self.outputs)
 
     def _event(self, event: ProcessEvent) -> None:

@@ -247,6 +247,8 @@ OPTIONS: Final = (
            _late("decode_fds")),
     Option("k", "stack-traces", "", "after each call the stack of the code that made it",
            _set("stacks", True)),
+    Option("", "stats", "", "count runs of programs and their time meanwhile, for all\n"
+           "programs of the machine", _set("stats", True), "live"),
     Option("s", "string-limit", "N", "show at most N bytes of a string (64)",
            _number("string_limit")),
     Option("q", "quiet", "[=SET]", "no exits of processes, no summary at the end", _late("quiet"),

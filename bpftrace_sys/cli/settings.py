@@ -58,6 +58,8 @@ class Settings:
         """Of -e kernel=: what to show of what the kernel made of programs, in this order."""
         self.syntax = "att"
         """Of native code."""
+        self.stats = False
+        """How often programs run, and how long, is counted while tracing."""
         self.statuses: frozenset[str] = frozenset()
         """Of -e status=; empty: all."""
         self.injections: list[Rule] = []

@@ -275,6 +275,9 @@ class Model:
         # First what has a reason to be there: what has none may be about to go, with
         # programs that are freed late (those in a program array hold each other).
         left.sort(key=lambda found: not (found.pins or found.attached or found.kind == "link"))
+        for (kind, number), _ in list(self.objects.items()):
+            if kind == "prog":
+                self.facts.fact("runs", number)
         for found in left:
             assert found.id is not None
             if not (found.pins or found.attached) and hasattr(self.facts, "patience"):

@@ -69,14 +69,39 @@ def _made(model: Model, kind: str) -> list[Object]:
     return [known for known in found if not (known.call and known.call.notes.is_probe)]
 
 
+def runs_of(prog: Object, model: Model) -> tuple[int, int] | None:
+    """How often a program ran, and nanoseconds of all runs; None: not counted (--stats)."""
+    words = (model.facts.fact("runs", prog.id) or "").split() if prog.id else []
+    if len(words) < 2 or not (words[0].isdecimal() and words[1].isdecimal()):
+        return None
+    return int(words[0][:20]), int(words[1][:20])
+
+
+def _runs(prog: Object, model: Model) -> tuple[str, str]:
+    """The cells: runs, and nanoseconds a run."""
+    found = runs_of(prog, model)
+    if found is None:
+        return "", ""
+    count, nanoseconds = found
+    return str(count), str(round(nanoseconds / count)) if count else ""
+
+
+RUNS: Final = ("runs", "ns a run")
+"""Columns that are there with --stats."""
+
+
 def programs(model: Model) -> Table:
-    """name, type, tag, id, instructions, verifier time, attached to."""
+    """name, type, tag, id, instructions, verifier time, runs if they were counted, attached to."""
+    shown = _made(model, "prog")
+    runs = [_runs(prog, model) for prog in shown]
+    counted = any(cells != ("", "") for cells in runs)
     table = Table(
-        "programs",
-        ("name", "type", "id", "tag", "insns", "load us", "attached to"),
-        right=frozenset({"id", "insns", "load us"}),
-    )
-    for prog in _made(model, "prog"):
+        "programs" + (" (runs of all programs of the machine were counted)" if counted else ""),
+        ("name", "type", "id", "tag", "insns", "load us", *(RUNS if counted else ()),
+         "attached to"),
+        right=frozenset({"id", "insns", "load us", *RUNS}),
+    )  # fmt: skip
+    for prog, cells in zip(shown, runs, strict=True):
         info = prog.info
         kind = info.get("type")
         if kind is None and isinstance(info.get("prog_type"), int):
@@ -93,6 +118,7 @@ def programs(model: Model) -> Table:
                 str(info.get("tag") or ""),
                 str(info.get("insns") or ""),
                 micros(info.get("verify_ns")),
+                *(cells if counted else ()),
                 targets,
             )
         )

@@ -263,6 +263,15 @@ def test_a_copy_that_cannot_be_is_said(tmp_path: Path) -> None:
     assert "its attr was not seen" in mapping(raw, info).problem
 
 
+def test_btf_that_was_not_traced_is_fetched_with_the_program() -> None:
+    done = run_cli(
+        "-q", "--no-insns", "-e", "bpf=prog_load", "-e", "kernel=xlated",
+        sys.executable, "-m", "bpftrace_sys.hello", cwd=ROOT,
+    )  # fmt: skip
+    assert "BPF_BTF_LOAD" not in done.stderr
+    assert '; bpf_trace_printk("Hello, World!");' in done.stderr
+
+
 # ---------------------------------------------------------------------------
 # Cost, and what is imported
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.record.machine import prog_info
 from bpftrace_sys.trace.kernel_view import KernelView
+from decoders import arch as arches
 from decoders.formats.prog_info import ProgInfo
 from decoders.raw import EXIT, RawCall
 from decoders.uapi import const
@@ -31,29 +32,35 @@ def command(raw: RawCall) -> int:
 
 
 class KernelViews:
-    """Fetches in the stop (``copy``) and completes after it (``before``)."""
+    """Fetches in the stop (``returned``) and completes after it (``before``)."""
 
     def __init__(self, asked: tuple[str, ...]) -> None:
         self.asked = asked
         self._machine = os.uname().machine
+        self._bpf = {arch: arches.number(arch, "bpf") for arch in arches.NAMES}
         self._symbols: Any = None
         self._btfs: set[int] = set()
         """BTF that the trace saw being loaded."""
         self._btf: tuple[int, bytes] = (0, b"")
         """The last that it did not see, and that was asked for."""
 
-    def copy(self, raw: RawCall, lookup: FdLookup) -> None:
-        """In the exit stop of a bpf() that succeeded."""
-        if command(raw) != const.BPF_PROG_LOAD or raw.ret is None:
+    def returned(self, raw: RawCall, lookup: FdLookup) -> None:
+        """In the exit stop of a bpf() or ioctl() that succeeded."""
+        cmd = command(raw) if raw.nr == self._bpf.get(raw.arch) else -1
+        if cmd == const.BPF_BTF_LOAD:
+            self._btfs.update(fact.id or 0 for fact in raw.fds if fact.stage == EXIT)
+        if cmd != const.BPF_PROG_LOAD or raw.ret is None:
             return
         try:
             fd = lookup.duplicate(raw.tid, raw.ret)
             try:
-                raw.extra[KEY] = prog_info.fetch(fd)
+                info = prog_info.fetch(fd)
             finally:
                 os.close(fd)
         except (OSError, ValueError, OverflowError) as error:
             raw.extra[KEY] = str(getattr(error, "strerror", None) or error)
+        else:
+            raw.extra[KEY] = (info, self._unseen(info.btf_id))
 
     def before(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
         """What takes items; behind a load it gets the KernelView of its program."""
@@ -63,35 +70,27 @@ class KernelViews:
                 take(item)
                 return
             found: Any = item.extra.pop(KEY, None)
-            self._note(item)
             take(item)
             if found is not None:
                 take(self.complete(item, found))
 
         return taking
 
-    def _note(self, raw: RawCall) -> None:
-        if raw.ret is None or raw.failed:
-            return
-        for fact in raw.fds:
-            made = fact.kind == "btf" and fact.stage == EXIT and fact.fd == raw.ret
-            if made and fact.id is not None and command(raw) == const.BPF_BTF_LOAD:
-                self._btfs.add(fact.id)
-
-    def complete(self, raw: RawCall, found: ProgInfo | str) -> KernelView:
+    def complete(self, raw: RawCall, found: tuple[ProgInfo, bytes] | str) -> KernelView:
         """A program's view with all that its text needs; ``found`` may be why there is none."""
         if isinstance(found, str):
             return KernelView(raw.seq, NOTHING, self._machine, self.asked, found)
-        view = self.named(found)
-        view.seq, view.asked = raw.seq, self.asked
+        info, btf = found
+        view = self.named(info)
+        view.seq, view.asked, view.btf = raw.seq, self.asked, btf
         if "map" in self.asked:
             from bpftrace_sys.record.machine.copied_load import mapping
 
-            view.mapping = mapping(raw, found)
+            view.mapping = mapping(raw, info)
         return view
 
     def named(self, info: ProgInfo) -> KernelView:
-        """A view with names of addresses, and with the BTF that the trace did not see."""
+        """A view with the names of the addresses in it."""
         from decoders.formats import prog_symbols
 
         if self._symbols is None:
@@ -100,11 +99,10 @@ class KernelViews:
             self._symbols = Kallsyms()
         base = self._symbols.call_base
         names = self._symbols.names(prog_symbols.wanted(info, self._machine, base))
-        return KernelView(
-            0, info, self._machine, call_base=base, symbols=names, btf=self._unseen(info.btf_id)
-        )
+        return KernelView(0, info, self._machine, call_base=base, symbols=names)
 
     def _unseen(self, btf_id: int) -> bytes:
+        """BTF whose load was not traced; it may be gone with its program."""
         if not btf_id or btf_id in self._btfs:
             return b""
         if self._btf[0] != btf_id:

@@ -23,16 +23,20 @@ from decoders.uapi import const
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Final
+    from typing import Any, Final, Protocol
 
     from bpftrace_sys.record.capture.copying import Ask, Row
     from bpftrace_sys.record.capture.inject import Rule
-    from bpftrace_sys.record.capture.kernel_views import KernelViews
     from bpftrace_sys.record.capture.loops import Loops, Plan
     from bpftrace_sys.record.machine.fds import FdLookup
     from bpftrace_sys.record.ptrace.tracee import Tracee
     from bpftrace_sys.record.stacks.stacks import Stacks
     from decoders.walk.follow import Node, View
+
+    class Returned(Protocol):
+        """Looks at bpf() and ioctl() calls that succeeded, in their exit stop."""
+
+        def returned(self, raw: RawCall, lookup: FdLookup) -> None: ...
 
     Take = Callable[[RawCall | ProcessEvent], None]
 
@@ -117,8 +121,8 @@ class Capture:
         }
         self.stacks: Stacks | None = None
         """-k; set before the first stop."""
-        self.views: KernelViews | None = None
-        """-e kernel=; set before the first stop."""
+        self.watchers: list[Returned] = []
+        """-e kernel= and --stats; set before the first stop."""
         self._waiting = WAITING
         self._rows: dict[tuple[int, int], Row] = {}
         self._before: dict[str, int] | None = None
@@ -293,8 +297,9 @@ class Capture:
         if not failed:
             if row.returns_fd(node.view):
                 env.made(ret)
-            if self.views is not None and row.name == "bpf":
-                self.views.copy(raw, self._lookup)
+            if self.watchers and row.name in ("bpf", "ioctl"):
+                for watcher in self.watchers:
+                    watcher.returned(raw, self._lookup)
         elif -ret in REFUSED:
             # Asked now, for the thread may drop its capabilities, or end.
             from bpftrace_sys.record.capture.credentials import credentials

@@ -11,9 +11,9 @@ its category), ``usym PATH`` (offset in a file), ``btf_vmlinux`` (type id), ``ks
 __bpf_call_base), ``device`` (ifindex of a link from elsewhere), ``holders KIND`` and ``pinned
 KIND PATH`` (id: who has an fd of it, whether it is there), ``ops_members`` (id of a struct_ops
 map: its functions and their offsets), ``iter_target`` (id of an iterator program: what it
-walks), ``fields STRUCT`` (members that our layouts lack), ``alive_prog`` and so on (still there
-at the end), ``enum NAME`` (a value that our tables lack and the running kernel's BTF names),
-``why ...`` (see evidence.py).
+walks), ``fields STRUCT`` (members that our layouts lack), ``runs`` (id of a program: how often it
+ran, with --stats), ``alive_prog`` and so on (still there at the end), ``enum NAME`` (a value that
+our tables lack and the running kernel's BTF names), ``why ...`` (see evidence.py).
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ class LiveFacts:
         self.patience = 0.0
         """Seconds to wait, in all, for objects to go that nothing seems to hold."""
         self._evidence: Any = None
+        self.runs: Callable[[int], str | None] | None = None
+        """RunStats.runs, where runs are counted (--stats)."""
         self._holders: dict[tuple[str, int], list[tuple[int, str]]] | None = None
 
     def fact(self, kind: str, key: int) -> str | None:
@@ -266,6 +268,10 @@ class LiveFacts:
         found = self._holders.get((kind, key), ())
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         return ", ".join(f"{pid} ({comm})" for pid, comm in found[:3]) + more or None
+
+    def _ask_runs(self, key: int) -> str | None:
+        """How often a program ran: ``RUNS NANOSECONDS MISSES``."""
+        return None if self.runs is None else self.runs(key)
 
     def _ask_pinned(self, key: int, question: str) -> str | None:
         """Whether an object is pinned where ``question`` (its kind and a path) says."""

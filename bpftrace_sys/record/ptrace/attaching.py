@@ -12,13 +12,14 @@ from bpftrace_sys.record.ptrace.refusals import status_number, why_not
 from bpftrace_sys.record.ptrace.tracee import Tracee
 
 
-def attach(pid: int, tracees: dict[int, Tracee], follow: bool) -> None:
+def attach(pid: int, tracees: dict[int, Tracee], follow: bool, more: int = 0) -> None:
     """Seizes the threads of the process that ``pid`` is a thread of, asks each to stop, and adds
-    them to ``tracees``. ``follow``: new processes of theirs, too. Raises AttachError."""
+    them to ``tracees``. ``follow``: new processes of theirs, too; ``more``: further
+    PTRACE_O_*. Raises AttachError."""
     tgid = status_number(pid, "Tgid") or pid
     if tgid == os.getpid():
         raise AttachError(pid, errno.EPERM, f"process {pid} is bpfstrace itself")
-    options = px.PTRACE_O_TRACESYSGOOD | px.PTRACE_O_TRACEEXEC | px.PTRACE_O_TRACECLONE
+    options = px.PTRACE_O_TRACESYSGOOD | px.PTRACE_O_TRACEEXEC | px.PTRACE_O_TRACECLONE | more
     if follow:
         options |= px.PTRACE_O_TRACEFORK | px.PTRACE_O_TRACEVFORK
     seen: set[int] = set()

@@ -101,6 +101,11 @@ class Engine:
         self._signals = self._interrupts.signals
         self._others = OtherStops(self._teller, self._family, self._programs, self._interrupts)
 
+    def tell_leaving(self, leaving: Callable[[Tracee], None]) -> None:
+        """From now on ``leaving`` is told of each thread that is about to end, while its files
+        are still open. To be asked before anything is traced: it costs each thread a stop."""
+        self._teller.leaving = leaving
+
     @property
     def sink(self) -> Sink:
         """Who is told; may be replaced between two run()."""
@@ -163,6 +168,7 @@ class Engine:
             options |= px.PTRACE_O_TRACESECCOMP
         if self.children:
             options |= px.PTRACE_O_TRACEFORK | px.PTRACE_O_TRACEVFORK | px.PTRACE_O_TRACECLONE
+        options |= self._exit_stops
         try:
             px.seize(pid, options)
         except OSError as error:
@@ -236,8 +242,12 @@ class Engine:
         self._signals.block()
         from bpftrace_sys.record.ptrace.attaching import attach
 
-        attach(pid, self.tracees, self.follow)
+        attach(pid, self.tracees, self.follow, self._exit_stops)
         self._family.attached = not self._programs.pids
+
+    @property
+    def _exit_stops(self) -> int:
+        return 0 if self._teller.leaving is None else px.PTRACE_O_TRACEEXIT
 
     # -- what a sink may ask for ----------------------------------------------
 

@@ -54,6 +54,8 @@ class OtherStops:
                 tracee.cleared = None
         elif event == px.PTRACE_EVENT_EXEC:
             tracee = self._execed(tid)
+        elif event == px.PTRACE_EVENT_EXIT:
+            self._teller.leaves(tracee)
         if tracee.detach:
             self._detach(tracee, status)
             return

@@ -6,18 +6,22 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bpftrace_sys.record.ptrace.tracee import Sink, Tracee
 
 
 class Teller:
     """One for all that tell. The loop tells of calls itself, for speed."""
 
-    __slots__ = ("sink", "working")
+    __slots__ = ("leaving", "sink", "working")
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
         self.working = True
         """The sink may have work queued: to be set by whoever tells it something."""
+        self.leaving: Callable[[Tracee], None] | None = None
+        """See Engine.tell_leaving."""
 
     def forked(self, parent: Tracee, child: Tracee, how: str) -> None:
         """``how``: fork, vfork or clone; a child in its parent's process is a thread."""
@@ -26,6 +30,11 @@ class Teller:
             self.sink.forked(
                 parent, child.tid, child.pid, "thread" if child.pid == parent.pid else how
             )
+
+    def leaves(self, tracee: Tracee) -> None:
+        """A thread is about to end."""
+        if self.leaving is not None and not tracee.silent:
+            self.leaving(tracee)
 
     def execed(self, tracee: Tracee) -> None:
         self.working = True

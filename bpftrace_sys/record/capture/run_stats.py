@@ -1,0 +1,81 @@
+"""--stats: how often programs ran, and for how long, while they were traced.
+
+The kernel counts while somebody has an fd of BPF_ENABLE_STATS; for all programs of the machine,
+which makes each run some 20 ns slower.  What it counted of a program is gone with it, and nothing
+tells when that will be.  So it is looked at some times a second; behind each request to a perf
+event, which may have disabled one; when a thread of a tracee is about to end and its fds are still
+open (PTRACE_EVENT_EXIT); and at the end of the trace.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import time
+from typing import TYPE_CHECKING, Final
+
+from bpftrace_sys.record.machine import bpf
+from decoders.formats.prog_info import ProgInfo
+from decoders.uapi import const
+
+if TYPE_CHECKING:
+    from bpftrace_sys.record.machine.fds import FdLookup
+    from bpftrace_sys.record.ptrace.tracee import Tracee
+    from decoders.raw import RawCall
+
+OFTEN: Final = 0.1
+"""Seconds between two looks."""
+LOOKED_AT: Final = 4096
+"""Programs that are looked at; those that were seen first."""
+
+
+class RunStats:
+    """Turns counting on, and remembers what was counted last of each program."""
+
+    def __init__(self) -> None:
+        """OSError where the kernel does not let us (it needs CAP_SYS_ADMIN, Linux 5.8)."""
+        attr = ctypes.create_string_buffer(struct.pack("<I", const.BPF_STATS_RUN_TIME), 4)
+        self._fd = bpf.bpf(const.BPF_ENABLE_STATS, attr)
+        os.set_inheritable(self._fd, False)
+        self._progs: dict[int, str] = {}
+        """By id: runs, nanoseconds and misses, as the fact has them; empty: not looked at yet."""
+        self._there: set[int] = set()
+        """Those that were not gone when last looked at."""
+        self._looked = 0.0
+
+    def returned(self, raw: RawCall, lookup: FdLookup) -> None:
+        """In the exit stop of a bpf() or ioctl() that succeeded: which programs there are."""
+        for fact in raw.fds:
+            if fact.kind == "prog" and fact.id is not None and len(self._progs) < LOOKED_AT:
+                if fact.id not in self._progs:
+                    self._there.add(fact.id)
+                self._progs.setdefault(fact.id, "")
+            elif fact.kind == "perf_event":
+                self.look()
+
+    def leaving(self, tracee: Tracee) -> None:
+        """A thread is about to end; its process's fds may be closed with it."""
+        self.look()
+
+    def look(self, pause: float = 0) -> None:
+        """Looks at all that are there, unless it did within the last ``pause`` seconds."""
+        now = time.monotonic()
+        if now - self._looked >= pause:
+            self._looked = now
+            for number in list(self._there):
+                self.runs(number)
+
+    def runs(self, prog_id: int) -> str | None:
+        """``RUNS NANOSECONDS MISSES`` of a program, as it was last looked at; None: never."""
+        data = bpf.info("prog", prog_id)
+        if data is not None:
+            info = ProgInfo(data, {})
+            self._progs[prog_id] = f"{info.run_cnt} {info.run_time_ns} {info.recursion_misses}"
+        else:
+            self._there.discard(prog_id)
+        return self._progs.get(prog_id) or None
+
+    def close(self) -> None:
+        """Counting ends, unless others have it on."""
+        os.close(self._fd)
