@@ -19,6 +19,8 @@ packages=(
     bpftool             # a tracee, and the authority on programs' tags and listings
     libbpf-tools        # opensnoop, execsnoop and friends: tracees
     linux-perf          # `perf record`, a tracee
+    chromium            # opens the pages of bpfstrace report, without a window
+    chromium-driver     # tells it what to do
     strace              # an independent opinion on the same syscalls
     clang llvm          # compile and disassemble BPF objects; llvm-objdump, llvm-strip
     libbpf-dev          # bpf/bpf_helpers.h for those objects

@@ -13,7 +13,7 @@ from bpftrace_sys.cli.settings import INTERRUPTIBLE, Settings, narrowed
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.record.capture.sink import Capture
 from bpftrace_sys.record.ptrace.engine import ArgRule, Engine, EngineError, SpawnError, StopFilter
-from bpftrace_sys.render.output import close, complain, open_json, open_text
+from bpftrace_sys.render.output import close, complain, open_json, open_page, open_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def trace(settings: Settings) -> int:
     """Runs a program under the tracer; returns the exit code, or dies by its signal."""
     text = open_text(settings.output, sys.stderr, settings.append)
     json = None if settings.json is None else open_json(settings.json)
-    telling = Telling(settings, text, json)
+    page = None if settings.report is None else open_page(settings.report)
+    telling = Telling(settings, text, json, page)
     if settings.same_cpu:
         bind_to_this_cpu()  # before there is an engine, which looks at where it may run
     capture = telling.capture
@@ -200,11 +201,16 @@ STEPS: Final = (
 class Telling:
     """What comes after the capture: imported step by step once there is something to tell."""
 
-    def __init__(self, settings: Settings, text: Output, json: Output | None) -> None:
+    def __init__(
+        self, settings: Settings, text: Output, json: Output | None, page: Output | None = None
+    ) -> None:
         self.settings = settings
         self.text = text
         self.json = json
-        self.outputs: list[Output | Files] = [text] if json is None else [text, json]
+        self.page = page
+        self.outputs: list[Output | Files] = [
+            output for output in (text, json, page) if output is not None
+        ]
         """To be closed in the end; what else is opened is added."""
         self.started = time.time_ns()
         light = self._event if plain(settings, text) else None
@@ -257,7 +263,9 @@ class Telling:
         if self.views is not None:
             take = self.views.before(take)
         self.capture.begin(take, facts.fact, pipeline.model.process)
-        pipeline.renderers = renderers(settings, pipeline, self.text, self.json, self.outputs)
+        pipeline.renderers = renderers(
+            settings, pipeline, self.text, self.json, self.outputs, self.page
+        )
         uname = os.uname()
         pipeline.header(
             Header(
@@ -315,6 +323,7 @@ def plain(settings: Settings, text: Output) -> bool:
 
     return not (
         settings.json is not None
+        or settings.report is not None
         or settings.counts
         or settings.split
         or settings.style != "bpfstrace"

@@ -74,7 +74,9 @@ def _run(words: list[str]) -> int:
         return OWN_FAILURE
 
 
-COMMANDS: Final = ("replay", "disasm", "diff", "schema", "check", "extract", "ps", "repro")
+COMMANDS: Final = (
+    "replay", "disasm", "diff", "schema", "check", "extract", "ps", "repro", "report"
+)  # fmt: skip
 """By the first word, each a module beside this one with a ``main(words)``; ``bpfstrace -- replay``
 traces a program of that name."""
 

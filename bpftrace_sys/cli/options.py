@@ -210,6 +210,8 @@ OPTIONS: Final = (
     Option("A", "output-append-mode", "", "with -o: append to FILE", _set("append", True)),
     Option("", "json", "FILE", "the trace as JSON lines to FILE (- is stdout), for replay",
            _text("json")),
+    Option("", "report", "FILE", "a page for the browser to FILE, at the end (bpfstrace report\n"
+           "makes one of a saved trace)", _text("report")),
     Option("e", "expr", "EXPR", "trace=CALLS: any of bpf, perf_event_open, ioctl,\n"
            "openat, setsockopt, netlink (XDP and tc; alone: besides\n"
            "the others), !CALLS, all;\n"

@@ -24,6 +24,7 @@ def renderers(
     text: Output,
     json: Output | None,
     outputs: list[Output | Files],
+    page: Output | None = None,
 ) -> list[Renderer]:
     """What the settings ask for; what is opened for it is added to ``outputs``."""
     stream: Any = text
@@ -94,7 +95,23 @@ def renderers(
         # After the text and before the JSON's last line.
         ledger = LedgerRenderer(stream, text.stream, pipeline.model, settings.counts)
         chosen.insert(0 if settings.counts else 1, ledger)
+    if page is not None:
+        chosen.append(_report(page, pipeline))
     return chosen
+
+
+def _report(out: Output, pipeline: Any) -> Renderer:
+    """The page, which is written when the trace has ended; of all that was traced."""
+    from bpftrace_sys.render.html.gather import Gather
+    from bpftrace_sys.render.html.page import page
+    from bpftrace_sys.render.html.records import Report
+
+    def write(report: Report) -> None:
+        for piece in page(report, gather.marks.names):
+            out.write(piece)
+
+    gather = Gather(pipeline.model, write)
+    return gather
 
 
 def width_of(output: Output) -> int:

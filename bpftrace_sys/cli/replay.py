@@ -8,7 +8,15 @@ from bpftrace_sys.cli.options import UsageError, parse, said
 from bpftrace_sys.cli.renderers import renderers
 from bpftrace_sys.cli.settings import Settings, narrowed
 from bpftrace_sys.common.progress import Progress, is_file, on_terminal
-from bpftrace_sys.render.output import Output, OutputError, close, complain, open_json, open_text
+from bpftrace_sys.render.output import (
+    Output,
+    OutputError,
+    close,
+    complain,
+    open_json,
+    open_page,
+    open_text,
+)
 from bpftrace_sys.story.pipeline import Pipeline
 from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.items import End, Fact, Flush, TraceError
@@ -54,10 +62,13 @@ def replay(settings: Settings) -> int:
         if settings.json == "-" and settings.output is None:
             text = Output(sys.stderr, "<stderr>")
             outputs[0] = text
+    page = None if settings.report is None else open_page(settings.report)
+    if page is not None:
+        outputs.append(page)
     header = reader.header
     facts = RecordedFacts({number: name for name, number in header.pmu_types.items()}, header.cpus)
     pipeline = Pipeline(facts)
-    pipeline.renderers = renderers(settings, pipeline, text, json, [])
+    pipeline.renderers = renderers(settings, pipeline, text, json, [], page)
     left_out = narrowed(settings)
     if left_out:
         earlier = header.options.get("narrowed")

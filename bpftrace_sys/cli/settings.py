@@ -27,6 +27,8 @@ class Settings:
         self.append = False
         """-A: what stands in the output's file stays there."""
         self.json: str | None = None
+        self.report: str | None = None
+        """--report: the page's file."""
         self.traced: tuple[str, ...] = TRACED
         self.explicit: frozenset[str] = frozenset()
         """Calls that -e named: all of them are shown, BPF's story or not."""

@@ -200,6 +200,17 @@ def ensure_streams() -> None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
+def open_page(path: str) -> Output:
+    """The page's file, which only its owner may read; OutputError where it cannot be made."""
+    if path == "-":
+        return Output(sys.stdout, "<stdout>")
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+    return Output(_as_text(fd), path)
+
+
 def open_json(path: str) -> Output:
     """The JSON output: FILE of --json, or stdout."""
     from bpftrace_sys.trace.items import TraceError

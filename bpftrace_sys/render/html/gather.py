@@ -1,0 +1,416 @@
+"""The renderer that gathers what a page is made of, as calls go by.
+
+It keeps strings and numbers rather than calls, and no more of them than the limits in
+records.py, so that a long trace costs no more memory than its page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from bpftrace_sys.common.errnos import errno_name
+from bpftrace_sys.common.escape import printable
+from bpftrace_sys.render.exits import exit_line
+from bpftrace_sys.render.html import records
+from bpftrace_sys.render.html.maps import WHAT, Maps, Operation, subject
+from bpftrace_sys.render.html.painting import Marks, PageText
+from bpftrace_sys.render.html.programs import Programs
+from bpftrace_sys.render.html.records import Report, Thread, Tie
+from bpftrace_sys.render.html.things import Things
+from bpftrace_sys.render.short_call import short_call
+from bpftrace_sys.render.stack import stack_lines
+from bpftrace_sys.render.text import TextTemplate
+from bpftrace_sys.render.text_quoting import octets
+from bpftrace_sys.story.attach.ways import Attachment
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.objects import NotedCall, Object, text_of
+from bpftrace_sys.story.probes.folds import summary
+from bpftrace_sys.story.remarks import remarks
+from bpftrace_sys.story.summary import Counts, calls, remains
+from bpftrace_sys.trace.header import Header
+from decoders.call import plain
+from decoders.events import ProcessEvent
+from decoders.raw import RawCall
+from decoders.values import Fd, Text
+
+SUBJECT: Final = 160
+"""Characters of what a call is about, where it stands in its row."""
+REASONS: Final = 12
+"""Lines that say why a call failed."""
+STEPS: Final = 12
+THINGS: Final = 16
+"""Objects that a row names."""
+
+
+class Gather:
+    """A Renderer; :attr:`report` is whole when the trace has ended."""
+
+    def __init__(self, model: Model, ready: Callable[[Report], None] | None = None) -> None:
+        self.model = model
+        self.report = Report()
+        self.marks = Marks()
+        self.text = PageText(model, self.marks)
+        self.things = Things(self.report)
+        self.programs = Programs(self.report, self.things, model)
+        self.maps = Maps(self.report, self.things, self.text)
+        self.counts = Counts()
+        self._ready = ready
+        self._threads: dict[int, int] = {}
+        self._commands: dict[str, int] = {}
+        self._maybe: list[tuple[list[Any] | None, NotedCall]] = []
+        """Feature probes, perhaps, that wait to be told together, and their rows."""
+        self._room = records.TEXT
+        self._beyond = 0
+
+    # ------------------------------------------------------------ the stream
+
+    def header(self, header: Header) -> None:
+        """Who was traced, and where."""
+        report = self.report
+        report.argv = printable(" ".join(header.argv))
+        report.kernel, report.machine = printable(header.kernel), printable(header.machine)
+        report.host, report.version = printable(header.host), printable(header.version)
+        report.cpus, report.start = header.cpus, header.start
+        narrowed = header.options.get("narrowed")
+        if isinstance(narrowed, list):
+            report.narrowed = [printable(str(word)) for word in narrowed]
+
+    def fact(self, kind: str, key: int, name: str) -> None:
+        """Nothing."""
+
+    def call(self, call: NotedCall) -> None:
+        """A row, and what the call says of objects."""
+        report = self.report
+        self.counts.call(call)
+        probe = call.notes.probe is not None
+        if not probe:
+            self._settle()
+        row = self._listed(call)
+        if probe:
+            self._maybe.append((row, call))
+        else:
+            self._objects(call)
+        report.calls += 1
+        report.failed += call.raw.failed
+
+    def template(self, call: NotedCall) -> PageTemplate | None:
+        """How calls are gathered that are like this one but for their data."""
+        if call.notes.probe is not None:
+            return None
+        text = self.text.template(call)
+        self.text.lines.take()
+        return None if text is None else PageTemplate(self, call, text)
+
+    def attachment(self, told: Attachment) -> None:
+        """A program attached, enabled, replaced or detached."""
+        if told.steps and told.steps[-1].call.notes.is_probe:
+            return  # attached for a moment, to see whether it can be
+        ties = self.report.ties
+        if len(ties) >= records.OBJECTS:
+            self._cut("attachments", f"only the first {records.OBJECTS:,} attachments are shown")
+            return
+        prog, link = told.prog, told.link
+        if prog is not None and prog.kind == "prog":
+            self.programs.known(prog)
+        who = "a program" if prog is None else printable(prog.name) or "(anonymous)"
+        if prog is not None and prog.kind == "map":
+            who = f"map {who}"
+        ties.append(
+            Tie(
+                told.verb,
+                None if prog is None else self.things.of(prog),
+                who[: records.NAME],
+                printable(told.target)[:1024],
+                printable(told.via),
+                None if link is None else self.things.of(link),
+                told.pid,
+                [
+                    (step.role, printable(short_call(step.call))[:512], step.call.raw.seq)
+                    for step in told.steps[:STEPS]
+                ],
+            )
+        )
+
+    def process(self, event: ProcessEvent) -> None:
+        """A fork, exec or exit."""
+        if event.what == "exit":
+            self._settle()
+        self._seen(event.time)
+        report = self.report
+        line = exit_line(event)
+        if line is None and event.what == "exit":
+            return
+        if line is None:
+            child = event.details.get("child")
+            line = f"{event.what}" + (f" of {child}" if isinstance(child, int) else "")
+        thread = self._threads.get(event.tid)
+        if thread is not None and len(report.events) < records.OBJECTS:
+            report.events.append([event.time, thread, printable(line.strip("+ "))])
+
+    def end(self, status: dict[str, Any]) -> None:
+        """The trace is whole."""
+        self.report.status = status
+        self._finish()
+
+    def cut(self) -> None:
+        """The trace ends before its end: what stood before is shown."""
+        if self.report.status is None:
+            self._finish()
+
+    # ------------------------------------------------------------ parts
+
+    def _finish(self) -> None:
+        self._settle()
+        report = self.report
+        self.programs.finish()
+        self.maps.finish()
+        report.counts = calls(self.counts).rows
+        rows = remains(self.model).rows if report.status is not None else []
+        report.remains = [tuple(printable(cell) for cell in row) for row in rows]
+        first = report.first or 0
+        for row in (*report.rows,):
+            row[1] -= first
+        for event in report.events:
+            event[0] -= first
+        if report.unlisted:
+            self._cut(
+                "calls",
+                f"{report.unlisted:,} of {report.calls:,} calls are counted, not listed",
+            )
+        if report.things_left_out:
+            self._cut("objects", f"{report.things_left_out:,} objects have no entry")
+        if self._ready is not None:
+            self._ready(report)
+
+    def _cut(self, what: str, text: str) -> None:
+        if text not in self.report.cut:
+            self.report.cut.append(text)
+
+    def _seen(self, time: int) -> None:
+        report = self.report
+        if report.first is None or time < report.first:
+            report.first = time
+        report.last = max(report.last, time)
+
+    def _settle(self) -> None:
+        """Feature probes are told in a line each run; what was none is a call like others."""
+        runs: dict[int, list[tuple[list[Any] | None, NotedCall]]] = {}
+        for row, call in self._maybe:
+            if call.notes.is_probe:
+                runs.setdefault(call.raw.pid, []).append((row, call))
+            else:
+                self._run(runs.pop(call.raw.pid, []))
+                self._objects(call)
+                if row is not None:
+                    row[8] = self._things(call)
+        for run in runs.values():
+            self._run(run)
+        self._maybe.clear()
+
+    def _run(self, run: list[tuple[list[Any] | None, NotedCall]]) -> None:
+        if not run:
+            return
+        report = self.report
+        report.probes += len(run)
+        report.failed -= sum(call.raw.failed for _, call in run)
+        report.groups.append(printable(summary(call for _, call in run)))
+        for row, _ in run:
+            if row is not None:
+                row[11] = len(report.groups)
+
+    def thread(self, raw: RawCall) -> int:
+        """The number of the thread that makes a call."""
+        number = self._threads.get(raw.tid)
+        if number is None:
+            number = self._threads[raw.tid] = len(self.report.threads)
+            self.report.threads.append(Thread(raw.pid, raw.tid, printable(raw.comm)))
+        thread = self.report.threads[number]
+        thread.calls += 1
+        if thread.comm != raw.comm:
+            thread.comm = printable(raw.comm)
+        return number
+
+    def _lists(self, call: NotedCall) -> bool:
+        """Whether a call gets a row of its own."""
+        report = self.report
+        if len(report.rows) < records.ROWS and self._room > 0:
+            return True
+        if (call.raw.failed or call.notes.made is not None) and self._beyond < records.ROWS_BEYOND:
+            self._beyond += 1
+            return True
+        return False
+
+    def _listed(self, call: NotedCall) -> list[Any] | None:
+        raw = call.raw
+        self._seen(raw.time)
+        self._seen(raw.time + (raw.duration or 0))
+        self.thread(raw)
+        if not self._lists(call):
+            self.report.unlisted += 1
+            return None
+        row = self.row(call)
+        self.report.rows.append(row)
+        return row
+
+    def shown(self, text: str) -> str:
+        """A call's text without the thread's id, which the row has."""
+        text = self.text.painted(text, records.CALL).partition(" ")[2]
+        self._room -= len(text)
+        return text
+
+    def row(self, call: NotedCall) -> list[Any]:
+        """What the page says of a call."""
+        raw = call.raw
+        # A load's instructions have a place of their own.
+        self.text.options.insns = not call.command.startswith("BPF_PROG_LOAD")
+        command = call.command.partition("|")[0]
+        row: list[Any] = [
+            raw.seq,
+            raw.time,
+            raw.duration,
+            self._threads[raw.tid],
+            self._command(command if command else call.syscall.name),
+            self._flags(call),
+            self._result(call),
+            self._subject(call),
+            self._things(call),
+            self.shown(self.text.call_text(call)),
+            self._reasons(call),
+            0,
+        ]
+        if raw.stack is not None:
+            row.append("\n".join(stack_lines(raw.stack))[: records.CALL])
+        return row
+
+    def _command(self, command: str) -> int:
+        command = printable(command)
+        number = self._commands.get(command)
+        if number is None:
+            number = self._commands[command] = len(self.report.commands)
+            self.report.commands.append(command)
+        return number
+
+    def _things(self, call: NotedCall) -> list[int]:
+        found = (self.things.of(known) for known in _unique(call))
+        return [number for number in found if number is not None][:THINGS]
+
+    @staticmethod
+    def _flags(call: NotedCall) -> int:
+        flags = records.FAILED if call.raw.failed else 0
+        flags |= records.UNFINISHED if call.raw.ret is None else 0
+        flags |= records.INJECTED if call.raw.extra.get("injected") else 0
+        flags |= records.RETRIED if call.notes.retry is not None else 0
+        return flags | (records.MADE if call.notes.made is not None else 0)
+
+    @staticmethod
+    def _result(call: NotedCall) -> str:
+        ret = call.raw.ret
+        if ret is None:
+            return "?"
+        return errno_name(-ret) if call.raw.failed else str(ret)
+
+    def _subject(self, call: NotedCall) -> str:
+        """What a call is about, in some words."""
+        made = call.notes.made
+        if made is not None and isinstance(call.ret, Fd):
+            return printable(made.long_label)[:SUBJECT]
+        told = self.maps.subject(call)
+        if told:
+            return told[:SUBJECT]
+        # A file that was opened says the same as its path.
+        opened = call.attr("pathname") is not None and call.attr("attr") is None
+        used = [] if opened else _unique(call)
+        found = [printable(known.label) for known in used if known.label]
+        for name in ("pathname", "prog_name", "map_name"):
+            value = plain(call.attr(name) or call.attr("attr", name))
+            if isinstance(value, Text) and value.data:
+                found.insert(0, printable(text_of(value)))
+        return "  ".join(dict.fromkeys(found))[:SUBJECT]
+
+    @staticmethod
+    def _reasons(call: NotedCall) -> list[str] | int:
+        lines = [printable(line.strip()) for line in remarks(call)[:REASONS]]
+        return lines or 0
+
+    def _objects(self, call: NotedCall) -> None:
+        """What a call that is no probe says of programs, maps and BTF."""
+        made = call.notes.made
+        if made is not None:
+            self.things.of(made)
+        for found in _unique(call):
+            self.things.of(found)
+        command = call.command.partition("|")[0]
+        if command == "BPF_PROG_LOAD":
+            self.programs.load(call, self._threads[call.raw.tid])
+        elif command == "BPF_BTF_LOAD":
+            self.programs.blob(call)
+        elif command == "BPF_PROG_BIND_MAP":
+            self.programs.bind(call)
+        elif command.startswith("BPF_MAP_"):
+            self.maps.take(call)
+
+
+def _unique(call: NotedCall) -> list[Object]:
+    """The objects of a call's fds, each once."""
+    found: dict[int, Object] = {}
+    for known in call.notes.objects.values():
+        found[id(known)] = known
+    return list(found.values())
+
+
+class PageTemplate:
+    """Gathers calls of a loop (story/repeats.py): like one before, but for their data."""
+
+    __slots__ = ("_count", "_form", "_gather", "_text", "_used", "_what")
+
+    def __init__(self, gather: Gather, call: NotedCall, text: TextTemplate) -> None:
+        self._gather = gather
+        self._text = text
+        self._form = _form(gather, call)
+        self._used = gather.model.by_fd(call, "attr", "map_fd")
+        self._what = WHAT.get(call.command.partition("|")[0], "")
+        self._count = gather.counts.of(call)
+
+    def fits(self, raw: RawCall) -> bool:
+        """As Template's."""
+        return not self._gather._maybe and self._text.fits(raw)
+
+    def write(self, raw: RawCall) -> None:
+        """As Template's."""
+        gather, report = self._gather, self._gather.report
+        self._count.calls += 1
+        self._count.errors += raw.failed
+        self._count.nanoseconds += raw.duration or 0
+        report.calls += 1
+        report.failed += raw.failed
+        gather.thread(raw)
+        gather._seen(raw.time)
+        gather._seen(raw.time + (raw.duration or 0))
+        operation = None
+        if self._used is not None and self._what:
+            words = [octets(chunk.data, 64) for chunk in raw.chunks[1:3]]
+            last = raw.chunks[-1].data if len(raw.chunks) > 2 else b""
+            number = int.from_bytes(last, "little") if len(last) in (4, 8) else None
+            words.append("")
+            operation = Operation(self._used, self._what, [(words[0], words[1], number)])
+            gather.maps.events(operation, raw)
+        if len(report.rows) >= records.ROWS or gather._room <= 0:
+            report.unlisted += 1
+            return
+        self._text.write(raw)
+        row = self._form.copy()
+        row[:3] = raw.seq, raw.time, raw.duration
+        if operation is not None:
+            row[7] = subject(operation)[:SUBJECT]
+        row[9] = gather.shown(gather.text.lines.take().rstrip("\n"))
+        report.rows.append(row)
+
+
+def _form(gather: Gather, call: NotedCall) -> list[Any]:
+    """The row of a call, to be filled in for others; it is not listed by this."""
+    rows = gather.report.rows
+    for row in reversed(rows[-64:]):
+        if row[0] == call.raw.seq:
+            return list(row)
+    return gather.row(call)

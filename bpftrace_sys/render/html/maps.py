@@ -1,0 +1,212 @@
+"""Maps of a trace for the page: what was put in, read and taken away, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bpftrace_sys.common.escape import printable
+from bpftrace_sys.render.html import records
+from bpftrace_sys.render.html.painting import PageText, unmarked
+from bpftrace_sys.render.html.records import Map, Report
+from bpftrace_sys.render.html.things import Things
+from bpftrace_sys.story.objects import MADE, NotedCall, Object
+from decoders.call import plain
+from decoders.raw import RawCall
+from decoders.uapi import names
+from decoders.values import Array, Bytes, Int, Value
+
+WHAT: Final = {
+    "BPF_MAP_UPDATE_ELEM": "set",
+    "BPF_MAP_UPDATE_BATCH": "set",
+    "BPF_MAP_LOOKUP_ELEM": "read",
+    "BPF_MAP_LOOKUP_BATCH": "read",
+    "BPF_MAP_DELETE_ELEM": "delete",
+    "BPF_MAP_DELETE_BATCH": "delete",
+    "BPF_MAP_LOOKUP_AND_DELETE_ELEM": "take",
+    "BPF_MAP_LOOKUP_AND_DELETE_BATCH": "take",
+}
+"""What an operation does to a key."""
+VALUE: Final = 1024
+"""Characters of a key or value."""
+BATCH: Final = 64
+"""Elements of a batch that are told."""
+
+
+@dataclass(slots=True)
+class Operation:
+    """An operation on a map: keys and values painted, and the values that are numbers."""
+
+    used: Object
+    what: str
+    elements: list[tuple[str, str, int | None]]
+
+
+class Maps:
+    """Takes map operations in order."""
+
+    def __init__(self, report: Report, things: Things, text: PageText) -> None:
+        self.report = report
+        self.things = things
+        self.text = text
+        self._maps: dict[int, Map] = {}
+        """By thing."""
+        self._objects: dict[int, Object] = {}
+        self._last: tuple[NotedCall, Operation | None] | None = None
+        self._left = records.ALL_EVENTS
+
+    def take(self, call: NotedCall) -> None:
+        """A bpf(BPF_MAP_*) call that is no feature probe."""
+        if call.command == "BPF_MAP_CREATE":
+            made = call.notes.made
+            found = None if made is None else self.of(made)
+            if found is not None:
+                found.seq = call.raw.seq
+            return
+        operation = self.operation(call)
+        if operation is not None:
+            self.events(operation, call.raw)
+
+    def events(self, operation: Operation, raw: RawCall) -> None:
+        """Notes what an operation did."""
+        found = self.of(operation.used)
+        if found is None:
+            return
+        what = operation.what
+        if raw.failed:
+            if what not in ("read", "take"):
+                return
+            what = "miss"
+        for key, value, number in operation.elements:
+            if len(found.events) >= records.EVENTS or self._left <= 0:
+                found.more += 1
+                continue
+            self._left -= 1
+            found.events.append([raw.seq, what, key, value, number])
+
+    def of(self, used: Object) -> Map | None:
+        """A map's entry."""
+        number = self.things.of(used) if used.kind == "map" else None
+        if number is None:
+            return None
+        known = self._maps.get(number)
+        if known is None:
+            known = self._maps[number] = Map(self.report.things[number].anchor, number, "")
+            self._objects[number] = used
+            self.report.maps.append(known)
+            known.types = self._types(used)
+        return known
+
+    def subject(self, call: NotedCall) -> str:
+        """``counts[1] = 5`` for an operation; empty for what is none."""
+        operation = self.operation(call)
+        if operation is None or not operation.elements:
+            return ""
+        return subject(operation)
+
+    def operation(self, call: NotedCall) -> Operation | None:
+        """What a call does to a map's elements."""
+        if self._last is not None and self._last[0] is call:
+            return self._last[1]
+        found = self._operation(call)
+        self._last = (call, found)
+        return found
+
+    def _operation(self, call: NotedCall) -> Operation | None:
+        command = call.command.partition("|")[0]
+        what = WHAT.get(command)
+        if what is None:
+            return None
+        batch = "BATCH" in command
+        where = ("attr", "batch") if batch else ("attr",)
+        objects = call.notes.objects
+        fact = call.fact(*where, "map_fd")
+        used = None if fact is None else objects.get((fact.fd, fact.stage))
+        if used is None or used.kind != "map":
+            return None
+        self.text.call_, self.text.objects = call, objects
+        if not batch:
+            return Operation(
+                used,
+                what,
+                [self._pair(call.attr(*where, "key"), call.attr(*where, "value"))],
+            )
+        keys = self._parts(call.attr(*where, "keys"), used.info.get("key_size"))
+        values = self._parts(call.attr(*where, "values"), used.info.get("value_size"))
+        count = min(call.number(*where, "count") or 0, len(keys), BATCH)
+        none: Sequence[Value | None] = [None] * count
+        pairs = zip(keys[:count], (values or none)[:count], strict=False)
+        return Operation(used, what, [self._pair(key, value) for key, value in pairs])
+
+    @staticmethod
+    def _parts(value: Value | None, size: object) -> Sequence[Value | None]:
+        """The elements of a batch."""
+        found = plain(value)
+        if not isinstance(found, Bytes) or not isinstance(size, int) or size <= 0:
+            return found.items if isinstance(found, Array) else ()
+        if isinstance(found.typed, Array):
+            return found.typed.items
+        data = found.data[: BATCH * size]
+        return [Bytes(data[at : at + size], size) for at in range(0, len(data), size)]
+
+    def _pair(self, key: Value | None, value: Value | None) -> tuple[str, str, int | None]:
+        key, value = plain(key), plain(value)
+        return (
+            "" if key is None else self.text.painted(self.text.value(key), VALUE),
+            "" if value is None else self.text.painted(self.text.value(value), VALUE),
+            number_of(value),
+        )
+
+    def _types(self, used: Object) -> tuple[str, str]:
+        from decoders.formats import btf_c
+
+        info = used.info
+        btf = self.text.model.btf(info["btf_id"]) if info.get("btf_id") else None
+        if btf is None:
+            return "", ""
+        key, value = info.get("key_type"), info.get("value_type")
+        return (
+            printable(btf_c.c_type(btf, key))[: records.NAME] if key else "",
+            printable(btf_c.c_type(btf, value))[: records.NAME] if value else "",
+        )
+
+    def finish(self) -> None:
+        """What is known of the maps at the end; those come too that were only used by programs."""
+        for number, used in enumerate(self.things.objects):
+            if used.kind == "map":
+                self.of(used)
+                known = self._maps[number]
+                info = used.info
+                known.name = printable(used.name)[: records.NAME] or "(anonymous)"
+                known.id, known.operations = used.id, used.operations
+                kind = info.get("map_type")
+                full = names.bpf_map_type.get(kind, str(kind)) if isinstance(kind, int) else ""
+                known.kind = full.removeprefix("BPF_MAP_TYPE_").lower()
+                known.sizes = tuple(  # type: ignore[assignment]
+                    info.get(name) for name in ("key_size", "value_size", "max_entries")
+                )
+                known.origin = "" if used.origin == MADE else used.origin
+                known.pins = [printable(pin)[: records.NAME] for pin in used.pins[:16]]
+
+
+def number_of(value: Value | None) -> int | None:
+    """A value that is a number, to draw it over time."""
+    if isinstance(value, Bytes):
+        if isinstance(value.typed, Int):
+            return value.typed.value
+        if value.typed is None and len(value.data) in (4, 8) and value.note is None:
+            return int.from_bytes(value.data, "little")
+    return value.value if isinstance(value, Int) else None
+
+
+def subject(operation: Operation) -> str:
+    """``counts[1] = 5``."""
+    key, value, _ = operation.elements[0]
+    name = printable(operation.used.name) or f"map id={operation.used.id}"
+    key = unmarked(key)
+    text = f"{name}{key}" if key.startswith("[") else f"{name}[{key}]"
+    if value and operation.what != "delete":
+        text += f" = {unmarked(value)}"
+    more = len(operation.elements) - 1
+    return f"{text} and {more} more" if more else text

@@ -1,0 +1,87 @@
+"""The text renderer's colours as marks in a string, and back into elements.
+
+The text renderer paints with escape sequences, so that it can tell how wide a line is.
+Here they become one character each from Unicode's private use area.  Text of a trace
+holds neither: ``printable`` escapes both before it gets here, so a name cannot paint.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import IO, Any, Final
+
+from bpftrace_sys.render.text import Options, TextRenderer
+from bpftrace_sys.story.model import Model
+
+FIRST: Final = 0xE000
+END: Final = "\ue0ff"
+"""Ends what a mark began."""
+_MARK: Final = re.compile("[\ue000-\ue0ff]")
+_ESCAPE: Final = re.compile("\x1b\\[(\\d{1,3})m")
+
+
+class Marks:
+    """Numbers styles as they turn up."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._escapes: dict[str, str] = {}
+        self._marks: dict[str, str] = {"0": END}
+
+    def paint(self, style: str, text: str) -> str:
+        """As a Painter's (render/style.py)."""
+        begin = self._escapes.get(style)
+        if begin is None:
+            number = len(self.names) + 1
+            self.names.append(style)
+            begin = self._escapes[style] = f"\x1b[{number}m"
+            self._marks[str(number)] = chr(FIRST + min(number, 0xFE))
+        return f"{begin}{text}\x1b[0m"
+
+    def marked(self, text: str) -> str:
+        """Painted text with marks for escape sequences."""
+        marks = self._marks
+        return _ESCAPE.sub(lambda found: marks.get(found[1], ""), text)
+
+
+class Lines:
+    """A stream that keeps what is written until it is taken."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+
+    def write(self, text: str) -> int:
+        """As a stream's."""
+        self.parts.append(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing to do."""
+
+    def take(self) -> str:
+        """What was written since."""
+        text = "".join(self.parts)
+        self.parts.clear()
+        return text
+
+
+class PageText(TextRenderer):
+    """Calls as the text renderer tells them, in strings."""
+
+    def __init__(self, model: Model, marks: Marks) -> None:
+        self.lines = Lines()
+        out: Any = self.lines
+        stream: IO[str] = out
+        super().__init__(stream, model, Options(width=96), marks.paint)
+        self.marks = marks
+
+    def painted(self, text: str, limit: int) -> str:
+        """With marks, and cut where it is too long."""
+        text = self.marks.marked(text)
+        return text if len(text) <= limit else f"{text[:limit]}{END} ..."
+
+
+
+def unmarked(text: str) -> str:
+    """Without marks."""
+    return _MARK.sub("", text)

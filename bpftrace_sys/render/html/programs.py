@@ -1,0 +1,273 @@
+"""Programs of a trace for the page: listings, verifier logs, what they use."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from bpftrace_sys.common.errnos import errno_name
+from bpftrace_sys.common.escape import printable
+from bpftrace_sys.render.html import records
+from bpftrace_sys.render.html.records import Blob, Program, Report
+from bpftrace_sys.render.html.things import Things
+from bpftrace_sys.story.listing import btf_fd, listing_of
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.notes import Listing
+from bpftrace_sys.story.objects import MADE, NotedCall, Object, text_of
+from bpftrace_sys.story.remarks import remarks
+from bpftrace_sys.story.verifier_log import verdict
+from decoders.call import plain
+from decoders.formats import insn as isa
+from decoders.raw import ENTRY
+from decoders.uapi import names
+from decoders.uapi.helpers import bpf_func_id
+from decoders.values import Bytes, Insns, Name, Text
+
+REASONS: Final = 12
+
+
+class Programs:
+    """Takes loads, BTF and BIND_MAPs in order."""
+
+    def __init__(self, report: Report, things: Things, model: Model) -> None:
+        self.report = report
+        self.things = things
+        self.model = model
+        self._by_thing: dict[int, Program] = {}
+        self._refused: dict[int, tuple[int, Program]] = {}
+        """The last load that was refused, by thread: the hash of its instructions with it."""
+        self._room = records.LISTINGS
+        self._logs = records.LOGS
+        self._c = records.BTF_TEXT
+        self._blobs: set[int] = set()
+        """Things."""
+
+    def load(self, call: NotedCall, thread: int) -> None:
+        """A PROG_LOAD that is no feature probe."""
+        if len(self.report.programs) >= records.OBJECTS:
+            return
+        made = call.notes.made
+        found = made if made is not None and made.kind == "prog" else None
+        if not call.raw.failed and found is None:
+            return  # never returned, or nothing is known of its fd
+        insns = plain(call.attr("attr", "insns"))
+        identity = hash(insns.data) if isinstance(insns, Insns) else 0
+        program = self._new(call, found, thread)
+        if not program.anchor:
+            return
+        before = self._refused.pop(call.raw.tid, None)
+        if before is not None and call.notes.retry is not None and before[0] == identity:
+            # An attempt at the same: told in one place, with what is known of it now.
+            program.attempts = [*before[1].attempts, before[1].seq]
+            if not program.log:
+                earlier = before[1]
+                program.log, program.rejected = earlier.log, earlier.rejected
+                program.said, program.state = earlier.said, earlier.state
+            at = self.report.programs.index(before[1])
+            self.report.programs[at] = program
+        else:
+            self.report.programs.append(program)
+        if call.raw.failed:
+            self._refused[call.raw.tid] = (identity, program)
+
+    def known(self, found: Object) -> None:
+        """A program that is attached; perhaps one from elsewhere."""
+        number = self.things.of(found)
+        if number is None or number in self._by_thing or found.origin == MADE:
+            return
+        anchor = self.report.things[number].anchor
+        program = Program(anchor, number, printable(found.name)[: records.NAME])
+        program.id, program.origin = found.id, found.origin
+        program.tag = str(found.info.get("tag") or "")
+        program.kind = _kind(found)
+        self._by_thing[number] = program
+        self.report.programs.append(program)
+
+    def bind(self, call: NotedCall) -> None:
+        """PROG_BIND_MAP: the program uses a map that its instructions do not name."""
+        if call.raw.failed:
+            return
+        prog = self.model.by_fd(call, "attr", "prog_bind_map", "prog_fd")
+        used = self.model.by_fd(call, "attr", "prog_bind_map", "map_fd")
+        if prog is None or used is None:
+            return
+        number, map_number = self.things.of(prog), self.things.of(used)
+        program = None if number is None else self._by_thing.get(number)
+        if program is not None and map_number is not None and map_number not in program.maps:
+            program.maps.append(map_number)
+
+    def finish(self) -> None:
+        """Names as they are known at the end."""
+        self.things.finish()
+
+    # ------------------------------------------------------------ a load
+
+    def _new(self, call: NotedCall, found: Object | None, thread: int) -> Program:
+        raw = call.raw
+        number = None if found is None else self.things.of(found)
+        if number is not None:
+            anchor = self.report.things[number].anchor
+        else:
+            anchor = "" if found is not None else self.things.anchor(f"load-{raw.seq}")
+        name = found.name if found is not None else text_of(call.attr("attr", "prog_name"))
+        program = Program(anchor, number, printable(name)[: records.NAME] or "(anonymous)")
+        program.seq, program.thread, program.duration = raw.seq, thread, raw.duration
+        program.license = printable(text_of(call.attr("attr", "license")))[: records.NAME]
+        if found is not None and number is not None:
+            program.id, program.tag = found.id, str(found.info.get("tag") or "")
+            program.kind = _kind(found)
+            self._by_thing[number] = program
+        else:
+            program.kind = _asked(call)
+            program.error = errno_name(-(raw.ret or 0)) if raw.failed else ""
+            program.why = [printable(line.strip()) for line in remarks(call)[:REASONS]]
+        self._uses(call, program)
+        self._log(call, program)
+        insns = plain(call.attr("attr", "insns"))
+        if isinstance(insns, Insns):
+            program.insns = insns.total
+            self._listing(call, insns, program)
+        return program
+
+    def _uses(self, call: NotedCall, program: Program) -> None:
+        btf = btf_fd(call)
+        for (fd, stage), used in call.notes.objects.items():
+            if stage != ENTRY:
+                continue
+            number = self.things.of(used) if used.kind in ("map", "btf") else None
+            if number is None:
+                continue
+            if used.kind == "map" and number not in program.maps:
+                program.maps.append(number)
+            elif used.kind == "btf" and btf is not None and fd == btf.fd:
+                program.btf = number
+
+    def _log(self, call: NotedCall, program: Program) -> None:
+        log = plain(call.attr("attr", "log_buf"))
+        if not isinstance(log, Text) or not log.data.strip(b"\0\n"):
+            return
+        data = log.data[-records.LOG :].decode("utf-8", "backslashreplace")
+        if call.raw.failed:
+            found = verdict(data)
+            if found is not None:
+                program.rejected = found.pc
+                program.said = printable(found.message)[:1024]
+                program.state = printable(found.state or "")[:4096]
+        kept = data[-max(self._logs, 4096) :]
+        self._logs -= len(kept)
+        program.log_cut = not log.whole or len(kept) < len(log.data)
+        program.log = "\n".join(
+            printable(line.replace("\t", "    ")) for line in kept.rstrip("\n").split("\n")
+        )
+
+    def _listing(self, call: NotedCall, insns: Insns, program: Program) -> None:
+        if self._room <= 0 or insns.total > 50 * records.INSNS:
+            program.cut = len(insns.data) // 8
+            return
+        found = listing_of(call, self.model)
+        if found is None:
+            return
+        code = list(isa.insns(insns.data))
+        program.missing = found.missing
+        program.rows = rows_of(found, code, records.INSNS)
+        program.cut = len(found.lines) - len(program.rows)
+        program.helpers = _helpers(code)
+        # So long is it in the page; what is over the limit is the last one's excess.
+        self._room -= len(json.dumps(program.rows, ensure_ascii=False))
+
+    # ------------------------------------------------------------ BTF
+
+    def blob(self, call: NotedCall) -> None:
+        """A BTF_LOAD that is no feature probe."""
+        from decoders.formats import btf, btf_c
+
+        data = plain(call.attr("attr", "btf"))
+        made = call.notes.made
+        if not isinstance(data, Bytes) or len(self.report.blobs) >= records.OBJECTS:
+            return
+        number = None if made is None else self.things.of(made)
+        if number is not None and number in self._blobs:
+            return
+        anchor = (
+            self.things.anchor(f"btf-of-{call.raw.seq}")
+            if number is None
+            else self.report.things[number].anchor
+        )
+        if number is not None:
+            self._blobs.add(number)
+        note = printable(data.note or "")
+        blob = Blob(anchor, number, call.raw.seq, len(data.data), note)
+        self.report.blobs.append(blob)
+        if len(data.data) < data.wanted or self._c <= 0:
+            blob.cut = True
+            return
+        try:
+            parsed = btf.parse(data.data)
+        except btf.BtfError as error:
+            blob.note = printable(str(error))
+            return
+        texts: list[str] = []
+        room = min(records.BTF_ONE, self._c)
+        for text in btf_c.declarations(parsed):
+            room -= len(text)
+            if room < 0:
+                blob.cut = True
+                break
+            texts += [printable(line.replace("\t", "    ")) for line in text.split("\n")]
+        blob.text = "\n".join(texts)
+        self._c -= len(blob.text)
+
+
+def rows_of(found: Listing, code: list[isa.Insn], limit: int) -> list[list[Any]]:
+    """The lines of a listing: pc, text, comment, target, source, place, function.
+
+    ``target`` is the pc that a jump, a call or a callback leads to; what lacks at the end
+    is left out.
+    """
+    leads: dict[int, int] = {}
+    for insn in code:
+        distance = isa.jump_distance(insn)
+        target = isa.call_target(insn) if distance is None else insn.pc + 1 + distance
+        if target is not None:
+            leads[insn.pc] = target
+    rows: list[list[Any]] = []
+    for line in found.lines[:limit]:
+        text = line.text if line.text.isprintable() else printable(line.text)
+        row: list[Any] = [
+            line.pc,
+            text,
+            None if line.comment is None else printable(line.comment),
+            leads.get(line.pc),
+            None if line.source is None else printable(line.source),
+            None if line.where is None else printable(line.where),
+            None if line.function is None else printable(line.function),
+        ]
+        while row[-1] is None:
+            row.pop()
+        rows.append(row)
+    return rows
+
+
+def _helpers(code: list[isa.Insn]) -> list[tuple[str, list[int]]]:
+    found: dict[str, list[int]] = {}
+    for site in isa.calls(code):
+        if site.kind == "helper":
+            known = bpf_func_id.get(site.id)
+            name = f"helper {site.id}" if known is None else f"bpf_{known.removeprefix('bpf_')}"
+            found.setdefault(name, []).append(site.pc)
+    return [(name, pcs[:64]) for name, pcs in list(found.items())[:64]]
+
+
+def _kind(found: Object) -> str:
+    kind = found.info.get("type")
+    if kind is None and isinstance(found.info.get("prog_type"), int):
+        number = found.info["prog_type"]
+        kind = names.bpf_prog_type.get(number, str(number)).removeprefix("BPF_PROG_TYPE_").lower()
+    return printable(str(kind or ""))
+
+
+def _asked(call: NotedCall) -> str:
+    kind = call.attr("attr", "prog_type")
+    if isinstance(kind, Name):
+        return (kind.name or str(kind.value)).removeprefix("BPF_PROG_TYPE_").lower()
+    return ""

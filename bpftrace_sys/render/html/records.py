@@ -1,0 +1,204 @@
+"""What a page is made of, gathered call by call and bounded by the limits here.
+
+Strings in these records are printable already; those called *painted* also hold the
+marks of :mod:`~bpftrace_sys.render.html.painting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+ROWS: Final = 20_000
+"""Calls that are listed one by one; of later ones only those that failed or made something."""
+ROWS_BEYOND: Final = 5_000
+"""How many of those."""
+TEXT: Final = 8 << 20
+"""Characters of all calls together."""
+CALL: Final = 32 << 10
+"""Characters of one call."""
+LISTINGS: Final = 8 << 20
+"""Characters of all listings."""
+INSNS: Final = 20_000
+"""Instructions of one program."""
+LOGS: Final = 2 << 20
+"""Characters of all verifier logs; of each the end is kept."""
+LOG: Final = 256 << 10
+OBJECTS: Final = 2_000
+"""Objects with an entry of their own."""
+EVENTS: Final = 256
+"""Values of a map over time."""
+ALL_EVENTS: Final = 20_000
+BTF_TEXT: Final = 2 << 20
+"""Characters of all BTF as C."""
+BTF_ONE: Final = 256 << 10
+NAME: Final = 200
+"""Characters of a name where it stands as a title; the calls have it whole."""
+
+
+@dataclass(slots=True)
+class Thing:
+    """A program, map, link, BTF or perf event, by its anchor on the page."""
+
+    kind: str
+    anchor: str
+    name: str
+    label: str
+    """How calls call it; a longer one begins with it."""
+
+
+@dataclass(slots=True)
+class Program:
+    """A load, or attempts at one; or a program from elsewhere (``seq`` 0)."""
+
+    anchor: str
+    thing: int | None
+    """None: refused, so there is no object."""
+    name: str
+    kind: str = ""
+    id: int | None = None
+    tag: str = ""
+    insns: int | None = None
+    seq: int = 0
+    attempts: list[int] = field(default_factory=list)
+    """The calls that were refused before this one."""
+    thread: int = 0
+    duration: int | None = None
+    error: str = ""
+    """Of a refused one."""
+    why: Sequence[str] = ()
+    origin: str = ""
+    license: str = ""
+    maps: list[int] = field(default_factory=list)
+    """Things."""
+    btf: int | None = None
+    helpers: list[tuple[str, list[int]]] = field(default_factory=list)
+    """Names, and the pcs of the calls."""
+    rows: list[list[Any]] = field(default_factory=list)
+    """pc, text, comment, target of a jump, source, place, function; the last ones may lack."""
+    cut: int = 0
+    """Instructions that are not in ``rows``, because the page is bounded."""
+    missing: int = 0
+    """Those that could not be read when the call was made."""
+    log: str = ""
+    log_cut: bool = False
+    rejected: int | None = None
+    """The pc at which the verifier gave up."""
+    said: str = ""
+    """Its last words."""
+    state: str = ""
+    kernel: list[Any] | None = None
+    """What the kernel made of it, where the trace has it: rows of pc, text, machine code."""
+
+
+@dataclass(slots=True)
+class Map:
+    """A map and what was done with it."""
+
+    anchor: str
+    thing: int
+    name: str
+    kind: str = ""
+    id: int | None = None
+    sizes: tuple[int | None, int | None, int | None] = (None, None, None)
+    """Key, value, entries."""
+    types: tuple[str, str] = ("", "")
+    """Key and value as C, where BTF says."""
+    seq: int = 0
+    origin: str = ""
+    operations: int = 0
+    pins: list[str] = field(default_factory=list)
+    events: list[list[Any]] = field(default_factory=list)
+    """seq, what, key, value (painted), number or None."""
+    more: int = 0
+    """Events that are not told."""
+
+
+@dataclass(slots=True)
+class Blob:
+    """BTF that was loaded."""
+
+    anchor: str
+    thing: int | None
+    seq: int
+    size: int
+    note: str
+    text: str = ""
+    cut: bool = False
+
+
+@dataclass(slots=True)
+class Tie:
+    """An attachment, or its end."""
+
+    verb: str
+    prog: int | None
+    """A thing."""
+    who: str
+    target: str
+    via: str
+    link: int | None
+    pid: int
+    steps: list[tuple[str, str, int]] = field(default_factory=list)
+    """Role, call in short, seq."""
+
+
+@dataclass(slots=True)
+class Thread:
+    """Who makes calls."""
+
+    pid: int
+    tid: int
+    comm: str
+    calls: int = 0
+
+
+@dataclass(slots=True)
+class Report:
+    """All that a page shows."""
+
+    argv: str = ""
+    kernel: str = ""
+    machine: str = ""
+    host: str = ""
+    version: str = ""
+    cpus: int = 0
+    start: int = 0
+    """Nanoseconds since the epoch."""
+    first: int | None = None
+    """Of the first call or event; what ``rows`` count from."""
+    last: int = 0
+    narrowed: list[str] = field(default_factory=list)
+    status: dict[str, Any] | None = None
+    """None: the trace ends without its end."""
+    things: list[Thing] = field(default_factory=list)
+    programs: list[Program] = field(default_factory=list)
+    maps: list[Map] = field(default_factory=list)
+    blobs: list[Blob] = field(default_factory=list)
+    ties: list[Tie] = field(default_factory=list)
+    threads: list[Thread] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    rows: list[list[Any]] = field(default_factory=list)
+    """seq, time, duration, thread, command, flags, result, subject, things, text, why, group."""
+    groups: list[str] = field(default_factory=list)
+    """What is said of a run of feature probes; rows name them by number from 1."""
+    events: list[list[Any]] = field(default_factory=list)
+    """time, thread, text: forks, execs, exits."""
+    calls: int = 0
+    failed: int = 0
+    probes: int = 0
+    unlisted: int = 0
+    things_left_out: int = 0
+    cut: list[str] = field(default_factory=list)
+    """What the page does not show for want of room."""
+    counts: list[tuple[str, ...]] = field(default_factory=list)
+    remains: list[tuple[str, ...]] = field(default_factory=list)
+
+
+FAILED: Final = 1
+UNFINISHED: Final = 2
+INJECTED: Final = 4
+RETRIED: Final = 8
+MADE: Final = 16
+"""Bits of a row's flags."""

@@ -1,0 +1,240 @@
+"""Report pages in Chromium without a window: they work, say nothing on the console, are inert."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.render.html.test_report import NAMES, gathered, written
+from tests.support.browser import Browser
+from tests.support.hostile import hostile, looped
+from tests.support.needs import needs_tool
+from tests.support.rewriting import recording
+
+READY = "document.documentElement.dataset.ready"
+SHOWN = "[...document.querySelectorAll('#list .call')].map(row => row.id)"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    needs_tool("chromedriver")
+    with Browser() as found:
+        yield found
+
+
+def load(browser: Browser, path: Path, text: str, more: str = "") -> None:
+    """A page, ready to be used."""
+    file = path / "page.html"
+    file.write_text(text, encoding="utf-8", errors="backslashreplace")
+    browser.load(file, more)
+    browser.until(READY)
+
+
+def found(browser: Browser) -> str:
+    """What stands beside the search."""
+    return str(browser.js("return document.getElementById('found').textContent"))
+
+
+def search(browser: Browser, query: str) -> str:
+    """Types a query; what stands beside it."""
+    browser.js(
+        "const q = document.getElementById('q'); q.value = arguments[0];"
+        "document.getElementById('found').textContent = '';"
+        "q.dispatchEvent(new Event('input'))",
+        query,
+    )
+    browser.until("document.getElementById('found').textContent")
+    return found(browser)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recording(browser: Browser, name: str, tmp_path: Path) -> None:
+    report = gathered(recording(name)).report
+    load(browser, tmp_path, written(recording(name)))
+    # Everything unfolds, and nothing of it complains.
+    browser.js(
+        "for (const kind of ['.run', '.call', '.entry', '.log'])"
+        "  for (const one of document.querySelectorAll(kind)) one.open = true"
+    )
+    browser.until("!document.querySelector('.call[open]:not(:has(.body))')")
+    number = len(report.rows)
+    assert found(browser) == f"{number} call{'' if number == 1 else 's'}"
+    listed = sum(len(program.rows) for program in report.programs)
+    assert browser.js("return document.querySelectorAll('.code .i[id]').length") == listed
+    bars = browser.js("return document.querySelectorAll('#lanes .bar').length")
+    assert 0 < bars <= number
+    # No two things have one anchor, and it is not wider than the window.
+    ids = browser.js("return [...document.querySelectorAll('[id]')].map(one => one.id)")
+    assert len(ids) == len(set(ids))
+    for width in (1280, 400):
+        browser.size(width, 900)
+        assert browser.js("return document.documentElement.scrollWidth") <= width
+    browser.size(1280, 900)
+    assert browser.log() == []
+
+
+def test_search(browser: Browser, tmp_path: Path) -> None:
+    rows = gathered(recording("libbpf-execsnoop")).report.rows
+    load(browser, tmp_path, written(recording("libbpf-execsnoop")), "?q=cmd:openat")
+    commands = gathered(recording("libbpf-execsnoop")).report.commands
+    openat = [row for row in rows if commands[row[4]] == "openat"]
+    assert found(browser) == f"{len(openat)} of {len(rows)}"
+    assert browser.js(f"return {SHOWN}") == [f"call-{row[0]}" for row in openat]
+    assert search(browser, "EVENTS sys_enter_execve/id").startswith("1 of")
+    assert browser.js("return document.querySelectorAll('#list mark').length") >= 2
+    assert "?q=EVENTS%20sys_enter_execve%2Fid" in browser.js("return location.href")
+    assert search(browser, "obj:execs is:failed") == f"0 of {len(rows)}"
+    assert "No call is like that" in browser.js("return document.body.textContent")
+    assert search(browser, "cmd:prog_load -is:probe") == f"2 of {len(rows)}"
+    # The boxes write the same words, and a process that made all calls has all.
+    browser.js(
+        "const box = document.getElementById('by-command'); box.value = 'bpf_map_freeze';"
+        "box.dispatchEvent(new Event('change'))"
+    )
+    assert found(browser) == f"1 of {len(rows)}"
+    assert browser.js("return document.getElementById('q').value") == "-is:probe cmd:bpf_map_freeze"
+    assert search(browser, "") == f"{len(rows)} calls"
+    assert browser.log() == []
+
+
+def test_anchors(browser: Browser, tmp_path: Path) -> None:
+    text = written(recording("libbpf-execsnoop"))
+    # One of many feature probes: their line unfolds.
+    probe = next(row[0] for row in gathered(recording("libbpf-execsnoop")).report.rows if row[11])
+    load(browser, tmp_path, text, f"#call-{probe}")
+    browser.until(f"document.getElementById('call-{probe}')?.open")
+    assert browser.js(f"return document.getElementById('call-{probe}').closest('.run').open")
+    [program] = [one for one in gathered(recording("libbpf-execsnoop")).report.programs
+                 if "exit" in one.name]  # fmt: skip
+    browser.js("location.hash = arguments[0]", f"{program.anchor}-pc-60")
+    browser.until(f"document.getElementById('{program.anchor}-pc-60')?.classList.contains('flash')")
+    assert browser.js(f"return document.getElementById('{program.anchor}').open")
+    inside = browser.js(
+        "const at = document.getElementById(arguments[0]).getBoundingClientRect();"
+        "return at.top > 0 && at.bottom < innerHeight", f"{program.anchor}-pc-60",
+    )  # fmt: skip
+    assert inside
+    assert browser.log() == []
+
+
+def test_jumps_and_the_refused_instruction(browser: Browser, tmp_path: Path) -> None:
+    report = gathered(recording("verifier-reject")).report
+    anchor = report.programs[0].anchor
+    load(browser, tmp_path, written(recording("verifier-reject")))
+    after = browser.js(
+        "const line = document.getElementById(arguments[0]);"
+        "return [line.classList.contains('rejected'), line.nextSibling.textContent]",
+        f"{anchor}-pc-7",
+    )
+    assert after[0]
+    assert "R0 invalid mem access 'map_value_or_null'" in after[1]
+    beside = browser.js(
+        "return document.getElementById(arguments[0]).closest('.group').querySelector('.src')"
+        ".textContent",
+        f"{anchor}-pc-7",
+    )
+    assert beside == "20*count += 1;"
+    load(browser, tmp_path, written(recording("libbpf-opensnoop")))
+    browser.js("document.querySelectorAll('.entry.prog').forEach(one => one.open = true)")
+    browser.until("document.querySelector('.jumps path')")
+    lit = browser.js(
+        "const line = document.querySelector('.i[data-to]');"
+        "line.dispatchEvent(new PointerEvent('pointerover', {bubbles: true}));"
+        "const goal = line.id.replace(/\\d+$/, line.dataset.to);"
+        "return document.getElementById(goal).classList.contains('lit')"
+    )
+    assert lit
+
+
+def test_keys(browser: Browser, tmp_path: Path) -> None:
+    load(browser, tmp_path, written(recording("verifier-reject")))
+
+    def press(key: str) -> None:
+        browser.js("document.body.dispatchEvent(new KeyboardEvent('keydown', "
+                   "{key: arguments[0], bubbles: true}))", key)  # fmt: skip
+
+    press("n")
+    assert browser.js("return document.querySelector('.call.at').id") == "call-16"
+    press("n")
+    assert browser.js("return document.querySelector('.call.at').id") == "call-17"
+    press("k")
+    assert browser.js("return document.querySelector('.call.at').id") == "call-16"
+    press("/")
+    assert browser.js("return document.activeElement.id") == "q"
+    browser.js("document.activeElement.blur()")
+    press("?")
+    assert "search calls" in browser.js("return document.querySelector('dialog').textContent")
+    browser.js("document.querySelector('dialog').close()")
+    before = browser.js("return getComputedStyle(document.body).backgroundColor")
+    press("t")
+    assert browser.js("return getComputedStyle(document.body).backgroundColor") != before
+    browser.js("localStorage.clear()")
+    assert browser.log() == []
+
+
+def test_hostile_names(browser: Browser, tmp_path: Path) -> None:
+    load(browser, tmp_path, written(hostile(tmp_path / "hostile.jsonl")))
+    browser.js(
+        "for (const kind of ['.run', '.call', '.entry', '.log'])"
+        "  for (const one of document.querySelectorAll(kind)) one.open = true;"
+        "for (const one of document.querySelectorAll('#lanes .bar'))"
+        "  one.dispatchEvent(new PointerEvent('pointermove', {bubbles: true}))"
+    )
+    browser.until("document.querySelector('.call .body')")
+    assert search(browser, "<script> onerror='").endswith(" of 17")
+    assert not found(browser).startswith("0 ")
+    assert browser.js("return document.querySelector('#list').textContent.includes('<script>')")
+    # Nothing ran, and nothing became an element.
+    assert browser.js("return window.pwned === undefined")
+    assert not browser.js("return document.querySelectorAll('img, svg[onload], body > p').length")
+    assert browser.js("return document.querySelectorAll('script:not([type])').length") == 1
+    assert browser.log() == []
+    assert browser.js("return document.documentElement.scrollWidth") <= 1280
+
+
+def test_policy_holds(browser: Browser, tmp_path: Path) -> None:
+    # Should markup slip through after all, the browser would not run it.
+    text = written(recording("bcc-kprobe-hello"))
+    evil = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>"
+    load(browser, tmp_path, text.replace("<main>", f"<main>{evil}", 1))
+    assert browser.js("return window.pwned === undefined")
+    assert sum("Content Security Policy" in line for line in browser.log()) >= 2
+    thrown = browser.js(
+        "try { document.body.innerHTML = '<b>x</b>' } catch (error) { return error.name }"
+    )
+    assert thrown == "TypeError"  # trusted types: no string becomes markup
+    browser.log()
+
+
+def test_ten_thousand_calls_open(browser: Browser, tmp_path: Path) -> None:
+    text = written(looped(tmp_path / "loop.jsonl", 10_000))
+    file = tmp_path / "page.html"
+    file.write_text(text, encoding="utf-8")
+    times = []
+    for _ in range(3):
+        browser.load(file)
+        browser.until(READY)
+        times.append(browser.js(
+            "const e = performance.getEntriesByType('navigation')[0];"
+            "return e.loadEventEnd - e.responseStart"
+        ))
+    # A second on an idle machine; this one may be busy and slow.
+    assert min(times) < 4000
+    assert found(browser) == "10,000 calls"
+    assert browser.js("return document.querySelectorAll('*').length") < 8000
+    browser.js("location.hash = 'call-9876'")
+    browser.until("document.getElementById('call-9876')?.open")
+    assert search(browser, "cmd:update seq:9876 -zebra").endswith("of 10,000")
+    assert browser.log() == []
+
+
+def test_on_paper(browser: Browser, tmp_path: Path) -> None:
+    load(browser, tmp_path, written(recording("verifier-reject")))
+    browser.js("document.querySelectorAll('.entry').forEach(one => one.open = false)")
+    paper = browser.printed()
+    assert paper.startswith(b"%PDF-")
+    # What was folded is unfolded for paper.
+    assert browser.js("return document.querySelector('.entry.prog').open")
+    assert browser.log() == []
