@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from decoders.formats import insn as isa
 from decoders.formats.insn import Buffer, Insn, TargetKind
+from decoders.formats.poison import poison
 from decoders.uapi.helpers import bpf_func_id
 
 # ---------------------------------------------------------------------------
@@ -483,7 +484,7 @@ def comment(
             return f"its second slot is not empty: {insn.next_rest:#010x}"
         if insn.src:
             return _pseudo(insn, names or _NO_NAMES)
-    return _spelled(insn, following)
+    return poison(insn) or _spelled(insn, following)
 
 
 # ---------------------------------------------------------------------------

@@ -646,3 +646,17 @@ def test_assembling_undoes_decoding(data: bytes) -> None:
     (insn,) = insns(data)
     assert asm.raw(insn.code, insn.dst, insn.src, insn.off, insn.imm) == data
     assert struct.unpack("<BBhi", data)[2:] == (insn.off, insn.imm)
+
+
+POISON = {
+    195896080: "libbpf's mark of a CO-RE relocation that failed",
+    2_001_000_003: "libbpf's mark of a map that was not created: the object's map 3",
+    2_002_000_000: "libbpf's mark of a kfunc that was not found: extern 0",
+}
+
+
+@pytest.mark.parametrize("imm", POISON)
+def test_what_libbpf_did_not_find(imm: int) -> None:
+    (line,) = listing(list(isa.insns(asm.raw(0x85, imm=imm))))
+    assert line.comment is not None
+    assert line.comment.startswith(POISON[imm])

@@ -12,21 +12,17 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bpftrace_sys.story.explain import Retries, explain
 from bpftrace_sys.story.explain.attr import LAST_FIELDS
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall
-from bpftrace_sys.story.verifier_log import registers, verdict
 from bpftrace_sys.trace.facts import RecordedFacts
 from decoders.decode import decode
 from decoders.raw import AUDIT_ARCH_X86_64, ENTRY, Chunk, RawCall
@@ -364,95 +360,7 @@ def test_an_unprivileged_loader(traced: Callable[..., Ran]) -> None:
     assert ("; kernel.unprivileged_bpf_disabled is set" in ran.text) == bool(disabled)
 
 
-# ---------------------------------------------------------------- verifier
-
-R0, R1, R2, R3, R6, R9, R10 = 0, 1, 2, 3, 6, 9, 10
-REJECTED: dict[str, tuple[bytes, int | None, str]] = {
-    "unset register": (asm.mov(R1, 1) + asm.mov_reg(R0, R2) + asm.exit_(), 1, "R2 !read_ok"),
-    "beyond the stack": (asm.load("u64", R0, R10, 8) + asm.exit_(), 0, "invalid read from stack"),
-    "beyond the context": (
-        asm.mov(R0, 0) + asm.load("u32", R0, R1, 2000) + asm.exit_(),
-        1,
-        "invalid bpf_context access off=2000 size=4",
-    ),
-    "far jump": (asm.goto(10) + asm.mov(R0, 0) + asm.exit_(), 0, "jump out of range"),
-    "unreachable": (
-        asm.goto(1) + asm.exit_() + asm.mov(R0, 0) + asm.exit_(), 1, "unreachable insn 1",
-    ),
-    "opcode": (asm.raw(0xFF) + asm.exit_(), None, "unknown opcode ff"),
-    "helper": (asm.raw(0x85, imm=9999) + asm.exit_(), 0, "invalid func unknown#9999"),
-    "after a call": (
-        asm.raw(0x85, imm=7) + asm.mov_reg(R3, R2) + asm.mov(R0, 0) + asm.exit_(), 1, "R2 !read_ok",
-    ),
-    "in a branch": (
-        asm.mov(R0, 5) + asm.load("u32", R6, R1, 0) + asm.jmp("jeq", R6, 3, 1)
-        + asm.mov_reg(R0, R9) + asm.exit_(),
-        3,
-        "R9 !read_ok",
-    ),
-    "no exit": (asm.mov(R0, 0), None, "last insn is not an exit or jmp"),
-}  # fmt: skip
-"""Programs with the instruction that is wrong (None: the kernel names none) and what it says."""
-
-
-@pytest.mark.parametrize("name", REJECTED)
-def test_the_rejected_instruction(name: str) -> None:
-    insns, pc, words = REJECTED[name]
-    log = asm.prog_load(insns, log_level=1).log
-    found = verdict(log)
-    assert found is not None, log
-    assert words in found.message
-    assert found.pc == pc
-
-
-def test_state_before_the_instruction() -> None:
-    found = verdict(asm.prog_load(REJECTED["after a call"][0], log_level=1).log)
-    assert found is not None
-    assert found.state is not None
-    # What the call left is no value: R1 to R5 must not be told as they were before it.
-    assert set(registers(found.state)) == {"R0", "R10"}
-
-
-def test_the_log_of_an_older_kernel() -> None:
-    log = (
-        "func#0 @0\n0: R1=ctx(id=0,off=0,imm=0) R10=fp0\n0: (b7) r2 = 1\n"
-        "1: R1=ctx(id=0,off=0,imm=0) R2_w=inv1 R10=fp0\n1: (61) r0 = *(u32 *)(r2 +4)\n"
-        "R2 invalid mem access 'inv'\nprocessed 2 insns (limit 1000000) max_states_per_insn 0\n"
-    )
-    found = verdict(log)
-    assert found is not None
-    assert (found.message, found.pc) == ("R2 invalid mem access 'inv'", 1)
-    assert found.state == "R1=ctx(id=0,off=0,imm=0) R2_w=inv1 R10=fp0"
-
-
-@given(
-    st.lists(
-        st.sampled_from(
-            ["0: (b7) r0 = 0 ; R0=0", "R1=ctx() R10=fp0", "from 1 to 3: R0=1", "R2 !read_ok",
-             "; a line", "7: (85) call x#1", "insn " + "9" * 5000, "R=", "\x1b"]
-        )
-        | st.text(max_size=20),
-        max_size=30,
-    )
-)  # fmt: skip
-def test_any_log(lines: list[str]) -> None:
-    """A log is the tracee's memory: whatever stands there is read without an error."""
-    verdict("\n".join(lines))
-
-
-def test_a_long_log_is_no_burden() -> None:
-    """Registers by the thousand, and states that grow: no more than a moment."""
-    many = " ".join(f"R{number}=1 fp-{number}=2" for number in range(5000))
-    log = many + "\n" + "1: (b7) r0 = 0 ; R0=0\n" * 3000 + "R2 !read_ok\n"
-    began = time.monotonic()
-    assert verdict(log) is not None
-    assert time.monotonic() - began < 5
-
-
-def test_no_reason_in_the_log() -> None:
-    assert verdict("") is None
-    assert verdict("processed 2 insns (limit 1000000) max_states_per_insn 0\n") is None
-
+# ---------------------------------------------------------------- source
 
 BAD_C = """
 #define SEC(name) __attribute__((section(name), used))

@@ -28,13 +28,14 @@ def explain(call: NotedCall, model: Model, facts: Facts) -> list[str]:
     """Why a call failed, in lines; empty where nothing proves it."""
     if not call.raw.failed or call.raw.ret is None:
         return []
-    from bpftrace_sys.story.explain.failure import ANY, Failure
+    from bpftrace_sys.story.explain.failure import ANY, ANY_ERRNO, Failure
     from bpftrace_sys.story.explain.rows import TABLE
 
     failure = Failure(call, model, facts)
-    for name in dict.fromkeys((call.syscall.name, failure.command, ANY)):
-        for row in TABLE.get((name, failure.errno), ()):
-            lines = row(failure)
-            if lines:
-                return lines
+    for number in (failure.errno, ANY_ERRNO):
+        for name in dict.fromkeys((call.syscall.name, failure.command, ANY)):
+            for row in TABLE.get((name, number), ()):
+                lines = row(failure)
+                if lines:
+                    return lines
     return []

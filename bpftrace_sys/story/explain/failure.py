@@ -16,6 +16,8 @@ ENOTSUPP: Final = 524
 PAGE: Final = 4096
 NONE: Final = "-"
 ANY: Final = "*"
+ANY_ERRNO: Final = 0
+"""Looked at when the rows of the error itself say nothing."""
 
 
 class Failure:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.story.explain.failure import Failure
 from bpftrace_sys.story.objects import text_of
 from decoders.call import plain
-from decoders.values import Bytes, Text
+from decoders.values import Bytes, Insns, Text
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.notes import Listing
@@ -18,23 +19,60 @@ LOG_READ: Final = 128 << 10
 
 def verifier(failure: Failure) -> list[str]:
     """The verifier's last words, at the instruction that they are about."""
-    from bpftrace_sys.story.verifier_log import verdict
+    from bpftrace_sys.story.verifier.verdict import verdict
 
+    if not was_written(failure):
+        return []
     log = plain(failure.call.attr("attr", "log_buf"))
     if not isinstance(log, Text) or not log.data:
         return []
     found = verdict(log.data[-LOG_READ:].decode("utf-8", "backslashreplace"))
     if found is None:
         return []
-    lines = [f"verifier: {found.message}"]
-    if found.pc is not None:
-        lines += _place(failure, found.pc, found.insn)
+    first, *more = found.words
+    lines = [f"verifier: {first}", *(f"          {line}" for line in more)]
+    pc = found.pc
+    if pc is None:
+        pc = faulty(failure, found.words)
+    if pc is not None:
+        lines += _place(failure, pc, found.insn)
+    for line in found.words:
+        taken = _TAKEN.search(line)
+        if taken is not None and int(taken[1]) != pc:
+            lines += _place(failure, int(taken[1]), None, "taken at")
     if found.state is not None:
         lines.append(f"with {found.state}")
     return lines
 
 
-def _place(failure: Failure, pc: int, said: str | None) -> list[str]:
+_TAKEN: Final = re.compile(r"\balloc_insn=(\d{1,9})\b")
+
+
+def was_written(failure: Failure) -> bool:
+    """Whether what stands in log_buf is this call's log, and not what was there before.
+
+    A load that is refused before bpf_check() leaves the buffer as it was, and log_true_size too,
+    which the verifier sets in any case (since commit 47a71c1f9af0, Linux 6.4).
+    """
+    field = failure.call.attr("attr", "log_true_size")
+    return field is None or failure.number("log_true_size") != 0
+
+
+def faulty(failure: Failure, words: tuple[str, ...]) -> int | None:
+    """The instruction that the verifier found fault with before it walked the program.
+
+    Its first passes (check_subprogs(), resolve_pseudo_ldimm64()) say what is wrong, not always
+    where; the only instruction of which it can be true is the place.
+    """
+    from bpftrace_sys.story.verifier.scan import place
+
+    insns = plain(failure.call.attr("attr", "insns"))
+    if not isinstance(insns, Insns) or len(insns.data) != 8 * insns.total:
+        return None
+    return place(words, insns.data)
+
+
+def _place(failure: Failure, pc: int, said: str | None, at: str = "at") -> list[str]:
     from bpftrace_sys.story.listing import listing_of
 
     listing: Listing | None = listing_of(failure.call, failure.model)
@@ -49,8 +87,8 @@ def _place(failure: Failure, pc: int, said: str | None) -> list[str]:
         if line.function is not None:
             function = line.function
     if row is None or row.pc != pc:
-        return [f"at {pc}: {said}"] if said else []
-    text = f"at {pc}: {row.text}"
+        return [f"{at} {pc}: {said}"] if said else []
+    text = f"{at} {pc}: {row.text}"
     if row.comment is not None:
         text += f"   /* {row.comment} */"
     lines = [text]
@@ -67,10 +105,10 @@ def load_enospc(failure: Failure) -> list[str]:
     size = failure.number(f"{prefix}log_size")
     true = failure.number(f"{prefix}log_true_size")
     if size and true > size:
-        return [f"the log needs {true} bytes, log_size is {size}"]
+        return [f"the log needs {true} bytes, log_size is {size}", *verifier(failure)]
     log = plain(failure.call.attr("attr", f"{prefix}log_buf"))
     if size and isinstance(log, Text) and len(log.data) >= size - 1:
-        return [f"the log did not fit: log_size is {size}"]
+        return [f"the log did not fit: log_size is {size}", *verifier(failure)]
     return []
 
 

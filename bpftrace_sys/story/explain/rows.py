@@ -20,7 +20,7 @@ from bpftrace_sys.story.explain.elements import (
     element_too_big,
     map_access,
 )
-from bpftrace_sys.story.explain.failure import ANY, ENOTSUPP, Row
+from bpftrace_sys.story.explain.failure import ANY, ANY_ERRNO, ENOTSUPP, Row
 from bpftrace_sys.story.explain.fds import no_fds, no_more_ids, wrong_fd
 from bpftrace_sys.story.explain.logs import btf_invalid, load_enospc, verifier
 from bpftrace_sys.story.explain.maps import map_create_invalid, map_too_big
@@ -67,7 +67,6 @@ _ATTACH: Final = ("BPF_LINK_CREATE", "BPF_PROG_ATTACH")
 
 ROWS: Final[tuple[tuple[tuple[str, ...], int, Row], ...]] = (
     (("BPF_PROG_LOAD",), errno.EPERM, prog_load_eperm),
-    (("BPF_PROG_LOAD",), errno.EPERM, verifier),
     (("BPF_MAP_CREATE",), errno.EPERM, map_create_eperm),
     (("BPF_BTF_LOAD",), errno.EPERM, btf_load_eperm),
     (_BY_ID, errno.EPERM, admin_eperm),
@@ -113,13 +112,10 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Row], ...]] = (
     (("BPF_LINK_CREATE",), errno.ESRCH, no_symbol),
     (("BPF_MAP_FREEZE", "BPF_LINK_CREATE"), errno.EBUSY, busy),
     (_BY_ID, errno.ENOENT, no_more_ids),
-    (("BPF_PROG_LOAD",), errno.EACCES, verifier),
-    (("BPF_PROG_LOAD",), ENOTSUPP, verifier),
-    (("BPF_PROG_LOAD",), errno.EOPNOTSUPP, verifier),
-    (("BPF_PROG_LOAD",), errno.ENOENT, verifier),
     (("BPF_PROG_LOAD", "BPF_BTF_LOAD"), errno.ENOSPC, load_enospc),
     (("BPF_PROG_LOAD",), errno.EAGAIN, interrupted),
     ((ANY,), errno.EMFILE, no_fds),
+    (("BPF_PROG_LOAD",), ANY_ERRNO, verifier),  # its words, whatever the number
 )
 """(commands or system calls, errno, what looks for the reason), in the order of looking."""
 
