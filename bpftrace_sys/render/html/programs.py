@@ -15,7 +15,7 @@ from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.notes import Listing
 from bpftrace_sys.story.objects import MADE, NotedCall, Object, text_of
 from bpftrace_sys.story.remarks import remarks
-from bpftrace_sys.story.verifier_log import verdict
+from bpftrace_sys.story.verifier.verdict import verdict
 from decoders.call import plain
 from decoders.formats import insn as isa
 from decoders.raw import ENTRY
