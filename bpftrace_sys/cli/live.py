@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from bpftrace_sys.record.capture.kernel_views import KernelViews
     from bpftrace_sys.record.capture.run_stats import RunStats
+    from bpftrace_sys.record.machine.live_facts import LiveFacts
     from bpftrace_sys.render.output import Files, Output
     from bpftrace_sys.story.pipeline import Pipeline
     from decoders.events import ProcessEvent
@@ -202,8 +203,10 @@ class Telling:
     """What comes after the capture: imported step by step once there is something to tell."""
 
     def __init__(
-        self, settings: Settings, text: Output, json: Output | None, page: Output | None = None
-    ) -> None:
+        self, settings: Settings, text: Output, json: Output | None, page: Output | None = None,
+        source: Any = None,
+    ) -> None:  # fmt: skip
+        """``source``: where calls come from, if not from a Capture (watch.Source)."""
         self.settings = settings
         self.text = text
         self.json = json
@@ -214,12 +217,14 @@ class Telling:
         """To be closed in the end; what else is opened is added."""
         self.started = time.time_ns()
         light = self._event if plain(settings, text) else None
-        self.capture = Capture(settings.explicit, complain, self.step, light)
+        self.capture: Any = source or Capture(settings.explicit, complain, self.step, light)
         self._steps = list(reversed(STEPS))
         self._pipeline: Pipeline | None = None
         self.views: KernelViews | None = None
         """-e kernel="""
         self._stats: RunStats | None = None
+        self.facts: LiveFacts
+        """Once the header is written."""
 
     def count_runs(self) -> RunStats | None:
         """--stats; None, and why is said, where the kernel does not let us."""
@@ -253,6 +258,7 @@ class Telling:
 
         settings = self.settings
         facts = LiveFacts(highest=self.capture.before, machine=self.capture.machine)
+        self.facts = facts
         pipeline = self._pipeline = Pipeline(facts)
         facts.record = pipeline.fact
         if self._stats is not None:
@@ -284,11 +290,15 @@ class Telling:
             )
         )
 
+    def reopen(self) -> bool:
+        """Begins the outputs anew where they may have been renamed. False: none is a file."""
+        return False
+
     def rest(self) -> float | None:
         """What was written can be read from now on."""
         for output in self.outputs:
             output.rest()
-        wait = self.capture.rest()
+        wait: float | None = self.capture.rest()
         if self._stats is not None:
             from bpftrace_sys.record.capture.run_stats import OFTEN
 

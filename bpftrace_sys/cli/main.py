@@ -62,12 +62,16 @@ def _run(words: list[str]) -> int:
     settings = parse(words, "live")
     if said(settings):
         return 0
-    if not settings.args and not settings.pids:
+    if not (settings.args or settings.pids or settings.everybody):
         raise UsageError("no program to trace: bpfstrace [OPTIONS] PROG [ARGS]")
     from bpftrace_sys.cli.live import OWN_FAILURE, trace
     from bpftrace_sys.render.output import OutputError
 
     try:
+        if settings.engine == "bpf":
+            from bpftrace_sys.cli.watch import watch
+
+            return watch(settings)
         return trace(settings)
     except OutputError as error:
         complain(str(error))

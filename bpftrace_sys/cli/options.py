@@ -163,6 +163,28 @@ def _interruptible(settings: Settings, flag: str, text: str) -> None:
     settings.interruptible = int(number)
 
 
+def _engine(settings: Settings, flag: str, text: str) -> None:
+    if text not in ENGINES:
+        raise UsageError(f"{flag} takes {' or '.join(ENGINES)}, not {text!r}")
+    settings.engine = text
+
+
+def _ring(settings: Settings, flag: str, text: str) -> None:
+    size = size_of(flag, text)
+    # Of the kernel: a power of two, of whole pages.
+    settings.ring = 1 << max(16, (size - 1).bit_length())
+    if settings.ring > 1 << 30:
+        raise UsageError(f"{flag} goes up to 1G, not {text}")
+
+
+def size_of(flag: str, text: str) -> int:
+    """A number of bytes, with K, M or G behind it or without."""
+    digits = text.rstrip("KMGkmg")
+    if not digits.isascii() or not digits.isdigit() or len(text) - len(digits) > 1:
+        raise UsageError(f"{flag} takes a size, as 64M, not {text!r}")
+    return int(digits) * UNITS_OF_SIZE[text[len(digits) :].upper()]
+
+
 def _style(settings: Settings, flag: str, text: str) -> None:
     if text not in STYLES:
         raise UsageError(f"{flag} takes {' or '.join(STYLES)}, not {text!r}")
@@ -172,6 +194,10 @@ def _style(settings: Settings, flag: str, text: str) -> None:
 INTERRUPTIBLE_WORDS: Final = {"anywhere": "1", "waiting": "2", "never": "3", "never_tstp": "4"}
 BACKGROUND: Final = {"": 1, "grandchild": 1, "pgroup": 2, "pgrp": 2, "session": 3}
 STYLES: Final = ("bpfstrace", "strace")
+ENGINES: Final = ("ptrace", "bpf")
+UNITS_OF_SIZE: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+FOR_BPF: Final = {"ring": "--ring", "uid": "--uid", "cgroup": "--cgroup"}
+"""Settings of the eBPF engine."""
 
 
 class Option(NamedTuple):
@@ -196,6 +222,14 @@ OPTIONS: Final = (
            _split, "live"),
     Option("p", "attach", "PID", "attach to running processes (repeat, or separate by commas);\n"
            "Ctrl-C detaches", _pids, "live"),
+    Option("a", "all", "", "everybody on this machine, until Ctrl-C; by eBPF",
+           _set("everybody", True), "live"),
+    Option("", "engine", "ENGINE", "ptrace (stops PROG at each call), or bpf (never stops it)",
+           _engine, "live"),
+    Option("", "ring", "SIZE", "with bpf: how much may wait to be read (64M)", _ring, "live"),
+    Option("", "uid", "USER", "with bpf: only processes of USER", _text("uid"), "live"),
+    Option("", "cgroup", "DIR", "with bpf: only processes in this cgroup and below",
+           _text("cgroup"), "live"),
     Option("u", "user", "USER", "run PROG as USER, with USER's groups", _text("user"), "live",
            also=("username",)),
     Option("E", "env", "VAR=VAL", "set VAR for PROG; -E VAR takes it away", _environment, "live"),
@@ -236,7 +270,7 @@ OPTIONS: Final = (
            _style),
     Option("", "canonical", "", "stable text, without pids, fds, ids, addresses and times,\n"
            "for plain diff and git's textconv", _set("canonical", True), "replay"),
-    Option("a", "columns", "N", "with --style strace: align results at column N (40)",
+    Option("", "columns", "N", "with --style strace: align results at column N (40)",
            _column),
     Option("t", "absolute-timestamps", "[=HOW]", "time of day before each call; -tt with\n"
            "microseconds, -ttt as seconds since the epoch;\n"
@@ -326,20 +360,42 @@ def _agree(settings: Settings) -> None:
     if settings.append and settings.output is None:
         raise UsageError("-A needs -o FILE, to append to")
     if settings.aligned and settings.style != "strace":
-        raise UsageError("-a aligns the results of --style strace; give that as well")
-    if not settings.pids:
+        raise UsageError("--columns aligns the results of --style strace; give that as well")
+    _agree_on_engine(settings)
+    if not settings.pids and not settings.everybody:
         return
+    whom = "-a" if settings.everybody else "-p"
     if settings.background:
-        raise UsageError("-D runs a program in front; with -p there is none")
+        raise UsageError(f"-D runs a program in front; with {whom} there is none")
     for name, flag in FOR_A_PROGRAM.items():
         if getattr(settings, name):
-            raise UsageError(f"{flag} is for a program to run; with -p there is none")
+            raise UsageError(f"{flag} is for a program to run; with {whom} there is none")
+
+
+def _agree_on_engine(settings: Settings) -> None:
+    if settings.everybody:
+        if settings.engine == "ptrace":
+            raise UsageError("-a needs --engine bpf: ptrace cannot watch everybody")
+        if settings.pids:
+            raise UsageError("-a watches everybody, those of -p as well")
+        if settings.args:
+            number = settings.args[0]
+            if number.isdigit():
+                raise UsageError(f"-a is the whole machine; to align results: --columns {number}")
+            raise UsageError("-a watches everybody; run the program besides")
+        settings.engine = "bpf"
+        settings.follow = True
+    if settings.engine != "bpf":
+        for name, flag in FOR_BPF.items():
+            if getattr(settings, name) is not None:
+                raise UsageError(f"{flag} is for --engine bpf, or -a")
 
 
 def usage() -> str:
     """The help text."""
     lines = [
         "usage: bpfstrace [OPTIONS] PROG [ARGS]     trace a program's use of eBPF",
+        "       bpfstrace -a [OPTIONS]              the whole machine's",
         "       bpfstrace replay [OPTIONS] FILE     print a saved trace again",
         "       bpfstrace diff [OPTIONS] A B        what differs between two traces",
         "       bpfstrace check FILE --lock LOCK    only what a reviewed file allows?",

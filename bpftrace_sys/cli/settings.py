@@ -44,7 +44,7 @@ class Settings:
         self.canonical = False
         self.column = 40
         self.aligned = False
-        """-a was given."""
+        """--columns was given."""
         self.string_limit: int | None = None
         self.quiet = False
         self.seccomp = True
@@ -76,6 +76,16 @@ class Settings:
         """--kill-on-exit."""
         self.same_cpu = False
         """Tracer and program are bound to one CPU."""
+        self.everybody = False
+        """-a: whoever asks anything of BPF."""
+        self.engine = ""
+        """``bpf`` or ``ptrace``; empty: ptrace, with -a bpf."""
+        self.ring: int | None = None
+        """Bytes of the eBPF engine's ring."""
+        self.uid: str | None = None
+        """-a: processes of this user only."""
+        self.cgroup: str | None = None
+        """-a: processes below this folder of cgroup2 only."""
         self.help = False
         self.version = False
 
@@ -101,6 +111,10 @@ def narrowed(settings: Settings) -> list[str]:
     words += [f"-e prog={pattern}" for pattern in settings.progs]
     words += [f"-P {path}" for path in settings.paths]
     words += [f"-e status={word}" for word in sorted(settings.statuses)]
+    if settings.uid is not None:
+        words.append(f"--uid {settings.uid}")
+    if settings.cgroup is not None:
+        words.append(f"--cgroup {settings.cgroup}")
     if settings.succeeded is not None:
         words.append("-z" if settings.succeeded else "-Z")
     return words

@@ -1,4 +1,4 @@
-"""The line that tells of a process's end."""
+"""The line that tells of a process: who it is, its end; and of what was lost."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ if TYPE_CHECKING:
 
 def exit_line(event: ProcessEvent) -> str | None:
     """What stands behind the process's id; None for what strace says nothing of."""
+    if event.what in ("who", "lost"):
+        from bpftrace_sys.render.watching import lost_line, who_line
+
+        return who_line(event) if event.what == "who" else lost_line(event)
     if event.what != "exit" or event.tid != event.pid:
         return None
     if "signal" in event.details:

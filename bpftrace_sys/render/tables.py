@@ -11,6 +11,7 @@ import textwrap
 from typing import IO, Any, Final
 
 from bpftrace_sys.render.style import wants_colour
+from bpftrace_sys.render.watching import KINDS, lost_words
 from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.summary import Count, Counts, Table, tables
@@ -135,6 +136,8 @@ class LedgerRenderer:
         self.model = model
         self.always = always
         self.counts = Counts()
+        self.lost = dict.fromkeys(KINDS, 0)
+        """What an eBPF engine's ring had no room for."""
 
     def header(self, header: Header) -> None:
         """Nothing."""
@@ -154,12 +157,16 @@ class LedgerRenderer:
         """The model has it."""
 
     def process(self, event: ProcessEvent) -> None:
-        """Nothing."""
+        """Counts what was lost."""
+        if event.what == "lost":
+            for name in self.lost:
+                number = event.details.get(name)
+                self.lost[name] += number if isinstance(number, int) else 0
 
     def end(self, status: dict[str, Any]) -> None:
         """The tables."""
         made = any(found.call is not None for found in self.model.objects.values())
-        if not (self.always or made):
+        if not (self.always or made or any(self.lost.values())):
             return
         colours = wants_colour(self.stream)
         for table in tables(self.model, self.counts):
@@ -169,4 +176,6 @@ class LedgerRenderer:
                 draw(table, self.stream)
             else:
                 self.out.write("\n".join(uncoloured(table, self.stream)) + "\n")
+        if any(self.lost.values()):
+            self.out.write(f"\nlost: {lost_words(self.lost)}: these tables are not whole\n")
         self.out.flush()

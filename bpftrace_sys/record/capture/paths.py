@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 LIMIT: Final = 4096
-_PREFIXES: Final = (
+PREFIXES: Final = (
     b"/sys/bus/event_source/",
     b"/sys/devices/",
     b"/sys/kernel/tracing",
@@ -39,7 +39,7 @@ _compiled: dict[bytes, re.Pattern[bytes]] = {}
 
 def interesting(path: bytes) -> bool:
     """Whether opening this file belongs to BPF's story."""
-    if not path.startswith(_PREFIXES):
+    if not path.startswith(PREFIXES):
         return False
     for prefix, pattern in _UNLESS.items():
         if path.startswith(prefix):

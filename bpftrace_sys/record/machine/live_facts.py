@@ -56,6 +56,9 @@ class LiveFacts:
         self.pmus = machine.pmus
         self.pid = 0
         self.record = record
+        self.types: dict[tuple[str, int], int] = {}
+        """Ids in vmlinux BTF that need not be asked for: what a program attaches to, what a
+        struct_ops map's value is; by kind and id of the object."""
         self._known: dict[tuple[str, int], str | None] = {}
         self._passing: deque[tuple[str, int]] = deque()
         self._btf: Any = None
@@ -150,7 +153,7 @@ class LiveFacts:
     def _ask_iter_target(self, key: int) -> str | None:
         from bpftrace_sys.record.machine import bpf
 
-        type_id = bpf.attach_btf_id(key)
+        type_id = self.types.get(("prog", key)) or bpf.attach_btf_id(key)
         vmlinux = self.vmlinux() if type_id else None
         name = "" if vmlinux is None else str(vmlinux.name(type_id))
         return name.removeprefix("bpf_iter_") if name.startswith("bpf_iter_") else None
@@ -301,7 +304,7 @@ class LiveFacts:
         from decoders.formats.btf import Kind
 
         vmlinux = self.vmlinux()
-        value = bpf.vmlinux_value_type(key)
+        value = self.types.get(("map", key)) or bpf.vmlinux_value_type(key)
         outer = vmlinux.type(value) if vmlinux is not None and value else None
         words = []
         for holder in outer.members if outer is not None else ():

@@ -1,0 +1,335 @@
+"""Tracing with the engine made of eBPF: -a, and --engine bpf."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from bpftrace_sys.cli.getopt_long import UsageError
+from bpftrace_sys.cli.live import (
+    OWN_FAILURE,
+    Telling,
+    bind_to_this_cpu,
+    ending,
+    environment,
+    leave,
+    on_interrupt,
+    spawn_failure,
+)
+from bpftrace_sys.record.ebpf.engine import CALLS, RING, Lost, Told, Wanted, Watch
+from bpftrace_sys.record.ptrace.errors import EngineError
+from bpftrace_sys.record.ptrace.spawn import SpawnError, Starting, start
+from bpftrace_sys.render.output import complain, open_json, open_page, open_text
+from decoders.events import ProcessEvent
+
+if TYPE_CHECKING:
+    from bpftrace_sys.cli.settings import Settings
+    from bpftrace_sys.record.ebpf.records import Who
+
+NEEDS_STOPS: Final = {
+    "stacks": "-k: nobody is stopped whose stack could be read",
+    "injections": "-e inject=: calls cannot be kept from being executed",
+    "background": "-D",
+    "kill": "--kill-on-exit: PROG is not held by bpfstrace",
+    "kernel": "-e kernel=: it is read while the loader is stopped",
+    "stats": "--stats",
+}
+"""Settings that this engine cannot serve."""
+
+
+def unserved(settings: Settings) -> str | None:
+    """Why these settings cannot be had with this engine; None where they can."""
+    for name, why in NEEDS_STOPS.items():
+        if getattr(settings, name):
+            return f"--engine bpf cannot do {why}; try: --engine ptrace"
+    others = sorted(set(settings.traced) - set(CALLS))
+    if others:
+        return (
+            f"--engine bpf traces {', '.join(CALLS)}, not {', '.join(others)}; "
+            "try: --engine ptrace"
+        )
+    return None
+
+
+class Source:
+    """What Telling takes from, in the place of a Capture: here nothing waits."""
+
+    stacks = None
+
+    def __init__(self, watch: Watch) -> None:
+        self.machine = watch.machine
+        self.before = watch.before
+        self.take: Callable[[Any], None]
+
+    def begin(self, take: Callable[[Any], None], ask: Any, learn: Any) -> None:
+        """As Capture.begin."""
+        self.take = take
+
+    def drain(self) -> None:
+        """Nothing waits."""
+
+    def tell_events(self) -> bool:
+        """All is told at once."""
+        return False
+
+    def rest(self) -> None:
+        """Nothing waits."""
+
+
+def wanted_of(settings: Settings) -> Wanted:
+    """The calls of whom the settings ask for."""
+    from bpftrace_sys.cli.expressions import bpf_commands
+
+    return Wanted(
+        calls=tuple(name for name in CALLS if name in settings.traced),
+        explicit=settings.explicit,
+        commands=bpf_commands(settings.commands) if settings.commands else None,
+        everybody=settings.everybody,
+        follow=settings.follow,
+        uid=None if settings.uid is None else user_id(settings.uid),
+        cgroup=settings.cgroup,
+        ring=settings.ring or RING,
+    )
+
+
+def user_id(text: str) -> int:
+    """A user's number, by name or number; UsageError for one that is unknown."""
+    if text.isascii() and text.isdigit():
+        return int(text)
+    import pwd
+
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise UsageError(f"--uid {text}: there is no such user") from None
+
+
+def watch(settings: Settings) -> int:
+    """Traces by eBPF; returns the exit code, or dies by the program's signal."""
+    refusal = unserved(settings)
+    if refusal is not None:
+        raise UsageError(refusal)
+    engine = Watch(wanted_of(settings))
+    text = open_text(settings.output, sys.stderr, settings.append)
+    json = None if settings.json is None else open_json(settings.json)
+    page = None if settings.report is None else open_page(settings.report)
+    if settings.same_cpu:
+        bind_to_this_cpu()
+    return Session(settings, engine, Telling(settings, text, json, page, Source(engine))).run()
+
+
+class Session:
+    """One trace: from attaching the programs to the summary."""
+
+    def __init__(self, settings: Settings, engine: Watch, telling: Telling) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.telling = telling
+        self.signals = Signals()
+        self._starting: Starting | None = None
+        self._status: int | None = None
+        self._complained = False
+
+    def run(self) -> int:
+        """The exit code."""
+        settings, engine = self.settings, self.engine
+        try:
+            engine.open()
+            self.signals.open(engine)
+            for pid in settings.pids:
+                engine.attach(pid)
+            if settings.args:
+                self._spawn()
+        except (EngineError, SpawnError) as error:
+            self._close()
+            engine.close()
+            if isinstance(error, SpawnError):
+                complain(spawn_failure(error, settings.args))
+                return error.exit_code
+            complain(str(error))
+            return OWN_FAILURE
+        capture = self.telling.capture
+        capture.before = engine.before
+        while self.telling.step():
+            pass
+        engine.tell(Told(capture.take, self._who, self._lost))
+        self.telling.facts.types = engine.records.types
+        if settings.everybody and not settings.quiet and sys.stderr.isatty():
+            complain("watching the whole machine; Ctrl-C ends it")
+        self._loop()
+        return self._end()
+
+    def _spawn(self) -> None:
+        settings = self.settings
+        starting = self._starting = start(
+            settings.args,
+            bpf_filter=None,
+            mask=set(),
+            env=environment(settings),
+            argv0=settings.argv0,
+            user=settings.user,
+        )
+        self.engine.spawned(starting.pid)
+        self.signals.child(starting.pid)
+        starting.go()
+
+    def _loop(self) -> None:
+        """Until everybody who is watched has ended, or somebody ends us."""
+        engine, settings = self.engine, self.settings
+        while True:
+            count = engine.read()
+            for number in self.signals.taken():
+                if self._ends(number):
+                    return
+            if count:
+                continue
+            if self._starting is not None and self._status is None:
+                self._reap()
+            if not settings.everybody and self._all_ended():
+                return
+            self.telling.rest()
+            engine.wait(None)
+
+    def _reap(self) -> None:
+        """Whether the program has ended."""
+        assert self._starting is not None
+        pid, status = os.waitpid(self._starting.pid, os.WNOHANG)
+        if pid:
+            self._status = status
+            self.signals.child_ended()
+
+    def _all_ended(self) -> bool:
+        if self._starting is None:
+            return not self.engine.alive
+        # Where events were lost, who is left cannot be known.
+        return self._status is not None and (
+            not self.engine.alive or not self.settings.follow or bool(self.engine.lost.events)
+        )
+
+    def _ends(self, number: int) -> bool:
+        """What a signal to us does. True: the trace ends."""
+        settings = self.settings
+        how = on_interrupt(settings)
+        if how.startswith("ignore"):
+            return False
+        if self._starting is None or self._status is not None:
+            return number != signal.SIGHUP or not self.telling.reopen()
+        if number != signal.SIGINT or how == "end":
+            # A terminal's Ctrl-C reaches the program by itself.
+            with contextlib.suppress(OSError):
+                os.kill(self._starting.pid, number)
+        return False
+
+    def _end(self) -> int:
+        settings, engine = self.settings, self.engine
+        # The kernel takes its time to detach: meanwhile what is left is read and told.
+        detaching = threading.Thread(target=engine.hooks.close)
+        detaching.start()
+        while engine.read():
+            pass
+        detaching.join()
+        while engine.read():
+            pass
+        self._close()
+        code = None if self._status is None else os.waitstatus_to_exitcode(self._status)
+        status = {} if code is None else ending(code)
+        lost = engine.lost
+        if lost:
+            status["lost"] = {"calls": lost.calls, "pieces": lost.pieces, "events": lost.events}
+        whole = self.telling.end(status)
+        engine.close()
+        error = None if self._starting is None else self._starting.error()
+        if error is not None:
+            complain(spawn_failure(error, settings.args))
+            return error.exit_code
+        if lost or not whole:
+            return OWN_FAILURE
+        return 0 if code is None else leave(code)
+
+    def _close(self) -> None:
+        self.signals.close()
+
+    # ------------------------------------------------------------ what is told besides calls
+
+    def _who(self, who: Who) -> None:
+        """A process appears: told where it is not one that we were asked to trace."""
+        if self.settings.everybody:
+            from bpftrace_sys.record.ebpf.who import details
+
+            told = ProcessEvent("who", who.time, who.pid, who.tid, details(who))
+            self.telling.capture.take(told)
+
+    def _lost(self, lost: Lost) -> None:
+        details = {"calls": lost.calls, "pieces": lost.pieces, "events": lost.events}
+        event = ProcessEvent("lost", time.time_ns(), 0, 0, details)
+        self.telling.capture.take(event)
+        if not self._complained:
+            self._complained = True
+            complain("calls were lost, as the ring was full; a greater one (--ring) loses fewer")
+
+
+class Signals:
+    """Signals to us, as something to wait for."""
+
+    NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+    def __init__(self) -> None:
+        self._engine: Watch | None = None
+        self._pipe: tuple[int, int] | None = None
+        self._before: dict[int, Any] = {}
+        self._pidfd = -1
+        self._came: list[int] = []
+
+    def open(self, engine: Watch) -> None:
+        """From now on signals end ``engine``'s wait."""
+        self._engine = engine
+        self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        engine.register(self._pipe[0])
+        for number in self.NUMBERS:
+            self._before[number] = signal.signal(number, self._take)
+        signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+
+    def _take(self, number: int, frame: Any) -> None:
+        self._came.append(number)
+
+    def child(self, pid: int) -> None:
+        """Its end ends the wait, too."""
+        assert self._engine is not None
+        self._pidfd = os.pidfd_open(pid)
+        self._engine.register(self._pidfd)
+
+    def child_ended(self) -> None:
+        """No longer."""
+        assert self._engine is not None
+        self._engine.unregister(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+
+    def taken(self) -> list[int]:
+        """Those that came since."""
+        if self._pipe is not None:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._pipe[0], 4096)
+        came, self._came = self._came, []
+        return came
+
+    def close(self) -> None:
+        """Signals do again what they did before."""
+        if self._pipe is None:
+            return
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._pidfd >= 0:
+            self.child_ended()
+        assert self._engine is not None
+        self._engine.unregister(self._pipe[0])
+        for fd in self._pipe:
+            os.close(fd)
+        self._pipe = None

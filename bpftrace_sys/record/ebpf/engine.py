@@ -1,0 +1,381 @@
+"""The engine made of eBPF: programs in the kernel, which copy what calls ask of BPF.
+
+Nobody is stopped. What the programs copy fills the same RawCalls as a ptrace stop does; from
+there on nothing can tell the two apart.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from bpftrace_sys.record.capture.paths import PREFIXES, interesting
+from bpftrace_sys.record.ebpf import steps
+from bpftrace_sys.record.ebpf.hooks import KINDS, Hooks
+from bpftrace_sys.record.ebpf.loader import LoadError, Programs
+from bpftrace_sys.record.ebpf.records import Records, Who
+from bpftrace_sys.record.ebpf.refusals import why
+from bpftrace_sys.record.ebpf.ring import Ring
+from bpftrace_sys.record.machine.hardware import Machine
+from bpftrace_sys.record.machine.newest_ids import highest
+from bpftrace_sys.record.ptrace.errors import EngineError
+from decoders import arch as arches
+from decoders.events import ProcessEvent
+from decoders.raw import RawCall
+from decoders.uapi import system
+
+CALLS: Final = ("bpf", "perf_event_open", "ioctl", "openat", "setsockopt")
+"""In the order of enum call in watch.bpf.c, from 1."""
+RING: Final = 64 << 20
+"""Bytes of the ring: what a loader writes in the time that telling it takes."""
+BATCH: Final = 512
+"""Records between two looks at what else there is to do."""
+BREATH: Final = 0.004
+"""Seconds that we let the ring fill after it was read empty: who wakes us, pays for it."""
+ITSELF: Final = 1
+CHILDREN: Final = 2
+THREADS: Final = 4
+PREFIX: Final = struct.Struct("<6Q6Q")
+ROW: Final = struct.Struct("<4B4H5I")
+ROWS_OF: Final = struct.Struct("<4H")
+CANARY: Final = struct.Struct("<Q8I")
+RINGBUF: Final = 27
+"""BPF_MAP_TYPE_RINGBUF: the program says 99 unless the kernel has put in its own number."""
+
+
+@dataclass
+class Wanted:
+    """Which calls of whom; the kernel leaves the others out."""
+
+    calls: tuple[str, ...] = CALLS
+    explicit: frozenset[str] = frozenset()
+    """Calls that are kept whatever they concern."""
+    commands: frozenset[int] | None = None
+    """Of bpf(2); None: all."""
+    everybody: bool = True
+    """Else threads that are added, and with ``follow`` what they start."""
+    follow: bool = True
+    uid: int | None = None
+    cgroup: str | None = None
+    """A folder of cgroup2."""
+    ring: int = RING
+    kinds: tuple[str, ...] = KINDS
+    """Ways of attaching, by preference."""
+
+
+@dataclass
+class Lost:
+    """What never arrived, because the ring was full."""
+
+    calls: int = 0
+    pieces: int = 0
+    """Of calls that did arrive."""
+    events: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.calls or self.pieces or self.events)
+
+
+@dataclass
+class Told:
+    """What a Watch hands on; as it comes."""
+
+    take: Callable[[RawCall | ProcessEvent], None]
+    who: Callable[[Who], None] = field(default=lambda who: None)
+    lost: Callable[[Lost], None] = field(default=lambda lost: None)
+
+
+class Watch:
+    """From :meth:`open` to :meth:`close` the programs run."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.machine = Machine()
+        self.programs = Programs()
+        self.hooks = Hooks(self.programs)
+        self.lost = Lost()
+        self.alive: set[int] = set()
+        """Threads that are watched, where not everybody is."""
+        self.before: dict[str, int] = {}
+        self.own_pid = 0
+        """Our process as the kernel numbers it."""
+        self._ring: Ring
+        self._records: Records
+        self._counters: list[memoryview] = []
+        self._told: Told
+        self._openat = arches.number(arches.of_machine()[0], "openat")
+        self._poll = select.epoll()
+        self._at_once = False
+
+    # ------------------------------------------------------------ setting up
+
+    def open(self) -> None:
+        """Loads and attaches; EngineError, with nothing left attached, where that cannot be."""
+        try:
+            self._load()
+        except LoadError as error:
+            self.close()
+            raise EngineError(why(error)) from None
+        except OSError as error:
+            self.close()
+            raise EngineError(why(LoadError("bpf(2)", error))) from None
+
+    def _load(self) -> None:
+        wanted, programs = self.wanted, self.programs
+        self._set_calls()
+        self._set_rows()
+        self._set_filters()
+        programs.create({"ring": wanted.ring})
+        for request, rows in steps.REQUESTS.items():
+            programs.update(
+                programs.maps["requests"], struct.pack("<I", request), ROWS_OF.pack(*rows)
+            )
+        self.hooks.processes()
+        self._learn()
+        self._ring = Ring(programs.maps["ring"], wanted.ring)
+        self._counters = [
+            programs.variable(name).cast("Q") for name in ("lost_calls", "lost_events")
+        ]
+        if not wanted.everybody:
+            # What we start is watched, though we are not.
+            self._thread(self.own_pid, CHILDREN)
+        find = programs.load("find")
+        self.hooks.attach(wanted.calls, find, wanted.kinds)
+        self.before = highest()
+        self._poll.register(self._ring.fd, select.EPOLLIN)
+
+    def _set_calls(self) -> None:
+        programs, wanted = self.programs, self.wanted
+        numbers = arches.of_machine()
+        for arch, variable in zip(numbers, ("native", "compat"), strict=False):
+            table = bytearray(512)
+            for index, name in enumerate(CALLS, 1):
+                number = arches.number(arch, name)
+                if number is not None and name in wanted.calls:
+                    table[number] = index
+            programs.set(f"{variable}_calls", bytes(table))
+            programs.set(f"{variable}_arch", struct.pack("<I", arch))
+        for name in ("clone", "clone3", "vfork"):
+            number = arches.number(numbers[0], name)
+            if number is not None:
+                programs.set(f"nr_{name}", struct.pack("<I", number))
+
+    def _set_rows(self) -> None:
+        programs = self.programs
+        pmus = {name: number for number, name in self.machine.pmus.items()}
+        rows = bytearray()
+        for index, row in enumerate(steps.ROWS):
+            pmu = steps.PMUS.get(index)
+            if pmu is not None:
+                # A PMU that this machine lacks has a type that no attr has.
+                row = (*row[:11], pmus.get(pmu, 0xFFFFFFFF), row[12])
+            rows += ROW.pack(*row)
+        programs.set("rows", bytes(rows))
+        unknown = ROWS_OF.pack(*steps.COMMANDS[-1])
+        commands = bytearray(unknown * 64)
+        for command, four in steps.COMMANDS.items():
+            if command >= 0:
+                ROWS_OF.pack_into(commands, command * ROWS_OF.size, *four)
+        programs.set("by_command", bytes(commands))
+        for index, name in enumerate(CALLS, 1):
+            if name in steps.CALLS:
+                programs.set("by_call", ROWS_OF.pack(*steps.CALLS[name]), index * ROWS_OF.size)
+        programs.set("cpus", struct.pack("<I", self.machine.cpus))
+
+    def _set_filters(self) -> None:
+        programs, wanted = self.programs, self.wanted
+        if not wanted.everybody:
+            programs.set("only_threads", struct.pack("<I", 1))
+            bits = ITSELF | THREADS | CHILDREN if wanted.follow else ITSELF
+            programs.set("child_bits", struct.pack("<I", bits))
+        if wanted.commands is not None:
+            word = sum(1 << command for command in wanted.commands if command < 64)
+            programs.set("only_commands", struct.pack("<Q", word))
+        if wanted.uid is not None:
+            programs.set("only_uid", struct.pack("<Q", wanted.uid))
+        if wanted.cgroup is not None:
+            inode, level = _cgroup(wanted.cgroup)
+            programs.set("only_cgroup", struct.pack("<Q", inode))
+            programs.set("cgroup_level", struct.pack("<I", level))
+        for name, variable in (
+            ("openat", "any_path"), ("ioctl", "any_request"), ("setsockopt", "any_option"),
+        ):  # fmt: skip
+            programs.set(variable, struct.pack("<I", name in wanted.explicit))
+        for index, prefix in enumerate(PREFIXES):
+            programs.set("prefixes", _prefix(prefix), index * PREFIX.size)
+        programs.set("prefix_count", struct.pack("<I", len(PREFIXES)))
+        options = [0, 0]
+        for option in system.so_filter:
+            options[option // 64] |= 1 << option % 64
+        programs.set("socket_options", struct.pack("<QQ", *options))
+
+    def _learn(self) -> None:
+        """Shows the programs an fd of each kind, and asks whether what they read is right."""
+        programs = self.programs
+        learn = programs.load("learn")
+        event = _perf_event()
+        try:
+            samples = (programs.maps["told"], learn, self.hooks.a_link, programs.btf, event)
+            for kind, fd in enumerate(samples, 1):
+                if fd >= 0:
+                    programs.run(learn, struct.pack("<QQ", fd, kind))
+        finally:
+            if event >= 0:
+                os.close(event)
+        found = CANARY.unpack(programs.variable("canary")[: CANARY.size])
+        pid_tgid, map_type, number, key, value, entries, _, ringbuf, _ = found
+        if (map_type, key, value, entries) != (9, 4, 4, 8192) or not number or ringbuf != RINGBUF:
+            raise LoadError(
+                "the canary: the kernel did not apply CO-RE relocations", OSError(95, "unusable")
+            )
+        self.own_pid = pid_tgid >> 32
+
+    # ------------------------------------------------------------ whom
+
+    @property
+    def numbered_alike(self) -> bool:
+        """Whether processes have the numbers here that the kernel's programs see."""
+        return self.own_pid == os.getpid()
+
+    def _thread(self, tid: int, bits: int) -> None:
+        self.programs.update(
+            self.programs.maps["threads"], struct.pack("<I", tid), struct.pack("<I", bits)
+        )
+
+    def spawned(self, pid: int) -> None:
+        """What was started while we were open is watched already; this says who it is."""
+        self.alive.add(pid)
+        self.programs.delete(self.programs.maps["threads"], struct.pack("<I", self.own_pid))
+
+    def attach(self, pid: int) -> None:
+        """Watches a process that runs, all its threads. EngineError where there is none."""
+        if not self.numbered_alike:
+            raise EngineError(
+                f"cannot watch process {pid}: bpfstrace runs in a pid namespace, where processes "
+                "have other numbers than for the kernel's programs; try: -a"
+            )
+        if not os.path.exists(f"/proc/{pid}"):
+            raise EngineError(f"cannot watch process {pid}: there is no such process")
+        bits = ITSELF | THREADS | (CHILDREN if self.wanted.follow else 0)
+        found: set[int] = set()
+        while True:
+            # Threads that one starts before it is in the table are found the next time.
+            try:
+                new = {int(name) for name in os.listdir(f"/proc/{pid}/task")} - found
+            except OSError:
+                break
+            if not new:
+                break
+            for tid in new:
+                self._thread(tid, bits)
+            found |= new
+        self.alive |= found
+
+    # ------------------------------------------------------------ reading
+
+    def tell(self, told: Told) -> None:
+        """From now on what comes is handed on."""
+        offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        self._told = told
+        self._records = Records(self._take, told.who, offset)
+
+    def _take(self, item: RawCall | ProcessEvent) -> None:
+        if isinstance(item, RawCall):
+            # The kernel knows the beginnings of paths, not the patterns.
+            if (
+                item.nr == self._openat
+                and "openat" not in self.wanted.explicit
+                and not any(interesting(chunk.data.rstrip(b"\0")) for chunk in item.chunks)
+            ):
+                return
+        elif item.what == "fork":
+            self.alive.add(item.details["child_tid"])
+        elif item.what == "exit":
+            self.alive.discard(item.tid)
+        elif item.what == "exec" and "former_tid" in item.details:
+            self.alive.discard(item.details["former_tid"])
+            self.alive.add(item.tid)
+        self._told.take(item)
+
+    def read(self) -> int:
+        """Hands over what has come, up to a batch; returns the number of records."""
+        count = self._ring.drain(self._records.record, BATCH)
+        calls, events = self._counters[0][0], self._counters[1][0]
+        now = Lost(calls, self._records.lost_pieces, events)
+        before = self.lost
+        if now != before:
+            self.lost = now
+            self._told.lost(
+                Lost(
+                    now.calls - before.calls,
+                    now.pieces - before.pieces,
+                    now.events - before.events,
+                )
+            )
+        return count
+
+    def wait(self, timeout: float | None) -> None:
+        """Until there is something to read, or something else that was registered happens.
+
+        Right after something was read it waits a moment in any case, for more.
+        """
+        if self._at_once:
+            time.sleep(BREATH)
+        self._at_once = bool(self._poll.poll(timeout))
+
+    def register(self, fd: int) -> None:
+        """Another fd whose readiness ends :meth:`wait`."""
+        self._poll.register(fd, select.EPOLLIN)
+
+    def unregister(self, fd: int) -> None:
+        """No longer."""
+        self._poll.unregister(fd)
+
+    @property
+    def records(self) -> Records:
+        """What was read, for counts."""
+        return self._records
+
+    def close(self) -> None:
+        """Detaches and unloads; the ring can still be read afterwards."""
+        self.hooks.close()
+        self.programs.close()
+
+
+def _prefix(prefix: bytes) -> bytes:
+    """A prefix and its mask, as words that are compared at once."""
+    size = PREFIX.size // 2
+    return prefix.ljust(size, b"\0") + (b"\xff" * len(prefix)).ljust(size, b"\0")
+
+
+def _cgroup(path: str) -> tuple[int, int]:
+    """The id of a cgroup (its folder's inode) and how deep it is."""
+    from bpftrace_sys.record.ebpf.cgroups import root_of
+
+    try:
+        inode = os.stat(path).st_ino
+        root = root_of(path)
+    except OSError as error:
+        raise EngineError(f"--cgroup {path}: {error.strerror}") from None
+    if root is None:
+        raise EngineError(f"--cgroup {path}: not a folder of cgroup2")
+    level = len([part for part in os.path.realpath(path)[len(root) :].split("/") if part])
+    return inode, level
+
+
+def _perf_event() -> int:
+    """A perf event that counts nothing; -1 where we may have none."""
+    import ctypes
+
+    # PERF_TYPE_SOFTWARE, PERF_ATTR_SIZE_VER0, PERF_COUNT_SW_DUMMY; disabled, exclude_kernel.
+    attr = struct.pack("<IIQQQQQ16x", 1, 64, 9, 0, 0, 0, 1 | 1 << 5)
+    number = arches.number(arches.of_machine()[0], "perf_event_open")
+    return int(ctypes.CDLL(None, use_errno=True).syscall(number, attr, -1, 0, -1, 8))
+
+
+__all__ = ["CALLS", "RING", "Lost", "Told", "Wanted", "Watch"]

@@ -1,0 +1,398 @@
+"""What comes through the ring, as RawCalls and ProcessEvents: state.h's structs, unpacked.
+
+A call is one record, with its short pieces in it; the longer ones came ahead of it, each page a
+record that names the call. A piece that could not be read at the entry was tried again at the exit,
+when the kernel had read its page in: such a one is late, and takes the place of what was missing.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from bpftrace_sys.record.capture.credentials import INIT_USER_NS
+from decoders.events import ProcessEvent
+from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
+from decoders.uapi import const, names
+
+HEADER: Final = struct.Struct("<IIQQQQ6QqIIIIII16s")
+PIECE: Final = struct.Struct("<QIHBB")
+APART: Final = struct.Struct("<IIQQIHBBII")
+PROCESS: Final = struct.Struct("<IIQQIIQ")
+WHO: Final = struct.Struct("<IIQQQII16s")
+
+CALL, PIECE_APART, PROCESS_EVENT, WHO_IS = range(4)
+DATA, STRING, FD, ASKED, CRED = range(5)
+FORK, EXEC, EXITED = range(3)
+UNFINISHED: Final = 1
+LATE: Final = 2
+FD_KINDS: Final = ("", "map", "prog", "link", "btf", "perf_event", "token", "file")
+
+_CLONE_VFORK: Final = 0x4000
+_CLONE_NO_SIGCHLD: Final = 1 << 63
+"""A bit of ours in the flags of a clone: its child does not end with SIGCHLD."""
+_LINK_NAMES: Final = {"perf_event": "perf"}
+"""What fdinfo calls a type of links, where that is not the end of the enum's name."""
+_XDP_MODES: Final = ("skb", "drv", "hw")
+"""enum bpf_xdp_mode of include/linux/netdevice.h"""
+_ANON_INODE_FS: Final = 0x09041934
+_SOCK_FS: Final = 0x534F434B
+_PIPE_FS: Final = 0x50495045
+"""include/uapi/linux/magic.h"""
+REMEMBERED: Final = 4096
+"""Facts about fds that are remembered; then all are forgotten."""
+WAITING: Final = 1024
+"""Calls whose pieces may wait for them; the oldest go first."""
+
+
+class Part(NamedTuple):
+    """A page of a piece that came ahead of its call."""
+
+    stage: int
+    late: bool
+    first: bool
+    kind: int
+    addr: int
+    wanted: int
+    data: bytes
+
+
+class Who(NamedTuple):
+    """Who a process is that asks something of BPF for the first time."""
+
+    time: int
+    """Nanoseconds since the epoch."""
+    pid: int
+    tid: int
+    uid: int
+    parent: int
+    cgroup: int
+    """The id of its cgroup: the inode of the cgroup's folder."""
+    comm: str
+    argv: tuple[str, ...]
+    """Empty where it could not be read."""
+
+
+class Records:
+    """Makes items of records.
+
+    ``take`` gets each RawCall and ProcessEvent, ``who`` each :class:`Who`. ``offset``:
+    nanoseconds from CLOCK_MONOTONIC to the epoch.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[RawCall | ProcessEvent], None],
+        who: Callable[[Who], None],
+        offset: int,
+    ) -> None:
+        self._take = take
+        self._who = who
+        self._offset = offset
+        self._parts: OrderedDict[int, list[Part]] = OrderedDict()
+        self._facts: dict[tuple[int, int, bytes], FdFact] = {}
+        self._comms: dict[bytes, str] = {}
+        self.types: dict[tuple[str, int], int] = {}
+        """Of tracing programs and struct_ops maps, by kind and id, the type in vmlinux BTF that
+        they are for (LiveFacts.types)."""
+        self.lost_pieces = 0
+        """Of calls that came."""
+        self.read = 0
+        self.late = 0
+        """Pieces that were read at the exit only."""
+
+    def record(self, buffer: memoryview, at: int, size: int) -> None:
+        """One record of the ring."""
+        kind = buffer[at]
+        if kind == CALL:
+            self._call(buffer, at)
+        elif kind == PIECE_APART:
+            self._part(buffer, at)
+        elif kind == PROCESS_EVENT:
+            self._process(buffer, at)
+        elif kind == WHO_IS:
+            self._who_is(buffer, at)
+
+    # ------------------------------------------------------------ calls
+
+    def _part(self, buffer: memoryview, at: int) -> None:
+        _, got, call, addr, wanted, _, kind, stage, last, first = APART.unpack_from(buffer, at)
+        start = at + APART.size
+        data = bytes(buffer[start : start + got])
+        if kind == STRING and got == wanted and last:
+            data = data[:-1] + bytes((last,))
+        parts = self._parts.get(call)
+        if parts is None:
+            parts = self._parts[call] = []
+            if len(self._parts) > WAITING:
+                self._parts.popitem(last=False)  # its call was lost
+        parts.append(
+            Part(stage & 1, bool(stage & LATE), bool(first), kind, addr, wanted, data)
+        )
+
+    def _call(self, buffer: memoryview, at: int) -> None:
+        (
+            _, flags, number, began, ended, pid_tgid, a, b, c, d, e, f, ret, nr, arch,
+            apart, lost, size, _, comm,
+        ) = HEADER.unpack_from(buffer, at)  # fmt: skip
+        self.read += 1
+        done = not flags & UNFINISHED
+        raw = RawCall(
+            number,
+            began + self._offset,
+            pid_tgid >> 32,
+            pid_tgid & 0xFFFFFFFF,
+            self._comms.get(comm) or self._comm(comm),
+            arch,
+            nr,
+            (a, b, c, d, e, f),
+            ret if done else None,
+            done and -4096 < ret < 0,
+            ended - began if done else None,
+        )
+        place = at + HEADER.size
+        end = place + size
+        chunks = raw.chunks
+        late: list[Part] = []
+        while place < end:
+            addr, wanted, got, kind, stage = PIECE.unpack_from(buffer, place)
+            place += PIECE.size
+            data = bytes(buffer[place : place + got])
+            place += got + 7 & ~7
+            if kind == FD:
+                self._fd(raw, addr, stage, data)
+            elif kind == ASKED:
+                _interface(raw, addr, stage, data)
+            elif kind == CRED:
+                raw.extra["cred"] = _credentials(data)
+            elif stage & LATE:
+                late.append(Part(stage & 1, True, True, kind, addr, wanted, data))
+            else:
+                # A string ends with its NUL: so long it was, and no longer.
+                chunks.append(Chunk(stage, addr, data, got if kind == STRING and got else wanted))
+        if apart:
+            self._join(raw, self._parts.pop(number, []), late)
+        if late:
+            self._late(raw, late)
+        if lost:
+            self.lost_pieces += lost
+            raw.extra["lost"] = lost
+        self._take(raw)
+
+    def _join(self, raw: RawCall, parts: list[Part], late: list[Part]) -> None:
+        """Pages of one piece become one Chunk again, up to where memory ended."""
+        run: list[Part] = []
+        for part in parts:
+            if part.kind == FD:
+                self._fd(raw, part.addr, part.stage | (LATE if part.late else 0), part.data)
+                continue
+            if part.kind == ASKED:
+                _interface(raw, part.addr, part.stage, part.data)
+                continue
+            if part.first and run:
+                _keep(raw, run, late)
+                run = []
+            run.append(part)
+        if run:
+            _keep(raw, run, late)
+
+    def _late(self, raw: RawCall, late: list[Part]) -> None:
+        """What was missing at the entry, as it was read at the exit; the call says it."""
+        known = {(chunk.stage, chunk.addr): at for at, chunk in enumerate(raw.chunks)}
+        filled = []
+        for part in late:
+            wanted = len(part.data) if part.kind == STRING and part.data else part.wanted
+            chunk = Chunk(part.stage, part.addr, part.data, wanted)
+            at = known.get((part.stage, part.addr))
+            if at is None:
+                known[part.stage, part.addr] = len(raw.chunks)
+                raw.chunks.append(chunk)
+            elif len(raw.chunks[at].data) < len(part.data) and not _whole(raw.chunks[at]):
+                raw.chunks[at] = chunk
+            else:
+                continue
+            if part.data:
+                filled.append(f"{part.addr:#x}")
+        if filled:
+            self.late += len(filled)
+            raw.extra["late"] = filled
+
+    def _comm(self, comm: bytes) -> str:
+        if len(self._comms) > REMEMBERED:
+            self._comms.clear()
+        text = self._comms[comm] = os.fsdecode(comm.partition(b"\0")[0])
+        return text
+
+    # ------------------------------------------------------------ fds
+
+    def _fd(self, raw: RawCall, what: int, stage: int, data: bytes) -> None:
+        fd = what & 0xFFFFFFFF
+        if stage & LATE and any(fact.fd == fd for fact in raw.fds):
+            return
+        key = (what, stage & 1, data)
+        fact = self._facts.get(key)
+        if fact is None:
+            if len(self._facts) > REMEMBERED:
+                self._facts.clear()
+            fact = self._facts[key] = fd_fact(fd, what >> 32, stage & 1, data)
+            self._learn(fact, data)
+        raw.fds.append(fact)
+
+    def _learn(self, fact: FdFact, data: bytes) -> None:
+        info = fact.info
+        if fact.kind == "prog" and info["prog_type"] == const.BPF_PROG_TYPE_TRACING:
+            type_id = struct.unpack_from("<I", data, 16)[0]
+        elif fact.kind == "map" and info["map_type"] == const.BPF_MAP_TYPE_STRUCT_OPS:
+            type_id = struct.unpack_from("<I", data, 36)[0]
+        else:
+            return
+        if len(self.types) > REMEMBERED:
+            self.types.clear()
+        if type_id and fact.id is not None:
+            self.types[fact.kind, fact.id] = type_id
+
+    # ------------------------------------------------------------ processes
+
+    def _process(self, buffer: memoryview, at: int) -> None:
+        _, what, time, pid_tgid, one, two, how = PROCESS.unpack_from(buffer, at)
+        pid, tid = pid_tgid >> 32, pid_tgid & 0xFFFFFFFF
+        details: dict[str, Any]
+        if what == FORK:
+            details = {"child": one, "child_tid": two, "how": _how(pid, one, how)}
+        elif what == EXEC:
+            details = {"former_tid": one} if one != tid else {}
+        elif one & 0x7F:
+            details = {"signal": one & 0x7F, **({"core": True} if one & 0x80 else {})}
+        else:
+            details = {"code": one >> 8 & 0xFF}
+        name = ("fork", "exec", "exit")[what]
+        self._take(ProcessEvent(name, time + self._offset, pid, tid, details))
+
+    def _who_is(self, buffer: memoryview, at: int) -> None:
+        _, uid, time, pid_tgid, cgroup, parent, size, comm = WHO.unpack_from(buffer, at)
+        start = at + WHO.size
+        argv = bytes(buffer[start : start + size]).rstrip(b"\0")
+        self._who(
+            Who(
+                time + self._offset,
+                pid_tgid >> 32,
+                pid_tgid & 0xFFFFFFFF,
+                uid,
+                parent,
+                cgroup,
+                self._comms.get(comm) or self._comm(comm),
+                tuple(os.fsdecode(word) for word in argv.split(b"\0")) if argv else (),
+            )
+        )
+
+
+def _keep(raw: RawCall, run: list[Part], late: list[Part]) -> None:
+    first = run[0]
+    data = b""
+    for part in run:
+        data += part.data
+        if len(part.data) < part.wanted:
+            break
+    ended = first.kind == STRING and data.endswith(b"\0")
+    wanted = len(data) if ended else sum(part.wanted for part in run)
+    if first.late:
+        late.append(Part(first.stage, True, True, first.kind, first.addr, wanted, data))
+    else:
+        raw.chunks.append(Chunk(first.stage, first.addr, data, wanted))
+
+
+def _whole(chunk: Chunk) -> bool:
+    return len(chunk.data) >= chunk.wanted
+
+
+def _how(pid: int, child: int, flags: int) -> str:
+    """As ptrace's events tell a new task apart (kernel_clone() in kernel/fork.c)."""
+    if child == pid:
+        return "thread"
+    if flags & _CLONE_VFORK:
+        return "vfork"
+    return "clone" if flags & _CLONE_NO_SIGCHLD else "fork"
+
+
+def _interface(raw: RawCall, number: int, stage: int, data: bytes) -> None:
+    """An interface's name; where a link was made there, how XDP runs on it afterwards.
+
+    As capture's CallEnv.fact() and xdp_modes() keep them.
+    """
+    name = data[:16].partition(b"\0")[0]
+    known: Any
+    if name:
+        known = raw.extra.setdefault("ifindex", {})
+        known[str(number)] = os.fsdecode(name)
+    if stage & 1 and not raw.failed and raw.args[0] & 0xFFFF == const.BPF_LINK_CREATE:
+        modes = [mode for bit, mode in enumerate(_XDP_MODES) if data[16] >> bit & 1]
+        known = raw.extra.setdefault("xdp_mode", {})
+        known[str(number)] = modes[0] if len(modes) == 1 else "multi" if modes else ""
+
+
+def _credentials(data: bytes) -> dict[str, object]:
+    effective, user = struct.unpack_from("<QI", data)
+    found: dict[str, object] = {"eff": f"{effective:016x}"}
+    if user != INIT_USER_NS:
+        found["userns"] = user
+    return found
+
+
+def fd_fact(fd: int, kind: int, stage: int, data: bytes) -> FdFact:
+    """What an fd is, with the names that fdinfo has for it."""
+    name = FD_KINDS[kind] if kind < len(FD_KINDS) else "file"
+    info: dict[str, int | str]
+    if name == "map":
+        word = struct.unpack_from("<6IQB", data)
+        info = {
+            "map_type": word[0], "key_size": word[2], "value_size": word[3],
+            "max_entries": word[4], "map_flags": word[5], "map_extra": word[6],
+            "map_id": word[1], "frozen": word[7],
+        }  # fmt: skip
+    elif name == "prog":
+        kind_of_prog, number = struct.unpack_from("<II", data)
+        info = {"prog_type": kind_of_prog, "prog_tag": data[8:16].hex(), "prog_id": number}
+    elif name == "link":
+        link_type, number, prog = struct.unpack_from("<III", data)
+        word_of = names.bpf_link_type.get(link_type, f"BPF_LINK_TYPE_<{link_type}>")[14:].lower()
+        info = {"link_type": _LINK_NAMES.get(word_of, word_of), "link_id": number}
+        if prog:
+            info |= {"prog_tag": data[16:24].hex(), "prog_id": prog}
+    elif name == "btf":
+        info = {"btf_id": struct.unpack_from("<I", data)[0]}
+    elif name == "perf_event":
+        info = {
+            "path": "anon_inode:[perf_event]",
+            "perf_event_id": struct.unpack_from("<Q", data)[0],
+        }
+    elif name == "token":
+        words = ("allowed_cmds", "allowed_maps", "allowed_progs", "allowed_attachs")
+        found = zip(words, struct.unpack_from("<4Q", data), strict=True)
+        info = {word: f"{bits:#x}" for word, bits in found}
+    else:
+        info = {"path": file_path(data)}
+    return FdFact(fd, stage, name, info)
+
+
+def file_path(data: bytes) -> str:
+    """The path of a file as the link in /proc/PID/fd reads, from its components, last first."""
+    magic, inode = struct.unpack_from("<QQ", data)
+    components = []
+    at = 16
+    while at < len(data):
+        size = data[at]
+        components.append(data[at + 1 : at + 1 + size].rstrip(b"\0"))
+        at += 1 + max(1, size)
+    if magic == _ANON_INODE_FS:
+        return "anon_inode:" + os.fsdecode(components[0] if components else b"?")
+    if magic == _SOCK_FS:
+        return f"socket:[{inode}]"
+    if magic == _PIPE_FS:
+        return f"pipe:[{inode}]"
+    return "/" + os.fsdecode(b"/".join(reversed(components)))
+
+
+__all__ = ["ENTRY", "EXIT", "Records", "Who", "fd_fact", "file_path"]

@@ -1,0 +1,60 @@
+"""A BPF_MAP_TYPE_RINGBUF's records, read from its mapping (kernel/bpf/ringbuf.c)."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from typing import Final
+
+BUSY: Final = 1 << 31
+DISCARDED: Final = 1 << 30
+LENGTH: Final = DISCARDED - 1
+HEAD: Final = 8
+GIVEN_BACK: Final = 64
+"""Records after which their room is given back."""
+
+
+class Ring:
+    """``fd``: of the map; ``size``: its max_entries, a power of two."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        page = mmap.PAGESIZE
+        self.fd = fd
+        self._mask = size - 1
+        ours = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        # The data is mapped twice in a row, so that no record is cut in two.
+        theirs = mmap.mmap(fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        view = memoryview(theirs)
+        # Whole words: what struct unpacks byte by byte may be torn.
+        self._consumed = memoryview(ours).cast("Q")
+        self._produced = view[:page].cast("Q")
+        self._data = view[page:]
+        self._words = view[page:].cast("I")
+
+    def drain(self, take: Callable[[memoryview, int, int], None], most: int) -> int:
+        """Hands up to ``most`` records over: buffer, offset, size. Returns how many there were.
+
+        What ``take`` gets is given back to the kernel soon after: it copies what it keeps.
+        """
+        consumed, data, words, mask = self._consumed, self._data, self._words, self._mask
+        at = consumed[0]
+        count = 0
+        while count < most and at < self._produced[0]:
+            place = at & mask
+            head = words[place >> 2]
+            if head & BUSY:
+                break
+            size = head & LENGTH
+            if not head & DISCARDED:
+                take(data, place + HEAD, size)
+                count += 1
+            at += (size + HEAD + 7) & ~7
+            if not count % GIVEN_BACK:
+                consumed[0] = at
+        consumed[0] = at
+        return count
+
+    @property
+    def filled(self) -> int:
+        """Bytes that wait to be read."""
+        return int(self._produced[0] - self._consumed[0])
