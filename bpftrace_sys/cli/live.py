@@ -125,9 +125,13 @@ def trace(settings: Settings) -> int:
     engine.resting = telling.rest
     try:
         if settings.pids:
+            from bpftrace_sys.record.machine.opening import Opening
+
             capture.get_ready()
-        for pid in settings.pids:
-            engine.attach(pid)
+            opening = Opening(settings.pids)
+            for pid in settings.pids:
+                engine.attach(pid)
+            capture.first(opening.held())
         if settings.args:
             engine.spawn(
                 settings.args,

@@ -30,6 +30,7 @@ def renderers(
     stream: Any = text
     chosen: list[Renderer] = []
     viewers: list[Any] = []
+    listers: list[Any] = []
     if settings.canonical:
         from bpftrace_sys.render.canonical import CanonicalRenderer
 
@@ -76,12 +77,15 @@ def renderers(
             chosen.append(to(stream, paint))
         if settings.kernel and settings.style != "strace":
             viewers.append(chosen[-1])
+        if settings.style != "strace" and not settings.progs:
+            listers.append(chosen[-1])
     if json is not None:
         from bpftrace_sys.render.json_lines import JsonLines
 
         lines = JsonLines(json, pipeline.model)  # type: ignore[arg-type]
         chosen.append(lines)
         viewers.append(lines)
+        listers.append(lines)
     selection = Selection(
         settings.statuses, settings.succeeded, settings.progs, settings.paths
     )
@@ -89,6 +93,7 @@ def renderers(
         viewers = [SelectedViews(viewer, selection) for viewer in viewers]
         chosen = [Selected(renderer, selection) for renderer in chosen]
     pipeline.viewers = viewers
+    pipeline.listers = listers
     if not settings.canonical and (
         settings.counts or not (settings.quiet or settings.style == "strace")
     ):

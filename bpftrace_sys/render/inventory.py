@@ -3,30 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import IO, Any
 
-from bpftrace_sys.render.json_lines import object_json
-from bpftrace_sys.render.style import wants_colour
+from bpftrace_sys.common.escape import printable
+from bpftrace_sys.render.json_objects import object_json
+from bpftrace_sys.render.style import Painter, wants_colour
 from bpftrace_sys.render.tables import draw, uncoloured
 from bpftrace_sys.story.inventory import Machine
-from bpftrace_sys.story.objects import Object
+from bpftrace_sys.story.objects import MADE, Object
 from bpftrace_sys.story.summary import Table
-from bpftrace_sys.trace.inventory import ObjectState, state_line, unseen_line
+from bpftrace_sys.trace.inventory import Holder, ObjectState, Unseen, state_line, unseen_line
 
 
 def object_line(state: ObjectState, known: Object) -> dict[str, Any]:
     """An object as a line: what was recorded, and how a trace names it."""
     line = state_line(state)
-    named = object_json(known)
-    named.pop("origin", None)
-    line["object"] = {**line["object"], **named}
+    line["object"] = {**line["object"], **object_json(known)}
     return line
+
+
+def held_line(state: ObjectState, known: Object, holder: Holder, paint: Painter) -> str:
+    """``holds 5<prog first id=41 tag=...>, attached to tcx ingress on lo``."""
+    shown = replace(known, origin=MADE)
+    fds = ", ".join(str(fd) for fd in holder.fds)
+    words = [f"holds {fds}<{paint('object', printable(shown.long_label))}>"]
+    prog = known.info.get("prog")
+    if isinstance(prog, Object):
+        words.append(f"of {printable(replace(prog, origin=MADE).label)}")
+    words += [f"pinned at {printable(pin)}" for pin in state.pins]
+    if state.kind in ("prog", "map"):
+        words += [f"attached to {printable(target)}" for target in known.attached]
+    return ", ".join(words)
+
+
+def unseen_text(unseen: Unseen) -> str:
+    """``not seen: what 3 processes have open: another user's: it takes root``."""
+    return printable(f"not seen: {unseen.what} ({unseen.why})")
 
 
 def machine_lines(machine: Machine) -> Iterator[dict[str, Any]]:
     """All objects of an inventory, and what was not seen."""
     for state, known in machine.objects:
-        yield object_line(state, known)
+        line = object_line(state, known)
+        line["object"].pop("origin", None)  # there is no trace for it to be older than
+        yield line
     for unseen in machine.inventory.unseen:
         yield unseen_line(unseen)
 

@@ -45,6 +45,8 @@ from decoders.values import (
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.kernel_view import Seen
+    from bpftrace_sys.story.objects import Object
+    from bpftrace_sys.trace.inventory import ObjectState, Unseen
 
 RECORDS_SHOWN: Final = 64
 """Records that each have the names of their fields; more than that become a table."""
@@ -349,6 +351,18 @@ class JsonLines:
         from bpftrace_sys.render.kernel_view_json import kernel_view_json
 
         self._write(kernel_view_json(seen, self._packed))
+
+    def held(self, state: ObjectState, known: Object) -> None:
+        """What a process held when it was attached to."""
+        from bpftrace_sys.render.inventory import object_line
+
+        self._write(object_line(state, known))
+
+    def unseen(self, unseen: Unseen) -> None:
+        """What could not be looked at then."""
+        from bpftrace_sys.trace.inventory import unseen_line
+
+        self._write(unseen_line(unseen))
 
     def process(self, event: ProcessEvent) -> None:
         """A fork, exec or exit."""

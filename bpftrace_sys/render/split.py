@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bpftrace_sys.story.attach.ways import Attachment
@@ -12,7 +13,9 @@ from decoders.events import ProcessEvent
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.kernel_view import Seen
+    from bpftrace_sys.story.objects import Object
     from bpftrace_sys.story.renderer import Renderer
+    from bpftrace_sys.trace.inventory import ObjectState, Unseen
 
 
 class Split:
@@ -51,6 +54,15 @@ class Split:
         if call is not None:
             renderer: Any = self._of(call.raw.tid)
             renderer.kernel_view(seen)
+
+    def held(self, state: ObjectState, known: Object) -> None:
+        """To the file of each that holds it."""
+        for holder in state.holders:
+            renderer: Any = self._of(holder.pid)
+            renderer.held(replace(state, holders=[holder]), known)
+
+    def unseen(self, unseen: Unseen) -> None:
+        """Nobody's: told in the JSON."""
 
     def process(self, event: ProcessEvent) -> None:
         """To its thread's file, where there is one; its end closes that."""

@@ -49,6 +49,7 @@ from decoders.values import (
 if TYPE_CHECKING:
     from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.notes import Listing
+    from bpftrace_sys.trace.inventory import ObjectState, Unseen
 
 INDENT: Final = "        "
 ITEMS_SHOWN: Final = 16
@@ -273,6 +274,21 @@ class TextRenderer:
         )
         shown = kernel_view.ViewText(seen, options, self.paint, self.listing_lines)
         self._write("\n".join(["", *shown.lines(), ""]))
+
+    def held(self, state: ObjectState, known: Object) -> None:
+        """What a process held when it was attached to."""
+        from bpftrace_sys.render.inventory import held_line
+
+        for holder in () if self.options.quiet else state.holders:
+            line = held_line(state, known, holder, self.paint)
+            self._write(f"{self._pid(holder.pid)} {line}")
+
+    def unseen(self, unseen: Unseen) -> None:
+        """What could not be looked at then."""
+        from bpftrace_sys.render.inventory import unseen_text
+
+        if not self.options.quiet:
+            self._write(self.paint("comment", unseen_text(unseen)))
 
     def process(self, event: ProcessEvent) -> None:
         """A process's end; forks and execs are in the JSON."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.story.objects import BEFORE, Object
@@ -17,6 +17,9 @@ from bpftrace_sys.story.summary import Table
 from bpftrace_sys.trace.facts import Facts
 from bpftrace_sys.trace.inventory import Holder, Inventory, ObjectState, Unseen
 from decoders.uapi import names
+
+if TYPE_CHECKING:
+    from bpftrace_sys.story.model import Model
 
 LISTED: Final = 3
 """Of what holds or uses an object, named in a cell; JSON has all."""
@@ -37,7 +40,7 @@ def type_of(state: ObjectState) -> str:
     """``tracepoint``, ``hash``, ``tcx``; empty of BTF and perf events."""
     table, prefix = TYPES.get(state.kind, ({}, ""))
     number = state.info.get("type", "")
-    return table.get(number, str(number)).removeprefix(prefix).lower() if table else ""
+    return printable(table.get(number, str(number)).removeprefix(prefix).lower()) if table else ""
 
 
 def object_of(state: ObjectState, words: Words) -> Object:
@@ -65,6 +68,46 @@ def object_of(state: ObjectState, words: Words) -> Object:
     if state.kind == "perf_event":
         found.name = words.perf_event(state.info, None) if "fd_type" in state.info else ""
     return found
+
+
+class Lister(Protocol):
+    """A renderer that shows what was held when a process was attached to."""
+
+    def held(self, state: ObjectState, known: Object) -> None: ...
+    def unseen(self, unseen: Unseen) -> None: ...
+
+
+class Opening:
+    """Lets a model know what was there before the first call."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._states: dict[tuple[str, int], ObjectState] = {}
+        self._words = Words(model.facts, self._states)
+
+    def take(self, state: ObjectState) -> Object:
+        """The object of a state, which the model knows from now on."""
+        model = self._model
+        facts: Any = model.facts
+        if state.holders and hasattr(facts, "pid"):
+            facts.pid = state.holders[0].pid  # in whose files and namespaces names count
+        known = object_of(state, self._words)
+        if state.id is None:
+            return known
+        if state.kind == "perf_event":
+            known.id = None  # as the model has them: by number only
+            model.events_by_id[state.id] = known
+            prog = model.prog_by_id(state.info.get("attached_prog", 0))
+            if prog is not None:
+                known.info["prog"] = prog
+                if known.name:
+                    model.passing.add(known.name)
+            return known
+        self._states[state.kind, state.id] = state
+        if state.kind == "link":
+            known.info["prog"] = model.prog_by_id(state.info.get("prog_id", 0))
+        model.objects[state.kind, state.id] = known
+        return known
 
 
 def _and_more(found: list[str], more: int = 0) -> str:

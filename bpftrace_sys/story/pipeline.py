@@ -19,10 +19,12 @@ from decoders.events import ProcessEvent
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
+    from bpftrace_sys.story.inventory import Lister, Opening
     from bpftrace_sys.story.kernel_view import Viewer
     from bpftrace_sys.story.probes.watch import Probes
     from bpftrace_sys.story.repeats import Repeats
     from bpftrace_sys.story.retention import Retention
+    from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from bpftrace_sys.trace.kernel_view import KernelView
 
 
@@ -44,6 +46,9 @@ class Pipeline:
         """Told after a call that a renderer may hold back until :meth:`idle`."""
         self.viewers: Sequence[Viewer] = ()
         """Those that show what the kernel made of programs (-e kernel=)."""
+        self.listers: Sequence[Lister] = ()
+        """Those that show what a process held when it was attached to (-p)."""
+        self._opening: Opening | None = None
 
     def header(self, header: Header) -> None:
         """The trace begins."""
@@ -55,8 +60,8 @@ class Pipeline:
         for renderer in self.renderers:
             renderer.fact(kind, key, name)
 
-    def take(self, item: RawCall | ProcessEvent | KernelView) -> None:
-        """A call or event, or what became of a program that was just loaded."""
+    def take(self, item: RawCall | ProcessEvent | KernelView | ObjectState | Unseen) -> None:
+        """A call or event, what became of a program that was just loaded, or what was held."""
         if isinstance(item, ProcessEvent):
             if item.what == "exit":
                 self._tell(self.attachments.flush(item.tid))
@@ -68,7 +73,12 @@ class Pipeline:
                 renderer.process(item)
             return
         if not isinstance(item, RawCall):
-            self._view(item)
+            from bpftrace_sys.trace.kernel_view import KernelView
+
+            if isinstance(item, KernelView):
+                self._view(item)
+            else:
+                self._held(item)
             return
         if self._decode is None:
             # Most programs ask nothing of BPF: for them none of this is imported.
@@ -90,6 +100,20 @@ class Pipeline:
             told = seen(view, self.model)
             for viewer in self.viewers:
                 viewer.kernel_view(told)
+
+    def _held(self, item: ObjectState | Unseen) -> None:
+        from bpftrace_sys.story.inventory import Opening
+        from bpftrace_sys.trace.inventory import Unseen
+
+        if isinstance(item, Unseen):
+            for lister in self.listers:
+                lister.unseen(item)
+            return
+        if self._opening is None:
+            self._opening = Opening(self.model)
+        known = self._opening.take(item)
+        for lister in self.listers:
+            lister.held(item, known)
 
     def usual(self, item: RawCall) -> NotedCall:
         """Decodes a call and shows it to everybody."""

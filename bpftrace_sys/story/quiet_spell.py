@@ -14,6 +14,7 @@ from decoders.raw import RawCall
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.pipeline import Pipeline
+    from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from bpftrace_sys.trace.kernel_view import KernelView
 
 PAUSE: Final = 0.5
@@ -29,7 +30,7 @@ class Idle:
         self._set = False
         pipeline.waiting = self._wait
 
-    def take(self, item: RawCall | ProcessEvent | KernelView) -> None:
+    def take(self, item: RawCall | ProcessEvent | KernelView | ObjectState | Unseen) -> None:
         """As Pipeline.take."""
         self._busy = True
         try:

@@ -6,6 +6,7 @@ them as lines; the story puts the words to them (story/inventory.py).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,6 +14,22 @@ Info = dict[str, Any]
 """Fields by the kernel's own names; numbers, texts, and lists of these."""
 
 KINDS: Final = frozenset({"prog", "map", "link", "btf", "perf_event", "token"})
+TEXTS: Final = frozenset(
+    {"tag", "fd_type", "probe", "tp_name", "target_name", "path", "device", "mode", "member",
+     "name", "program"}
+)  # fmt: skip
+LISTS: Final = frozenset({"map_ids", "addrs", "offsets", "fds"})
+NUMBERS: Final = frozenset(
+    {"attach_btf_id", "attach_btf_obj_id", "attach_type", "attached_prog", "btf_id", "btf_size",
+     "btf_vmlinux_value_type_id", "cgroup_id", "config", "count", "created_by_uid", "event_type",
+     "flags", "hooknum", "ifindex", "index", "jited_prog_len", "kernel_btf", "key_size", "link_id",
+     "loaded", "map_id", "max_entries", "memlock", "netns", "netns_ino", "parent", "pf", "pid",
+     "priority", "probe_addr", "probe_offset", "prog_id", "run_cnt", "run_time_ns",
+     "target_btf_id", "target_obj_id", "tid", "value_size", "xlated_prog_len"}
+)  # fmt: skip
+"""Fields of ``info`` that words are made of, by what they hold. ``type`` is a number, or a text
+where no more was known."""
+_TAG: Final = re.compile("[0-9a-f]{1,64}")
 TEXT_LIMIT: Final = 1 << 16
 ITEMS_LIMIT: Final = 1 << 16
 
@@ -144,7 +161,8 @@ def state_of(line: Info) -> ObjectState:
     return ObjectState(
         str(what["kind"]),
         None if number is None else _int(number, "id"),
-        _text(what.get("name", ""), "name"),
+        # A perf event's is made of its info.
+        "" if what["kind"] == "perf_event" else _text(what.get("name", ""), "name"),
         _info(line.get("info", {})),
         places,
         [_text(pin, "a pin") for pin in _list(line.get("pins", []), "pins")],
@@ -187,12 +205,20 @@ def _dicts(value: Any, what: str) -> list[Info]:
 
 
 def _info(value: Any) -> Info:
+    """Fields that we read have the type that we expect; of others nothing is known."""
     if not isinstance(value, dict):
         raise ValueError("info is not an object")
     for name, entry in value.items():
-        for each in _list(entry, name[:40]) if isinstance(entry, list) else [entry]:
-            if isinstance(each, str):
-                _text(each, name[:40])
-            elif not isinstance(each, bool):
-                _int(each, name[:40])
+        if name in TEXTS:
+            if name == "tag" and not _TAG.fullmatch(_text(entry, name)):
+                raise ValueError("the tag is not in hex")
+            _text(entry, name)
+        elif name in LISTS:
+            for each in _list(entry, name):
+                _int(each, name)
+        elif name in NUMBERS:
+            if _int(entry, name) < 0 and name != "priority":
+                raise ValueError(f"{name} is negative")
+        elif name == "type" and not isinstance(entry, str):
+            _int(entry, name)
     return value

@@ -9,6 +9,7 @@ from decoders.events import ProcessEvent
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
+    from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from bpftrace_sys.trace.kernel_view import KernelView
 
 
@@ -49,4 +50,6 @@ class End:
     status: dict[str, Any]
 
 
-Item: TypeAlias = Union[RawCall, ProcessEvent, "KernelView", Fact, Flush, End]
+Item: TypeAlias = Union[
+    RawCall, ProcessEvent, "KernelView", "ObjectState", "Unseen", Fact, Flush, End
+]

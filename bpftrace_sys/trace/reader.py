@@ -215,6 +215,10 @@ class Reader:
             from bpftrace_sys.trace.kernel_view import view_of
 
             return view_of(line, lambda value: unpack(value, self._pieces))
+        if kind in ("object", "unseen"):
+            from bpftrace_sys.trace.inventory import state_of, unseen_of
+
+            return state_of(line) if kind == "object" else unseen_of(line)
         if kind == "fact":
             return Fact(
                 str(line.get("kind")), _number(line.get("key"), "key"), str(line.get("name"))

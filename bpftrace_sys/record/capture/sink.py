@@ -22,7 +22,7 @@ from decoders.uapi import const
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, Final, Protocol
 
     from bpftrace_sys.record.capture.copying import Ask, Row
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.record.machine.fds import FdLookup
     from bpftrace_sys.record.ptrace.tracee import Tracee
     from bpftrace_sys.record.stacks.stacks import Stacks
+    from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from decoders.walk.follow import Node, View
 
     class Returned(Protocol):
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 
         def returned(self, raw: RawCall, lookup: FdLookup) -> None: ...
 
-    Take = Callable[[RawCall | ProcessEvent], None]
+    Item = RawCall | ProcessEvent | ObjectState | Unseen
+    Take = Callable[[Item], None]
 
 SOL_SOCKET: Final = 1
 REFUSED: Final = frozenset({errno.EPERM, errno.EACCES})
@@ -95,7 +97,7 @@ class Capture:
         self._lookup: FdLookup
         self._loops: Loops
         self._pending: dict[int, tuple[RawCall, Plan | None, Any]] = {}
-        self._queue: deque[RawCall | ProcessEvent] = deque()
+        self._queue: deque[Item] = deque()
         self._seq = 0
         self._long = False
         """What is to be done next takes long: the last call is big, or all is to be imported."""
@@ -152,6 +154,13 @@ class Capture:
             for event in self._forks.values():
                 learn(event)
         self._forks.clear()
+
+    def first(self, items: Sequence[Item]) -> None:
+        """What stands in the trace before its calls, if there is any of it."""
+        if items:
+            _ = self.before
+            self._queue.extend(items)
+            self._due = True
 
     def tell_events(self) -> bool:
         """Tells processes' events to ``event``. False: there are calls, which take more."""

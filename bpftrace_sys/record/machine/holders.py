@@ -28,7 +28,7 @@ def holders(but: int) -> dict[tuple[str, int], list[tuple[int, str]]]:
     from bpftrace_sys.record.machine.processes import scan
 
     found: dict[tuple[str, int], list[tuple[int, str]]] = {}
-    seen = scan(but=but, events=False, namespaces=False, limit=SCANNED)
+    seen = scan(but=but, events=False, where=False, limit=SCANNED)
     for each in seen.opens:
         if each.fact.id is not None:
             known = found.setdefault((each.fact.kind, each.fact.id), [])

@@ -12,7 +12,6 @@ import ctypes
 import errno
 import os
 import time
-from collections.abc import Iterable
 from typing import Any, Final
 
 from bpftrace_sys.record.machine import bpf, unseen
@@ -27,7 +26,7 @@ from bpftrace_sys.record.machine.object_info import (
     kernel_addresses_hidden,
 )
 from bpftrace_sys.record.machine.pins import pins
-from bpftrace_sys.record.machine.processes import Open, Pass, scan
+from bpftrace_sys.record.machine.processes import Open, Pass, namespaces, scan
 from bpftrace_sys.trace.inventory import Holder, Inventory, ObjectState, Place, Unseen
 from decoders.raw import FdFact
 from decoders.uapi import const, names
@@ -55,7 +54,8 @@ def link_way(number: int) -> str:
 
 
 class Look:
-    """One look. :meth:`whole` for all that there is, :meth:`held` for what processes hold.
+    """One look. :meth:`whole` for all that there is; :meth:`held` for what processes hold, of
+    which :meth:`places` learns the slower part beforehand.
 
     ``members``: the fact ``ops_members`` of a struct_ops map, which takes vmlinux BTF.
     """
@@ -83,31 +83,39 @@ class Look:
         self._pins(seen)
         self._holders(seen)
         self._tell(seen)
-        return self._finished()
+        return self._finished(netns_of("self"))
 
-    def held(self, pids: Iterable[int], seen: Pass) -> Inventory:
-        """What a pass over processes found, and what that needs: links' programs, programs' maps.
+    def places(self, first: Pass) -> None:
+        """Before :meth:`held`: where programs are attached, if processes have any open."""
+        self._opens(first.opens)
+        where = namespaces()
+        if any(each.fact.kind in ("prog", "link", "perf_event") for each in first.opens):
+            self._listed("link")
+            self._attachments(where)
+        self._pins(where)
 
-        ``seen``: a pass over ``pids``.
-        """
-        wanted = set(pids)
+    def held(self, seen: Pass) -> Inventory:
+        """What a pass over processes found, and the programs and maps that this leads to."""
         self._opens(seen.opens)
-        self._listed("link")  # what is attached where, by whomever
-        own = {key for key in self._states if key[0] != "link"}
-        own |= {(each.fact.kind, each.fact.id) for each in seen.opens if each.fact.id is not None}
-        for link, place in self._links:
-            if ("link", link.id) in own and place.info.get("prog_id"):
-                own.add(("prog", place.info["prog_id"]))
-        if any(kind == "prog" for kind, _ in own):
-            self._attachments(scan(but=os.getpid(), which=()), everywhere=True)
-            self._pins(scan(which=wanted, events=False))
+        own = {(each.fact.kind, each.fact.id) for each in seen.opens}
+        for (kind, number), state in list(self._states.items()):
+            prog = state.info.get("prog_id") if kind == "link" and (kind, number) in own else None
+            if prog and self._state("prog", prog) is not None:
+                own.add(("prog", prog))
+        events = {each.fact.id for each in seen.opens if each.fact.kind == "perf_event"}
+        self._events = {key: state for key, state in self._events.items() if key in events}
+        for event in self._events.values():
+            prog = event.info.get("attached_prog")
+            if prog and self._state("prog", prog) is not None:
+                own.add(("prog", prog))
         self._holders(seen)
         self._states = {key: state for key, state in self._states.items() if key in own}
         if seen.refused:
             self._found.unseen.append(unseen.processes_refused(seen.refused))
         if seen.cut:
             self._found.unseen.append(self._cut(seen))
-        return self._finished()
+        places = {netns_of(each.pid) for each in seen.opens}
+        return self._finished(places.pop() if len(places) == 1 else 0)
 
     # ------------------------------------------------------------ objects
 
@@ -199,10 +207,8 @@ class Look:
 
     # ------------------------------------------------------------ attachments
 
-    def _attachments(self, seen: Pass, everywhere: bool = False) -> None:
+    def _attachments(self, seen: Pass) -> None:
         """Places of programs: by link, by perf event, on devices, in namespaces, cgroups, maps."""
-        if everywhere:
-            seen = scan(but=os.getpid(), events=False)
         groups = cgroups()
         devices = list(each_namespace({**seen.netns, **named_namespaces()}))
         for link, place in self._links:
@@ -216,7 +222,7 @@ class Look:
             for prog, place in device.progs:
                 self._attach(prog, place, NETNS_SAME if place.way == "netns" else DEVICE_SAME)
         for state in self._events.values():
-            self._attach_event(state, seen)
+            self._attach_event(state)
         for state in [state for state in self._states.values() if state.kind == "map"]:
             self._inside(state)
         self._unseen_places(groups, devices)
@@ -234,7 +240,7 @@ class Look:
                 return
         state.places.append(place)
 
-    def _attach_event(self, event: ObjectState, seen: Pass) -> None:
+    def _attach_event(self, event: ObjectState) -> None:
         prog = event.info.get("attached_prog")
         if not prog:
             return
@@ -361,14 +367,14 @@ class Look:
     def _cut(seen: Pass) -> Unseen:
         return Unseen("what more processes have open", f"more than {seen.looked} fds are open")
 
-    def _finished(self) -> Inventory:
+    def _finished(self, own: int) -> Inventory:
+        """``own``: the network namespace that need not be named."""
         found = self._found
         found.unseen += [unseen.gone(kind, count) for kind, count in self._gone.items()]
         order = {kind: place for place, kind in enumerate(KINDS)}
         states = sorted(
             self._states.values(), key=lambda state: (order[state.kind], state.id or 0)
         )
-        own = os.stat("/proc/self/ns/net").st_ino
         for state in states:
             for place in state.places:
                 if place.info.get("netns") == own:
@@ -443,6 +449,14 @@ def program_unnamed(opened: Open) -> bool:
     except OSError as error:
         return error.errno == errno.EOPNOTSUPP
     return False
+
+
+def netns_of(pid: int | str) -> int:
+    """The inode of a process's network namespace; 0 where it is gone."""
+    try:
+        return os.stat(f"/proc/{pid}/ns/net").st_ino
+    except OSError:
+        return 0
 
 
 def named_namespaces() -> dict[int, str]:

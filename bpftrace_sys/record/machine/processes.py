@@ -76,12 +76,12 @@ def scan(
     which: Iterable[int] | None = None,
     but: int = 0,
     events: bool = True,
-    namespaces: bool = True,
+    where: bool = True,
     limit: int = SCANNED,
 ) -> Pass:
     """Looks at the fds of processes: of all, or of ``which``, but not of ``but``.
 
-    ``events``: also at perf events; ``namespaces``: also in which each process is.
+    ``events``: also at perf events; ``where``: also in which namespaces each process is.
     """
     found = Pass()
     lookup = FdLookup(max_open=1)
@@ -89,7 +89,7 @@ def scan(
     same = _same_files()
     with contextlib.closing(lookup):
         for pid in pids() if which is None else which:
-            if namespaces:
+            if where:
                 _namespaces(pid, found)
             if pid == but:
                 continue
@@ -98,6 +98,14 @@ def scan(
                     found.refused += tid == pid
             if found.cut:
                 break
+    return found
+
+
+def namespaces() -> Pass:
+    """The namespaces of all processes, without a look at their fds."""
+    found = Pass()
+    for pid in pids():
+        _namespaces(pid, found)
     return found
 
 
