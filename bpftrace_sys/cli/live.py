@@ -256,8 +256,8 @@ class Telling:
         """Sets up all that comes after the capture, and writes the header."""
         from bpftrace_sys.cli.renderers import renderers
         from bpftrace_sys.record.machine.live_facts import LiveFacts
+        from bpftrace_sys.story.lull import LullAlarm
         from bpftrace_sys.story.pipeline import Pipeline
-        from bpftrace_sys.story.quiet_spell import Idle
         from bpftrace_sys.trace.header import Header
 
         settings = self.settings
@@ -267,7 +267,7 @@ class Telling:
         facts.record = pipeline.fact
         if self._stats is not None:
             facts.runs = self._stats.runs
-        take: Callable[[Any], None] = Idle(pipeline).take
+        take: Callable[[Any], None] = LullAlarm(pipeline).take
         if self.capture.stacks is not None:
             take = self.capture.stacks.before(take)
         if self.views is not None:
@@ -315,7 +315,7 @@ class Telling:
         if self._pipeline is not None or not self.capture.tell_events():
             self.capture.drain()
             assert self._pipeline is not None
-            # No alarm of Idle's may ring from here on: at exit nobody hears it, and it kills.
+            # LullAlarm may ring no more: at exit nobody hears the signal, and it kills.
             signal.setitimer(signal.ITIMER_REAL, 0)
             self._pipeline.end(status)
         if self._stats is not None:

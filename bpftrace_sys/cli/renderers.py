@@ -11,7 +11,7 @@ from bpftrace_sys.render.style import painter, plain_painter
 from bpftrace_sys.render.tables import LedgerRenderer
 from bpftrace_sys.render.text import Options, TextRenderer
 from bpftrace_sys.render.times import stamps
-from bpftrace_sys.story.selection import Selected, SelectedViews, Selection
+from bpftrace_sys.story.selection import Selected, Selection
 
 if TYPE_CHECKING:
     from bpftrace_sys.cli.settings import Settings
@@ -29,8 +29,6 @@ def renderers(
     """What the settings ask for; what is opened for it is added to ``outputs``."""
     stream: Any = text
     chosen: list[Renderer] = []
-    viewers: list[Any] = []
-    listers: list[Any] = []
     if settings.canonical:
         from bpftrace_sys.render.canonical import CanonicalRenderer
 
@@ -48,6 +46,7 @@ def renderers(
             stacks=settings.stacks,
             kernel=settings.kernel,
             syntax=settings.syntax,
+            held=not settings.progs,
         )
         if settings.string_limit is not None:
             options.string_limit = settings.string_limit
@@ -75,25 +74,15 @@ def renderers(
             chosen.append(Split(lambda tid: to(files.open(tid), plain_painter), files.ended))
         else:
             chosen.append(to(stream, paint))
-        if settings.kernel and settings.style != "strace":
-            viewers.append(chosen[-1])
-        if settings.style != "strace" and not settings.progs:
-            listers.append(chosen[-1])
     if json is not None:
         from bpftrace_sys.render.json_lines import JsonLines
 
-        lines = JsonLines(json, pipeline.model)  # type: ignore[arg-type]
-        chosen.append(lines)
-        viewers.append(lines)
-        listers.append(lines)
+        chosen.append(JsonLines(json, pipeline.model))  # type: ignore[arg-type]
     selection = Selection(
         settings.statuses, settings.succeeded, settings.progs, settings.paths
     )
     if selection:
-        viewers = [SelectedViews(viewer, selection) for viewer in viewers]
         chosen = [Selected(renderer, selection) for renderer in chosen]
-    pipeline.viewers = viewers
-    pipeline.listers = listers
     if not settings.canonical and (
         settings.counts or not (settings.quiet or settings.style == "strace")
     ):

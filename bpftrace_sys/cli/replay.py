@@ -86,8 +86,8 @@ def replay(settings: Settings) -> int:
                 facts.learn(item.kind, item.key, item.name)
                 pipeline.fact(item.kind, item.key, item.name)
             elif isinstance(item, Flush):
-                if item.idle:
-                    pipeline.idle()
+                if item.lull:
+                    pipeline.lull()
                 else:
                     pipeline.flush()
             elif isinstance(item, End):
@@ -98,11 +98,7 @@ def replay(settings: Settings) -> int:
                 pipeline.take(item)
     except TraceError as error:
         progress.done()
-        pipeline.flush()
-        for renderer in pipeline.renderers:
-            cut = getattr(getattr(renderer, "renderer", renderer), "cut", None)
-            if cut is not None:  # this one writes all at the end
-                cut()
+        pipeline.cut()
         for output in outputs:
             output.flush()
         complain(f"{error}; what stood before was replayed")

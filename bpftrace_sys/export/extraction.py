@@ -15,9 +15,8 @@ from bpftrace_sys.story.listing import btf_fd
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall
 from bpftrace_sys.story.program_names import prog_key
-from bpftrace_sys.trace.header import Header
+from bpftrace_sys.story.renderer import Renderer
 from decoders.call import plain
-from decoders.events import ProcessEvent
 from decoders.formats import insn as isa
 from decoders.formats.tag import tagged
 from decoders.values import Bytes, Insns
@@ -43,7 +42,7 @@ class Blob:
     name: str = ""
 
 
-class Extraction:
+class Extraction(Renderer):
     """A renderer that keeps what the objects are made of."""
 
     def __init__(self, model: Model) -> None:
@@ -59,18 +58,6 @@ class Extraction:
         self._by_id: dict[int, bytes] = {}
         """A BTF's digest by its kernel id."""
         self._btf_calls: list[tuple[NotedCall, bytes]] = []
-
-    def header(self, header: Header) -> None:
-        """As Renderer's."""
-
-    def fact(self, kind: str, key: int, name: str) -> None:
-        """As Renderer's."""
-
-    def process(self, event: ProcessEvent) -> None:
-        """As Renderer's."""
-
-    def end(self, status: dict[str, Any]) -> None:
-        """As Renderer's."""
 
     def attachment(self, told: Attachment) -> None:
         """Notes where a program was attached."""

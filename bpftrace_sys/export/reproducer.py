@@ -22,10 +22,10 @@ from bpftrace_sys.export.reproduction import (
     Step,
     Value,
 )
-from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.listing import listing_of
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall, Object, text_of
+from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import defined_probes
 from bpftrace_sys.trace.header import Header
 from decoders import decode
@@ -103,7 +103,7 @@ KINDS: Final[dict[str, list[tuple[tuple[str, ...], str]]]] = {
 _FOREIGN: Final = "it names an object that the trace did not see being made"
 
 
-class Collector:
+class Collector(Renderer):
     """A renderer that makes a reproduction of what it sees."""
 
     def __init__(self, model: Model) -> None:
@@ -131,12 +131,6 @@ class Collector:
         self.made.title = printable(" ".join(header.argv))
         self.made.kernel = printable(header.kernel)
         self.made.machine = printable(header.machine)
-
-    def fact(self, kind: str, key: int, name: str) -> None:
-        """As Renderer's."""
-
-    def attachment(self, told: Attachment) -> None:
-        """As Renderer's."""
 
     def process(self, event: ProcessEvent) -> None:
         """A child has the fds of its parent; what the last one had is closed."""

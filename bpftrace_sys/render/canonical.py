@@ -21,6 +21,7 @@ from bpftrace_sys.compare.canonical.text import ref, refs
 from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall
+from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.trace.header import Header
 from decoders.events import ProcessEvent
@@ -70,7 +71,7 @@ class _Spool:
         yield "".join(self._held.get(path, ()))
 
 
-class CanonicalRenderer:
+class CanonicalRenderer(Renderer):
     """The renderer.  All comes out at the end, when every object has its name."""
 
     def __init__(self, out: IO[str], model: Model, verbose: bool = False) -> None:
@@ -84,22 +85,15 @@ class CanonicalRenderer:
         self._done = False
 
     def header(self, header: Header) -> None:
-        """As Renderer's."""
         self.canon.header(header)
 
-    def fact(self, kind: str, key: int, name: str) -> None:
-        """As Renderer's."""
-
     def call(self, call: NotedCall) -> None:
-        """As Renderer's."""
         self.canon.call(call)
 
     def attachment(self, told: Attachment) -> None:
-        """As Renderer's."""
         self.canon.attachment(told)
 
     def process(self, event: ProcessEvent) -> None:
-        """As Renderer's."""
         self.canon.process(event)
 
     def end(self, status: dict[str, Any]) -> None:
@@ -108,7 +102,6 @@ class CanonicalRenderer:
         self._write("the trace is whole")
 
     def cut(self) -> None:
-        """The trace ends before its end: writes what there is."""
         if not self._done:
             self.canon.end({})
             self._write("the trace is not whole")

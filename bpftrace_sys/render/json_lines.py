@@ -21,6 +21,7 @@ from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.listing import listing_for
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall
+from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.trace.header import FORMAT, Header
 from bpftrace_sys.trace.lines import event_line, fds_line, raw_line
 from bpftrace_sys.trace.pieces import Pieces, dumps_packed, pack
@@ -178,7 +179,7 @@ def _is_load(call: NotedCall) -> bool:
     return call.command.startswith("BPF_PROG_LOAD")
 
 
-class JsonTemplate:
+class JsonTemplate(Template):
     """The line of calls that are alike but for time and data, cut at what differs.
 
     That is, in order: seq, time, duration; the data in ``args``; all chunks in ``raw``; and
@@ -196,12 +197,7 @@ class JsonTemplate:
         self._fact: FdFact | None = None
         self._fds = ""
 
-    def fits(self, raw: RawCall) -> bool:
-        """As Template's (repeats.py)."""
-        return True
-
     def write(self, raw: RawCall) -> None:
-        """As Template's."""
         chunks = raw.chunks
         if raw.fds[0] is not self._fact:
             self._fact = raw.fds[0]
@@ -225,8 +221,10 @@ class JsonTemplate:
         return str(self._attr)
 
 
-class JsonLines:
+class JsonLines(Renderer):
     """The renderer.  Lines come out whole, one write each."""
+
+    has_templates = True
 
     def __init__(self, out: IO[str], model: Model) -> None:
         self.out = out
@@ -368,7 +366,7 @@ class JsonLines:
         """A fork, exec or exit."""
         self._write(event_line(event))
 
-    def idle(self) -> None:
+    def lull(self) -> None:
         """Where the text told what it had held back; so does replay."""
         self._write({"type": "flush"})
 

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.objects import NotedCall
-from bpftrace_sys.trace.header import Header
+from bpftrace_sys.story.renderer import Renderer
 from decoders.events import ProcessEvent
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.objects import Object
-    from bpftrace_sys.story.renderer import Renderer
-    from bpftrace_sys.trace.inventory import ObjectState, Unseen
+    from bpftrace_sys.trace.inventory import ObjectState
 
 
-class Split:
+class Split(Renderer):
     """Gives each thread a renderer of its own, made when the thread first has something to say."""
 
     def __init__(
@@ -34,12 +33,6 @@ class Split:
             found = self._made[tid] = self._make(tid)
         return found
 
-    def header(self, header: Header) -> None:
-        """Nothing: each file begins with its first call."""
-
-    def fact(self, kind: str, key: int, name: str) -> None:
-        """Facts are for replay only."""
-
     def call(self, call: NotedCall) -> None:
         """To its thread's file."""
         self._of(call.raw.tid).call(call)
@@ -52,17 +45,12 @@ class Split:
         """To the file of the thread that loaded it."""
         call = None if seen.prog is None else seen.prog.call
         if call is not None:
-            renderer: Any = self._of(call.raw.tid)
-            renderer.kernel_view(seen)
+            self._of(call.raw.tid).kernel_view(seen)
 
     def held(self, state: ObjectState, known: Object) -> None:
         """To the file of each that holds it."""
         for holder in state.holders:
-            renderer: Any = self._of(holder.pid)
-            renderer.held(replace(state, holders=[holder]), known)
-
-    def unseen(self, unseen: Unseen) -> None:
-        """Nobody's: told in the JSON."""
+            self._of(holder.pid).held(replace(state, holders=[holder]), known)
 
     def process(self, event: ProcessEvent) -> None:
         """To its thread's file, where there is one; its end closes that."""
@@ -73,13 +61,10 @@ class Split:
             del self._made[event.tid]
             self._ended(event.tid)
 
-    def idle(self) -> None:
-        """As the renderers'."""
+    def lull(self) -> None:
         for renderer in self._made.values():
-            tell = getattr(renderer, "idle", None)
-            if tell is not None:
-                tell()
+            renderer.lull()
 
     def end(self, status: dict[str, Any]) -> None:
         """What is left to say of the whole trace is said once, in the last file made."""
-        self.idle()
+        self.lull()

@@ -12,11 +12,10 @@ from typing import IO, Any, Final
 
 from bpftrace_sys.render.style import wants_colour
 from bpftrace_sys.render.watching import KINDS, lost_words
-from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.objects import NotedCall
+from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.story.summary import Count, Counts, Table, tables
-from bpftrace_sys.trace.header import Header
-from decoders.call import Call
 from decoders.events import ProcessEvent
 from decoders.raw import RawCall
 
@@ -106,7 +105,7 @@ def draw(table: Table, stream: Any) -> None:
     console.print(drawn)
 
 
-class Counted:
+class Counted(Template):
     """The template (repeats.py) of a renderer that only counts."""
 
     __slots__ = ("_count",)
@@ -114,21 +113,19 @@ class Counted:
     def __init__(self, count: Count) -> None:
         self._count = count
 
-    def fits(self, raw: RawCall) -> bool:
-        """As Template's."""
-        return True
-
     def write(self, raw: RawCall) -> None:
-        """As Template's; the call has not failed."""
+        # The call has not failed.
         self._count.calls += 1
         self._count.nanoseconds += raw.duration or 0
 
 
-class LedgerRenderer:
+class LedgerRenderer(Renderer):
     """Says nothing until the end, then the tables.
 
     ``always``: even for a trace in which no BPF object was made (-c).
     """
+
+    has_templates = True
 
     def __init__(self, out: IO[str], stream: IO[str], model: Model, always: bool) -> None:
         self.out = out
@@ -139,22 +136,13 @@ class LedgerRenderer:
         self.lost = dict.fromkeys(KINDS, 0)
         """What an eBPF engine's ring had no room for."""
 
-    def header(self, header: Header) -> None:
-        """Nothing."""
-
-    def fact(self, kind: str, key: int, name: str) -> None:
-        """Nothing."""
-
-    def call(self, call: Call) -> None:
+    def call(self, call: NotedCall) -> None:
         """Counted."""
         self.counts.call(call)
 
-    def template(self, call: Call) -> Counted:
+    def template(self, call: NotedCall) -> Counted:
         """Counts calls like this one."""
         return Counted(self.counts.of(call))
-
-    def attachment(self, told: Attachment) -> None:
-        """The model has it."""
 
     def process(self, event: ProcessEvent) -> None:
         """Counts what was lost."""

@@ -22,8 +22,8 @@ from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall, Object
 from bpftrace_sys.story.probes.folds import Folds
 from bpftrace_sys.story.remarks import remarks
+from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.story.targets import open_note, printable
-from bpftrace_sys.trace.header import Header
 from decoders.call import plain
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, FdFact, RawCall
@@ -97,6 +97,8 @@ class Options:
     """What of the kernel's view stands below a load (-e kernel=)."""
     syntax: str = "att"
     """Of native code."""
+    held: bool = True
+    """What a process held when it was attached to stands before its calls (-p)."""
 
 
 HOLE: Final = "\0"
@@ -129,7 +131,7 @@ _DEEP: Final = frozenset({Pointer, Changed, Struct, Text, Insns})
 """Values that may need lines of their own."""
 
 
-class TextTemplate:
+class TextTemplate(Template):
     """The text of calls that are alike but for data, as wide as that of the first of them.
 
     Wider or narrower text might have to be laid out in another way.
@@ -144,7 +146,6 @@ class TextTemplate:
         self._words: list[str] = []
 
     def fits(self, raw: RawCall) -> bool:
-        """As Template's (repeats.py)."""
         options = self._text.options
         words = self._words = [
             octets(chunk.data, options.string_limit) for chunk in raw.chunks[1:]
@@ -154,12 +155,13 @@ class TextTemplate:
         return not self._text.folds and [len(word) for word in words] == self._widths
 
     def write(self, raw: RawCall) -> None:
-        """As Template's."""
         self._text.out.write(self._form % tuple(self._words))
 
 
-class TextRenderer:
+class TextRenderer(Renderer):
     """Writes calls, attachments and events as text."""
+
+    has_templates = True
 
     def __init__(
         self, out: IO[str], model: Model, options: Options, paint: Painter = plain_painter
@@ -192,12 +194,6 @@ class TextRenderer:
 
     # ------------------------------------------------------------ the stream
 
-    def header(self, header: Header) -> None:
-        """Nothing: strace says nothing either."""
-
-    def fact(self, kind: str, key: int, name: str) -> None:
-        """Facts are for replay only."""
-
     def _write(self, text: str) -> None:
         if self.folds:
             self.flush()
@@ -215,8 +211,7 @@ class TextRenderer:
                 for reason in reasons:
                     self._write(self.paint("comment", printable(f"  why: {reason}")))
 
-    def idle(self) -> None:
-        """Nothing has come for a while."""
+    def lull(self) -> None:
         self.flush()
         self.out.flush()
 
@@ -265,7 +260,7 @@ class TextRenderer:
 
     def kernel_view(self, seen: Seen) -> None:
         """What became of a program, below its load."""
-        if seen.probe and not self.options.verbose:
+        if not self.options.kernel or (seen.probe and not self.options.verbose):
             return
         from bpftrace_sys.render import kernel_view
 
@@ -279,7 +274,7 @@ class TextRenderer:
         """What a process held when it was attached to."""
         from bpftrace_sys.render.inventory import held_line
 
-        for holder in () if self.options.quiet else state.holders:
+        for holder in state.holders if self._tells_held else ():
             line = held_line(state, known, holder, self.paint)
             self._write(f"{self._pid(holder.pid)} {line}")
 
@@ -287,8 +282,12 @@ class TextRenderer:
         """What could not be looked at then."""
         from bpftrace_sys.render.inventory import unseen_text
 
-        if not self.options.quiet:
+        if self._tells_held:
             self._write(self.paint("comment", unseen_text(unseen)))
+
+    @property
+    def _tells_held(self) -> bool:
+        return self.options.held and not self.options.quiet
 
     def process(self, event: ProcessEvent) -> None:
         """A process's end; forks and execs are in the JSON."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.story.objects import BEFORE, Object
@@ -68,13 +68,6 @@ def object_of(state: ObjectState, words: Words) -> Object:
     if state.kind == "perf_event":
         found.name = words.perf_event(state.info, None) if "fd_type" in state.info else ""
     return found
-
-
-class Lister(Protocol):
-    """A renderer that shows what was held when a process was attached to."""
-
-    def held(self, state: ObjectState, known: Object) -> None: ...
-    def unseen(self, unseen: Unseen) -> None: ...
 
 
 class Opening:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from bpftrace_sys.story.listing import listing_of
 from bpftrace_sys.story.model import Model
@@ -55,12 +55,6 @@ class Seen:
     """The listing of what user space passed, where that was seen."""
     probe: bool = False
     """Whether it was loaded only to see whether it can be."""
-
-
-class Viewer(Protocol):
-    """A renderer that shows views."""
-
-    def kernel_view(self, seen: Seen) -> None: ...
 
 
 def seen(view: KernelView, model: Model) -> Seen:

@@ -19,8 +19,7 @@ from decoders.events import ProcessEvent
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
-    from bpftrace_sys.story.inventory import Lister, Opening
-    from bpftrace_sys.story.kernel_view import Viewer
+    from bpftrace_sys.story.inventory import Opening
     from bpftrace_sys.story.probes.watch import Probes
     from bpftrace_sys.story.repeats import Repeats
     from bpftrace_sys.story.retention import Retention
@@ -43,11 +42,7 @@ class Pipeline:
         """The fast path, where every renderer offers templates."""
         self._retention: Retention | None = None
         self.waiting: Callable[[], None] | None = None
-        """Told after a call that a renderer may hold back until :meth:`idle`."""
-        self.viewers: Sequence[Viewer] = ()
-        """Those that show what the kernel made of programs (-e kernel=)."""
-        self.listers: Sequence[Lister] = ()
-        """Those that show what a process held when it was attached to (-p)."""
+        """Told after a call that a renderer may hold back until a :meth:`lull`."""
         self._opening: Opening | None = None
 
     def header(self, header: Header) -> None:
@@ -94,26 +89,25 @@ class Pipeline:
             self.usual(item)
 
     def _view(self, view: KernelView) -> None:
-        if self.viewers:
-            from bpftrace_sys.story.kernel_view import seen
+        from bpftrace_sys.story.kernel_view import seen
 
-            told = seen(view, self.model)
-            for viewer in self.viewers:
-                viewer.kernel_view(told)
+        told = seen(view, self.model)
+        for renderer in self.renderers:
+            renderer.kernel_view(told)
 
     def _held(self, item: ObjectState | Unseen) -> None:
         from bpftrace_sys.story.inventory import Opening
         from bpftrace_sys.trace.inventory import Unseen
 
         if isinstance(item, Unseen):
-            for lister in self.listers:
-                lister.unseen(item)
+            for renderer in self.renderers:
+                renderer.unseen(item)
             return
         if self._opening is None:
             self._opening = Opening(self.model)
         known = self._opening.take(item)
-        for lister in self.listers:
-            lister.held(item, known)
+        for renderer in self.renderers:
+            renderer.held(item, known)
 
     def usual(self, item: RawCall) -> NotedCall:
         """Decodes a call and shows it to everybody."""
@@ -176,19 +170,23 @@ class Pipeline:
 
         return comment
 
-    def idle(self) -> None:
+    def lull(self) -> None:
         """Nothing has come for a while: nothing is held back any longer."""
         self.flush()
         if self.probes is not None:
             self.probes.recent = False
         for renderer in self.renderers:
-            tell = getattr(renderer, "idle", None)
-            if tell is not None:
-                tell()
+            renderer.lull()
 
     def flush(self) -> None:
         """Attachments that waited for a sequel are told now."""
         self._tell(self.attachments.flush())
+
+    def cut(self) -> None:
+        """The trace breaks off here."""
+        self.flush()
+        for renderer in self.renderers:
+            renderer.cut()
 
     def end(self, status: dict[str, Any]) -> None:
         """The trace ends."""

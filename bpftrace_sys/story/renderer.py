@@ -2,34 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
 
-from bpftrace_sys.story.attach.ways import Attachment
-from bpftrace_sys.story.objects import NotedCall
-from bpftrace_sys.trace.header import Header
-from decoders.events import ProcessEvent
-from decoders.raw import RawCall
+if TYPE_CHECKING:
+    from bpftrace_sys.story.attach.ways import Attachment
+    from bpftrace_sys.story.kernel_view import Seen
+    from bpftrace_sys.story.objects import NotedCall, Object
+    from bpftrace_sys.trace.header import Header
+    from bpftrace_sys.trace.inventory import ObjectState, Unseen
+    from decoders.events import ProcessEvent
+    from decoders.raw import RawCall
 
 
-class Template(Protocol):
+class Template(ABC):
     """What a renderer writes of calls that are alike but for time and for ``chunks[1:]``."""
+
+    __slots__ = ()
 
     def fits(self, raw: RawCall) -> bool:
         """Whether a call is written so; changes nothing that another call could notice."""
+        return True
 
+    @abstractmethod
     def write(self, raw: RawCall) -> None:
         """Writes the call that :meth:`fits` was just asked about."""
 
 
-class Renderer(Protocol):
+class Renderer:
     """Takes the decoded trace, in order.
 
-    One that has ``template(call)`` as well lets loops take a short cut (repeats.py).
+    Each method does nothing; a renderer has its own where it has something to say.
     """
 
-    def header(self, header: Header) -> None: ...
-    def fact(self, kind: str, key: int, name: str) -> None: ...
-    def call(self, call: NotedCall) -> None: ...
-    def attachment(self, told: Attachment) -> None: ...
-    def process(self, event: ProcessEvent) -> None: ...
-    def end(self, status: dict[str, Any]) -> None: ...
+    has_templates: bool = False
+    """Whether :meth:`template` is worth asking: loops take a short cut (repeats.py) where
+    all renderers have some."""
+
+    def header(self, header: Header) -> None:
+        """The trace begins."""
+
+    def fact(self, kind: str, key: int, name: str) -> None:
+        """A name that only the machine of the trace knew; before the first call that needs it."""
+
+    def held(self, state: ObjectState, known: Object) -> None:
+        """An object that a process held when it was attached to (-p); before all calls."""
+
+    def unseen(self, unseen: Unseen) -> None:
+        """What could not be looked at then."""
+
+    def call(self, call: NotedCall) -> None:
+        """A call that has returned, or never will."""
+
+    def template(self, call: NotedCall) -> Template | None:
+        """How calls are written that are like this one but for their data; None: as any other."""
+        return None
+
+    def attachment(self, told: Attachment) -> None:
+        """A program was attached, enabled, replaced or detached."""
+
+    def kernel_view(self, seen: Seen) -> None:
+        """What the kernel made of a program, behind the call that loaded it (-e kernel=)."""
+
+    def process(self, event: ProcessEvent) -> None:
+        """A fork, exec or exit."""
+
+    def lull(self) -> None:
+        """Nothing has come for a while: what was held back is to be told now."""
+
+    def end(self, status: dict[str, Any]) -> None:
+        """The trace is whole.  ``status``: how it ended, as in a trace's last line."""
+
+    def cut(self) -> None:
+        """The trace breaks off here, without an end."""

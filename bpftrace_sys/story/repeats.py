@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from bpftrace_sys.story.renderer import Template
+from bpftrace_sys.story.renderer import Renderer, Template
 from decoders.loop_calls import COMMANDS, NUMBERS, alike
 from decoders.raw import FdFact, RawCall
 
@@ -169,10 +169,11 @@ class Repeats:
         self._known[key] = Known(raw.fds[0], used, templates)
 
 
-def offers(renderers: Sequence[Any]) -> list[Callable[[NotedCall], Template | None]] | None:
+def offers(renderers: Sequence[Renderer]) -> list[Callable[[NotedCall], Template | None]] | None:
     """What makes the renderers' templates; None where one of them makes none."""
-    found = [getattr(renderer, "template", None) for renderer in renderers]
-    return found if found and None not in found else None  # type: ignore[return-value]
+    if not renderers or not all(renderer.has_templates for renderer in renderers):
+        return None
+    return [renderer.template for renderer in renderers]
 
 
 def _recent(pipeline: UsualPath) -> bool:

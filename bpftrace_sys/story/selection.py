@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.objects import NotedCall, Object, text_of
+from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.trace.header import Header
 from decoders.call import Call, plain
 from decoders.events import ProcessEvent
 from decoders.values import Struct, Text, Value
 
 if TYPE_CHECKING:
-    from bpftrace_sys.story.kernel_view import Seen, Viewer
-    from bpftrace_sys.story.renderer import Renderer
+    from bpftrace_sys.story.kernel_view import Seen
+    from bpftrace_sys.trace.inventory import ObjectState, Unseen
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,21 +108,7 @@ def paths_of(call: Call) -> list[str]:
     return found
 
 
-class SelectedViews:
-    """A viewer that is shown only the views of chosen programs."""
-
-    def __init__(self, viewer: Viewer, selection: Selection) -> None:
-        self.viewer = viewer
-        self.selection = selection
-
-    def kernel_view(self, seen: Seen) -> None:
-        """As Viewer's: where the load is shown, what became of it is."""
-        call = None if seen.prog is None else seen.prog.call
-        if call is None or self.selection.call(call):
-            self.viewer.kernel_view(seen)
-
-
-class Selected:
+class Selected(Renderer):
     """A renderer that is shown only what a Selection lets through."""
 
     def __init__(self, renderer: Renderer, selection: Selection) -> None:
@@ -129,33 +116,39 @@ class Selected:
         self.selection = selection
 
     def header(self, header: Header) -> None:
-        """As Renderer's."""
         self.renderer.header(header)
 
     def fact(self, kind: str, key: int, name: str) -> None:
-        """As Renderer's."""
         self.renderer.fact(kind, key, name)
 
+    def held(self, state: ObjectState, known: Object) -> None:
+        self.renderer.held(state, known)
+
+    def unseen(self, unseen: Unseen) -> None:
+        self.renderer.unseen(unseen)
+
     def call(self, call: NotedCall) -> None:
-        """As Renderer's."""
         if self.selection.call(call):
             self.renderer.call(call)
 
     def attachment(self, told: Attachment) -> None:
-        """As Renderer's."""
         if self.selection.attachment(told):
             self.renderer.attachment(told)
 
+    def kernel_view(self, seen: Seen) -> None:
+        # Where the load is shown, what became of it is.
+        call = None if seen.prog is None else seen.prog.call
+        if call is None or self.selection.call(call):
+            self.renderer.kernel_view(seen)
+
     def process(self, event: ProcessEvent) -> None:
-        """As Renderer's."""
         self.renderer.process(event)
 
-    def idle(self) -> None:
-        """As Pipeline's, for a renderer that holds back anything."""
-        tell = getattr(self.renderer, "idle", None)
-        if tell is not None:
-            tell()
+    def lull(self) -> None:
+        self.renderer.lull()
 
     def end(self, status: dict[str, Any]) -> None:
-        """As Renderer's."""
         self.renderer.end(status)
+
+    def cut(self) -> None:
+        self.renderer.cut()

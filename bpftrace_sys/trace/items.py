@@ -37,10 +37,11 @@ class Fact:
 class Flush:
     """An attachment stood here: whatever the model held back came out at this point.
 
-    ``idle``: a ``flush`` stood here: all that waited to be told was told.
+    ``lull``: a ``flush`` stood here: nothing came for a while, so all that waited to be told
+    was told.
     """
 
-    idle: bool = False
+    lull: bool = False
 
 
 @dataclass(slots=True)

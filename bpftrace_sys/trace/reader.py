@@ -226,7 +226,7 @@ class Reader:
         if kind == "attachment":
             return Flush()
         if kind == "flush":
-            return Flush(idle=True)
+            return Flush(lull=True)
         if kind == "end":
             self.whole = True
             status = line.get("status")

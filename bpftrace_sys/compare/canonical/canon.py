@@ -14,6 +14,7 @@ from bpftrace_sys.compare.canonical.text import escaped, ref, refs, stable
 from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall
+from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.trace.header import Header
 from decoders.events import ProcessEvent
 from decoders.values import Fd
@@ -21,7 +22,7 @@ from decoders.values import Fd
 Take = Callable[[Entry | Tied], None]
 
 
-class Canon:
+class Canon(Renderer):
     """A renderer that hands on entries instead of printing."""
 
     def __init__(self, model: Model, take: Take) -> None:
@@ -30,24 +31,17 @@ class Canon:
         self.head: Header | None = None
 
     def header(self, header: Header) -> None:
-        """As Renderer's."""
         self.head = header
         found = re.match(r"(\d+)\.(\d+)", header.kernel)
         self.known.kernel = (int(found[1]), int(found[2])) if found else None
 
-    def fact(self, kind: str, key: int, name: str) -> None:
-        """As Renderer's."""
-
     def process(self, event: ProcessEvent) -> None:
-        """As Renderer's."""
         self.known.processes.event(event)
 
     def end(self, status: dict[str, Any]) -> None:
-        """As Renderer's."""
         self.known.objects.settle()
 
     def attachment(self, told: Attachment) -> None:
-        """As Renderer's."""
         process = self.known.processes.get(told.pid)
         known = None if told.prog is None else self.known.objects.known(told.prog)
         self.take(
@@ -63,7 +57,6 @@ class Canon:
         )
 
     def call(self, call: NotedCall) -> None:
-        """As Renderer's."""
         raw = call.raw
         process = self.known.processes.get(raw.pid)
         process.spoke = True

@@ -17,10 +17,10 @@ from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall, Object, text_of
 from bpftrace_sys.story.program_names import prog_key
+from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.trace.header import Header
 from decoders.call import plain
-from decoders.events import ProcessEvent
 from decoders.uapi import helpers, names
 from decoders.values import Insns, Name
 
@@ -102,7 +102,7 @@ class _Waiting:
     where: str
 
 
-class Deeds:
+class Deeds(Renderer):
     """A renderer that collects what a trace does.
 
     ``found`` tells for each deed the first call that did it; ``trouble`` says
@@ -115,7 +115,7 @@ class Deeds:
         self.trouble: list[str] = []
         self._waiting: list[_Waiting] = []
 
-    # -- as Renderer's
+    # -- what a Renderer takes
 
     def header(self, header: Header) -> None:
         """Says whether the trace can show all at all."""
@@ -128,12 +128,6 @@ class Deeds:
         if isinstance(narrowed, list) and narrowed:
             words = printable(" ".join(map(str, narrowed)))
             self.trouble.append(f"the trace was recorded or saved with {words}, so it is not whole")
-
-    def fact(self, kind: str, key: int, name: str) -> None:
-        """As Renderer's."""
-
-    def process(self, event: ProcessEvent) -> None:
-        """As Renderer's."""
 
     def call(self, call: NotedCall) -> None:
         """Takes what a call did."""

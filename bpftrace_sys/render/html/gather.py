@@ -27,6 +27,7 @@ from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall, Object, text_of
 from bpftrace_sys.story.probes.folds import summary
 from bpftrace_sys.story.remarks import remarks
+from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.story.summary import Counts, calls, remains
 from bpftrace_sys.trace.header import Header
 from decoders.call import plain
@@ -43,8 +44,10 @@ THINGS: Final = 16
 """Objects that a row names."""
 
 
-class Gather:
+class Gather(Renderer):
     """A Renderer; :attr:`report` is whole when the trace has ended."""
+
+    has_templates = True
 
     def __init__(self, model: Model, ready: Callable[[Report], None] | None = None) -> None:
         self.model = model
@@ -75,9 +78,6 @@ class Gather:
         narrowed = header.options.get("narrowed")
         if isinstance(narrowed, list):
             report.narrowed = [printable(str(word)) for word in narrowed]
-
-    def fact(self, kind: str, key: int, name: str) -> None:
-        """Nothing."""
 
     def call(self, call: NotedCall) -> None:
         """A row, and what the call says of objects."""
@@ -359,7 +359,7 @@ def _unique(call: NotedCall) -> list[Object]:
     return list(found.values())
 
 
-class PageTemplate:
+class PageTemplate(Template):
     """Gathers calls of a loop (story/repeats.py): like one before, but for their data."""
 
     __slots__ = ("_count", "_form", "_gather", "_text", "_used", "_what")
@@ -373,11 +373,9 @@ class PageTemplate:
         self._count = gather.counts.of(call)
 
     def fits(self, raw: RawCall) -> bool:
-        """As Template's."""
         return not self._gather._maybe and self._text.fits(raw)
 
     def write(self, raw: RawCall) -> None:
-        """As Template's."""
         gather, report = self._gather, self._gather.report
         self._count.calls += 1
         self._count.errors += raw.failed

@@ -7,6 +7,7 @@ from typing import Any
 
 from bpftrace_sys.render.strace.calls import call_line
 from bpftrace_sys.render.times import Stamp, spent
+from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import printable
 from decoders.call import Call
 from decoders.events import ProcessEvent
@@ -24,7 +25,7 @@ def event_line(event: ProcessEvent, *, prefix: str = "") -> str | None:
     return None if code is None else f"{prefix}+++ exited with {code} +++"
 
 
-class StraceRenderer:
+class StraceRenderer(Renderer):
     """Writes each call as strace would, and how processes ended.
 
     As soon as there are two threads, lines begin with whose they are: the pid
@@ -56,15 +57,6 @@ class StraceRenderer:
         self._threads: set[int] = set()
         self._many = False
 
-    def header(self, header: Any) -> None:
-        """Nothing is said of it."""
-
-    def fact(self, kind: str, key: int, name: str) -> None:
-        """Nothing is said of it."""
-
-    def attachment(self, told: Any) -> None:
-        """strace knows no attachments."""
-
     def call(self, call: Call) -> None:
         """A line."""
         line = call_line(
@@ -93,9 +85,6 @@ class StraceRenderer:
             if line is not None and not self.quiet:
                 stamp = self.stamp(event.time) if self.stamp else ""
                 self.out.write(f"{prefix}{stamp}{line}\n")
-
-    def end(self, status: dict[str, Any]) -> None:
-        """Nothing is said of it."""
 
     def _head(self, tid: int, comm: str, time: int) -> str:
         return self._prefix(tid, comm) + (self.stamp(time) if self.stamp else "")

@@ -21,7 +21,7 @@ PAUSE: Final = 0.5
 """Seconds without a call after which what waits is told."""
 
 
-class Idle:
+class LullAlarm:
     """Stands before a live Pipeline; hand it the items instead."""
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -31,7 +31,7 @@ class Idle:
         pipeline.waiting = self._wait
 
     def take(self, item: RawCall | ProcessEvent | KernelView | ObjectState | Unseen) -> None:
-        """As Pipeline.take."""
+        """Hands an item on to the pipeline."""
         self._busy = True
         try:
             self._pipeline.take(item)
@@ -49,9 +49,4 @@ class Idle:
         if self._busy:
             signal.setitimer(signal.ITIMER_REAL, PAUSE)
         elif self._pipeline.probes is not None and self._pipeline.probes.recent:
-            self._pipeline.idle()
-
-    def stop(self) -> None:
-        """No more alarms."""
-        if self._set:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._pipeline.lull()
