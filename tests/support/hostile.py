@@ -73,7 +73,8 @@ def _more(found: list[Item], calls: int) -> Iterable[Item]:
     raw = [item for item in found if isinstance(item, RawCall)]
     updates = [item for item in raw if item.nr == 321 and item.args[0] in (1, 2, 3)]
     assert updates
-    last, time = max(item.seq for item in raw), max(item.time for item in raw)
+    last = max(item.seq for item in raw)
+    time = max(item.time + (item.duration or 0) for item in raw) + 1000
     yield from found[:-1]
     for at in range(calls - len(raw)):
         item = updates[at % len(updates)]
