@@ -79,8 +79,8 @@ def _run(words: list[str]) -> int:
 
 
 COMMANDS: Final = (
-    "replay", "disasm", "diff", "schema", "check", "extract", "ps", "repro", "report",
-    "perfetto",
+    "replay", "disasm", "diff", "schema", "check", "extract", "ps", "dump", "repro",
+    "report", "perfetto",
 )  # fmt: skip
 """By the first word, each a module beside this one with a ``main(words)``; ``bpfstrace -- replay``
 traces a program of that name."""

@@ -401,6 +401,7 @@ def usage() -> str:
         "       bpfstrace check FILE --lock LOCK    only what a reviewed file allows?",
         "       bpfstrace extract FILE -o DIR       its programs as ELF objects, its BTF",
         "       bpfstrace ps [--json] [--watch N]   BPF on this machine: whose, attached where",
+        "       bpfstrace dump ID|NAME|PIN          a program of this machine: translated, native",
         "       bpfstrace repro FILE -o PROGRAM     a program that issues its calls again",
         "       bpfstrace schema                    the JSON Schema of a trace's lines",
         "       bpfstrace disasm FILE               print raw instructions",

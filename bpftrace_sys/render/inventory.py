@@ -37,6 +37,15 @@ def held_line(state: ObjectState, known: Object, holder: Holder, paint: Painter)
     return ", ".join(words)
 
 
+def program_lines(
+    machine: Machine, state: ObjectState, known: Object, paint: Painter
+) -> Iterator[str]:
+    """A program's name, and below it what is known of it."""
+    yield paint("object", printable(known.long_label))
+    for role, text in machine.facts_of(state, known):
+        yield f"  {role:<9} {printable(text)}"
+
+
 def unseen_text(unseen: Unseen) -> str:
     """``not seen: what 3 processes have open: another user's: it takes root``."""
     return printable(f"not seen: {unseen.what} ({unseen.why})")
@@ -45,9 +54,7 @@ def unseen_text(unseen: Unseen) -> str:
 def machine_lines(machine: Machine) -> Iterator[dict[str, Any]]:
     """All objects of an inventory, and what was not seen."""
     for state, known in machine.objects:
-        line = object_line(state, known)
-        line["object"].pop("origin", None)  # there is no trace for it to be older than
-        yield line
+        yield object_line(state, known)
     for unseen in machine.inventory.unseen:
         yield unseen_line(unseen)
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.escape import printable
-from bpftrace_sys.story.objects import BEFORE, Object
+from bpftrace_sys.story.objects import BEFORE, MADE, Object
 from bpftrace_sys.story.standing import Words
-from bpftrace_sys.story.summary import Table
+from bpftrace_sys.story.summary import RUNS, Table
 from bpftrace_sys.trace.facts import Facts
 from bpftrace_sys.trace.inventory import Holder, Inventory, ObjectState, Unseen
 from decoders.uapi import names
@@ -43,8 +43,8 @@ def type_of(state: ObjectState) -> str:
     return printable(table.get(number, str(number)).removeprefix(prefix).lower()) if table else ""
 
 
-def object_of(state: ObjectState, words: Words) -> Object:
-    """An object as a trace has it, older than the trace. Fills in its places' targets."""
+def object_of(state: ObjectState, words: Words, origin: str = MADE) -> Object:
+    """An object as a trace has it. Fills in its places' targets."""
     for place in state.places:
         if not place.target:
             place.target = words.target(place, state if state.kind == "prog" else None)
@@ -62,7 +62,7 @@ def object_of(state: ObjectState, words: Words) -> Object:
                 info[name] = state.info[name]
     elif state.kind == "link" and state.places and state.places[0].target:
         info["target"] = state.places[0].target
-    found = Object(state.kind, state.id, state.name, BEFORE, info=info, pins=list(state.pins))
+    found = Object(state.kind, state.id, state.name, origin, info=info, pins=list(state.pins))
     if state.kind in ("prog", "map"):
         found.attached = [place.target for place in state.places if place.target]
     if state.kind == "perf_event":
@@ -84,7 +84,7 @@ class Opening:
         facts: Any = model.facts
         if state.holders and hasattr(facts, "pid"):
             facts.pid = state.holders[0].pid  # in whose files and namespaces names count
-        known = object_of(state, self._words)
+        known = object_of(state, self._words, BEFORE)
         if state.id is None:
             return known
         if state.kind == "perf_event":
@@ -202,12 +202,30 @@ class Machine:
     def _of(self, kind: str) -> Iterable[tuple[ObjectState, Object]]:
         return [(state, known) for state, known in self.objects if state.kind == kind]
 
+    def facts_of(self, state: ObjectState, known: Object) -> list[tuple[str, str]]:
+        """A program in a few lines: what each is, and how it reads."""
+        info = state.info
+        uid = info.get("created_by_uid")
+        loaded = _when(info.get("loaded"))
+        maps = [self.words.label("map", number) for number in info.get("map_ids", ())]
+        runs = info.get("run_cnt", 0)
+        took = info.get("run_time_ns", 0) // runs if runs else 0
+        lines = [
+            ("type", type_of(state)),
+            ("loaded", f"{loaded} by uid {uid}" if loaded else ""),
+            ("maps", ", ".join(maps)),
+            ("runs", f"{runs}, {took} ns a run" if runs else ""),
+            ("attached", ", ".join(known.attached) or "not seen"),
+            ("held by", self.held_by(state)),
+        ]
+        return [(role, text) for role, text in lines if text]
+
     # ------------------------------------------------------------ tables
 
     def programs(self) -> Table:
         """Names, sizes, who loaded them when, runs where they are counted, where and by whom."""
         counted = any(state.info.get("run_cnt") for state, _ in self._of("prog"))
-        runs = ("runs", "ns/run") if counted else ()
+        runs = RUNS if counted else ()
         rate = ("runs/s",) if counted and self._runs else ()
         columns = (
             "name", "type", "id", "tag", "xlated", "jited", "uid", "loaded", *runs, *rate,

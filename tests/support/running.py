@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,3 +66,29 @@ def run_cli(
         check=False,
         **kwargs,
     )
+
+
+@contextmanager
+def alive(name: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """A loader that has done its work and waits, and what it says of it."""
+    release = folder / f"{name}.release"
+    with subprocess.Popen(
+        [sys.executable, str(LOADERS / f"{name}.py"), "--wait", str(release)],
+        stdout=subprocess.PIPE, text=True, env=environment(),
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            facts = json.loads(process.stdout.readline())
+            yield facts
+        finally:
+            release.touch()
+            process.wait(60)
+
+
+def without_capabilities(*words: str) -> subprocess.CompletedProcess[str]:
+    """``bpfstrace WORDS`` as a root who may read files, and nothing else."""
+    return subprocess.run(
+        ["setpriv", "--bounding-set=-all", "--inh-caps=-all",
+         sys.executable, "-m", "bpftrace_sys", *words],
+        capture_output=True, text=True, env=environment(), check=False, timeout=TIMEOUT,
+    )  # fmt: skip

@@ -8,7 +8,6 @@ looked at is said (unseen.py).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import time
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 from bpftrace_sys.record.machine import bpf, unseen
 from bpftrace_sys.record.machine.cgroups import Cgroups, cgroups
+from bpftrace_sys.record.machine.fds import FdLookup
 from bpftrace_sys.record.machine.map_contents import Members, programs_in
 from bpftrace_sys.record.machine.mounts import mounts
 from bpftrace_sys.record.machine.network import Devices, each_namespace
@@ -33,7 +33,6 @@ from decoders.uapi import const, names
 
 KINDS: Final = ("prog", "map", "link", "btf")
 STATS: Final = "/proc/sys/kernel/bpf_stats_enabled"
-PIDFD_GETFD: Final = 438
 NAME_LEN: Final = bpf.NAME_LEN
 HOLDING: Final = (
     const.BPF_MAP_TYPE_PROG_ARRAY,
@@ -389,21 +388,14 @@ class Look:
 
 def by_fd(opened: Open) -> dict[str, Any]:
     """What can be told of an object by a process's fd: its info, or else what fdinfo has."""
-    with contextlib.suppress(OSError):
-        pidfd = os.pidfd_open(opened.pid)
+    with contextlib.suppress(OSError, ValueError), contextlib.closing(FdLookup()) as lookup:
+        copy = lookup.duplicate(opened.tid, opened.fact.fd)
         try:
-            copy = _libc.syscall(PIDFD_GETFD, pidfd, opened.fact.fd, 0)
+            return info_of(opened.fact.kind, copy)
         finally:
-            os.close(pidfd)
-        if copy >= 0:
-            try:
-                return info_of(opened.fact.kind, copy)
-            finally:
-                os.close(copy)
+            os.close(copy)
     return from_fdinfo(opened.fact)
 
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 RENAMED: Final = {
     "prog_type": "type", "prog_tag": "tag", "map_type": "type", "link_type": "type",

@@ -1,0 +1,173 @@
+"""``bpfstrace dump``: a program of this machine, translated and as native code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Final, NoReturn
+
+from bpftrace_sys.cli.getopt_long import UsageError
+from bpftrace_sys.cli.messages import complain
+from bpftrace_sys.cli.renderers import width_of
+from bpftrace_sys.common.strict_json import dumps
+from bpftrace_sys.record.capture.kernel_views import KernelViews
+from bpftrace_sys.record.machine import bpf, prog_info
+from bpftrace_sys.record.machine.fds import FdLookup
+from bpftrace_sys.record.machine.holders import pinned
+from bpftrace_sys.record.machine.inventory import look
+from bpftrace_sys.record.machine.live_facts import LiveFacts
+from bpftrace_sys.render.inventory import object_line, program_lines
+from bpftrace_sys.render.kernel_view_json import kernel_view_json
+from bpftrace_sys.render.output import Output
+from bpftrace_sys.render.style import painter
+from bpftrace_sys.render.text import Options, TextRenderer
+from bpftrace_sys.story.inventory import Machine
+from bpftrace_sys.story.kernel_view import seen
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.trace.inventory import ObjectState
+from bpftrace_sys.trace.kernel_view import KernelView
+from bpftrace_sys.trace.pieces import Pieces, pack
+
+USAGE: Final = """\
+usage: bpfstrace dump [--xlated] [--jited] [--intel] [-v] [--json] ID|NAME|PIN
+
+  --xlated   the instructions that the verifier left (if neither is asked for)
+  --jited    the native code
+  --intel    native code in Intel's syntax instead of AT&T's
+  -v         with the bytes of native code, and source positions
+  --json     as lines of JSON (bpfstrace schema describes them)
+
+A program by its id, its name, or a path at which it or its link is pinned
+(bpfstrace ps lists them). A program called dump is traced by `bpfstrace -- dump`.
+"""
+FLAGS: Final = ("--xlated", "--jited", "--intel", "-v", "--verbose", "--json")
+MISSING: Final = 1
+"""Exit code where there is no such program, or we may not have it."""
+LISTED: Final = 10
+
+
+class NotFoundError(Exception):
+    """No program is meant, or more than one."""
+
+
+def main(words: list[str]) -> int:
+    """``bpfstrace dump``; returns the exit code."""
+    if any(word in ("-h", "--help") for word in words):
+        print(USAGE, end="")
+        return 0
+    flags = {word for word in words if word in FLAGS}
+    names = [word for word in words if word not in FLAGS]
+    if len(names) != 1 or names[0].startswith("-"):
+        wrong = next((word for word in names if word.startswith("-")), "")
+        raise UsageError(
+            (f"dump takes no {wrong!r}" if wrong else "dump takes one ID, NAME or PIN")
+            + f"; to trace the program dump: bpfstrace -- dump {' '.join(words)}"
+        )
+    asked = tuple(word for word in ("xlated", "jited") if f"--{word}" in flags) or ("xlated",)
+    facts = LiveFacts()
+    machine = Machine(look(), facts)
+    try:
+        state = find(names[0], machine)
+        view = fetch(state, asked)
+    except NotFoundError as error:
+        complain(str(error))
+        return MISSING
+    told = seen(view, Model(facts))
+    known = next(known for each, known in machine.objects if each is state)
+    told.prog = known
+    out = sys.stdout
+    if "--json" in flags:
+        pieces = Pieces()
+        for line in (object_line(state, known),
+                     kernel_view_json(told, lambda data: pack(data, pieces))):  # fmt: skip
+            out.write(dumps(line) + "\n")
+        return 0
+    paint = painter(out)
+    out.write("\n".join(program_lines(machine, state, known, paint)) + "\n")
+    options = Options(
+        verbose=bool({"-v", "--verbose"} & flags),
+        width=width_of(Output(out, "<stdout>")),
+        kernel=asked,
+        syntax="intel" if "--intel" in flags else "att",
+    )
+    TextRenderer(out, Model(facts), options, paint).kernel_view(told)
+    return 0
+
+
+# ------------------------------------------------------------ which
+
+
+def find(word: str, machine: Machine) -> ObjectState:
+    """The program that is meant by an id, a name or a pin; raises NotFoundError."""
+    progs = {state.id: state for (kind, _), state in machine.states.items() if kind == "prog"}
+    if word.isascii() and word.isdigit():
+        state = progs.get(int(word))
+        if state is None:
+            _missing(f"no program has the id {word}", machine)
+        return state
+    if "/" in word:
+        return _pinned(word, machine)
+    named = [state for state in progs.values() if state.name == word]
+    # The kernel, and so other tools, cut a name.
+    cut = len(word) == bpf.NAME_LEN
+    named = named or [state for state in progs.values() if cut and state.name.startswith(word)]
+    if not named:
+        _missing(f"no program is called {word}", machine)
+    if len(named) > 1:
+        ids = ", ".join(
+            f"{state.id} ({machine.held_by(state)})" for state in named[:LISTED]
+        )
+        raise NotFoundError(f"{len(named)} programs are called {word}; choose by id: {ids}")
+    return named[0]
+
+
+def _missing(what: str, machine: Machine) -> NoReturn:
+    hidden = [each for each in machine.inventory.unseen if each.what == "programs of others"]
+    more = f" that we may see: {hidden[0].why}" if hidden else " (bpfstrace ps lists them)"
+    raise NotFoundError(what + more)
+
+
+def _pinned(path: str, machine: Machine) -> ObjectState:
+    found = pinned(path)
+    if found is None:
+        if not os.path.lexists(path):
+            raise NotFoundError(f"{path}: nothing is there")
+        raise NotFoundError(f"{path}: no BPF object is pinned there, or we may not have it")
+    kind, number = found
+    if kind == "link":
+        link = machine.states.get(found)
+        number = link.info.get("prog_id", 0) if link is not None else 0
+    elif kind != "prog":
+        raise NotFoundError(f"{path}: a {kind} is pinned there, not a program")
+    state = machine.states.get(("prog", number))
+    if state is None:
+        raise NotFoundError(f"{path}: its program is gone")
+    return state
+
+
+# ------------------------------------------------------------ what
+
+
+def fetch(state: ObjectState, asked: tuple[str, ...]) -> KernelView:
+    """What the kernel gives of a program, by its id or by somebody's fd; raises NotFoundError."""
+    assert state.id is not None
+    number = state.id
+    trouble = ""
+    with contextlib.closing(FdLookup()) as lookup:
+        for tid, theirs in [(0, 0), *((each.pid, each.fds[0]) for each in state.holders)]:
+            try:
+                fd = lookup.duplicate(tid, theirs) if tid else bpf.fd_by_id("prog", number)
+                try:
+                    info = prog_info.fetch(fd)
+                finally:
+                    os.close(fd)
+            except (OSError, ValueError) as error:
+                trouble = trouble or getattr(error, "strerror", None) or str(error)
+                continue
+            if info.id == number:
+                view = KernelViews(asked).named(info)
+                view.asked = asked
+                view.btf = bpf.btf_data(info.btf_id) or b"" if info.btf_id else b""
+                return view
+    raise NotFoundError(f"program {number}: {trouble or 'gone'}")
