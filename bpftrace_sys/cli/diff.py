@@ -10,9 +10,10 @@ from typing import Final
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.compare.canonical.canon import Canon
 from bpftrace_sys.compare.diff.compare import compare
+from bpftrace_sys.compare.diff.differences import Differences
 from bpftrace_sys.compare.diff.options import KINDS, Options
 from bpftrace_sys.compare.diff.side import Side, caveats, narrowed
-from bpftrace_sys.render.output import Output
+from bpftrace_sys.render.output import Output, OutputError, close, complain, open_page
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.story.whole_trace import read
@@ -26,6 +27,7 @@ USAGE: Final = """\
 usage: bpfstrace diff [OPTIONS] A B     what differs between two traces, by meaning
 
   --json              one JSON object instead of text
+  --report PAGE       also a page for the browser, instructions side by side
   --only PART         compare only progs, maps or attachments (may be repeated)
   --ignore FIELD      leave a field out: license, attr.log_level, 'kern_*', target,
                       count, order, source, insns, result, probe (may be repeated)
@@ -41,12 +43,13 @@ Exit code: 0 the same, 1 different, 2 trouble (a trace that is damaged or not wh
 class _Settings:
     def __init__(self, words: list[str]) -> None:
         self.json = self.quiet = self.help = False
+        self.report: str | None = None
         only: list[str] = []
         ignore: list[str] = []
         strict = False
         try:
             pairs, self.paths = getopt.gnu_getopt(
-                words, "qh", ["json", "only=", "ignore=", "strict", "quiet", "help"]
+                words, "qh", ["json", "report=", "only=", "ignore=", "strict", "quiet", "help"]
             )
         except getopt.GetoptError as error:
             raise UsageError(f"diff: {error.msg}") from None
@@ -63,6 +66,8 @@ class _Settings:
                 ignore += [word for word in value.split(",") if word]
             elif flag == "--strict":
                 strict = True
+            elif flag == "--report":
+                self.report = value
             elif flag == "--json":
                 self.json = True
             elif flag in ("-q", "--quiet"):
@@ -87,6 +92,21 @@ def whole(path: str, strict: bool) -> Side:
     read(path, make)
     side.end()
     return side
+
+
+def _report(found: Differences, a: Side, b: Side, settings: _Settings) -> bool:
+    """Writes the page; False where that failed, which is said."""
+    from bpftrace_sys.render.html.diff_page import diff_page
+
+    assert settings.report is not None
+    try:
+        out = open_page(settings.report)
+    except OutputError as error:
+        complain(str(error))
+        return False
+    for piece in diff_page(found, (settings.paths[0], settings.paths[1]), (a.header, b.header)):
+        out.write(piece)
+    return close([out])
 
 
 def main(words: list[str]) -> int:
@@ -115,6 +135,8 @@ def main(words: list[str]) -> int:
         print(f"bpfstrace: {printable(text)}", file=sys.stderr)
     found = compare(a, b, settings.options)
     code = DIFFERENT if found else SAME
+    if settings.report is not None and not _report(found, a, b, settings):
+        return TROUBLE
     if settings.quiet:
         return code
     from bpftrace_sys.render import diff as render

@@ -23,6 +23,7 @@ from bpftrace_sys.render.stack import stack_lines
 from bpftrace_sys.render.text import TextTemplate
 from bpftrace_sys.render.text_quoting import octets
 from bpftrace_sys.story.attach.ways import Attachment
+from bpftrace_sys.story.kernel_view import Seen
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall, Object, text_of
 from bpftrace_sys.story.probes.folds import summary
@@ -131,6 +132,11 @@ class Gather(Renderer):
                 ],
             )
         )
+
+    def kernel_view(self, seen: Seen) -> None:
+        """What the kernel made of a program that was just loaded."""
+        if not seen.probe:
+            self.programs.view(seen)
 
     def process(self, event: ProcessEvent) -> None:
         """A fork, exec or exit."""

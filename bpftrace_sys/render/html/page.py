@@ -20,7 +20,7 @@ from bpftrace_sys.render.html.markup import (
     script,
     style,
 )
-from bpftrace_sys.render.html.records import Map, Program, Report, Tie
+from bpftrace_sys.render.html.records import KernelSide, Map, Program, Report, Tie
 from bpftrace_sys.render.html.words import count, span, times
 
 SCRIPTS: Final = ("base.js", "timeline.js", "programs.js", "maps.js", "calls.js", "start.js")
@@ -439,7 +439,29 @@ def _program(
         note,
         element("details", {"class": "log"}, element("summary", {}, "verifier log"),
                 element("pre", {})) if program.log else None,
+        *_kernel(program.kernel),
     )  # fmt: skip
+
+
+def _kernel(side: KernelSide | None) -> list[Child]:
+    """What is said of the kernel's side, and its listings where they do not stand beside."""
+    if side is None:
+        return []
+    parts: list[Child] = [element("p", {"class": "about"}, f"kernel: {text}") for text in side.said]
+    if side.fates:
+        words = ", ".join(f"{number} {what}" for what, number in side.fates.items())
+        parts.append(element("p", {"class": "about"}, f"what the kernel made of them: {words}"))
+    listings = (
+        ("translated", f"translated by the verifier: {count(side.count, 'instruction')}",
+         bool(side.translated)),
+        ("native", f"native code, {side.machine}", bool(side.native)),
+    )  # fmt: skip
+    parts += [
+        element("details", {"class": f"log {name}"}, element("summary", {}, title),
+                element("pre", {}))
+        for name, title, there in listings if there
+    ]  # fmt: skip
+    return parts
 
 
 def _helper(program: Program, name: str, pcs: Sequence[int]) -> Markup:

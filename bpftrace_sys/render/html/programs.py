@@ -10,6 +10,7 @@ from bpftrace_sys.common.escape import printable
 from bpftrace_sys.render.html import records
 from bpftrace_sys.render.html.records import Blob, Program, Report
 from bpftrace_sys.render.html.things import Things
+from bpftrace_sys.story.kernel_view import Seen
 from bpftrace_sys.story.listing import btf_fd, listing_of
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.notes import Listing
@@ -95,6 +96,18 @@ class Programs:
         program = None if number is None else self._by_thing.get(number)
         if program is not None and map_number is not None and map_number not in program.maps:
             program.maps.append(map_number)
+
+    def view(self, seen: Seen) -> None:
+        """What the kernel made of a program; one that is about to be known, perhaps."""
+        number = None if seen.prog is None else self.things.of(seen.prog)
+        if seen.prog is not None and number not in self._by_thing:
+            self.known(seen.prog)
+        program = None if number is None else self._by_thing.get(number)
+        if program is not None and self._room > 0:
+            from bpftrace_sys.render.html.kernel import kernel_side
+
+            program.kernel = kernel_side(seen)
+            self._room -= len(json.dumps(program.kernel.rows, ensure_ascii=False))
 
     def finish(self) -> None:
         """Names as they are known at the end."""

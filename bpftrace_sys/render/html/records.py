@@ -49,6 +49,25 @@ class Thing:
 
 
 @dataclass(slots=True)
+class KernelSide:
+    """What the kernel made of a program (-e kernel=)."""
+
+    said: list[str] = field(default_factory=list)
+    """What was kept back, and why."""
+    machine: str = ""
+    fates: dict[str, int] = field(default_factory=dict)
+    """How many instructions stayed, changed, grew, were removed or added."""
+    rows: list[list[Any]] = field(default_factory=list)
+    """Where it is known which became which: pc as it was loaded (None: the kernel's own), fate,
+    translated (empty where unchanged), native."""
+    translated: list[str] = field(default_factory=list)
+    """Else the listings one by one."""
+    count: int = 0
+    native: list[list[Any]] = field(default_factory=list)
+    """By function: prototype, lines of offset, text, source."""
+
+
+@dataclass(slots=True)
 class Program:
     """A load, or attempts at one; or a program from elsewhere (``seq`` 0)."""
 
@@ -88,8 +107,8 @@ class Program:
     said: str = ""
     """Its last words."""
     state: str = ""
-    kernel: list[Any] | None = None
-    """What the kernel made of it, where the trace has it: rows of pc, text, machine code."""
+    kernel: KernelSide | None = None
+    """Where the trace has it."""
 
 
 @dataclass(slots=True)

@@ -378,3 +378,31 @@ def test_report_is_a_record() -> None:
     assert "Made no call" in "".join(page(Report(status={"code": 0}), []))
 
 
+
+
+def test_the_kernels_view_beside_the_instructions(needs_bpf: None, tmp_path: Path) -> None:
+    trace, out = tmp_path / "trace.jsonl", tmp_path / "page.html"
+    done = run_cli(
+        "-q", "-e", "kernel=xlated,jited,map", "-o", "/dev/null", "--json", str(trace),
+        "--report", str(out), sys.executable, "-m", "tests.tracees.kernel_view_programs",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    views = {}
+    for line in map(json.loads, trace.read_text().splitlines()):
+        if line["type"] == "kernel_view":
+            views[line["seq"]] = line
+    found = gathered(trace)
+    assert "".join(page(found.report, found.marks.names)) == out.read_text()
+    sides = {one.seq: one.kernel for one in found.report.programs if one.kernel is not None}
+    assert sides.keys() == views.keys()
+    mapped = 0
+    for seq, side in sides.items():
+        assert side is not None
+        fates = views[seq].get("map")
+        if not fates:
+            assert len(side.translated) == len(views[seq]["xlated"])
+            continue
+        mapped += 1
+        assert [row[1] for row in side.rows] == [fate["what"] for fate in fates]
+        assert sum(side.fates.values()) == len(fates)
+    assert mapped

@@ -57,16 +57,20 @@ fillers.prog = (entry, data) => {
     requestAnimationFrame(() => jumps(listing.firstChild, entry));
   } else if (data.said) listing.append(verdict(data));
   if (data.missing) listing.append(el("p", { class: "cut" }, many(data.missing, "more instruction") + " could not be read"));
-  const log = entry.querySelector(".log");
+  for (const name of ["translated", "native"]) {
+    const part = entry.querySelector(".log." + name);
+    if (part) part.addEventListener("toggle", () => part.open && kernelText(part.querySelector("pre"), data.kernel[name]), { once: true });
+  }
+  const log = entry.querySelector(".log:not(.translated, .native)");
   if (log && data.log) log.addEventListener("toggle", () => log.open && logText(log, entry, data), { once: true });
 };
 
 function code(entry, data) {
   const maps = (data.maps || []).map((number) => trace.things[number]);
   const sourced = data.rows.some((row) => row[SOURCE]);
-  const kernel = new Map((data.kernel || []).map((one) => [one[0], one]));
+  const kernel = new Map(((data.kernel || {}).rows || []).map((one) => [one[0], one]));
   const made = el("div", { class: "code" });
-  let inside = null, seen = null, other = null;
+  let inside = null, seen = null;
   for (const row of data.rows) {
     if (row[FUNCTION]) {
       made.append(el("div", { class: "fn" }, row[FUNCTION] + ":"));
@@ -81,21 +85,44 @@ function code(entry, data) {
           el("span", { class: "line" }, place && source ? place[1] : ""), source || ""));
       }
       inside = el("div", { class: "ins" });
-      other = kernel.size ? el("div", { class: "ker" }) : null;
-      group.append(inside, ...(other ? [other] : []));
+      group.append(inside);
       made.append(group);
       seen = source;
     }
-    inside.append(insnLine(row, entry, maps));
-    const theirs = kernel.get(row[PC]);
-    if (other && theirs) other.append(...theirs.slice(1).flat().map((text) => el("span", { class: "i" }, text)));
+    const line = insnLine(row, entry, maps);
+    if (kernel.size) inside.append(el("div", { class: "pair" }, line, theirs(kernel.get(row[PC]))));
+    else inside.append(line);
     if (data.rejected === row[PC]) {
-      inside.lastChild.classList.add("rejected");
+      line.classList.add("rejected");
       inside.append(verdict(data));
     }
   }
   if (data.said && data.rejected === undefined) made.append(verdict(data));
   return made;
+}
+
+/** What the kernel made of an instruction: what differs, and the native code. */
+function theirs(row) {
+  const [pc, fate, translated, native] = row || [0, "", [], []];
+  const made = el("div", { class: "ker " + fate, title: fate || null });
+  if (fate === "removed") made.append(el("span", { class: "k" }, `${pc} removed`));
+  for (const text of translated) made.append(el("span", { class: "k x" }, text));
+  for (const text of native) made.append(el("span", { class: "k" }, text));
+  return made;
+}
+
+/** A listing of its own: translated instructions, or native code by function. */
+function kernelText(pre, lines) {
+  for (const line of lines) {
+    if (typeof line === "string") pre.append(line + "\n");
+    else {
+      pre.append(el("b", {}, line[0] + ":"), "\n");
+      for (const [offset, text, source] of line[1]) {
+        if (source) pre.append(el("span", { class: "sl" }, "; " + source), "\n");
+        pre.append(offset.padStart(5) + ": " + text + "\n");
+      }
+    }
+  }
 }
 
 const LANE = 7, LANES = 6;
