@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import getopt
+import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
+from bpftrace_sys.cli.messages import complain
 from bpftrace_sys.cli.options import UsageError
-from bpftrace_sys.compare.policy.deeds import KINDS, Deed, JudgementError, deeds_of, describe
+from bpftrace_sys.compare.policy.deeds import Deed, JudgementError, Where, deeds_of, describe
 from bpftrace_sys.compare.policy.lock_file import LockError, load, save, updated
+from bpftrace_sys.compare.policy.verdicts import Judged, counted, in_order, judge
 from bpftrace_sys.story.targets import printable
 
 WITHIN: Final = 0
@@ -18,13 +21,20 @@ OUTSIDE: Final = 1
 TROUBLE: Final = 2
 
 USAGE: Final = """\
-usage: bpfstrace check TRACE... --lock FILE [--update [--no-tags]]
+usage: bpfstrace check TRACE... --lock FILE [--json] [--junit FILE] [--sarif FILE]
+                       [--annotate=github]
+       bpfstrace check TRACE... --lock FILE --update [--no-tags]
 
 Compares what traces do with a reviewed lock file (TOML, or JSON if FILE ends in
 .json): programs by name, type and tag, the helpers and kfuncs that they call,
 where they are attached, maps, and pins. Whatever is outside the file is listed.
 
   --lock FILE   the lock file
+  --json        the verdict as one JSON object instead of text
+  --junit FILE  besides, as JUnit's XML: a case for each thing that a trace does
+  --sarif FILE  besides, as a SARIF 2.1.0 log, with places in the source
+  --annotate=github
+                besides, as annotations of GitHub Actions, on stderr
   --update      write FILE so that it allows just what these traces do
   --no-tags     with --update: let instructions change (pin_tags = false)
   --tags        with --update: hold them again
@@ -38,8 +48,13 @@ def main(words: list[str]) -> int:
     """``bpfstrace check``; returns the exit code."""
     try:
         pairs, traces = getopt.gnu_getopt(
-            words, "h", ["lock=", "update", "no-tags", "tags", "help"]
-        )
+            words,
+            "h",
+            [
+                "lock=", "update", "no-tags", "tags", "json", "junit=", "sarif=", "annotate=",
+                "help",
+            ],
+        )  # fmt: skip
     except getopt.GetoptError as error:
         raise UsageError(error.msg) from None
     given = dict(pairs)
@@ -52,76 +67,93 @@ def main(words: list[str]) -> int:
     update = "--update" in given
     if not update and ("--no-tags" in given or "--tags" in given):
         raise UsageError("--tags and --no-tags go with --update")
+    for flag in ("--json", "--junit", "--sarif", "--annotate"):
+        if update and flag in given:
+            raise UsageError(f"{flag} tells a verdict; --update makes none")
+    if given.get("--annotate", "github") != "github":
+        raise UsageError(f"--annotate={given['--annotate']}: there is github only")
+    if list(given.values()).count("-") + ("--json" in given) > 1:
+        raise UsageError("only one of --json, --junit and --sarif can go to stdout")
     pin_tags = False if "--no-tags" in given else True if "--tags" in given else None
     try:
-        return _update(path, traces, pin_tags) if update else _check(path, traces)
+        return _update(path, traces, pin_tags) if update else _check(path, traces, given)
     except (JudgementError, LockError) as error:
-        print(f"bpfstrace: {printable(str(error))}", file=sys.stderr)
+        complain(str(error))
         return TROUBLE
 
 
-def _check(path: str, traces: list[str]) -> int:
+def _check(path: str, traces: list[str], given: dict[str, str]) -> int:
     lock = load(path)
-    code = WITHIN
-    troubles = []
+    places = any(flag in given for flag in ("--json", "--junit", "--sarif", "--annotate"))
+    judged = []
     for trace in traces:
-        try:
-            found = deeds_of(trace)
-        except JudgementError as error:
-            troubles.append(str(error))
-            continue
-        outside = _sorted(deed for deed in found if not lock.allows(deed))
-        if not outside:
-            print(f"{printable(trace)}: within {printable(path)}: {_counted(found)}")
-            continue
-        code = OUTSIDE
-        print(f"{printable(trace)}: outside {printable(path)}: {len(outside)}")
-        for deed in outside:
-            print(f"  {describe(deed)}  [{found[deed]}]")
+        each = judge(trace, lock, path, places)
+        judged.append(each)
+        if "--json" not in given and "-" not in given.values():
+            _tell(each)
+    _machines(judged, given)
+    troubles = [each.trouble for each in judged if each.trouble]
     if troubles:
-        raise JudgementError("; ".join(troubles))
-    return code
+        complain("; ".join(troubles))
+        return TROUBLE
+    return OUTSIDE if any(each.outside for each in judged) else WITHIN
 
 
-def _sorted(deeds: Iterable[Deed]) -> list[Deed]:
-    order = list(KINDS)
-    return sorted(deeds, key=lambda deed: (order.index(deed.kind), deed.prog, deed.value))
+def _tell(judged: Judged) -> None:
+    """A trace's verdict as text."""
+    trace, path = printable(judged.trace), printable(judged.lock)
+    if judged.trouble:
+        return  # complained of in the end
+    if not judged.outside:
+        print(f"{trace}: within {path}: {counted(judged.found)}")
+        return
+    print(f"{trace}: outside {path}: {len(judged.outside)}")
+    for outside in judged.outside:
+        print(f"  {outside.text}  [{outside.where}]")
 
 
-COUNTED: Final = {
-    "program": "program",
-    "helper": "helper call",
-    "kfunc": "kfunc call",
-    "attach": "attach point",
-    "map": "map",
-    "pin": "pin",
-    "open": "opened pin",
-}
+def _machines(judged: Sequence[Judged], given: dict[str, str]) -> None:
+    """The verdicts in the formats that were asked for."""
+    from bpftrace_sys.render import verdicts
+
+    if "--json" in given:
+        print(json.dumps(verdicts.as_json(judged), indent=1))
+    if "--junit" in given:
+        _write(given["--junit"], verdicts.as_junit(judged))
+    if "--sarif" in given:
+        _write(given["--sarif"], json.dumps(verdicts.as_sarif(judged), indent=1) + "\n")
+    if "--annotate" in given:
+        from bpftrace_sys.render.annotations import of_judged
+
+        for each in judged:
+            for line in of_judged(each):
+                print(line, file=sys.stderr)
 
 
-def _counted(deeds: Iterable[Deed]) -> str:
-    kinds = [deed.kind for deed in deeds]
-    told = []
-    for kind, word in COUNTED.items():
-        count = kinds.count(kind)
-        if count:
-            told.append(f"{count} {word}{'s' if count > 1 else ''}")
-    return ", ".join(told) or "it does nothing with BPF"
+def _write(path: str, text: str) -> None:
+    if path == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError as error:
+        raise JudgementError(f"{path}: {error.strerror}") from None
 
 
 def _update(path: str, traces: list[str], pin_tags: bool | None) -> int:
     old = load(path) if os.path.exists(path) else None
-    found: dict[Deed, str] = {}
+    found: dict[Deed, Where] = {}
     for trace in traces:
         for deed, where in deeds_of(trace).items():
             found.setdefault(deed, where)
     made = updated(old, found, pin_tags)
     save(made, path)
     if old is None:
-        print(f"{printable(path)}: new: {_counted(found)}")
+        print(f"{printable(path)}: new: {counted(found)}")
         return WITHIN
-    added = _sorted(deed for deed in found if not old.allows(deed))
-    print(f"{printable(path)}: written: {_counted(found)}; {len(added)} that it did not allow")
+    added = in_order(deed for deed in found if not old.allows(deed))
+    print(f"{printable(path)}: written: {counted(found)}; {len(added)} that it did not allow")
     for deed in added:
         print(f"  + {describe(deed)}  [{found[deed]}]")
     return WITHIN

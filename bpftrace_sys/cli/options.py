@@ -185,6 +185,12 @@ def size_of(flag: str, text: str) -> int:
     return int(digits) * UNITS_OF_SIZE[text[len(digits) :].upper()]
 
 
+def _annotate(settings: Settings, flag: str, text: str) -> None:
+    if text != "github":
+        raise UsageError(f"--annotate {text}: there is github only")
+    settings.annotate = text
+
+
 def _style(settings: Settings, flag: str, text: str) -> None:
     if text not in STYLES:
         raise UsageError(f"{flag} takes {' or '.join(STYLES)}, not {text!r}")
@@ -270,6 +276,8 @@ OPTIONS: Final = (
            _style),
     Option("", "canonical", "", "stable text, without pids, fds, ids, addresses and times,\n"
            "for plain diff and git's textconv", _set("canonical", True), "replay"),
+    Option("", "annotate", "WHERE", "github: what was refused as annotations of GitHub Actions,\n"
+           "with the verifier's place in the source; on stderr", _annotate),
     Option("", "columns", "N", "with --style strace: align results at column N (40)",
            _column),
     Option("t", "absolute-timestamps", "[=HOW]", "time of day before each call; -tt with\n"

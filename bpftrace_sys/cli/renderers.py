@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from bpftrace_sys.render.output import Files, Output
@@ -91,6 +92,14 @@ def renderers(
         chosen.insert(0 if settings.counts else 1, ledger)
     if page is not None:
         chosen.append(_report(page, pipeline))
+    if settings.annotate:
+        from bpftrace_sys.render.annotations import Annotations
+
+        out = text
+        if text.stream is not sys.stderr:
+            out = Output(sys.stderr, "<stderr>")
+            outputs.append(out)
+        chosen.append(Annotations(out, pipeline.model))
     return chosen
 
 

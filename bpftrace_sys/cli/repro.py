@@ -10,13 +10,8 @@ from typing import Final
 
 from bpftrace_sys.cli.messages import complain
 from bpftrace_sys.cli.options import UsageError
-from bpftrace_sys.export.reproducer import (
-    CALL_LIMIT,
-    Collector,
-    bad_range,
-    part,
-    range_of,
-)
+from bpftrace_sys.export.reproducer import CALL_LIMIT, Collector
+from bpftrace_sys.export.reproducer_part import bad_range, part, range_of
 from bpftrace_sys.export.reproduction import Reproduction
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.whole_trace import read

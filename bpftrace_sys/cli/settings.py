@@ -42,6 +42,8 @@ class Settings:
         self.insns = True
         self.style = "bpfstrace"
         self.canonical = False
+        self.annotate = ""
+        """Whose annotations refusals are told as: github."""
         self.column = 40
         self.aligned = False
         """--columns was given."""

@@ -19,7 +19,8 @@ import pytest
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.cli.repro import DONE, TROUBLE, main
 from bpftrace_sys.export import reproducer_c, reproducer_python
-from bpftrace_sys.export.reproducer import Collector, part, range_of
+from bpftrace_sys.export.reproducer import Collector
+from bpftrace_sys.export.reproducer_part import part, range_of
 from bpftrace_sys.export.reproduction import (
     FD,
     Buffer,

@@ -16,6 +16,7 @@ from bpftrace_sys.story.attach.rows import ROWS
 from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall, Object, text_of
+from bpftrace_sys.story.places import Place, place_of
 from bpftrace_sys.story.program_names import prog_key
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import printable
@@ -93,13 +94,27 @@ def _object_key(prog: Object | None, model: Model) -> tuple[str, str]:
     return prog.name, _number_name(names.bpf_prog_type, kind, "BPF_PROG_TYPE_")
 
 
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The first call that did it."""
+
+    text: str
+    """``call #12, insn 4, refused with EPERM``."""
+    seq: int
+    place: Place | None = None
+    """Where in the program's source, if that was asked for and the trace knows."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
 @dataclass(slots=True)
 class _Waiting:
     """A deed of a call that may yet turn out to be a feature probe."""
 
     call: NotedCall
     deed: Deed
-    where: str
+    where: Where
 
 
 class Deeds(Renderer):
@@ -109,9 +124,11 @@ class Deeds(Renderer):
     what of the trace cannot be judged.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, places: bool = False) -> None:
+        """``places``: places in the source are looked up, which takes the programs' listings."""
         self.model = model
-        self.found: dict[Deed, str] = {}
+        self.places = places
+        self.found: dict[Deed, Where] = {}
         self.trouble: list[str] = []
         self._waiting: list[_Waiting] = []
 
@@ -169,12 +186,18 @@ class Deeds(Renderer):
 
     # -- what calls do
 
-    def _add(self, call: NotedCall, deed: Deed, detail: str = "", used: bool = False) -> None:
-        where = f"call #{call.raw.seq}{detail}"
+    def _add(
+        self, call: NotedCall, deed: Deed, pc: int | None = None, used: bool = False
+    ) -> None:
+        text = f"call #{call.raw.seq}" + ("" if pc is None else f", insn {pc}")
         if call.raw.ret is None:
-            where += ", which never returned"
+            text += ", which never returned"
         elif call.raw.failed:
-            where += f", refused with {errno_name(-call.raw.ret)}"
+            text += f", refused with {errno_name(-call.raw.ret)}"
+        place = None
+        if self.places and deed not in self.found and deed.kind in LOADED:
+            place = place_of(call, self.model, pc or 0)
+        where = Where(text, call.raw.seq, place)
         probe = call.notes.probe
         if used or probe is None:
             self.found.setdefault(deed, where)
@@ -229,7 +252,7 @@ class Deeds(Renderer):
                 value = self._kfunc(call, site.id, site.off)
             else:
                 continue
-            self._add(call, Deed(site.kind, key, (value,)), f", insn {site.pc}", used)
+            self._add(call, Deed(site.kind, key, (value,)), site.pc, used)
 
     def _kfunc(self, call: NotedCall, type_id: int, off: int) -> str:
         name = self.model.facts.fact("btf_vmlinux", type_id) if off == 0 else None
@@ -258,6 +281,8 @@ def _path(call: NotedCall) -> str:
     return stable(printable(text_of(call.attr("attr", "pathname"))))
 
 
+LOADED: Final = frozenset({"program", "tag", "helper", "kfunc"})
+"""Kinds of deeds that a PROG_LOAD does."""
 COLLECTORS: Final[dict[str, Callable[[Deeds, NotedCall], None]]] = {
     "BPF_PROG_LOAD": Deeds.prog_load,
     "BPF_MAP_CREATE": Deeds.map_create,
@@ -267,7 +292,7 @@ COLLECTORS: Final[dict[str, Callable[[Deeds, NotedCall], None]]] = {
 """By command."""
 
 
-def deeds_of(path: str) -> dict[Deed, str]:
+def deeds_of(path: str, places: bool = False) -> dict[Deed, Where]:
     """What a trace does, and where.  JudgementError where that cannot be said for certain."""
     from bpftrace_sys.story.whole_trace import read
     from bpftrace_sys.trace.items import TraceError
@@ -275,7 +300,7 @@ def deeds_of(path: str) -> dict[Deed, str]:
     collectors: list[Deeds] = []
 
     def make(model: Model) -> Deeds:
-        collectors.append(Deeds(model))
+        collectors.append(Deeds(model, places))
         return collectors[0]
 
     try:

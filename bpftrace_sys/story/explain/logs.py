@@ -11,29 +11,35 @@ from decoders.call import plain
 from decoders.values import Bytes, Insns, Text
 
 if TYPE_CHECKING:
-    from bpftrace_sys.story.notes import Listing
+    from bpftrace_sys.story.verifier.verdict import Verdict
 
 LOG_READ: Final = 128 << 10
 """Bytes at the end of a log that are read: the reason stands at the end."""
 
 
-def verifier(failure: Failure) -> list[str]:
-    """The verifier's last words, at the instruction that they are about."""
+def said(failure: Failure) -> tuple[Verdict, int | None] | None:
+    """The verdict that stands in the log, and the instruction that it is about."""
     from bpftrace_sys.story.verifier.verdict import verdict
 
     if not was_written(failure):
-        return []
+        return None
     log = plain(failure.call.attr("attr", "log_buf"))
     if not isinstance(log, Text) or not log.data:
-        return []
+        return None
     found = verdict(log.data[-LOG_READ:].decode("utf-8", "backslashreplace"))
     if found is None:
+        return None
+    return found, faulty(failure, found.words) if found.pc is None else found.pc
+
+
+def verifier(failure: Failure) -> list[str]:
+    """The verifier's last words, at the instruction that they are about."""
+    answer = said(failure)
+    if answer is None:
         return []
+    found, pc = answer
     first, *more = found.words
     lines = [f"verifier: {first}", *(f"          {line}" for line in more)]
-    pc = found.pc
-    if pc is None:
-        pc = faulty(failure, found.words)
     if pc is not None:
         lines += _place(failure, pc, found.insn)
     for line in found.words:
@@ -73,29 +79,17 @@ def faulty(failure: Failure, words: tuple[str, ...]) -> int | None:
 
 
 def _place(failure: Failure, pc: int, said: str | None, at: str = "at") -> list[str]:
-    from bpftrace_sys.story.listing import listing_of
+    from bpftrace_sys.story.places import place_of
 
-    listing: Listing | None = listing_of(failure.call, failure.model)
-    row = None
-    source = where = function = None
-    for line in listing.lines if listing is not None else ():
-        if line.pc > pc:
-            break
-        row = line
-        if line.source is not None:
-            source, where = line.source, line.where
-        if line.function is not None:
-            function = line.function
-    if row is None or row.pc != pc:
+    place = place_of(failure.call, failure.model, pc)
+    if place is None:
         return [f"{at} {pc}: {said}"] if said else []
-    text = f"{at} {pc}: {row.text}"
-    if row.comment is not None:
-        text += f"   /* {row.comment} */"
-    lines = [text]
-    if source:
-        lines.append(f"of {where}: {source}" if where else f"of {source}")
-    elif function:
-        lines.append(f"in {function}")
+    lines = [f"{at} {pc}: {place.insn}"]
+    if place.source:
+        where = place.where
+        lines.append(f"of {where}: {place.source}" if where else f"of {place.source}")
+    elif place.function:
+        lines.append(f"in {place.function}")
     return lines
 
 

@@ -1,0 +1,119 @@
+"""What the kernel refused in the end: without feature probes, and without attempts that were
+followed by another one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Final
+
+from bpftrace_sys.common.errnos import errno_name
+from bpftrace_sys.story.explain.failure import Failure
+from bpftrace_sys.story.explain.logs import said
+from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.objects import NotedCall, Object, text_of
+from bpftrace_sys.story.places import Place, place_of
+from bpftrace_sys.story.program_names import prog_key
+
+REMEMBERED: Final = 10_000
+ANSWERS: Final = frozenset(
+    (command, "ENOENT")
+    for command in (
+        "BPF_MAP_LOOKUP_ELEM",
+        "BPF_MAP_LOOKUP_AND_DELETE_ELEM",
+        "BPF_MAP_DELETE_ELEM",
+        "BPF_MAP_GET_NEXT_KEY",
+        "BPF_MAP_LOOKUP_BATCH",
+        "BPF_MAP_LOOKUP_AND_DELETE_BATCH",
+        "BPF_PROG_GET_NEXT_ID",
+        "BPF_MAP_GET_NEXT_ID",
+        "BPF_BTF_GET_NEXT_ID",
+        "BPF_LINK_GET_NEXT_ID",
+        "BPF_OBJ_GET",
+        "openat",
+    )
+)
+"""Errors that say no more than that nothing is there."""
+
+
+@dataclass(slots=True)
+class Refusal:
+    """A call that the kernel refused."""
+
+    seq: int
+    """Its number in the trace."""
+    command: str
+    errno: str
+    """EACCES, ..."""
+    name: str
+    """Of the program, map or file that it is about; may be empty."""
+    message: str
+    """The reason in a line: the verifier's last words, else the explanation's first line."""
+    lines: list[str] = field(default_factory=list)
+    """The whole explanation, as it stands under the call in the text."""
+    place: Place | None = None
+    """Of the instruction that the verifier spoke of."""
+
+    @property
+    def text(self) -> str:
+        """The refusal in one line."""
+        about = f" of {self.name}" if self.name else ""
+        return f"{self.command}{about} = {self.errno}: {self.message}"
+
+
+class Refusals:
+    """Takes calls in order, as a renderer does."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._calls: dict[int, tuple[NotedCall, Refusal]] = {}
+        self.more = 0
+        """Refusals beyond those that are remembered."""
+
+    def call(self, call: NotedCall) -> None:
+        """Takes one."""
+        retry = call.notes.retry
+        if retry is not None:
+            self._calls.pop(retry.after, None)
+        if not call.raw.failed or call.raw.ret is None:
+            return
+        command = call.command.partition("|")[0]
+        name = errno_name(-call.raw.ret)
+        if (command, name) in ANSWERS or call.notes.is_probe:
+            return
+        if len(self._calls) >= REMEMBERED:
+            self.more += 1
+        else:
+            self._calls[call.raw.seq] = (call, refusal_of(call, command, name, self.model))
+
+    def found(self) -> list[Refusal]:
+        """Those that were no probes, for all that is known by now."""
+        return [refusal for call, refusal in self._calls.values() if not call.notes.is_probe]
+
+
+def refusal_of(call: NotedCall, command: str, errno: str, model: Model) -> Refusal:
+    """What there is to say of a refused call."""
+    name = ""
+    if command == "BPF_PROG_LOAD":
+        name = prog_key(call, model)[0]
+    made = text_of(call.attr("attr", "map_name")) or text_of(call.attr("attr", "pathname"))
+    name = name or made or text_of(call.attr("pathname"))
+    if not name:
+        used: Object | None = None
+        for path in (
+            ("attr", "link_create", "prog_fd"), ("attr", "attach_bpf_fd"), ("attr", "map_fd"),
+            ("attr", "raw_tracepoint", "prog_fd"), ("arg",), ("fd",),
+        ):  # fmt: skip
+            used = used or model.by_fd(call, *path)
+        name = used.name if used is not None else ""
+    lines = list(call.notes.explanation)
+    message = lines[0] if lines else os.strerror(-(call.raw.ret or 0))
+    made_of = Refusal(call.raw.seq, command, errno, name, message, lines)
+    if command == "BPF_PROG_LOAD":
+        answer = said(Failure(call, model, model.facts))
+        if answer is not None:
+            verdict, pc = answer
+            made_of.message = " ".join(verdict.words)
+            if pc is not None:
+                made_of.place = place_of(call, model, pc)
+    return made_of
