@@ -53,8 +53,9 @@ def narrow_lines(table: Table, width: int) -> list[str]:
     told = [title[:width], heads[:width]]
     for row, line in zip(table.rows, lines, strict=True):
         told += textwrap.wrap(line, width, drop_whitespace=False) if len(line) > width else [line]
-        rest = zip(table.columns[fitting:], row[fitting:], strict=True)
-        text = ", ".join(
+        rest = list(zip(table.columns[fitting:], row[fitting:], strict=True))
+        apart = "; " if any(", " in cell for _, cell in rest) else ", "
+        text = apart.join(
             cell if cell.startswith(("not ", "(")) else f"{column} {cell}"
             for column, cell in rest
             if cell

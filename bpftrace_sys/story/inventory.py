@@ -147,6 +147,9 @@ class Machine:
         }
         self.words = Words(facts, self.states)
         self.objects = [(state, object_of(state, self.words)) for state in inventory.objects]
+        self._comms = {
+            holder.pid: holder.comm for state in inventory.objects for holder in state.holders
+        }
         self._holding = self._held()
         self._earlier = earlier
         before = earlier.objects if earlier is not None else ()
@@ -182,9 +185,7 @@ class Machine:
 
     def _kept(self, way: str, info: Mapping[str, Any]) -> str:
         if way == "perf_event" and "pid" in info:
-            state = self.states.get(("perf_event", info.get("perf_event_id", 0)))
-            comm = state.holders[0].comm if state is not None and state.holders else ""
-            return f"perf event of {info['pid']}" + (f" ({printable(comm)})" if comm else "")
+            return f"perf event of {info['pid']} ({printable(self._comms.get(info['pid'], '?'))})"
         if way in ("prog_array", "struct_ops"):
             return self.words.label("map", info.get("map_id", 0))
         return "its attachment"

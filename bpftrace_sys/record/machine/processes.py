@@ -115,32 +115,50 @@ def _fds(
     """False: we may not see the fds of this thread."""
     folder = f"/proc/{tid}/fd"
     try:
-        fds = os.listdir(folder)
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
         return False
     except OSError:
         return True  # gone
+    try:
+        return _each(pid, tid, place, links, lookup, found, limit)
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(place)
+        lookup.forget(tid)
+
+
+def _each(
+    pid: int,
+    tid: int,
+    place: int,
+    links: tuple[str, ...],
+    lookup: FdLookup,
+    found: Pass,
+    limit: int,
+) -> bool:
+    """All fds of a thread, whose folder is open as ``place``."""
     readlink = os.readlink
-    for fd in fds:
+    for fd in os.listdir(place):
         if found.looked >= limit:
             found.cut = True
-            return True
+            break
         found.looked += 1
         try:
-            link = readlink(f"{folder}/{fd}")
-        except PermissionError:
-            return False
-        except OSError:
+            link = readlink(fd, dir_fd=place)
+        except FileNotFoundError:
             continue
         if link.startswith("net:["):
-            _netns(link, f"{folder}/{fd}", found)
+            _netns(link, f"/proc/{tid}/fd/{fd}", found)
         elif link.startswith(links):
             fact = lookup.fact(tid, int(fd), 0)
             if fact is not None and fact.kind != "file":
                 found.opens.append(Open(pid, tid, fact))
                 if pid not in found.processes:
                     found.processes[pid] = process(pid)
-    lookup.forget(tid)
     return True
 
 
