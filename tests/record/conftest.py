@@ -46,3 +46,14 @@ def trace(tmp_path: Path) -> Iterator[Tracer]:
     tracer = Tracer(tmp_path)
     yield tracer
     tracer.close()
+
+
+@pytest.fixture(scope="module")
+def tracee(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """rounds.c, compiled."""
+    compiler = shutil.which("cc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    binary = str(tmp_path_factory.mktemp("tracee") / "tracee")
+    subprocess.run([compiler, "-O1", "-o", binary, TRACEES / "rounds.c"], check=True)
+    return binary
