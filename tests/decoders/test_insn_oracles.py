@@ -247,7 +247,7 @@ def newer_than_7_1(insn: Insn) -> bool:
         (insn.code & 0xF7) in (0xD7,)  # bswap
         or insn.code & 0xE7 == isa.LDX | isa.MEMSX
         or insn.code in (isa.GOTOL, isa.GOTOX)
-        or (insn.code == isa.JMP | isa.CALL and not insn.src and not insn.imm)  # hidden by the kernel
+        or (insn.code & 0xF0 == isa.CALL and insn.code & 7 in (isa.JMP, isa.JMP32) and not insn.imm)
         or (insn.code == isa.MAY_GOTO and insn.src == 0)
         or (variants is not None and variants.by == "off" and insn.off in variants.wordings)
         or insn.imm in (isa.LOAD_ACQ, isa.STORE_REL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 
@@ -19,9 +20,10 @@ def may_bpf() -> str | None:
     if number is None:
         return f"bpf(2) is not known on {os.uname().machine}"
     attr = ctypes.create_string_buffer(12)
-    libc.syscall(number, 11, attr, 12)
+    if libc.syscall(number, 11, attr, 12) == 0:
+        return None  # and errno is that of some call before
     error = ctypes.get_errno()
-    return None if error in (0, 2) else f"bpf(2) is refused here: {os.strerror(error)}"
+    return None if error == errno.ENOENT else f"bpf(2) is refused here: {os.strerror(error)}"
 
 
 def needs_tool(*names: str) -> None:
