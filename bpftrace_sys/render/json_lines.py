@@ -327,6 +327,14 @@ class JsonLines(Renderer):
         line["raw"] = raw_line(raw, packed)
         return line
 
+    @staticmethod
+    def _given(told: Attachment) -> dict[str, Any]:
+        """What the program is given there, and what it reads of that."""
+        if told.given is None:
+            return {}
+        reads = [{"pc": pc, "what": what} for pc, what in told.given.reads]
+        return {"given": {"what": told.given.what, "reads": reads}}
+
     def attachment(self, told: Attachment) -> None:
         """A program attached, enabled, replaced or detached."""
         self._write(
@@ -336,6 +344,7 @@ class JsonLines(Renderer):
                 "prog": None if told.prog is None else object_json(told.prog),
                 "target": told.target,
                 "via": told.via,
+                **self._given(told),
                 **({"link": object_json(told.link)} if told.link is not None else {}),
                 "pid": told.pid,
                 "steps": [

@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 INDENT: Final = "        "
 ITEMS_SHOWN: Final = 16
+READS: Final = 8
+"""Accesses of a program to its context that are shown where it is attached."""
 LOG_LINES: Final = 12
 MEANINGFUL_ZERO: Final = frozenset({"probe_offset", "retval", "key_size"})
 """Fields whose zero says something, so it is not folded."""
@@ -709,6 +711,18 @@ class TextRenderer(Renderer):
             words.append(f"id {found.id}")
         return ", ".join(words)
 
+    def _given(self, told: Attachment) -> list[str]:
+        """What the program is given there, and what it reads of that."""
+        found = told.given
+        if found is None:
+            return []
+        lines = [self.paint("comment", f"  given   {printable(found.what)}")]
+        shown = found.reads if self.options.verbose else found.reads[:READS]
+        lines += [self.paint("comment", f"  {pc:5}:  {printable(what)}") for pc, what in shown]
+        if len(found.reads) > len(shown):
+            lines.append(self.paint("comment", f"  ... {len(found.reads) - len(shown)} more (-v)"))
+        return lines
+
     def attachment_text(self, told: Attachment) -> str:
         """``attached  NAME (...) -> TARGET``, and the steps below it."""
         style = "detached" if told.verb in ("detached", "disabled") else "attached"
@@ -726,6 +740,7 @@ class TextRenderer(Renderer):
             return head
         lines = [head]
         lines += [f"  {step.role:<7} {printable(short_call(step.call))}" for step in told.steps]
+        lines += self._given(told)
         return "\n".join(["", *lines, ""])
 
 

@@ -154,10 +154,23 @@ def listing(call: Call, insns: Insns, model: Model) -> Listing:
     )
     program = list(isa.insns(insns.data))
     found = _listing(insns, names, debug, program)
+    _say_accesses(found, program, call, model)
     computed = tags(insns.data)
     found.sha1, found.sha256 = computed.sha1, computed.sha256
     found.helpers = sorted({site.id for site in isa.calls(program) if site.kind == "helper"})
     return found
+
+
+def _say_accesses(
+    found: Listing, program: list[isa.Insn], call: Call, model: Model
+) -> None:
+    """Names what the program reads of its context, in comments."""
+    from bpftrace_sys.story.context import loaded_layout, named
+
+    about = named(program, loaded_layout(call, model.facts))
+    for at, row in enumerate(found.lines) if about else ():
+        if row.pc in about and row.comment is None:
+            found.lines[at] = row._replace(comment=about[row.pc])
 
 
 def _listing(insns: Insns, names: InsnNames, debug: _Debug, program: list[isa.Insn]) -> Listing:

@@ -398,6 +398,21 @@ class Btf:
         found = self.find_all(name, kind)
         return self.type(found[0]) if found else None
 
+    def first(self, name: str, kind: int) -> Type | None:
+        """As :meth:`find`, without an index: for a single look, in a twentieth of its time.
+
+        Only among this BTF's own types, and by the first place where the name stands.
+        """
+        found = self._strings.find(b"\0" + name.encode("utf-8", "surrogatepass") + b"\0")
+        if not name or found < 0:
+            return None
+        offset = found + 1 + self._strings_start
+        words = self._words
+        for index, position in enumerate(self._positions):
+            if words[position] == offset and words[position + 1] >> 24 & 0x7F == kind:
+                return self.type(self.start_id + index)
+        return None
+
     def resolve(self, type_id: int) -> Type | None:
         """The type behind typedefs, modifiers and a VAR or FUNC.
 

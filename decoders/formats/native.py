@@ -95,6 +95,8 @@ def disassemble(
 
 _BRANCH: Final = re.compile(r"(?:^|#|, ?)(0x[0-9a-f]+)$")
 _LOADED: Final = re.compile(r"\b(0x[0-9a-f]+)")
+_RELATIVE: Final = frozenset({"b", "bl", "ldr", "ldrsw", "adr"})
+"""Of aarch64: those whose last operand may be an address, told as a distance in the code."""
 _X86_64_JUMPS: Final = ("call", "j", "loop", "xbegin")
 
 
@@ -125,7 +127,7 @@ def _targets_aarch64(code: bytes) -> Callable[[int, str, str], int | None]:
         known, pending = pending, {}
         if mnemonic in ("blr", "br"):
             return known.get(operands)
-        if mnemonic in ("b", "bl") or mnemonic.startswith(("b.", "cb", "tb")):
+        if mnemonic in _RELATIVE or mnemonic.startswith(("b.", "cb", "tb")):
             found = _BRANCH.search(operands)
             return None if found is None else int(found[1], 16)
         return None

@@ -18,6 +18,7 @@ import pytest
 from bpftrace_sys.trace.kernel_view import KernelView
 from bpftrace_sys.trace.reader import Reader
 from decoders.formats import insn as isa
+from decoders.formats.ctx_flow import accesses
 from decoders.raw import RawCall
 from tests.support import bpf_asm as asm
 from tests.support.bpftool_view import bpftool, under_bpfstrace
@@ -211,6 +212,29 @@ def test_context_accesses_are_rewritten(traced: Traced) -> None:
     assert [what for what, _, _ in found[3:]] == ["unchanged", "unchanged"]
     skb = fates(traced, "ctx_skb")
     assert {what for what, _, _ in skb[:2]} <= {"changed", "grown"}
+
+
+def test_what_we_take_for_the_context_the_verifier_does_too(traced: Traced) -> None:
+    """It rewrites each access to a struct of the UAPI, and to nothing else of these programs."""
+    by_id = {number: name for name, number in traced.ids.items()}
+    told = 0
+    for insns, view in loads_and_views(traced.path):
+        name = by_id.get(view.info.id, "")
+        if view.info.type not in (1, 6) or name not in traced.ids:  # socket filter, XDP
+            continue
+        ours = {access.pc for access in accesses(insns)}
+        after = {pc: what for what, pc, _ in fates(traced, name)}
+        rewritten = {
+            insn.pc
+            for insn in insns
+            if insn.code & 7 in (isa.LDX, isa.ST, isa.STX)
+            and after[insn.pc] in ("changed", "grown")
+        }
+        assert ours <= rewritten | {pc for pc, what in after.items() if what == "removed"}, name
+        if name.startswith("ctx_"):
+            assert ours == rewritten, name
+            told += len(ours)
+    assert told == 8
 
 
 def test_a_lookup_is_written_out(traced: Traced) -> None:

@@ -23,6 +23,10 @@ import pytest
 import record
 
 from bpftrace_sys.cli.main import main
+from bpftrace_sys.trace.kernel_view import KernelView
+from bpftrace_sys.trace.reader import Reader
+from decoders.formats import native
+from tests.support.native_code import llvm_mc, same_operands
 from tests.support.needs import needs_tool
 from tests.support.running import FIXTURES, ROOT, environment
 
@@ -235,6 +239,99 @@ def test_the_lessons_listing() -> None:
         if re.match(r"\s+(;|\d+: \()", line)
     ]
     assert shown == listing
+
+
+PRINTK = '; ({ char _fmt[] = "Hello, World!"; bpf_trace_printk_(_fmt, sizeof(_fmt)); });'
+LESSONS_NATIVE_CODE = [
+    "; int hello_world(void *ctx)",
+    "0: nopl   0x0(%rax,%rax,1)",
+    "5: xchg   %ax,%ax",
+    "7: push   %rbp",
+    "8: mov    %rsp,%rbp",
+    "b: sub    $0x10,%rsp",
+    "12: mov    $0x21,%edi",
+    PRINTK,
+    "17: mov    %di,-0x4(%rbp)",
+    "1b: mov    $0x646c726f,%edi",
+    "20: mov    %edi,-0x8(%rbp)",
+    "23: movabs $0x57202c6f6c6c6548,%rdi",
+    "2d: mov    %rdi,-0x10(%rbp)",
+    "31: mov    %rbp,%rdi",
+    "34: add    $0xfffffffffffffff0,%rdi",
+    "38: mov    $0xe,%esi",
+    "3d: call   0xffffffffd8c7e834",
+    "; return 0;",
+    "42: xor    %eax,%eax",
+    "44: leave",
+    "45: ret",
+]
+"""As bpftool printed it there; its address of the call is not the kernel's."""
+OTHER_WORDS = {
+    "nopl   (%rax,%rax)": "nopl   0x0(%rax,%rax,1)",
+    "nop": "xchg   %ax,%ax",
+    "add    $-0x10,%rdi": "add    $0xfffffffffffffff0,%rdi",
+}
+"""The same bytes in capstone's words, and in those of the lesson's bpftool."""
+
+
+def test_the_lessons_native_code() -> None:
+    shown = []
+    printed = replayed(LESSON, "-q", "--no-insns", "-e", "kernel=jited")
+    for line in printed.partition("native code  ")[2].split("\n\n")[0].splitlines():
+        found = re.match(r"\s+(; .*|[0-9a-f]+: .*)", line)
+        if found and not found[1].endswith(": int3"):  # later kernels guard what lies behind
+            at, colon, code = found[1].partition(": ")
+            shown.append(at + colon + OTHER_WORDS.get(code, code))
+    call = next(line for line in shown if "call" in line)
+    assert call.endswith("<bpf_trace_printk>")
+    shown[shown.index(call)] = LESSONS_NATIVE_CODE[16]
+    assert shown == LESSONS_NATIVE_CODE
+
+
+def test_the_lessons_native_code_stands_beside_its_instructions() -> None:
+    (view,) = [
+        line
+        for line in jsonl(LESSON)
+        if line["type"] == "kernel_view" and line["prog"].get("name") == "hello_world"
+    ]
+    assert {row["what"] for row in view["map"]} == {"unchanged"}
+    (function,) = view["jited"]
+    assert function["symbol"] == "bpf_prog_38dd440716c4900f_hello_world"
+    text_at = {row["offset"]: row["text"] for row in function["insns"]}
+    beside = {row["pc"]: [text_at[at] for at in row["jited"]] for row in view["map"]}
+    assert beside[2] == ["mov    $0x646c726f,%edi"]
+    assert beside[9] == ["mov    $0xe,%esi"]
+    assert beside[12][:2] == ["leave", "ret"]
+
+
+def test_what_the_lessons_program_is_given() -> None:
+    assert (
+        "  given   long int do_sys_openat2(int dfd, const char *filename, struct open_how *how)\n"
+    ) in text(LESSON)
+
+
+def test_aarch64s_native_code_as_llvm_mc_reads_it() -> None:
+    needs_tool("llvm-mc")
+    count = 0
+    for item in Reader(trace_of("aarch64-hello")):
+        if not isinstance(item, KernelView):
+            continue
+        assert item.mapping is not None
+        assert item.mapping.problem == ""
+        names = item.symbols.get
+        for addr, code in item.info.functions():
+            ours = list(native.disassemble(code, addr, item.machine, name=names))
+            theirs = llvm_mc(code, "aarch64")
+            assert len(ours) == len(theirs)
+            for insn, their in zip(ours, theirs, strict=True):
+                mnemonic, _, operands = insn.text.partition(" ")
+                assert mnemonic == their.mnemonic
+                if mnemonic not in ("ldr", "b", "bl") or "[" in operands:
+                    assert same_operands(operands, their.operands), (insn, their)
+                count += 1
+            called = [insn.text for insn in ours if insn.text.startswith("blr")]
+            assert called == ["blr    x10 <bpf_trace_printk>"]
+    assert count > 30
 
 
 def test_the_lessons_program_and_its_tag() -> None:

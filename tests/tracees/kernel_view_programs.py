@@ -13,7 +13,7 @@ import time
 from contextlib import ExitStack
 
 from tests.support import bpf_asm as asm
-from tests.support.bpf_asm import R0, R1, R2, R3, R6, R10
+from tests.support.bpf_asm import R0, R1, R2, R3, R6, R7, R10
 from tests.support.bpf_programs import PROGRAMS, RETURN, Kit, Program
 
 
@@ -58,7 +58,28 @@ def _lookup(kit: Kit) -> bytes:
     )
 
 
+def _ctx_moved(kit: Kit) -> bytes:
+    """Loads through moved registers, behind a call and behind a join, among loads of a map."""
+    return (
+        asm.mov_reg(R6, R1)
+        + asm.mov_reg(R7, R6)
+        + asm.store_imm("u32", R10, -4, 0)
+        + asm.mov_reg(R2, R10)
+        + asm.alu("add", R2, -4)
+        + asm.ld_imm64(R1, kit.hash, asm.MAP_FD)
+        + asm.call(1)
+        + asm.jmp("jeq", R0, 0, 3)
+        + asm.load("u64", R1, R0, 0)  # of the map
+        + asm.load("u32", R1, R7, 0)  # of the context
+        + asm.mov_reg(R7, R6)
+        + asm.load("u32", R2, R7, 0)
+        + asm.load("u32", R3, R6, 8)
+        + RETURN
+    )
+
+
 REWRITTEN = [
+    Program("ctx_moved", _ctx_moved),
     Program("dead_code", _dead),
     Program("ctx_xdp", _ctx_xdp, "xdp"),
     Program("ctx_skb", _ctx_skb),

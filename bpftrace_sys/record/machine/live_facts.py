@@ -11,9 +11,12 @@ its category), ``usym PATH`` (offset in a file), ``btf_vmlinux`` (type id), ``ks
 __bpf_call_base), ``device`` (ifindex of a link from elsewhere), ``holders KIND`` and ``pinned
 KIND PATH`` (id: who has an fd of it, whether it is there), ``ops_members`` (id of a struct_ops
 map: its functions and their offsets), ``iter_target`` (id of an iterator program: what it
-walks), ``fields STRUCT`` (members that our layouts lack), ``runs`` (id of a program: how often it
-ran, with --stats), ``alive_prog`` and so on (still there at the end), ``enum NAME`` (a value that
-our tables lack and the running kernel's BTF names), ``why ...`` (see evidence.py).
+walks), ``fields STRUCT`` (members that our layouts lack), ``prototype`` (type id in vmlinux of a
+function or of a tracepoint's typedef), ``prototype FUNCTION`` and ``tracepoint_args NAME`` (0: its
+declaration), ``format CATEGORY:NAME`` (0: a tracepoint's fields: ``TYPE NAME@OFFSET+SIZE;...``),
+``runs`` (id of a program: how often it ran, with --stats), ``alive_prog`` and so on (still there at
+the end), ``enum NAME`` (a value that our tables lack and the running kernel's BTF names), ``why
+...`` (see evidence.py).
 """
 
 from __future__ import annotations
@@ -71,6 +74,7 @@ class LiveFacts:
         self.patience = 0.0
         """Seconds to wait, in all, for objects to go that nothing seems to hold."""
         self._evidence: Any = None
+        self._declarations: Any = None
         self.runs: Callable[[int], str | None] | None = None
         """RunStats.runs, where runs are counted (--stats)."""
         self._holders: dict[tuple[str, int], list[tuple[int, str]]] | None = None
@@ -271,6 +275,34 @@ class LiveFacts:
         found = self._holders.get((kind, key), ())
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         return ", ".join(f"{pid} ({comm})" for pid, comm in found[:3]) + more or None
+
+    def _prototypes(self) -> Any:
+        if self._declarations is None:
+            from bpftrace_sys.record.machine.prototypes import Prototypes
+
+            vmlinux = self.vmlinux()
+            self._declarations = False if vmlinux is None else Prototypes(vmlinux)
+        return self._declarations or None
+
+    def _ask_prototype(self, key: int, function: str = "") -> str | None:
+        """A kernel function's or tracepoint's declaration, by type id or by the function's name."""
+        found = self._prototypes()
+        if found is None:
+            return None
+        declared: str | None = found.function(function) if function else found.of_type(key)
+        return declared
+
+    def _ask_tracepoint_args(self, key: int, name: str) -> str | None:
+        """What a tracepoint hands to raw programs."""
+        found = self._prototypes()
+        declared: str | None = None if found is None else found.tracepoint(name)
+        return declared
+
+    def _ask_format(self, key: int, tracepoint: str) -> str | None:
+        """The fields of a tracepoint."""
+        from bpftrace_sys.record.machine.prototypes import tracepoint_fields
+
+        return tracepoint_fields(TRACEFS, tracepoint)
 
     def _ask_runs(self, key: int) -> str | None:
         """How often a program ran: ``RUNS NANOSECONDS MISSES``."""

@@ -90,6 +90,11 @@ class Attachments:
             call.raw.tid,
             way.link,
         )
+        if way.prog is not None and way.verb in ("attached", "replaced"):
+            from bpftrace_sys.story.context import given
+
+            # Asked now, so that its facts stand before the call: a replay tells at once, too.
+            told.given = given(way.target, way.prog.call, self.model)
         if way.event is not None and way.link is None:
             way.event.info["attachment"] = told
             self._held[call.raw.tid] = told
@@ -150,7 +155,11 @@ class Attachments:
         earlier: Attachment | None = None if event is None else event.info.get("attachment")
         if earlier is None:
             return []
-        return [replace(earlier, verb=verb, steps=[step], pid=call.raw.pid, tid=call.raw.tid)]
+        return [
+            replace(
+                earlier, given=None, verb=verb, steps=[step], pid=call.raw.pid, tid=call.raw.tid
+            )
+        ]
 
     def holds(self, tid: int) -> bool:
         """Whether something of a thread is held back."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall, Object
 from decoders.call import Call
+
+if TYPE_CHECKING:
+    from bpftrace_sys.story.context import Given
 
 
 @dataclass(slots=True)
@@ -34,6 +37,8 @@ class Attachment:
     pid: int = 0
     tid: int = 0
     link: Object | None = None
+    given: Given | None = None
+    """What the program is given there, where that is known."""
 
     @property
     def seqs(self) -> list[int]:

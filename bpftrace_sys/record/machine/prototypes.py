@@ -1,0 +1,77 @@
+"""Declarations of kernel functions and tracepoints, out of the kernel's BTF and tracefs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from bpftrace_sys.record.machine.proc import read_text
+from decoders.formats.btf import Btf, Kind, Type
+from decoders.formats.btf_c import c_type, func_prototype
+
+INDEXED: Final = 10
+"""From so many functions on they are looked for by an index of all names."""
+HANDS_ON: Final = "__bpf_trace_"
+"""The function that hands a tracepoint's arguments to programs; the typedef lacks their names."""
+TYPEDEF: Final = "btf_trace_"
+_FIELD: Final = re.compile(r"field:([^;]+);\s*offset:(\d+);\s*size:(\d+);")
+
+
+class Prototypes:
+    """Looks into vmlinux's BTF."""
+
+    def __init__(self, vmlinux: Btf) -> None:
+        self._btf = vmlinux
+        self._looked = 0
+
+    def of_type(self, type_id: int) -> str | None:
+        """What attach_btf_id names: a function, or a tracepoint's typedef."""
+        if self._btf.kind(type_id) == Kind.TYPEDEF:
+            return self.tracepoint(self._btf.name(type_id).removeprefix(TYPEDEF))
+        return func_prototype(self._btf, type_id)
+
+    def function(self, name: str) -> str | None:
+        """``int do_sys_openat2(int dfd, const char *filename, struct open_how *how)``."""
+        found = self._find(name, Kind.FUNC)
+        return None if found is None else func_prototype(self._btf, found.id)
+
+    def tracepoint(self, name: str) -> str | None:
+        """``sched_switch(bool preempt, struct task_struct *prev, ...)``: what programs get.
+
+        Tracepoints of one event class share the function that has the names; those that do
+        have types only.
+        """
+        found = self._find(HANDS_ON + name, Kind.FUNC)
+        proto = None if found is None else self._btf.resolve(found.type)
+        if proto is None:
+            found = self._find(TYPEDEF + name, Kind.TYPEDEF)
+            pointer = None if found is None else self._btf.resolve(found.id)
+            proto = None if pointer is None else self._btf.resolve(pointer.type)
+        if proto is None or proto.kind != Kind.FUNC_PROTO:
+            return None
+        # The first is the tracepoint's own.
+        words = [c_type(self._btf, param.type, param.name) for param in proto.params[1:]]
+        return f"{name}({', '.join(words) or 'void'})"
+
+    def _find(self, name: str, kind: int) -> Type | None:
+        # An index of all names costs as much as looking for a dozen of them.
+        self._looked += 1
+        look: Any = self._btf.first if self._looked < INDEXED else self._btf.find
+        found: Type | None = look(name, kind)
+        return found
+
+
+def tracepoint_fields(roots: tuple[str, ...], tracepoint: str) -> str | None:
+    """The fields of ``CATEGORY:NAME``: ``int dfd@16+8;...``, without those that all have."""
+    category, _, name = tracepoint.partition(":")
+    if not category or not name or "/" in tracepoint:
+        return None
+    for root in roots:
+        text = read_text(f"{root}/events/{category}/{name}/format")
+        if text is not None:
+            return ";".join(
+                f"{field}@{offset}+{size}"
+                for field, offset, size in _FIELD.findall(text)
+                if " common_" not in field
+            )
+    return None
