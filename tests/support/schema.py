@@ -24,7 +24,9 @@ def closed() -> dict[str, Any]:
     verbs = ["attached", "enabled", "disabled", "replaced", "detached"]
     strict["$defs"]["attachment"]["properties"]["verb"]["enum"] = verbs
     strict["$defs"]["object"]["properties"]["origin"]["enum"] = ["found", "before"]
-    strict["$defs"]["process"]["properties"]["event"]["enum"] = ["fork", "exec", "exit"]
+    strict["$defs"]["process"]["properties"]["event"]["enum"] = [
+        "fork", "exec", "exit", "who", "lost",
+    ]
     return strict
 
 

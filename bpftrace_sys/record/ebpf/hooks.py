@@ -109,10 +109,9 @@ class Hooks:
 
     def _find(self, find: int, function: str) -> int:
         """The id of a function in the kernel's BTF; not above 0 where it has none."""
-        name = function.encode() + b"\0"
-        question = struct.pack("<64sIIq", name, len(name), BTF_KIND_FUNC, 0)
+        question = struct.pack("<64sI4xq", function.encode(), BTF_KIND_FUNC, 0)
         try:
-            answer: int = struct.unpack("<64sIIq", self._programs.run(find, question))[3]
+            answer: int = struct.unpack("<64sI4xq", self._programs.run(find, question))[2]
         except OSError as error:
             raise LoadError("looking for functions in the kernel's BTF", error) from None
         return answer & 0xFFFFFFFF if answer > 0 else answer

@@ -53,6 +53,14 @@ static long (*bpf_loop)(u32 count, void *callback, void *ctx, u64 flags) = (void
 /* READ(x, p->a->b): one pointer at a time is followed by the caller. */
 #define READ(dst, field) bpf_probe_read_kernel(&(dst), sizeof(dst), &(field))
 
+/* A size as verifiers of all kernels see it: clang would leave out a comparison that it knows to
+ * change nothing, and older verifiers do not know. */
+INLINE u64 bounded(u64 size, u64 most)
+{
+	__asm__ volatile("" : "+r"(size));
+	return size > most ? most : size;
+}
+
 struct qstr {
 	u32 len;
 	const u8 *name;

@@ -79,11 +79,9 @@ NOINLINE long tell(struct state *st, u64 addr, const void *data, u32 size, u32 k
 	struct piece *piece = room(st, addr, size, kind);
 	struct apart *out;
 
-	if (size > INLINED)
-		size = INLINED;
 	if (piece) {
-		bpf_probe_read_kernel(piece + 1, size, data);
-		keep(st, piece, size);
+		bpf_probe_read_kernel(piece + 1, bounded(size, INLINED), data);
+		keep(st, piece, bounded(size, INLINED));
 		return 0;
 	}
 	out = bpf_ringbuf_reserve(&ring, sizeof(*out) + INLINED, 0);
@@ -93,32 +91,32 @@ NOINLINE long tell(struct state *st, u64 addr, const void *data, u32 size, u32 k
 	}
 	st->header.apart++;
 	describe(out, st, addr, size, kind, 1);
-	bpf_probe_read_kernel(out + 1, size, data);
+	bpf_probe_read_kernel(out + 1, bounded(size, INLINED), data);
 	out->got = size;
 	bpf_ringbuf_submit(out, NO_WAKEUP);
 	return 0;
 }
 
-/* Reads into a record of its own; for strings `got` counts the NUL. 1: the string has ended. */
-INLINE u32 fill(struct state *st, struct apart *out, u64 addr, u32 size, u32 kind)
+/* Reads into a record of its own; for strings `got` counts the NUL. 1: there is no more to read. */
+INLINE u32 fill(struct state *st, struct apart *out, u64 addr, u32 size, u32 most, u32 kind)
 {
 	void *to = out + 1;
 	u8 last = 0;
 	long got;
 
 	if (kind == DATA) {
-		if (bpf_probe_read_user(to, size, (void *)addr)) {
+		if (bpf_probe_read_user(to, bounded(size, most), (void *)addr)) {
 			missed(st);
-			return 0;
+			return 1;
 		}
 		out->got = size;
 		return 0;
 	}
 	/* Without a NUL the helper puts one over the last byte. */
-	got = bpf_probe_read_user_str(to, size, (void *)addr);
+	got = bpf_probe_read_user_str(to, bounded(size, most), (void *)addr);
 	if (got < 0) {
 		missed(st);
-		return 0;
+		return 1;
 	}
 	out->got = got;
 	if (got != size)
@@ -146,13 +144,11 @@ static long one_page(u32 index, struct state **ctx)
 		out = 0;
 	if (out) {
 		describe(out, st, st->cursor, size, st->piece, !index);
-		ended = fill(st, out, st->cursor, size & (2 * SMALL - 1), st->piece);
+		ended = fill(st, out, st->cursor, size, SMALL, st->piece);
 		bpf_ringbuf_submit(out, NO_WAKEUP);
 	} else if (size > SMALL && (out = bpf_ringbuf_reserve(&ring, sizeof(*out) + PAGE, 0))) {
-		if (size > PAGE)
-			size = PAGE;
 		describe(out, st, st->cursor, size, st->piece, !index);
-		ended = fill(st, out, st->cursor, size, st->piece);
+		ended = fill(st, out, st->cursor, size, PAGE, st->piece);
 		bpf_ringbuf_submit(out, NO_WAKEUP);
 	} else {
 		st->header.lost++;
@@ -176,7 +172,7 @@ NOINLINE long copy(struct state *st, u64 addr, u32 wanted, u32 kind)
 		size = INLINED;
 	piece = size <= INLINED ? room(st, addr, wanted, kind) : 0;
 	if (piece && kind == DATA) {
-		if (!bpf_probe_read_user(piece + 1, size & (2 * INLINED - 1), (void *)addr)) {
+		if (!bpf_probe_read_user(piece + 1, bounded(size, INLINED), (void *)addr)) {
 			keep(st, piece, size);
 			return 0;
 		}
@@ -186,7 +182,7 @@ NOINLINE long copy(struct state *st, u64 addr, u32 wanted, u32 kind)
 			return 0;
 		}
 	} else if (piece) {
-		long got = bpf_probe_read_user_str(piece + 1, size & (2 * INLINED - 1), (void *)addr);
+		long got = bpf_probe_read_user_str(piece + 1, bounded(size, INLINED), (void *)addr);
 
 		if (got > 0 && got < size) {
 			keep(st, piece, got);

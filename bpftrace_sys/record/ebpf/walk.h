@@ -116,11 +116,11 @@ INLINE void fetch(struct state *st, const volatile struct row *row, u64 addr, u3
 	if (got > SLOT)
 		got = SLOT;
 	__builtin_memset(to, 0, SLOT);
-	if (bpf_probe_read_user(to, got & (2 * SLOT - 1), (void *)addr)) {
+	if (bpf_probe_read_user(to, bounded(got, SLOT), (void *)addr)) {
 		u32 part = PAGE - (addr & (PAGE - 1));
 
 		missed(st);
-		if (part >= got || bpf_probe_read_user(to, part & (SLOT - 1), (void *)addr)) {
+		if (part >= got || bpf_probe_read_user(to, bounded(part, SLOT), (void *)addr)) {
 			copy(st, addr, size, DATA);
 			return;
 		}
@@ -140,7 +140,8 @@ static long an_fd(u32 index, struct state **ctx)
 	struct state *st = *ctx;
 	s32 fd = -1;
 
-	bpf_probe_read_user(&fd, sizeof(fd), (void *)(st->base + 4 * index));
+	if (bpf_probe_read_user(&fd, sizeof(fd), (void *)(st->base + 4 * index)))
+		return 1;
 	if (fd >= 0)
 		identify(st, fd);
 	return 0;
@@ -151,8 +152,10 @@ static long a_string(u32 index, struct state **ctx)
 	struct state *st = *ctx;
 	u64 addr = 0;
 
-	if (bpf_probe_read_user(&addr, sizeof(addr), (void *)(st->base + 8 * index)))
+	if (bpf_probe_read_user(&addr, sizeof(addr), (void *)(st->base + 8 * index))) {
 		missed(st);
+		return 1;
+	}
 	if (addr)
 		copy(st, addr, st->span, STRING);
 	return 0;
@@ -164,7 +167,8 @@ static long a_word(u32 index, struct state **ctx)
 	struct state *st = *ctx;
 	u64 fd = 0;
 
-	bpf_probe_read_user(&fd, sizeof(fd), (void *)(st->base + 8 * index));
+	if (bpf_probe_read_user(&fd, sizeof(fd), (void *)(st->base + 8 * index)))
+		return 1;
 	if (fd && fd < 1 << 16)
 		identify(st, fd);
 	return 0;
@@ -200,8 +204,9 @@ static long some_insns(u32 index, struct state **ctx)
 		return 1;
 	if (size > SLOT)
 		size = SLOT;
-	if (!bpf_probe_read_user(st->places.scan, size & (2 * SLOT - 1), (void *)st->base))
-		bpf_loop(size / 8, an_insn, ctx, 0);
+	if (bpf_probe_read_user(st->places.scan, bounded(size, SLOT), (void *)st->base))
+		return 1;
+	bpf_loop(size / 8, an_insn, ctx, 0);
 	st->base += size;
 	st->span -= size;
 	return 0;

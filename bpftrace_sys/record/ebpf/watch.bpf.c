@@ -221,17 +221,17 @@ INLINE void tell_who(struct task_struct *task, u64 id)
 	READ(mm, task->mm);
 	READ(start, mm->arg_start);
 	READ(end, mm->arg_end);
-	end -= start;
-	if (end > SMALL)
-		end = SMALL;
-	who->size = bpf_probe_read_user(who->args, end & (2 * SMALL - 1), (void *)start) ? 0 : end;
+	end = bounded(end - start, SMALL);
+	who->size = bpf_probe_read_user(who->args, end, (void *)start) ? 0 : end;
 	bpf_ringbuf_submit(who, NO_WAKEUP);
 	bpf_map_update_elem(&told, &pid, &yes, 0);
 }
 
 /* ------------------------------------------------------------------ a call */
 
-INLINE int enter(void)
+/* What is to be kept of a call that begins; 0 where it is none of ours. A function of its own, so
+ * that its stack is free again when the rows run. */
+NOINLINE struct state *begin(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	u64 id = bpf_get_current_pid_tgid();
@@ -280,17 +280,23 @@ INLINE int enter(void)
 	st->stage = ENTRY;
 	st->late = st->fetched = 0;
 	st->busy = 1;
-	run(st, chosen.entry, chosen.entries);
+	return st;
+}
+
+INLINE int enter(void)
+{
+	struct state *st = begin();
+
+	if (st)
+		run(st, st->rows.entry, st->rows.entries);
 	return 0;
 }
 
 NOINLINE long send(struct state *st)
 {
-	u32 size = st->header.size;
+	u64 size = bounded(st->header.size, sizeof(st->area));
 
 	st->busy = 0;
-	if (size > sizeof(st->area))
-		size = sizeof(st->area);
 	if (bpf_ringbuf_output(&ring, st, sizeof(st->header) + size, 0))
 		count(&lost_calls);
 	return 0;
@@ -546,8 +552,8 @@ int PROGRAM(learn)(u64 *ctx)
 
 /* Finds a function in the kernel's BTF by its name: parsing it in user space takes far longer. */
 struct question {
-	char name[64];
-	u32 size, kind;
+	char name[64]; /* padded with zeros */
+	u32 kind;
 	s64 answer;
 };
 
@@ -555,13 +561,11 @@ SEC("syscall/find")
 int PROGRAM(find)(struct question *ctx)
 {
 	char name[64];
-	u32 size = ctx->size;
 
 	for (u32 at = 0; at < sizeof(name); at++)
 		name[at] = ctx->name[at];
-	if (size > sizeof(name) || !size)
-		return 0;
-	ctx->answer = bpf_btf_find_by_name_kind(name, size, ctx->kind, 0);
+	name[sizeof(name) - 1] = 0;
+	ctx->answer = bpf_btf_find_by_name_kind(name, sizeof(name), ctx->kind, 0);
 	return 0;
 }
 
