@@ -43,7 +43,7 @@ NAMED: Final = {
 }
 """Fields of a call that may differ, and why."""
 COMPARED: Final = ("syscall", "ret", "errno", "args", "explanation")
-TIME_LIMIT: Final = 180
+TIME_LIMIT: Final = 600
 
 
 def calls(path: Path) -> dict[int, list[dict[str, Any]]]:
