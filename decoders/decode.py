@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeVar, overload
 import construct
 
 from decoders.call import Call
-from decoders.declare.fields import CStr, Many, One, Ptr, Slot, Tail, Target, layout_of
+from decoders.declare.fields import CStr, Log, Many, One, Ptr, Slot, Tail, Target, layout_of
 from decoders.declare.syscalls import Syscall, syscall_of
 from decoders.raw import ENTRY, EXIT, FdFact, RawCall
 from decoders.values import (
@@ -29,6 +29,7 @@ from decoders.values import (
     Int,
     Pointer,
     Struct,
+    Text,
     Value,
 )
 from decoders.walk.follow import ITEM_LIMIT, Found, Node, View, args_view, follow, views_of
@@ -271,6 +272,12 @@ class _Decoder:
         before = None if entry is None else entry.found.get(slot.index)
         after = None if leave is None else leave.found.get(slot.index)
         scope = holder.view
+        if isinstance(field.target, Log):
+            head, before = before, None
+            if head is not None and after is not None and leave is not None:
+                was, now = head.data or b"", after.data or b""
+                if field.target.untouched(was, now, leave.view):
+                    return Pointer(addr, Absent(NOT_WRITTEN))
         if isinstance(field.target, One):
             return Pointer(addr, self._one(field, before, after, scope))
         if field.reads and field.writes and before is not None and after is not None:
@@ -348,7 +355,10 @@ class _Decoder:
             return Absent(UNREADABLE)
         if isinstance(target, Many):
             return self._many(target, found, data, scope)
-        return target.value(data, found.wanted, scope)
+        value = target.value(data, found.wanted, scope)
+        if not (isinstance(value, Text) and found.inner):
+            return value
+        return value._replace(before=found.inner)
 
     def _many(self, target: Many, found: Found, data: bytes, scope: View) -> Value:
         step = target.step(scope)

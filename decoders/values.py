@@ -55,10 +55,14 @@ class Fd(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A string of the tracee's, undecoded; ``whole`` is False where it went on."""
+    """A string of the tracee's, undecoded; ``whole`` is False where it went on.
+
+    ``before``: bytes that stand before ``data`` and were not kept.
+    """
 
     data: bytes
     whole: bool = True
+    before: int = 0
 
 
 class Bytes(NamedTuple):

@@ -50,6 +50,7 @@ from decoders.walk.layouts import (
     FdIn,
     InsnArray,
     Layout,
+    Log,
     Many,
     One,
     Pointer,
@@ -223,6 +224,10 @@ VISITS: Final[Mapping[str, Callable[[Writer, Any], str]]] = {
     "struct": Writer.layout,
 }
 TARGETS: Final[Mapping[type, Callable[[Writer, Any], str]]] = {
+    layouts.Log: lambda writer, log: (
+        f"Log({writer.expression(log.limit)}, {writer.expression(log.end)},"
+        f" {writer.expression(log.buffer)})"
+    ),
     layouts.CStr: lambda writer, cstr: f"CStr({writer.expression(cstr.limit)})",
     layouts.InsnArray: _insns,
     layouts.Many: _many,

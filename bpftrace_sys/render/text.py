@@ -505,6 +505,9 @@ class TextRenderer(Renderer):
             dropped = len(rows) - LOG_LINES
             rows = rows[-LOG_LINES:]
         lines = [f'{indent}{self._key(name)}"""']
+        if text.before:
+            kept = f"{indent}  ... {text.before} bytes before these, which were not kept"
+            lines.append(self.paint("comment", kept))
         if dropped:
             lines.append(self.paint("comment", f"{indent}  ... {dropped} lines before (-v)"))
         for row in rows:

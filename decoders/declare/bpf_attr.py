@@ -48,6 +48,7 @@ from decoders.declare.fields import (
     In,
     InOut,
     InsnArray,
+    Log,
     Many,
     Named,
     NotedField,
@@ -65,6 +66,7 @@ from decoders.uapi import const, names
 from decoders.values import Flags, Value
 from decoders.walk.measures import (
     MPROG,
+    btf_log_end,
     btf_log_size,
     command,
     cursor_size,
@@ -73,6 +75,7 @@ from decoders.walk.measures import (
     is_bloom_filter,
     key_size,
     keys_size,
+    log_end,
     log_size,
     replaces_by_id,
     stream_size,
@@ -207,7 +210,7 @@ PROG_LOAD = cs.Struct(
     "license" / In(CStr(128)),
     "log_level" / U32,
     "log_size" / U32,
-    "log_buf" / Out(CStr(log_size), always=True),
+    "log_buf" / Out(Log(log_size, log_end, this.log_size), always=True),
     "kern_version" / NotedField(cs.Int32ul, kern_version),
     "prog_flags" / FlagSet(cs.Int32ul, names.prog_flags, "BPF_F"),
     "prog_name" / Chars(16),
@@ -354,7 +357,7 @@ RAW_TRACEPOINT_OPEN = cs.Struct(
 
 BTF_LOAD = cs.Struct(
     "btf" / In(Blob(this.btf_size)),
-    "btf_log_buf" / Out(CStr(btf_log_size), always=True),
+    "btf_log_buf" / Out(Log(btf_log_size, btf_log_end, this.btf_log_size), always=True),
     "btf_size" / U32,
     "btf_log_size" / U32,
     "btf_log_level" / U32,
@@ -427,7 +430,7 @@ PROG_ASSOC_STRUCT_OPS = cs.Struct(
 COMMON_ATTR = kernel(
     "bpf_common_attr",
     cs.Struct(
-        "log_buf" / Out(CStr(log_size), always=True),
+        "log_buf" / Out(Log(log_size, log_end, this.log_size), always=True),
         "log_size" / U32,
         "log_level" / U32,
         "log_true_size" / OUT_U32,

@@ -348,6 +348,10 @@ class CStr(layouts.CStr, Target):
         return Text(data, len(data) >= wanted)
 
 
+class Log(layouts.Log, CStr):
+    """A log that the kernel writes; its end, where it is too long to be kept whole."""
+
+
 class Blob(layouts.Blob, Target):
     """Bytes that nothing here interprets."""
 

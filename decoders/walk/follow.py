@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 
 from decoders.raw import ENTRY
-from decoders.walk.layouts import READ_LIMIT, CStr, Layout, Many, One
+from decoders.walk.layouts import READ_LIMIT, CStr, Layout, Log, Many, One
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ else:
 
 ITEM_LIMIT: Final = 1 << 16
 """The most elements of an array that become values of their own."""
+
+
+LOG_HEAD: Final = 64
+"""Bytes of a log's buffer that are kept as they were before the call."""
 
 
 class View:
@@ -90,7 +94,7 @@ class Found(NamedTuple):
     ``data`` is None where nothing was captured, and shorter than ``wanted``
     where memory ended; ``wanted`` is NOTHING where a length of 0 was given.
     ``inner``: the Node of a single struct, or the Founds or Nodes of an array's
-    elements.
+    elements; of a string how many bytes before it were left out.
     """
 
     addr: int
@@ -172,6 +176,10 @@ def _follow_pointer(
     if stage == ENTRY:
         if field.reads or (field.reads_if is not None and field.reads_if(view)):
             return follow_target(field.target, addr, view, view, memory, stage, failed, None)
+        if isinstance(field.target, Log) and field.target.most(view):
+            # Whether a log is the kernel's word shows in what stood there before.
+            size = min(LOG_HEAD, field.target.most(view))
+            return Found(addr, memory.read(addr, size), size)
         return None
     scope = view if entry is None else entry.view
     if field.writes:
@@ -206,11 +214,16 @@ def follow_target(
         limit = target.most(scope)
         if not limit:
             return Found(addr, b"", NOTHING)
-        answer = memory.cstr(addr, limit)
+        start = addr
+        if isinstance(target, Log):
+            start += target.skipped(later)
+            if start == addr:
+                start = memory.late(addr, target.room(scope), limit)
+        answer = memory.cstr(start, limit)
         if answer is None:
             return Found(addr, None, 1)
         data, ended = answer
-        return Found(addr, data, len(data) if ended else len(data) + 1)
+        return Found(addr, data, len(data) if ended else len(data) + 1, start - addr)
     if isinstance(target, One) and target.peek is not None:
         wanted = min(target.peek(memory.read(addr, 8) or b""), target.limit)
     else:

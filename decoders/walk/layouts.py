@@ -201,6 +201,38 @@ class CStr(Target):
         return max(0, min(number(self.limit, scope), READ_LIMIT))
 
 
+class Log(CStr):
+    """What the kernel wrote into a buffer of the caller's.
+
+    ``end``: how long that is, as the kernel says it; 0 where it does not. ``buffer``: the bytes
+    that there is room for. Of what is longer than ``limit`` the end is kept, since the verdict
+    stands there.
+    """
+
+    def __init__(self, limit: Expr, end: Expr, buffer: Expr) -> None:
+        super().__init__(limit)
+        self.end = end
+        self.buffer = buffer
+
+    def room(self, scope: Scope) -> int:
+        """The buffer's size, in bytes."""
+        return number(self.buffer, scope)
+
+    def skipped(self, scope: Scope) -> int:
+        """Bytes before those that are kept, as the kernel's own length has it."""
+        return max(0, number(self.end, scope) - self.most(scope))
+
+    def untouched(self, head: bytes, data: bytes, scope: Scope) -> bool:
+        """Whether what stands there afterwards is what stood there before: no word of the kernel's.
+
+        A load that is refused before bpf_check() leaves the buffer, and the length, as they were.
+        A kernel before 6.4 tells no length (commit 47a71c1f9af0), so a 0 alone proves nothing.
+        """
+        if number(self.end, scope) or not head or not head[0]:
+            return False
+        return data.startswith(head.partition(b"\0")[0])
+
+
 class Blob(Target):
     """Bytes that nothing here interprets."""
 

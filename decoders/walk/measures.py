@@ -125,6 +125,16 @@ def btf_log_size(scope: Scope) -> int:
     return min(int(scope["btf_log_size"]), LOG_LIMIT)
 
 
+def log_end(scope: Scope) -> int:
+    """Bytes that the verifier wrote, where it says so; of a longer log it keeps the end."""
+    return min(int(scope["log_true_size"]), int(scope["log_size"]))
+
+
+def btf_log_end(scope: Scope) -> int:
+    """The same of BTF's verifier."""
+    return min(int(scope["btf_log_true_size"]), int(scope["btf_log_size"]))
+
+
 def xlated_count(scope: Scope) -> int:
     """Instructions of xlated_prog_insns."""
     return int(scope["xlated_prog_len"]) // 8

@@ -27,6 +27,10 @@ class Memory(Protocol):
         limit or before unreadable memory; None: nobody tried to read.
         """
 
+    def late(self, addr: int, size: int, limit: int) -> int:
+        """Where the last ``limit`` bytes of a string in a buffer of ``size`` bytes begin; ``addr``
+        where it is no longer than that."""
+
 
 class Snapshot:
     """Memory made of the chunks that a stop recorded.
@@ -78,3 +82,7 @@ class Snapshot:
             return None
         end = data.find(b"\0")
         return (data[:end], True) if end >= 0 else (data, False)
+
+    def late(self, addr: int, size: int, limit: int) -> int:
+        inside = (start for start in self._by_start if addr <= start < addr + size)
+        return max(inside, default=addr) if size > limit else addr

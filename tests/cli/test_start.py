@@ -96,6 +96,9 @@ class Watched:
         self.reads.append(("cstr", addr, limit))
         return self._memory.cstr(addr, limit)
 
+    def late(self, addr: int, size: int, limit: int) -> int:
+        return self._memory.late(addr, size, limit)
+
 
 class World:
     """An Env made of what a call recorded; notes what it is asked."""

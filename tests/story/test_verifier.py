@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bpftrace_sys.record.capture.copying import Recorder
 from bpftrace_sys.story.verifier.scan import place
 from bpftrace_sys.story.verifier.verdict import verdict
+from decoders.raw import EXIT
+from decoders.walk.memory import Snapshot
 from tests.support import bpf_asm as asm
+from tests.support.running import TRACEES, Ran
 
 LOGS = Path(__file__).parent / "verifier_logs"
 
@@ -209,3 +215,44 @@ def test_a_fault_without_an_index_is_found(name: str) -> None:
 def test_two_instructions_that_fit_are_no_evidence() -> None:
     twice = asm.raw(0xFF) * 2 + asm.exit_()
     assert place(("unknown opcode ff",), twice) is None
+
+
+# ------------------------------------------------------------------ logs in memory
+
+
+def test_a_log_that_was_never_written_is_nobodys_word(traced: Callable[..., Ran]) -> None:
+    ran = traced([], sys.executable, str(TRACEES / "stale_log.py"))
+    refused, rejected = ran.calls("BPF_PROG_LOAD")
+    assert refused["explanation"] == ["prog_flags has unknown bits: 0x40000000"]
+    assert "stale" not in ran.text
+    assert rejected["explanation"][0] == "verifier: R3 !read_ok"
+
+
+class Buffer:
+    """A tracee's memory that is one string, of which the loader gave the size."""
+
+    def __init__(self, addr: int, data: bytes) -> None:
+        self.addr = addr
+        self.data = data
+
+    def read(self, addr: int, size: int) -> bytes:
+        """As LiveMemory.read."""
+        return self.data[addr - self.addr : addr - self.addr + size]
+
+    def cstr(self, addr: int, limit: int) -> bytes:
+        """As LiveMemory.cstr."""
+        return self.read(addr, limit).partition(b"\0")[0]
+
+
+@pytest.mark.parametrize("length", [0, 10, 99, 100, 101, 5000, 9_000_000])
+def test_the_end_of_a_long_string_is_kept(length: int) -> None:
+    words = (b"0123456789" * (length // 10 + 1))[:length]
+    size, limit = 10_000_000, 100
+    memory = Buffer(0x1000, words.ljust(size, b"\0"))
+    recorder = Recorder(memory, EXIT, [])  # type: ignore[arg-type]
+    start = recorder.late(0x1000, size, limit)
+    data, ended = recorder.cstr(start, limit)
+    assert (data, ended) == (words[-(limit - 1) :] if length >= limit else words, True)
+    replayed = Snapshot(recorder.chunks)
+    assert replayed.late(0x1000, size, limit) == start
+    assert replayed.cstr(start, limit) == (data, True)

@@ -29,6 +29,10 @@ MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, Valu
 """What a declaration might raise over bytes that nobody thought of."""
 
 
+SCANNED: Final = 4 << 20
+"""Bytes that are looked through at a time for the end of a long log."""
+
+
 class Recorder:
     """Live memory that remembers what was read, as Chunks."""
 
@@ -52,6 +56,18 @@ class Recorder:
         wanted = len(kept) if ended else limit
         self.chunks.append(Chunk(self._stage, addr, kept, wanted))
         return data, ended
+
+    def late(self, addr: int, size: int, limit: int) -> int:
+        """The kernel has just written all that is looked through here: a log of some megabytes."""
+        at = 0
+        while size > limit and at < size:
+            wanted = min(SCANNED, size - at)
+            data = self._memory.read(addr + at, wanted)
+            end = data.find(b"\0")
+            at += len(data) if end < 0 else end
+            if end >= 0 or len(data) < wanted:
+                break
+        return addr + max(0, at - limit + 1)
 
 
 class CallEnv:

@@ -21,8 +21,6 @@ def said(failure: Failure) -> tuple[Verdict, int | None] | None:
     """The verdict that stands in the log, and the instruction that it is about."""
     from bpftrace_sys.story.verifier.verdict import verdict
 
-    if not was_written(failure):
-        return None
     log = plain(failure.call.attr("attr", "log_buf"))
     if not isinstance(log, Text) or not log.data:
         return None
@@ -52,16 +50,6 @@ def verifier(failure: Failure) -> list[str]:
 
 
 _TAKEN: Final = re.compile(r"\balloc_insn=(\d{1,9})\b")
-
-
-def was_written(failure: Failure) -> bool:
-    """Whether what stands in log_buf is this call's log, and not what was there before.
-
-    A load that is refused before bpf_check() leaves the buffer as it was, and log_true_size too,
-    which the verifier sets in any case (since commit 47a71c1f9af0, Linux 6.4).
-    """
-    field = failure.call.attr("attr", "log_true_size")
-    return field is None or failure.number("log_true_size") != 0
 
 
 def faulty(failure: Failure, words: tuple[str, ...]) -> int | None:
