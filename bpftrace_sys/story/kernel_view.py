@@ -193,7 +193,7 @@ def native(view: KernelView, known: Known, syntax: str = "att") -> list[NativeFu
         return ksyms.get(addr) or view.symbols.get(addr)
 
     found = []
-    for index, (addr, code) in enumerate(info.functions()):
+    for index, (addr, code) in enumerate(() if of_device(view) else info.functions()):
         lines = []
         for insn in disassemble(code, addr, view.machine, syntax, name):
             source, place = at.get(addr + insn.offset, (None, None))
@@ -212,6 +212,13 @@ def native(view: KernelView, known: Known, syntax: str = "att") -> list[NativeFu
 
 
 # ---------------------------------------------------------------- what is missing, and why
+
+
+def of_device(view: KernelView) -> bool:
+    """Whether its native code is that of a device which it is offloaded to: the kernel then has
+    no symbols of it (bpf_prog_offload_info_fill() in kernel/bpf/offload.c)."""
+    info = view.info
+    return bool(info.ifindex) and not info.ksyms and not info.hidden("jited_ksyms")
 
 
 def blinded(view: KernelView) -> bool:
@@ -247,8 +254,8 @@ def reasons(view: KernelView) -> Iterator[str]:
     helpers = any(
         site.kind != "subprog" for site in isa.calls(isa.insns(info.xlated), xlated=True)
     )
-    if info.ifindex and not info.jited_len:
-        yield f"bound to the device with ifindex {info.ifindex}: no native code of this machine"
+    if of_device(view):
+        yield f"offloaded to the device with ifindex {info.ifindex}: no native code of this machine"
     elif not info.jited_len:
         yield "not compiled: the kernel interprets it (net.core.bpf_jit_enable)"
     elif info.hidden("jited_prog_insns"):

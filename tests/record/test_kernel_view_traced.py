@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,13 +16,16 @@ from typing import Any
 
 import pytest
 
+from bpftrace_sys.story import kernel_view
 from bpftrace_sys.trace.kernel_view import KernelView
 from bpftrace_sys.trace.reader import Reader
 from decoders.formats import insn as isa
 from decoders.formats.ctx_flow import accesses
+from decoders.formats.prog_info import ProgInfo
 from decoders.raw import RawCall
 from tests.support import bpf_asm as asm
 from tests.support.bpftool_view import bpftool, under_bpfstrace
+from tests.support.needs import needs_tool
 from tests.support.running import ROOT, Ran, environment, run_cli
 from tests.support.schema import check
 
@@ -294,6 +298,87 @@ def test_btf_that_was_not_traced_is_fetched_with_the_program() -> None:
     )  # fmt: skip
     assert "BPF_BTF_LOAD" not in done.stderr
     assert '; bpf_trace_printk("Hello, World!");' in done.stderr
+
+
+# ---------------------------------------------------------------------------
+# What stands in the way
+
+
+def without(capability: str, *words: str) -> str:
+    """What bpfstrace prints of the hello world, both without a capability of root's."""
+    needs_tool("setpriv")
+    done = subprocess.run(
+        ["setpriv", f"--bounding-set=-{capability}", f"--inh-caps=-{capability}",
+         sys.executable, "-m", "bpftrace_sys", "-q", "--no-insns", *words,
+         sys.executable, "-m", "bpftrace_sys.hello"],
+        capture_output=True, text=True, env=environment(), cwd=ROOT, check=True,
+    )  # fmt: skip
+    return done.stderr
+
+
+def test_without_syslog_addresses_are_hidden_and_no_name_is_wrong() -> None:
+    restrict = Path("/proc/sys/kernel/kptr_restrict")
+    before = restrict.read_text()
+    if int(before) == 0:
+        restrict.write_text("1")  # means nothing to who has CAP_SYSLOG
+    try:
+        said = without("syslog", "-e", "kernel=xlated,jited")
+    finally:
+        restrict.write_text(before)
+    assert "kernel: its native code is hidden: this needs CAP_SYSLOG" in said
+    assert "kernel: names of what it calls are hidden" in said
+    assert "(85) call hidden#0" in said
+    assert "unspec" not in said
+    assert "native code  " not in said
+
+
+def test_without_sys_admin_the_fd_still_gives_all_but_the_copy() -> None:
+    said = without("sys_admin", "-e", "kernel=xlated,jited,map")
+    assert "<bpf_trace_printk>" in said
+    assert '; bpf_trace_printk("Hello, World!");' in said
+    assert re.search(r"not known: its btf id=\d+ cannot be opened: Operation not permitted", said)
+
+
+BOUND = """
+import ctypes, socket, struct
+from tests.support import bpf_asm as asm
+code = ctypes.create_string_buffer(asm.mov(0, 2) + asm.exit_())
+gpl = ctypes.create_string_buffer(b"GPL")
+attr = struct.pack("<IIQQIIQII16sII", 6, 2, ctypes.addressof(code), ctypes.addressof(gpl),
+                   0, 0, 0, 0, 1 << 6, b"bound", socket.if_nametoindex("bound0"), 37)
+asm.bpf(5, attr + bytes(144 - len(attr)))
+"""
+
+
+def test_a_program_that_is_bound_to_a_device() -> None:
+    """BPF_F_XDP_DEV_BOUND_ONLY (Linux 6.3): the kernel's own code, but no copy without care."""
+    needs_tool("ip", "unshare")
+    script = (
+        "ip link add bound0 type veth peer name bound1 && "
+        '"$0" -m bpftrace_sys -q --no-insns -e kernel=xlated,jited,map "$0" -c "$1"'
+    )
+    done = subprocess.run(
+        ["unshare", "-n", "sh", "-c", script, sys.executable, BOUND],
+        capture_output=True, text=True, env=environment(), cwd=ROOT,
+    )  # fmt: skip
+    if "Invalid argument" in done.stderr:
+        pytest.skip("this kernel binds no programs to such devices")
+    assert "not known: it is bound to a device" in done.stderr
+    assert "translated  bound id=" in done.stderr
+    assert "native code  bound id=" in done.stderr
+
+
+def test_of_an_offloaded_program_there_is_no_native_code_to_show() -> None:
+    """Of one on a card the kernel gives the card's code, and no symbols."""
+    head = bytearray(232)
+    head[16:20] = (8).to_bytes(4, "little")  # jited_prog_len
+    head[20:24] = (16).to_bytes(4, "little")  # xlated_prog_len
+    head[80:84] = (3).to_bytes(4, "little")  # ifindex
+    arrays = {"jited_prog_insns": bytes(8), "xlated_prog_insns": asm.mov(0, 2) + asm.exit_()}
+    view = KernelView(0, ProgInfo(bytes(head), arrays), "x86_64")
+    assert kernel_view.native(view, kernel_view.Known()) == []
+    said = list(kernel_view.reasons(view))
+    assert any("offloaded to the device with ifindex 3" in line for line in said)
 
 
 # ---------------------------------------------------------------------------

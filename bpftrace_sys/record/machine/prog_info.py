@@ -6,6 +6,7 @@ stop of a BPF_PROG_LOAD, so nothing slow is imported here.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import struct
@@ -84,20 +85,22 @@ def fetch(fd: int) -> ProgInfo:
     if _slab is None:
         _slab = _Slab()
     room = ctypes.create_string_buffer(_slab.template, ROOM)
-    try:
+    # A kernel with longer records, or with fewer fields, refuses.
+    with contextlib.suppress(OSError):
         _get_info(fd, room)
-    except OSError:
-        # A kernel with longer records: it says how long, if it is not told.
-        room = ctypes.create_string_buffer(ROOM)
-        _get_info(fd, room)
-    else:
-        if _slab.holds(room.raw):
-            return _slab.taken(room.raw)
-    return _fetch_again(fd, room.raw)
+        head = room.raw
+        info = ProgInfo(head, {})
+        # Of a device's program, and where we may see nothing, it leaves counts as they were.
+        if info.xlated_len and not info.ifindex and _slab.holds(head):
+            return _slab.taken(head)
+    return _in_two_calls(fd)
 
 
-def _fetch_again(fd: int, head: bytes) -> ProgInfo:
-    """With the room that the first answer asks for."""
+def _in_two_calls(fd: int) -> ProgInfo:
+    """First how much there is, and then all of it."""
+    first = ctypes.create_string_buffer(ROOM)
+    _get_info(fd, first)
+    head = first.raw
     wanted = []
     total = 0
     for row, size in room_for(head):
