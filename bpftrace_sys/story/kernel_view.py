@@ -23,6 +23,9 @@ from decoders.formats.insn_text import listing as insn_lines
 from decoders.formats.native import NoDisassemblerError, disassemble
 
 MACHINES: Final = {"x86_64": "x86-64", "aarch64": "aarch64"}
+LISTED: Final = 16 << 20
+"""Bytes of instructions, translated or native, that are listed: a file may unpack to more than
+any kernel makes of a million instructions."""
 _MASK: Final = (1 << 64) - 1
 _AX: Final = 11
 """BPF_REG_AX, which only the kernel uses (include/linux/filter.h)."""
@@ -167,7 +170,7 @@ def names_of(view: KernelView, known: Known) -> InsnNames:
 
 def translated(view: KernelView, known: Known) -> Listing:
     """The listing of the instructions that the verifier left, in bpftool's words."""
-    program = list(isa.insns(view.info.xlated))
+    program = list(isa.insns(view.info.xlated[:LISTED]))
     lines = {slot: (text, where) for slot, text, where in reversed(_places(view, known.btf))}
     functions = dict(_prototypes(view, known.btf))
     rows = []
@@ -175,7 +178,8 @@ def translated(view: KernelView, known: Known) -> Listing:
         source, where = lines.get(row.pc, (None, None))
         rows.append(row._replace(source=source, where=where, function=functions.get(row.pc)))
     count = view.info.xlated_len // isa.SLOT
-    return Listing(rows, count, missing=count - len(view.info.xlated) // isa.SLOT)
+    there = min(len(view.info.xlated), LISTED) // isa.SLOT
+    return Listing(rows, count, missing=max(count - there, 0))
 
 
 def native(view: KernelView, known: Known, syntax: str = "att") -> list[NativeFunction]:
@@ -193,7 +197,11 @@ def native(view: KernelView, known: Known, syntax: str = "att") -> list[NativeFu
         return ksyms.get(addr) or view.symbols.get(addr)
 
     found = []
+    left = LISTED
     for index, (addr, code) in enumerate(() if of_device(view) else info.functions()):
+        if len(code) > left:
+            break
+        left -= len(code)
         lines = []
         for insn in disassemble(code, addr, view.machine, syntax, name):
             source, place = at.get(addr + insn.offset, (None, None))
