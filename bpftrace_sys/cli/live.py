@@ -295,8 +295,13 @@ class Telling:
         )
 
     def reopen(self) -> bool:
-        """Begins the outputs anew where they may have been renamed. False: none is a file."""
-        return False
+        """Begins outputs anew that somebody has moved. False: none is a file."""
+        from bpftrace_sys.render.output import Output
+
+        files = [one for one in self.outputs if isinstance(one, Output) and one.is_file]
+        for output in files:
+            output.reopen()
+        return bool(files)
 
     def rest(self) -> float | None:
         """What was written can be read from now on."""

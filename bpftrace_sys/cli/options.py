@@ -177,6 +177,13 @@ def _ring(settings: Settings, flag: str, text: str) -> None:
         raise UsageError(f"{flag} goes up to 1G, not {text}")
 
 
+def _rotate(settings: Settings, flag: str, text: str) -> None:
+    size, comma, keep = text.partition(",")
+    if not comma or not keep.isascii() or not keep.isdigit() or int(keep) == 0:
+        raise UsageError(f"{flag} takes SIZE,N, as 100M,10, not {text!r}")
+    settings.rotate = (size_of(flag, size), int(keep))
+
+
 def size_of(flag: str, text: str) -> int:
     """A number of bytes, with K, M or G behind it or without."""
     digits = text.rstrip("KMGkmg")
@@ -233,6 +240,10 @@ OPTIONS: Final = (
     Option("", "engine", "ENGINE", "ptrace (stops PROG at each call), or bpf (never stops it)",
            _engine, "live"),
     Option("", "ring", "SIZE", "with bpf: how much may wait to be read (64M)", _ring, "live"),
+    Option("", "rotate", "SIZE,N", "with bpf and --json FILE: begin another file after SIZE,\n"
+           "and keep N old ones", _rotate, "live"),
+    Option("", "events", "FILE", "a flat JSON object for each load, attachment, pin and\n"
+           "refusal, appended to FILE (- is stdout)", _text("events")),
     Option("", "uid", "USER", "with bpf: only processes of USER", _text("uid"), "live"),
     Option("", "cgroup", "DIR", "with bpf: only processes in this cgroup and below",
            _text("cgroup"), "live"),
@@ -393,6 +404,11 @@ def _agree_on_engine(settings: Settings) -> None:
             raise UsageError("-a watches everybody; run the program besides")
         settings.engine = "bpf"
         settings.follow = True
+    if settings.rotate[0] is not None:
+        if settings.json is None or settings.json == "-":
+            raise UsageError("--rotate needs --json FILE: that is what it begins anew")
+        if settings.engine != "bpf":
+            raise UsageError("--rotate is for --engine bpf, or -a")
     if settings.engine != "bpf":
         for name, flag in FOR_BPF.items():
             if getattr(settings, name) is not None:

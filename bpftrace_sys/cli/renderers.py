@@ -76,9 +76,7 @@ def renderers(
         else:
             chosen.append(to(stream, paint))
     if json is not None:
-        from bpftrace_sys.render.json_lines import JsonLines
-
-        chosen.append(JsonLines(json, pipeline.model))  # type: ignore[arg-type]
+        chosen.append(_lines(settings, json, pipeline))
     selection = Selection(
         settings.statuses, settings.succeeded, settings.progs, settings.paths
     )
@@ -90,6 +88,16 @@ def renderers(
         # After the text and before the JSON's last line.
         ledger = LedgerRenderer(stream, text.stream, pipeline.model, settings.counts)
         chosen.insert(0 if settings.counts else 1, ledger)
+    if settings.events is not None:
+        from bpftrace_sys.render.events import Events
+        from bpftrace_sys.render.output import open_text
+
+        stdout = settings.events == "-"
+        to_file = Output(sys.stdout, "<stdout>") if stdout else open_text(
+            settings.events, sys.stdout, append=True, mode=0o600
+        )
+        outputs.append(to_file)
+        chosen.append(Events(to_file, pipeline.model))  # type: ignore[arg-type]
     if page is not None:
         chosen.append(_report(page, pipeline))
     if settings.annotate:
@@ -101,6 +109,20 @@ def renderers(
             outputs.append(out)
         chosen.append(Annotations(out, pipeline.model))
     return chosen
+
+
+def _lines(settings: Settings, json: Output, pipeline: Any) -> Renderer:
+    """The JSON lines; in files that can be begun anew where it is traced for long."""
+    if settings.engine == "bpf" and not json.name.startswith("<"):
+        from bpftrace_sys.render.rotated import RotatedLines
+        from bpftrace_sys.trace.writer import open_for_writing
+
+        lines = RotatedLines(json, pipeline.model, open_for_writing, *settings.rotate)
+        json.reopen = lines.reopen
+        return lines
+    from bpftrace_sys.render.json_lines import JsonLines
+
+    return JsonLines(json, pipeline.model)  # type: ignore[arg-type]
 
 
 def _report(out: Output, pipeline: Any) -> Renderer:

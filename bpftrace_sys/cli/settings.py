@@ -84,6 +84,10 @@ class Settings:
         """``bpf`` or ``ptrace``; empty: ptrace, with -a bpf."""
         self.ring: int | None = None
         """Bytes of the eBPF engine's ring."""
+        self.rotate: tuple[int | None, int] = (None, 1)
+        """Bytes after which a JSON file is full, None: never; and how many old ones stay."""
+        self.events: str | None = None
+        """--events"""
         self.uid: str | None = None
         """-a: processes of this user only."""
         self.cgroup: str | None = None

@@ -22,6 +22,7 @@ from bpftrace_sys.cli.live import (
     on_interrupt,
     spawn_failure,
 )
+from bpftrace_sys.record.ebpf.cgroups import Cgroups
 from bpftrace_sys.record.ebpf.engine import CALLS, RING, Lost, Told, Wanted, Watch
 from bpftrace_sys.record.ptrace.errors import EngineError
 from bpftrace_sys.record.ptrace.spawn import SpawnError, Starting, start
@@ -135,6 +136,7 @@ class Session:
         self._starting: Starting | None = None
         self._status: int | None = None
         self._complained = False
+        self._cgroups = Cgroups()
 
     def run(self) -> int:
         """The exit code."""
@@ -258,11 +260,11 @@ class Session:
     # ------------------------------------------------------------ what is told besides calls
 
     def _who(self, who: Who) -> None:
-        """A process appears: told where it is not one that we were asked to trace."""
-        if self.settings.everybody:
+        """A process appears: told where it is not just the one that we were asked to trace."""
+        if self.settings.everybody or self.settings.events is not None:
             from bpftrace_sys.record.ebpf.who import details
 
-            told = ProcessEvent("who", who.time, who.pid, who.tid, details(who))
+            told = ProcessEvent("who", who.time, who.pid, who.tid, details(who, self._cgroups))
             self.telling.capture.take(told)
 
     def _lost(self, lost: Lost) -> None:

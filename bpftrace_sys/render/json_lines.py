@@ -261,6 +261,9 @@ class JsonLines(Renderer):
             return None
         if any(len(value.data) > BYTES_SHOWN for value in holes):
             return None
+        return self._template(parts)
+
+    def _template(self, parts: list[str]) -> JsonTemplate:
         return JsonTemplate(self.out, self.pieces, parts)
 
     def _line(

@@ -16,7 +16,7 @@ from bpftrace_sys.common.escape import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import IO, Any
 
 
@@ -34,6 +34,8 @@ class Output:
         self.stream = stream
         self.name = name
         self.lost: str | None = None
+        self.reopen: Callable[[], bool] = self._reopen
+        """Begins anew at the same path where that is another file by now, or none."""
         self.closed_pipe = False
         self._packed = name.endswith((".gz", ".zst"))
         self._due = 0.0
@@ -78,6 +80,37 @@ class Output:
             except OSError as error:
                 self._lose(error)
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it has a path."""
+        return not self.name.startswith("<")
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether its path is another file by now, or none: logrotate has been there."""
+        if not self.is_file or self.lost is not None:
+            return False
+        try:
+            ours = os.fstat(self.stream.fileno())
+            there = os.stat(self.name)
+        except (OSError, ValueError):
+            return True
+        return (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino)
+
+    def _reopen(self) -> bool:
+        if not self.elsewhere:
+            return False
+        try:
+            fd = os.open(self.name, _flags(append=True), 0o666)
+        except OSError as error:
+            self._lose(error)
+            return False
+        self.flush()
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.close()
+        self.stream = _as_text(fd)
+        return True
+
     def _lose(self, error: Exception) -> None:
         self.closed_pipe = isinstance(error, BrokenPipeError)
         self.lost = getattr(error, "strerror", None) or str(error)
@@ -92,12 +125,14 @@ def _flags(append: bool) -> int:
     return os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC)
 
 
-def open_text(path: str | None, stderr: Any, append: bool = False) -> Output:
+def open_text(
+    path: str | None, stderr: Any, append: bool = False, mode: int = 0o666
+) -> Output:
     """The text output: FILE of -o, begun anew unless ``append``; or stderr."""
     if path is None:
         return Output(stderr, "<stderr>")
     try:
-        fd = os.open(path, _flags(append), 0o666)
+        fd = os.open(path, _flags(append), mode)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from None
     return Output(_as_text(fd), path)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import time
+from itertools import islice
 from typing import Final
 
 _CONTAINER: Final = re.compile(r"(?:^|[/:-])([0-9a-f]{64}|[0-9a-f]{32})(?:\.scope)?(?=/|$)")
 """Docker, containerd, CRI-O and podman name a container's cgroup by its id: ``docker-ID.scope``,
 ``cri-containerd-ID.scope``, ``libpod-ID.scope``, or just ``ID``."""
+
+PAUSE: Final = 1.0
+"""Seconds between two searches."""
+FOLDERS: Final = 4_096
+"""Cgroups that are looked at in one."""
 
 
 def mounts() -> list[str]:
@@ -46,6 +54,26 @@ def cgroup_of(pid: int) -> str | None:
         return unified[0]
     others = [line[2] for line in lines if len(line) == 3]
     return max(others, key=len, default=None)
+
+
+class Cgroups:
+    """Paths of cgroups by their ids: a cgroup mostly outlives the processes in it."""
+
+    def __init__(self) -> None:
+        self._paths: dict[int, str] = {}
+        self._looked = 0.0
+
+    def path(self, cgroup_id: int) -> str | None:
+        """The path below the mount of cgroup2; None where there is none of that id."""
+        if cgroup_id not in self._paths and time.monotonic() - self._looked > PAUSE:
+            self._paths.clear()
+            for root in mounts()[:1]:
+                for folder, _, _ in islice(os.walk(root), FOLDERS):
+                    with contextlib.suppress(OSError):
+                        inode = os.stat(folder).st_ino
+                        self._paths[inode] = folder.removeprefix(root) or "/"
+            self._looked = time.monotonic()
+        return self._paths.get(cgroup_id)
 
 
 def container(cgroup: str) -> str | None:

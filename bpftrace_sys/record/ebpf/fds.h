@@ -12,6 +12,7 @@ const volatile u32 cpus = 1;
 
 #define ANON_INODE_FS 0x09041934 /* include/uapi/linux/magic.h */
 #define BPF_FS 0xcafe4a11
+#define CUT 0x80 /* in the magic's upper half: directories are missing */
 
 INLINE struct file *file_of(u32 fd)
 {
@@ -90,20 +91,27 @@ static long component(u32 index, struct state **ctx)
 		st->mount = outer;
 		return 0;
 	}
-	if (pos > SLOT - 2)
+	if (pos > SLOT - 64) { /* names are that short, mostly */
+		st->path[7] = CUT;
 		return 1;
+	}
 	READ(name, dentry->d_name.name);
 	got = bpf_probe_read_kernel_str(&st->path[pos + 1], SLOT - 1, name);
 	if (got < 0)
 		return 1;
+	if (pos + 1 + got > SLOT) {
+		st->path[7] = CUT;
+		return 1;
+	}
 	st->path[pos] = got;
 	st->pos = pos + 1 + got;
 	st->dentry = parent;
 	return 0;
 }
 
-/* fact: the file system's magic, the inode; then the path's components. */
-INLINE long other_file(struct state *st, u32 fd, struct file *file)
+/* To st->path, as long as st->pos says: the file system's magic, the inode; then the path's
+ * components, as many as have room. */
+NOINLINE long path_of(struct state *st, struct file *file)
 {
 	struct state *ctx = st;
 	struct inode *inode = 0;
@@ -131,6 +139,12 @@ INLINE long other_file(struct state *st, u32 fd, struct file *file)
 		st->mount = (void *)mnt - field_offset(((struct mount *)0)->mnt);
 		bpf_loop(COMPONENTS, component, &ctx, 0);
 	}
+	return 0;
+}
+
+INLINE long other_file(struct state *st, u32 fd, struct file *file)
+{
+	path_of(st, file);
 	return tell(st, fd | (u64)OTHER_FILE << 32, st->path, st->pos, FD);
 }
 

@@ -114,7 +114,9 @@ struct cred {
 	struct kernel_cap cap_effective;
 	struct user_namespace *user_ns;
 } KERNEL;
+struct file;
 struct mm_struct {
+	struct file *exe_file;
 	unsigned long arg_start;
 	unsigned long arg_end;
 } KERNEL;

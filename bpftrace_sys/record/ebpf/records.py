@@ -22,7 +22,7 @@ HEADER: Final = struct.Struct("<IIQQQQ6QqIIIIII16s")
 PIECE: Final = struct.Struct("<QIHBB")
 APART: Final = struct.Struct("<IIQQIHBBII")
 PROCESS: Final = struct.Struct("<IIQQIIQ")
-WHO: Final = struct.Struct("<IIQQQII16s")
+WHO: Final = struct.Struct("<IIQQQIIII16s256s")
 
 CALL, PIECE_APART, PROCESS_EVENT, WHO_IS = range(4)
 DATA, STRING, FD, ASKED, CRED = range(5)
@@ -42,6 +42,7 @@ _ANON_INODE_FS: Final = 0x09041934
 _SOCK_FS: Final = 0x534F434B
 _PIPE_FS: Final = 0x50495045
 """include/uapi/linux/magic.h"""
+_CUT: Final = 0x80 << 56
 REMEMBERED: Final = 4096
 """Facts about fds that are remembered; then all are forgotten."""
 WAITING: Final = 1024
@@ -74,6 +75,8 @@ class Who(NamedTuple):
     comm: str
     argv: tuple[str, ...]
     """Empty where it could not be read."""
+    exe: str
+    """The path of its program, from the root of its mounts; empty likewise."""
 
 
 class Records:
@@ -272,7 +275,9 @@ class Records:
         self._take(ProcessEvent(name, time + self._offset, pid, tid, details))
 
     def _who_is(self, buffer: memoryview, at: int) -> None:
-        _, uid, time, pid_tgid, cgroup, parent, size, comm = WHO.unpack_from(buffer, at)
+        (
+            _, uid, time, pid_tgid, cgroup, parent, size, exe_size, _, comm, exe,
+        ) = WHO.unpack_from(buffer, at)  # fmt: skip
         start = at + WHO.size
         argv = bytes(buffer[start : start + size]).rstrip(b"\0")
         self._who(
@@ -285,6 +290,7 @@ class Records:
                 cgroup,
                 self._comms.get(comm) or self._comm(comm),
                 tuple(os.fsdecode(word) for word in argv.split(b"\0")) if argv else (),
+                file_path(exe[:exe_size]) if exe_size > 16 else "",
             )
         )
 
@@ -386,13 +392,14 @@ def file_path(data: bytes) -> str:
         size = data[at]
         components.append(data[at + 1 : at + 1 + size].rstrip(b"\0"))
         at += 1 + max(1, size)
-    if magic == _ANON_INODE_FS:
+    if magic & ~_CUT == _ANON_INODE_FS:
         return "anon_inode:" + os.fsdecode(components[0] if components else b"?")
     if magic == _SOCK_FS:
         return f"socket:[{inode}]"
     if magic == _PIPE_FS:
         return f"pipe:[{inode}]"
-    return "/" + os.fsdecode(b"/".join(reversed(components)))
+    head = ".../" if magic & _CUT else "/"
+    return head + os.fsdecode(b"/".join(reversed(components)))
 
 
 __all__ = ["ENTRY", "EXIT", "Records", "Who", "fd_fact", "file_path"]

@@ -81,7 +81,10 @@ struct who {
 	u64 cgroup;
 	u32 parent;
 	u32 size; /* of the arguments */
+	u32 exe_size;
+	u32 _;
 	u8 comm[16];
+	u8 exe[SLOT]; /* as a file's path */
 	u8 args[SMALL];
 };
 

@@ -194,16 +194,22 @@ INLINE u32 choose(struct rows_of *out, u32 call, u64 args[6], u32 *flags)
 
 /* ------------------------------------------------------------------ who */
 
-INLINE void tell_who(struct task_struct *task, u64 id)
+INLINE void tell_who(struct state *st, struct task_struct *task, u64 id)
 {
 	u32 pid = id >> 32, yes = 1;
 	struct mm_struct *mm = 0;
 	struct task_struct *parent = 0;
 	unsigned long start = 0, end = 0;
+	struct file *exe = 0;
 	struct who *who;
 
 	if (bpf_map_lookup_elem(&told, &pid))
 		return;
+	READ(mm, task->mm);
+	READ(exe, mm->exe_file);
+	st->pos = 0;
+	if (exe)
+		path_of(st, exe);
 	who = bpf_ringbuf_reserve(&ring, sizeof(*who), 0);
 	if (!who) {
 		count(&lost_events);
@@ -218,7 +224,8 @@ INLINE void tell_who(struct task_struct *task, u64 id)
 	READ(parent, task->real_parent);
 	READ(who->parent, parent->tgid);
 	bpf_get_current_comm(who->comm, sizeof(who->comm));
-	READ(mm, task->mm);
+	who->exe_size = bounded(st->pos, SLOT);
+	bpf_probe_read_kernel(who->exe, bounded(st->pos, SLOT), st->path);
 	READ(start, mm->arg_start);
 	READ(end, mm->arg_end);
 	end = bounded(end - start, SMALL);
@@ -256,7 +263,7 @@ NOINLINE struct state *begin(void)
 	}
 	if (!st->told) {
 		st->told = 1;
-		tell_who(task, id);
+		tell_who(st, task, id);
 	}
 	st->header.type = CALL;
 	st->header.flags = flags;
