@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 
+from bpftrace_sys.cli.messages import OWN_FAILURE as OWN_FAILURE
 from bpftrace_sys.cli.settings import INTERRUPTIBLE, Settings, narrowed
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.record.capture.sink import Capture
@@ -24,11 +25,10 @@ if TYPE_CHECKING:
     from bpftrace_sys.record.capture.run_stats import RunStats
     from bpftrace_sys.record.machine.live_facts import LiveFacts
     from bpftrace_sys.render.output import Files, Output
+    from bpftrace_sys.story.faults import Faults
     from bpftrace_sys.story.pipeline import Pipeline
     from decoders.events import ProcessEvent
 
-OWN_FAILURE: Final = 125
-"""bpfstrace itself could not do its work, as with env(1) and timeout(1)."""
 
 
 def stop_filter(settings: Settings) -> StopFilter:
@@ -106,6 +106,7 @@ def trace(settings: Settings) -> int:
         on_interrupt=on_interrupt(settings),
     )
     capture.watch = engine.watch
+    capture.fault = telling.fault
     if settings.stacks and not (settings.counts and json is None):
         from bpftrace_sys.record.stacks.stacks import Stacks
 
@@ -229,6 +230,22 @@ class Telling:
         self._stats: RunStats | None = None
         self.facts: LiveFacts
         """Once the header is written."""
+        self._faults: Faults | None = None
+
+    @property
+    def faults(self) -> Faults:
+        """Faults of our own; what notes them is imported when it is needed."""
+        if self._faults is None:
+            from bpftrace_sys.story.faults import Faults
+
+            self._faults = Faults()
+            self._faults.report = complain
+            self._faults.debug = self.settings.debug
+        return self._faults
+
+    def fault(self, where: str, error: Exception) -> None:
+        """Something of ours failed in a stop, or on the way from there."""
+        self.faults.found(where, error, "the program goes on")
 
     def count_runs(self) -> RunStats | None:
         """--stats; None, and why is said, where the kernel does not let us."""
@@ -264,6 +281,7 @@ class Telling:
         facts = LiveFacts(highest=self.capture.before, machine=self.capture.machine)
         self.facts = facts
         pipeline = self._pipeline = Pipeline(facts)
+        pipeline.faults = self.faults
         facts.record = pipeline.fact
         if self._stats is not None:
             facts.runs = self._stats.runs
@@ -316,7 +334,7 @@ class Telling:
         return wait
 
     def end(self, status: dict[str, Any]) -> bool:
-        """Tells what is left and closes the outputs. False: something was lost."""
+        """Tells what is left and closes the outputs. False: something was lost, or is at fault."""
         if self._pipeline is not None or not self.capture.tell_events():
             self.capture.drain()
             assert self._pipeline is not None
@@ -325,7 +343,8 @@ class Telling:
             self._pipeline.end(status)
         if self._stats is not None:
             self._stats.close()
-        return close(self.outputs)
+        sound = self._faults is None or not self._faults.count
+        return close(self.outputs) and sound
 
     def _event(self, event: ProcessEvent) -> None:
         """What TextRenderer says of a process before there is a call."""

@@ -6,13 +6,14 @@ import gc
 import os
 import sys
 
-from bpftrace_sys.cli.messages import BAD_USAGE, LOST, complain
+from bpftrace_sys.cli.messages import BAD_USAGE, OWN_FAILURE, complain
 from bpftrace_sys.cli.options import UsageError, parse, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final, NoReturn
 
+DEBUG = frozenset({"-d", "--debug"})
 GARBAGE = 50_000
 """Objects between two looks for cycles; Python looks after 700, and imports make many."""
 
@@ -26,7 +27,7 @@ def run() -> NoReturn:
         try:
             stream.flush()
         except (OSError, ValueError):
-            code = code or LOST
+            code = code or OWN_FAILURE
     os._exit(code)
 
 
@@ -50,6 +51,13 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except Exception as error:
+        if not DEBUG.isdisjoint(words):
+            raise
+        complain(
+            f"a fault of bpfstrace's own: {type(error).__name__}: {error}; --debug shows where"
+        )
+        return OWN_FAILURE
 
 
 def _run(words: list[str]) -> int:
@@ -57,7 +65,8 @@ def _run(words: list[str]) -> int:
     if command in COMMANDS:
         from importlib import import_module
 
-        code: int = import_module(f"bpftrace_sys.cli.{command}").main(words[1:])
+        rest = words[1:] if command == "replay" else [word for word in words[1:] if word not in DEBUG]
+        code: int = import_module(f"bpftrace_sys.cli.{command}").main(rest)
         return code
     settings = parse(words, "live")
     if said(settings):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 BAD_USAGE = 2
-LOST = 125
-"""What was printed did not arrive."""
+OWN_FAILURE = 125
+"""bpfstrace itself could not do its work, or what it printed did not arrive; as env(1) has it."""
 
 
 def complain(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from bpftrace_sys.cli.messages import OWN_FAILURE
 from bpftrace_sys.cli.options import UsageError, parse, said
 from bpftrace_sys.cli.renderers import renderers
 from bpftrace_sys.cli.settings import Settings, narrowed
@@ -68,6 +69,8 @@ def replay(settings: Settings) -> int:
     header = reader.header
     facts = RecordedFacts({number: name for name, number in header.pmu_types.items()}, header.cpus)
     pipeline = Pipeline(facts)
+    pipeline.faults.report = complain
+    pipeline.faults.debug = settings.debug
     pipeline.renderers = renderers(settings, pipeline, text, json, [], page)
     left_out = narrowed(settings)
     if left_out:
@@ -113,4 +116,6 @@ def replay(settings: Settings) -> int:
         )
     lost = [output for output in outputs if output.lost and not output.closed_pipe]
     close([output for output in outputs if not output.closed_pipe])
+    if pipeline.faults.count:
+        return OWN_FAILURE
     return 1 if lost else code

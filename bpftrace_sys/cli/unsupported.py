@@ -8,7 +8,6 @@ if TYPE_CHECKING:
 
 UNSUPPORTED: Final = {
     "-b, --detach-on": "tracees are never let go before they end; -p and Ctrl-C detach",
-    "-d, --debug": "there is no debug output",
     "-i, --instruction-pointer": "instruction pointers are not shown",
     "-n, --syscall-number": "system calls are named, not numbered; --json has both",
     "-x, --strings-in-hex": "bytes that are no text are in hex already",

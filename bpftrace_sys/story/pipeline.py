@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bpftrace_sys.story.attach.attachments import Attachments
 from bpftrace_sys.story.attach.ways import Attachment
+from bpftrace_sys.story.faults import Faults
 from bpftrace_sys.story.model import NETLINK_CALLS, Model
 from bpftrace_sys.story.objects import NotedCall, Object
 from bpftrace_sys.story.renderer import Renderer
@@ -35,6 +36,7 @@ class Pipeline:
         self.model = Model(facts)
         self.attachments = Attachments(self.model)
         self.renderers: Sequence[Renderer] = ()
+        self.faults = Faults()
         self._decode: Callable[[RawCall, Facts, type[NotedCall]], NotedCall] | None = None
         self._comment: Callable[[NotedCall], None] | None = None
         self.probes: Probes | None = None
@@ -47,33 +49,27 @@ class Pipeline:
 
     def header(self, header: Header) -> None:
         """The trace begins."""
-        for renderer in self.renderers:
-            renderer.header(header)
+        self._each(lambda renderer: renderer.header(header))
 
     def fact(self, kind: str, key: int, name: str) -> None:
         """A name was learned from the live machine."""
-        for renderer in self.renderers:
-            renderer.fact(kind, key, name)
+        self._each(lambda renderer: renderer.fact(kind, key, name))
 
     def take(self, item: RawCall | ProcessEvent | KernelView | ObjectState | Unseen) -> None:
         """A call or event, what became of a program that was just loaded, or what was held."""
         if isinstance(item, ProcessEvent):
-            if item.what == "exit":
-                self._tell(self.attachments.flush(item.tid))
-            if self.probes is not None and item.what == "exit" and item.tid == item.pid:
-                self.probes.exited(item.pid)
-                self.probes.recent = False
-            self.model.process(item)
-            for renderer in self.renderers:
-                renderer.process(item)
+            self._process(item)
             return
         if not isinstance(item, RawCall):
             from bpftrace_sys.trace.kernel_view import KernelView
 
-            if isinstance(item, KernelView):
-                self._view(item)
-            else:
-                self._held(item)
+            try:
+                if isinstance(item, KernelView):
+                    self._view(item)
+                else:
+                    self._held(item)
+            except Exception as error:
+                self.faults.found(type(item).__name__, error, "it is not told")
             return
         if self._decode is None:
             # Most programs ask nothing of BPF: for them none of this is imported.
@@ -88,26 +84,49 @@ class Pipeline:
         if repeats is None or not repeats.eligible(item) or not repeats.take(item):
             self.usual(item)
 
+    def _process(self, event: ProcessEvent) -> None:
+        try:
+            if event.what == "exit":
+                self._tell(self.attachments.flush(event.tid))
+            if self.probes is not None and event.what == "exit" and event.tid == event.pid:
+                self.probes.exited(event.pid)
+                self.probes.recent = False
+            self.model.process(event)
+        except Exception as error:
+            self.faults.found(f"{event.what} of {event.pid}", error, "the trace goes on")
+        self._each(lambda renderer: renderer.process(event))
+
+    def _each(self, tell: Callable[[Renderer], None]) -> None:
+        """Tells every renderer; one that fails is told nothing more."""
+        for renderer in self.renderers:
+            try:
+                tell(renderer)
+            except Exception as error:
+                self.broken(renderer, error)
+
+    def broken(self, renderer: Renderer, error: Exception) -> None:
+        """An output of ours failed: the others go on, and so does the program."""
+        self.faults.found(type(renderer).__name__, error, "this output ends here")
+        self.renderers = [other for other in self.renderers if other is not renderer]
+        self.repeats = None
+
     def _view(self, view: KernelView) -> None:
         from bpftrace_sys.story.kernel_view import seen
 
         told = seen(view, self.model)
-        for renderer in self.renderers:
-            renderer.kernel_view(told)
+        self._each(lambda renderer: renderer.kernel_view(told))
 
     def _held(self, item: ObjectState | Unseen) -> None:
         from bpftrace_sys.story.inventory import Opening
         from bpftrace_sys.trace.inventory import Unseen
 
         if isinstance(item, Unseen):
-            for renderer in self.renderers:
-                renderer.unseen(item)
+            self._each(lambda renderer: renderer.unseen(item))
             return
         if self._opening is None:
             self._opening = Opening(self.model)
         known = self._opening.take(item)
-        for renderer in self.renderers:
-            renderer.held(item, known)
+        self._each(lambda renderer: renderer.held(item, known))
 
     def usual(self, item: RawCall) -> NotedCall:
         """Decodes a call and shows it to everybody."""
@@ -115,6 +134,22 @@ class Pipeline:
         if hasattr(self.facts, "pid"):
             self.facts.pid = item.pid
         call = self._decode(item, self.facts, NotedCall)
+        told: Iterable[Attachment] = ()
+        try:
+            told = self._understand(call)
+        except Exception as error:
+            words = self.faults.found(call.command or call.syscall.name, error, "it is told as is")
+            call.problem = call.problem or words
+        self._each(lambda renderer: renderer.call(call))
+        self._tell(told)
+        if self._retention is not None or call.notes.made is not None:
+            self._keep(call)
+        if self.waiting is not None and self.probes is not None and self.probes.recent:
+            self.waiting()
+        return call
+
+    def _understand(self, call: NotedCall) -> Iterable[Attachment]:
+        """What a call means for the model, and for its notes; attachments that follow it."""
         self.model.observe(call)
         retype(call, self.model)
         if call.syscall.name in NETLINK_CALLS:
@@ -125,14 +160,7 @@ class Pipeline:
         told = self.attachments.after(call)
         assert self._comment is not None
         self._comment(call)
-        for renderer in self.renderers:
-            renderer.call(call)
-        self._tell(told)
-        if self._retention is not None or call.notes.made is not None:
-            self._keep(call)
-        if self.waiting is not None and self.probes is not None and self.probes.recent:
-            self.waiting()
-        return call
+        return told
 
     def used(self, found: Object) -> None:
         """An object was used by a call that did not take the usual path."""
@@ -140,10 +168,10 @@ class Pipeline:
             self._retention.used(found)
 
     def _short_cut(self) -> Repeats | None:
-        from bpftrace_sys.story.repeats import Repeats, offers
+        from bpftrace_sys.story.repeats import Repeats, all_have_templates
 
-        found = offers(self.renderers)
-        return None if found is None else Repeats(self, found)
+        renderers = self.renderers
+        return Repeats(self, renderers) if all_have_templates(renderers) else None
 
     def _keep(self, call: NotedCall) -> None:
         """An object was made: the oldest may have to go."""
@@ -175,31 +203,38 @@ class Pipeline:
         self.flush()
         if self.probes is not None:
             self.probes.recent = False
-        for renderer in self.renderers:
-            renderer.lull()
+        self._each(lambda renderer: renderer.lull())
 
     def flush(self) -> None:
         """Attachments that waited for a sequel are told now."""
-        self._tell(self.attachments.flush())
+        try:
+            told = self.attachments.flush()
+        except Exception as error:
+            self.faults.found("attachments", error, "some may be missing")
+            return
+        self._tell(told)
 
     def cut(self) -> None:
         """The trace breaks off here."""
         self.flush()
-        for renderer in self.renderers:
-            renderer.cut()
+        self._each(lambda renderer: renderer.cut())
 
     def end(self, status: dict[str, Any]) -> None:
         """The trace ends."""
         if self.probes is not None:
             self.probes.recent = False
         self.flush()
-        self.model.settle()
-        for renderer in self.renderers:
-            renderer.end(status)
+        try:
+            self.model.settle()
+        except Exception as error:
+            self.faults.found("the end", error, "what stays behind may be missing")
+        self._each(lambda renderer: renderer.end(status))
 
     def _tell(self, told: Iterable[Attachment]) -> None:
         for attachment in told:
             if attachment.prog is not None:
                 attachment.prog.info["used"] = True
-            for renderer in self.renderers:
-                renderer.attachment(attachment)
+            self._attached(attachment)
+
+    def _attached(self, told: Attachment) -> None:
+        self._each(lambda renderer: renderer.attachment(told))

@@ -24,6 +24,8 @@ def remarks(call: NotedCall) -> list[str]:
         if said is not None:
             lines.append(f"  {said}")
     lines += [f"  not as it was read: {line}" for line in notes.mismatch]
+    if call.problem is not None:
+        lines.append(f"  not decoded whole, a fault of bpfstrace's own: {call.problem}")
     for index, line in enumerate(notes.explanation):
         lines.append(f"  {'why: ' if not index else '     '}{line}")
     return lines

@@ -18,7 +18,7 @@ from decoders.loop_calls import COMMANDS, NUMBERS, alike
 from decoders.raw import FdFact, RawCall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from bpftrace_sys.story.attach.attachments import Attachments
     from bpftrace_sys.story.model import Model
@@ -86,6 +86,9 @@ class UsualPath(Protocol):
     def usual(self, item: RawCall) -> NotedCall:
         """Decodes a call and shows it to everybody."""
 
+    def broken(self, renderer: Renderer, error: Exception) -> None:
+        """A renderer failed."""
+
     def used(self, found: Object) -> None:
         """An object was used by a call that took the short cut."""
 
@@ -93,11 +96,9 @@ class UsualPath(Protocol):
 class Repeats:
     """Stands before the usual path of a pipeline whose renderers all offer templates."""
 
-    def __init__(
-        self, pipeline: UsualPath, offers: Sequence[Callable[[NotedCall], Template | None]]
-    ) -> None:
+    def __init__(self, pipeline: UsualPath, renderers: Sequence[Renderer]) -> None:
         self._pipeline = pipeline
-        self._offers = offers
+        self._renderers = renderers
         self._seen: set[tuple[Any, ...]] = set()
         self._known: dict[tuple[Any, ...], Known | None] = {}
         """None: a shape whose calls have to take the usual path."""
@@ -145,8 +146,11 @@ class Repeats:
         for template in known.templates:
             if not template.fits(raw):
                 return False
-        for template in known.templates:
-            template.write(raw)
+        for renderer, template in zip(self._renderers, known.templates, strict=True):
+            try:
+                template.write(raw)
+            except Exception as error:
+                pipeline.broken(renderer, error)
         used.operations += 1
         pipeline.used(used)
         return True
@@ -161,19 +165,17 @@ class Repeats:
         if used is None or raw.fds[0].id is None or not _just_bytes(call, used):
             return
         templates = []
-        for offer in self._offers:
-            template = offer(call)
+        for renderer in self._renderers:
+            template = renderer.template(call)
             if template is None:
                 return
             templates.append(template)
         self._known[key] = Known(raw.fds[0], used, templates)
 
 
-def offers(renderers: Sequence[Renderer]) -> list[Callable[[NotedCall], Template | None]] | None:
-    """What makes the renderers' templates; None where one of them makes none."""
-    if not renderers or not all(renderer.has_templates for renderer in renderers):
-        return None
-    return [renderer.template for renderer in renderers]
+def all_have_templates(renderers: Sequence[Renderer]) -> bool:
+    """Whether the short cut is worth trying: one that makes none sends all the usual way."""
+    return bool(renderers) and all(renderer.has_templates for renderer in renderers)
 
 
 def _recent(pipeline: UsualPath) -> bool:

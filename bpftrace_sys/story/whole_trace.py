@@ -24,6 +24,7 @@ def read(path: str, make: Callable[[Model], Renderer]) -> Header:
     header = reader.header
     facts = RecordedFacts({number: name for name, number in header.pmu_types.items()}, header.cpus)
     pipeline = Pipeline(facts)
+    pipeline.faults.fatal = True
     pipeline.renderers = [make(pipeline.model)]
     pipeline.header(header)
     progress = Progress(reader.position, reader.path, on_terminal())

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     Item = RawCall | ProcessEvent | ObjectState | Unseen
     Take = Callable[[Item], None]
+    Pending = tuple[RawCall, Plan | None, Any]
 
 SOL_SOCKET: Final = 1
 REFUSED: Final = frozenset({errno.EPERM, errno.EACCES})
@@ -66,6 +67,10 @@ NEAR: Final = (
     "bpftrace_sys.record.capture.loops", "bpftrace_sys.record.machine.newest_ids",
 )  # fmt: skip
 """Modules that the first stop of ours needs."""
+
+
+def _raise(where: str, error: Exception) -> None:
+    raise error
 
 
 class Capture:
@@ -96,7 +101,7 @@ class Capture:
         self._notes = notes
         self._lookup: FdLookup
         self._loops: Loops
-        self._pending: dict[int, tuple[RawCall, Plan | None, Any]] = {}
+        self._pending: dict[int, Pending] = {}
         self._queue: deque[Item] = deque()
         self._seq = 0
         self._long = False
@@ -130,6 +135,8 @@ class Capture:
         self._before: dict[str, int] | None = None
         self._rules: list[Rule] = []
         self._skip: Callable[[Tracee, int], bool] | None = None
+        self.fault: Callable[[str, Exception], None] = _raise
+        """Told of faults of our own: none may cost the program its life, which hangs on us."""
 
     @staticmethod
     def get_ready() -> None:
@@ -208,6 +215,15 @@ class Capture:
     # ------------------------------------------------------------ calls
 
     def entry(
+        self, tracee: Tracee, arch: int, nr: int, args: tuple[int, ...], time_ns: int
+    ) -> bool:
+        try:
+            return self._enter(tracee, arch, nr, args, time_ns)
+        except Exception as error:
+            self.fault(f"the call's entry (number {nr})", error)
+            return False
+
+    def _enter(
         self, tracee: Tracee, arch: int, nr: int, args: tuple[int, ...], time_ns: int
     ) -> bool:
         if nr == self._openats.get(arch) and not interesting(
@@ -294,6 +310,16 @@ class Capture:
         pending = self._pending.pop(tracee.tid, None)
         if pending is None:
             return
+        try:
+            self._leave(tracee, pending, ret, failed, time_ns)
+        except Exception as error:
+            # What was seen until then is told all the same.
+            self.fault(f"the call's exit (number {pending[0].nr})", error)
+            self._done(pending[0])
+
+    def _leave(
+        self, tracee: Tracee, pending: Pending, ret: int, failed: bool, time_ns: int
+    ) -> None:
         raw, plan, walked = pending
         raw.ret, raw.failed = ret, failed
         raw.duration = time_ns - raw.time
@@ -350,8 +376,15 @@ class Capture:
         for _ in range(16):
             if not queue:
                 return False
-            self._take(queue.popleft())
+            self._tell(queue.popleft())
         return bool(queue)
+
+    def _tell(self, item: Item) -> None:
+        assert self._take is not None
+        try:
+            self._take(item)
+        except Exception as error:
+            self.fault("telling what was seen", error)
 
     def rest(self) -> float | None:
         """Engine.resting: whoever waits to be told is told later."""
@@ -368,12 +401,11 @@ class Capture:
         """Hands over everything that waits, and the calls that never returned."""
         while self._take is None and self._step():
             pass
-        assert self._take is not None
         while self._queue:
-            self._take(self._queue.popleft())
+            self._tell(self._queue.popleft())
         for tid in sorted(self._pending):
             raw, *_ = self._pending.pop(tid)
-            self._take(raw)
+            self._tell(raw)
         if self._rows:
             self._lookup.close()
 
