@@ -65,7 +65,9 @@ def _run(words: list[str]) -> int:
     if command in COMMANDS:
         from importlib import import_module
 
-        rest = words[1:] if command == "replay" else [word for word in words[1:] if word not in DEBUG]
+        rest = words[1:]
+        if command != "replay":  # which has it among its options
+            rest = [word for word in rest if word not in DEBUG]
         code: int = import_module(f"bpftrace_sys.cli.{command}").main(rest)
         return code
     settings = parse(words, "live")

@@ -308,7 +308,8 @@ OPTIONS: Final = (
            _number("string_limit")),
     Option("q", "quiet", "[=SET]", "no exits of processes, no summary at the end", _late("quiet"),
            also=("silent", "silence")),
-    Option("d", "debug", "", "where bpfstrace's own faults are, as tracebacks", _set("debug", True)),
+    Option("d", "debug", "", "where bpfstrace's own faults are, as tracebacks",
+           _set("debug", True)),
     Option("", "no-seccomp", "", "stop on every system call rather than filter",
            _set("seccomp", False), "live"),
     Option("", "same-cpu", "", "bind PROG and bpfstrace to one CPU: cheaper stops, but\n"
