@@ -8,11 +8,13 @@ of addresses, the copy that tells which instruction became which) is done after 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.record.machine import prog_info
-from bpftrace_sys.trace.kernel_view import KernelView
+from bpftrace_sys.trace.kernel_view import KernelView, Mapping
 from decoders import arch as arches
 from decoders.formats.prog_info import ProgInfo
 from decoders.raw import EXIT, RawCall
@@ -31,6 +33,15 @@ def command(raw: RawCall) -> int:
     return raw.args[0] & 0xFFFFFFFF & ~const.BPF_COMMON_ATTRS
 
 
+@dataclass(slots=True)
+class _Fetched:
+    """What is known of a program before its load is told."""
+
+    info: ProgInfo
+    btf: bytes
+    mapping: Mapping | None = None
+
+
 class KernelViews:
     """Fetches in the stop (``returned``) and completes after it (``before``)."""
 
@@ -43,6 +54,13 @@ class KernelViews:
         """BTF that the trace saw being loaded."""
         self._btf: tuple[int, bytes] = (0, b"")
         """The last that it did not see, and that was asked for."""
+        self._copied: deque[tuple[RawCall, _Fetched]] = deque()
+        """Loads whose copy is to be loaded: before all else, for their maps may go."""
+        if "map" in asked:
+            # Imported here, and not while the loader may end.
+            from bpftrace_sys.record.machine import copied_load
+
+            self._copy = copied_load.mapping
 
     def returned(self, raw: RawCall, lookup: FdLookup) -> None:
         """In the exit stop of a bpf() or ioctl() that succeeded."""
@@ -60,7 +78,17 @@ class KernelViews:
         except (OSError, ValueError, OverflowError) as error:
             raw.extra[KEY] = str(getattr(error, "strerror", None) or error)
         else:
-            raw.extra[KEY] = (info, self._unseen(info.btf_id))
+            found = raw.extra[KEY] = _Fetched(info, self._unseen(info.btf_id))
+            if "map" in self.asked:
+                self._copied.append((raw, found))
+
+    def soon(self) -> bool:
+        """Loads the copy that tells which instruction became which."""
+        if not self._copied:
+            return False
+        raw, found = self._copied.popleft()
+        found.mapping = self._copy(raw, found.info)
+        return True
 
     def before(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
         """What takes items; behind a load it gets the KernelView of its program."""
@@ -76,17 +104,15 @@ class KernelViews:
 
         return taking
 
-    def complete(self, raw: RawCall, found: tuple[ProgInfo, bytes] | str) -> KernelView:
+    def complete(self, raw: RawCall, found: _Fetched | str) -> KernelView:
         """A program's view with all that its text needs; ``found`` may be why there is none."""
         if isinstance(found, str):
             return KernelView(raw.seq, NOTHING, self._machine, self.asked, found)
-        info, btf = found
-        view = self.named(info)
-        view.seq, view.asked, view.btf = raw.seq, self.asked, btf
-        if "map" in self.asked:
-            from bpftrace_sys.record.machine.copied_load import mapping
-
-            view.mapping = mapping(raw, info)
+        while found.mapping is None and self.soon():
+            pass
+        view = self.named(found.info)
+        view.seq, view.asked, view.btf = raw.seq, self.asked, found.btf
+        view.mapping = found.mapping
         return view
 
     def named(self, info: ProgInfo) -> KernelView:

@@ -54,6 +54,10 @@ class RunStats:
             elif fact.kind == "perf_event":
                 self.look()
 
+    def soon(self) -> bool:
+        """Nothing: it looks in the stops, and between them now and then."""
+        return False
+
     def leaving(self, tracee: Tracee) -> None:
         """A thread is about to end; its process's fds may be closed with it."""
         self.look()

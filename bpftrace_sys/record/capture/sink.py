@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
         def returned(self, raw: RawCall, lookup: FdLookup) -> None: ...
 
+        def soon(self) -> bool:
+            """Does a piece of what must not wait for the call to be told; whether there was any."""
+
     Item = RawCall | ProcessEvent | ObjectState | Unseen
     Take = Callable[[Item], None]
     Pending = tuple[RawCall, Plan | None, Any]
@@ -363,6 +366,9 @@ class Capture:
 
     def idle(self) -> bool:
         queue = self._queue
+        for watcher in self.watchers:
+            if watcher.soon():
+                return True
         if self._pressing():
             return False
         if self._long:
