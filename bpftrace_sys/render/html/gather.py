@@ -16,8 +16,9 @@ from bpftrace_sys.render.html import records
 from bpftrace_sys.render.html.maps import WHAT, Maps, Operation, subject
 from bpftrace_sys.render.html.painting import Marks, PageText
 from bpftrace_sys.render.html.programs import Programs
-from bpftrace_sys.render.html.records import Report, Thread, Tie
+from bpftrace_sys.render.html.records import ATTACHING, Report, Thread, Tie
 from bpftrace_sys.render.html.things import Things
+from bpftrace_sys.render.inventory import unseen_text
 from bpftrace_sys.render.short_call import short_call
 from bpftrace_sys.render.stack import stack_lines
 from bpftrace_sys.render.text import TextTemplate
@@ -25,12 +26,13 @@ from bpftrace_sys.render.text_quoting import octets
 from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.kernel_view import Seen
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import NotedCall, Object, text_of
+from bpftrace_sys.story.objects import MADE, NotedCall, Object, text_of
 from bpftrace_sys.story.probes.folds import summary
 from bpftrace_sys.story.remarks import remarks
 from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.story.summary import Counts, calls, remains
 from bpftrace_sys.trace.header import Header
+from bpftrace_sys.trace.inventory import ObjectState, Unseen
 from decoders.call import plain
 from decoders.events import ProcessEvent
 from decoders.raw import RawCall
@@ -108,6 +110,7 @@ class Gather(Renderer):
         if told.steps and told.steps[-1].call.notes.is_probe:
             return  # attached for a moment, to see whether it can be
         ties = self.report.ties
+        self.report.attached += told.verb in ATTACHING
         if len(ties) >= records.OBJECTS:
             self._cut("attachments", f"only the first {records.OBJECTS:,} attachments are shown")
             return
@@ -130,8 +133,22 @@ class Gather(Renderer):
                     (step.role, printable(short_call(step.call))[:512], step.call.raw.seq)
                     for step in told.steps[:STEPS]
                 ],
+                "" if told.given is None else printable(told.given.what)[:1024],
             )
         )
+        if told.given is not None and prog is not None:
+            self.programs.reads(prog, told.given.reads)
+
+    def held(self, state: ObjectState, known: Object) -> None:
+        """What a process held when it was attached to."""
+        self.things.of(known)
+        if known.kind == "prog":
+            self.programs.known(known)
+
+    def unseen(self, unseen: Unseen) -> None:
+        """What could not be looked at then."""
+        if len(self.report.unseen) < REASONS:
+            self.report.unseen.append(printable(unseen_text(unseen)).strip())
 
     def kernel_view(self, seen: Seen) -> None:
         """What the kernel made of a program that was just loaded."""
@@ -169,6 +186,7 @@ class Gather(Renderer):
     def _finish(self) -> None:
         self._settle()
         report = self.report
+        self._standing()
         self.programs.finish()
         self.maps.finish()
         report.counts = calls(self.counts).rows
@@ -188,6 +206,21 @@ class Gather(Renderer):
             self._cut("objects", f"{report.things_left_out:,} objects have no entry")
         if self._ready is not None:
             self._ready(report)
+
+    def _standing(self) -> None:
+        """Where programs that the trace did not see being attached are attached."""
+        told = {(tie.prog, tie.target) for tie in self.report.ties}
+        for number, found in enumerate(self.things.objects):
+            if found.kind != "prog" or found.origin == MADE:
+                continue
+            for target in found.attached[:STEPS]:
+                shown = printable(target)[:1024]
+                if (number, shown) not in told and len(self.report.ties) < records.OBJECTS:
+                    self.programs.known(found)
+                    name = printable(found.name)[: records.NAME] or "(anonymous)"
+                    self.report.ties.append(
+                        Tie("attached before", number, name, shown, "", None, 0)
+                    )
 
     def _cut(self, what: str, text: str) -> None:
         if text not in self.report.cut:

@@ -182,7 +182,7 @@ def _targets(
         style = "gone" if gone else "on"
         if gone:
             node.style, node.about = "target gone", "detached again"
-        elif tie.verb in ("attached", "enabled", "replaced"):
+        elif tie.verb != "disabled":
             node.style = "target"
         edges[id(prog), id(node)] = (prog, node, style)
     return list(nodes.values()), list(edges.values())

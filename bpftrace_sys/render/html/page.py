@@ -20,7 +20,14 @@ from bpftrace_sys.render.html.markup import (
     script,
     style,
 )
-from bpftrace_sys.render.html.records import KernelSide, Map, Program, Report, Tie
+from bpftrace_sys.render.html.records import (
+    ATTACHING,
+    KernelSide,
+    Map,
+    Program,
+    Report,
+    Tie,
+)
 from bpftrace_sys.render.html.words import count, span, times
 
 SCRIPTS: Final = ("base.js", "timeline.js", "programs.js", "maps.js", "calls.js", "start.js")
@@ -29,7 +36,7 @@ OPENED: Final = 100
 """Programs stand open until so many instructions are shown."""
 ENTRIES: Final = 300
 """Of each kind; a line says how many more there are."""
-ATTACHING: Final = frozenset({"attached", "enabled", "replaced"})
+
 
 
 def _file(name: str) -> str:
@@ -149,12 +156,15 @@ def _menu(report: Report) -> Markup:
 def verdict(report: Report) -> list[Child]:
     """What came of it, in a sentence or two: only what the trace shows."""
     loaded = [program for program in report.programs if program.seq and not program.error]
+    whole = not report.things_left_out
     refused = [program for program in report.programs if program.error]
     on = {tie.prog for tie in report.ties if tie.verb in ATTACHING}
     attached = [program for program in loaded if program.thing in on]
     words: list[str] = []
     if loaded:
-        if len(attached) == len(loaded):
+        if not whole:
+            words.append(f"Loaded at least {count(len(loaded), 'program')}.")
+        elif len(attached) == len(loaded):
             which = "it" if len(loaded) == 1 else "both" if len(loaded) == 2 else "all of them"
             words.append(f"Loaded {count(len(loaded), 'program')} and attached {which}.")
         elif attached:
@@ -197,9 +207,10 @@ def _numbers(report: Report) -> Markup:
     refused = sum(bool(program.error) for program in report.programs)
     loaded = sum(bool(program.seq) and not program.error for program in report.programs)
     links = sum(thing.kind == "link" for thing in report.things)
+    more = ("program", "map", "link") if report.things_left_out else ()
     rows = (
         (loaded, "program", "#programs", ""),
-        (sum(tie.verb in ATTACHING for tie in report.ties), "attachment", "#attachments", "good"),
+        (report.attached, "attachment", "#attachments", "good"),
         (refused, "program refused", "#programs", "bad"),
         (len(report.maps), "map", "#maps", ""),
         (links, "link", "#links", ""),
@@ -216,7 +227,7 @@ def _numbers(report: Report) -> Markup:
                 element(
                     "a",
                     {"href": href if number else None},
-                    element("b", {}, f"{number:,}"),
+                    element("b", {}, f"{number:,}" + ("+" if what in more else "")),
                     " ",
                     times(number, what),
                 ),
@@ -241,6 +252,7 @@ def _notes(report: Report) -> Markup | None:
                 "at, so nothing is said of it.",
             )
         )
+    notes += [element("p", {}, f"{text[:1].upper()}{text[1:]}") for text in report.unseen]
     notes.append(
         element(
             "noscript",
@@ -339,7 +351,10 @@ def _tie(report: Report, at: int, tie: Tie) -> Markup:
             for role, text, seq in tie.steps
         ),
     )
-    return element("li", {"id": f"tie-{at + 1}"}, element("div", {}, *told), steps)
+    given = None
+    if tie.given:
+        given = element("div", {"class": "given"}, "given ", element("code", {}, tie.given))
+    return element("li", {"id": f"tie-{at + 1}"}, element("div", {}, *told), steps, given)
 
 
 # ------------------------------------------------------------ programs, maps, BTF
@@ -410,6 +425,7 @@ def _program(
         _fact("id", "" if program.id is None else str(program.id)),
         _fact("tag", program.tag),
         _fact("license", program.license),
+        _fact("ran", "" if program.runs is None else _runs(*program.runs)),
         _fact("loaded by", f"{thread.comm} ({thread.tid}) in call " if thread else "", *made),
         _fact("seen", {"before": "made before the trace", "found": "made elsewhere"}.get(
             program.origin, "")),
@@ -441,6 +457,11 @@ def _program(
                 element("pre", {})) if program.log else None,
         *_kernel(program.kernel),
     )  # fmt: skip
+
+
+def _runs(number: int, nanoseconds: int) -> str:
+    text = f"{number:,} times"
+    return f"{text}, {span(round(nanoseconds / number))} each" if number else text
 
 
 def _kernel(side: KernelSide | None) -> list[Child]:
@@ -671,7 +692,7 @@ def _data(report: Report, styles: Sequence[str]) -> Iterator[Markup]:
         kept = {
             key: value
             for key, value in asdict(program).items()
-            if key in PROGRAM_DATA and value not in (None, "", [], 0)
+            if key in PROGRAM_DATA and value not in (None, "", [], {}, 0)
         }
         # 0 is a pc, too.
         if program.rejected is not None:
@@ -686,7 +707,7 @@ def _data(report: Report, styles: Sequence[str]) -> Iterator[Markup]:
 
 
 PROGRAM_DATA: Final = frozenset(
-    {"rows", "maps", "log", "log_cut", "rejected", "said", "state", "missing", "kernel"}
+    {"rows", "maps", "reads", "log", "log_cut", "rejected", "said", "state", "missing", "kernel"}
 )
 """Fields of a Program that the script shows."""
 __all__ = ["SCRIPTS", "document", "page", "verdict"]

@@ -16,6 +16,7 @@ from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.notes import Listing
 from bpftrace_sys.story.objects import MADE, NotedCall, Object, text_of
 from bpftrace_sys.story.remarks import remarks
+from bpftrace_sys.story.summary import runs_of
 from bpftrace_sys.story.verifier.verdict import verdict
 from decoders.call import plain
 from decoders.formats import insn as isa
@@ -97,6 +98,14 @@ class Programs:
         if program is not None and map_number is not None and map_number not in program.maps:
             program.maps.append(map_number)
 
+    def reads(self, prog: Object, reads: list[tuple[int, str]]) -> None:
+        """What a program's instructions read of what it is given where it is attached."""
+        number = self.things.of(prog)
+        program = None if number is None else self._by_thing.get(number)
+        if program is not None and not program.reads and program.rows:
+            program.reads = {pc: printable(what)[: records.NAME]
+                             for pc, what in reads[: records.READS]}  # fmt: skip
+
     def view(self, seen: Seen) -> None:
         """What the kernel made of a program; one that is about to be known, perhaps."""
         number = None if seen.prog is None else self.things.of(seen.prog)
@@ -110,8 +119,10 @@ class Programs:
             self._room -= len(json.dumps(program.kernel.rows, ensure_ascii=False))
 
     def finish(self) -> None:
-        """Names as they are known at the end."""
+        """What is known of the programs at the end."""
         self.things.finish()
+        for number, program in self._by_thing.items():
+            program.runs = runs_of(self.things.objects[number], self.model)
 
     # ------------------------------------------------------------ a load
 

@@ -33,6 +33,8 @@ ALL_EVENTS: Final = 20_000
 BTF_TEXT: Final = 2 << 20
 """Characters of all BTF as C."""
 BTF_ONE: Final = 256 << 10
+READS: Final = 4_096
+"""Instructions of a program of which it is told what they read of the context."""
 NAME: Final = 200
 """Characters of a name where it stands as a title; the calls have it whole."""
 
@@ -107,6 +109,10 @@ class Program:
     said: str = ""
     """Its last words."""
     state: str = ""
+    reads: dict[int, str] = field(default_factory=dict)
+    """What is read of the context, by pc."""
+    runs: tuple[int, int] | None = None
+    """How often it ran, and nanoseconds of all runs (--stats)."""
     kernel: KernelSide | None = None
     """Where the trace has it."""
 
@@ -161,6 +167,8 @@ class Tie:
     pid: int
     steps: list[tuple[str, str, int]] = field(default_factory=list)
     """Role, call in short, seq."""
+    given: str = ""
+    """What the program is given there."""
 
 
 @dataclass(slots=True)
@@ -209,12 +217,18 @@ class Report:
     probes: int = 0
     unlisted: int = 0
     things_left_out: int = 0
+    attached: int = 0
+    """Attachments, those too that are not in ``ties``."""
+    unseen: list[str] = field(default_factory=list)
+    """What could not be looked at when processes were attached to."""
     cut: list[str] = field(default_factory=list)
     """What the page does not show for want of room."""
     counts: list[tuple[str, ...]] = field(default_factory=list)
     remains: list[tuple[str, ...]] = field(default_factory=list)
 
 
+ATTACHING: Final = frozenset({"attached", "enabled", "replaced"})
+"""Verbs of a Tie after which the program is on its target."""
 FAILED: Final = 1
 UNFINISHED: Final = 2
 INJECTED: Final = 4

@@ -24,6 +24,7 @@ from bpftrace_sys.render.html.records import Report
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.whole_trace import read
 from tests.support.hostile import MARKUP, hostile, looped
+from tests.support.needs import needs_tool
 from tests.support.rewriting import recording
 from tests.support.running import FIXTURES, run_cli
 
@@ -406,3 +407,29 @@ def test_the_kernels_view_beside_the_instructions(needs_bpf: None, tmp_path: Pat
         assert [row[1] for row in side.rows] == [fate["what"] for fate in fates]
         assert sum(side.fates.values()) == len(fates)
     assert mapped
+
+
+def test_what_programs_are_given_and_how_often_they_ran(
+    needs_bpf: None, tracefs: Path, tmp_path: Path
+) -> None:
+    needs_tool("opensnoop")
+    trace = tmp_path / "trace.jsonl"
+    # How it ends depends on whether its last poll was interrupted.
+    run_cli("-f", "-q", "--stats", "-o", "/dev/null", "--json", str(trace), "opensnoop", "-d", "1")
+    report = gathered(trace).report
+    text = run_cli("replay", "-q", "-v", str(trace)).stdout
+    told = [line.removeprefix("  given   ") for line in text.splitlines()
+            if line.startswith("  given   ")]  # fmt: skip
+    assert told
+    assert [tie.given for tie in report.ties if tie.given] == told
+    reads = {
+        (int(found[1]), found[2])
+        for found in re.finditer(r"^ {2,6}(\d+):  (\S.*)$", text, re.M)
+    }
+    assert reads
+    assert {(pc, what) for one in report.programs for pc, what in one.reads.items()} == reads
+    table = run_cli("replay", "-c", str(trace)).stdout.partition("\nmaps")[0]
+    rows = [line.split() for line in table.splitlines()]
+    counts = [int(row[6]) for row in rows if len(row) > 6 and row[2].isdecimal()]
+    assert counts
+    assert [one.runs[0] for one in report.programs if one.runs is not None] == counts

@@ -36,11 +36,12 @@ function comment(text, maps) {
   return made;
 }
 
-function insnLine(row, entry, maps) {
+function insnLine(row, entry, maps, reads) {
   const line = el("span", { class: "i", id: `${entry.id}-pc-${row[PC]}`, "data-to": row[TARGET] ?? null });
   line.append(el("span", { class: "pc" }, String(row[PC])));
   insnText(line, row, entry);
   if (row[COMMENT]) line.append(comment(row[COMMENT], maps));
+  if (reads && reads[row[PC]]) line.append(el("span", { class: "gets" }, "  ← " + reads[row[PC]]));
   return line;
 }
 
@@ -89,7 +90,7 @@ function code(entry, data) {
       made.append(group);
       seen = source;
     }
-    const line = insnLine(row, entry, maps);
+    const line = insnLine(row, entry, maps, data.reads);
     if (kernel.size) inside.append(el("div", { class: "pair" }, line, theirs(kernel.get(row[PC]))));
     else inside.append(line);
     if (data.rejected === row[PC]) {
