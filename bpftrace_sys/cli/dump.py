@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from bpftrace_sys.cli.getopt_long import UsageError
-from bpftrace_sys.cli.messages import complain
+from bpftrace_sys.cli.messages import LOST, complain
 from bpftrace_sys.cli.renderers import width_of
 from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.record.capture.kernel_views import KernelViews
@@ -19,12 +19,13 @@ from bpftrace_sys.record.machine.inventory import look
 from bpftrace_sys.record.machine.live_facts import LiveFacts
 from bpftrace_sys.render.inventory import object_line, program_lines
 from bpftrace_sys.render.kernel_view_json import kernel_view_json
-from bpftrace_sys.render.output import Output
+from bpftrace_sys.render.output import Output, close
 from bpftrace_sys.render.style import painter
 from bpftrace_sys.render.text import Options, TextRenderer
 from bpftrace_sys.story.inventory import Machine
-from bpftrace_sys.story.kernel_view import seen
+from bpftrace_sys.story.kernel_view import Seen, seen
 from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.objects import Object
 from bpftrace_sys.trace.inventory import ObjectState
 from bpftrace_sys.trace.kernel_view import KernelView
 from bpftrace_sys.trace.pieces import Pieces, pack
@@ -76,23 +77,37 @@ def main(words: list[str]) -> int:
     told = seen(view, Model(facts))
     known = next(known for each, known in machine.objects if each is state)
     told.prog = known
-    out = sys.stdout
+    out = Output(sys.stdout, "<stdout>")
+    _show(machine, told, known, state, flags, asked, out)
+    out.flush()
+    return 0 if out.closed_pipe or close([out]) else LOST
+
+
+def _show(
+    machine: Machine,
+    told: Seen,
+    known: Object,
+    state: ObjectState,
+    flags: set[str],
+    asked: tuple[str, ...],
+    out: Output,
+) -> None:
     if "--json" in flags:
         pieces = Pieces()
         for line in (object_line(state, known),
                      kernel_view_json(told, lambda data: pack(data, pieces))):  # fmt: skip
             out.write(dumps(line) + "\n")
-        return 0
-    paint = painter(out)
+        return
+    paint = painter(out.stream)
     out.write("\n".join(program_lines(machine, state, known, paint)) + "\n")
     options = Options(
         verbose=bool({"-v", "--verbose"} & flags),
-        width=width_of(Output(out, "<stdout>")),
+        width=width_of(out),
         kernel=asked,
         syntax="intel" if "--intel" in flags else "att",
     )
-    TextRenderer(out, Model(facts), options, paint).kernel_view(told)
-    return 0
+    stream: Any = out
+    TextRenderer(stream, Model(machine.words.facts), options, paint).kernel_view(told)
 
 
 # ------------------------------------------------------------ which

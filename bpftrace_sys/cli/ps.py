@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import IO, Final
+from typing import Final
 
 from bpftrace_sys import __version__
 from bpftrace_sys.cli.getopt_long import UsageError
+from bpftrace_sys.cli.messages import LOST
 from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.record.machine.inventory import look
 from bpftrace_sys.record.machine.live_facts import LiveFacts
 from bpftrace_sys.render.inventory import machine_lines, write_tables
+from bpftrace_sys.render.output import Output, close
 from bpftrace_sys.story.inventory import Machine
 from bpftrace_sys.trace.inventory import Inventory
 
@@ -67,17 +69,18 @@ def _seconds(text: str) -> float:
 def _watch(json: bool, seconds: float) -> int:
     earlier: Inventory | None = None
     facts = LiveFacts()
+    out = Output(sys.stdout, "<stdout>")
     while True:
         machine = Machine(look(lambda map_id: facts.fact("ops_members", map_id)), facts, earlier)
-        _show(machine, json, sys.stdout, bool(seconds))
-        sys.stdout.flush()
-        if not seconds:
-            return 0
+        _show(machine, json, out, bool(seconds))
+        out.flush()
+        if out.lost is not None or not seconds:
+            return 0 if out.closed_pipe or close([out]) else LOST
         earlier = machine.inventory
         time.sleep(seconds)
 
 
-def _show(machine: Machine, json: bool, out: IO[str], again: bool) -> None:
+def _show(machine: Machine, json: bool, out: Output, again: bool) -> None:
     if json:
         uname = os.uname()
         header = {
@@ -93,9 +96,9 @@ def _show(machine: Machine, json: bool, out: IO[str], again: bool) -> None:
             out.write(dumps(line) + "\n")
         return
     if again:
-        if out.isatty():
+        if out.stream.isatty():
             out.write(CLEAR)
         out.write(time.strftime("%Y-%m-%d %H:%M:%S\n\n"))
     write_tables(machine.tables(), out)
-    if again and not out.isatty():
+    if again and not out.stream.isatty():
         out.write("\n")

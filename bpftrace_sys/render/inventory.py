@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import IO, Any
+from typing import Any
 
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.render.json_objects import object_json
+from bpftrace_sys.render.output import Output
 from bpftrace_sys.render.style import Painter, wants_colour
 from bpftrace_sys.render.tables import draw, uncoloured
 from bpftrace_sys.story.inventory import Machine
@@ -59,9 +60,9 @@ def machine_lines(machine: Machine) -> Iterator[dict[str, Any]]:
         yield unseen_line(unseen)
 
 
-def write_tables(tables: Iterable[Table], out: IO[str]) -> None:
-    """Tables with a blank line between them."""
-    colours = wants_colour(out)
+def write_tables(tables: Iterable[Table], out: Output) -> None:
+    """Tables with a blank line between them; drawn where the terminal has colours."""
+    colours = wants_colour(out.stream)
     first = True
     for table in tables:
         if not first:
@@ -69,6 +70,6 @@ def write_tables(tables: Iterable[Table], out: IO[str]) -> None:
         first = False
         if colours:
             out.flush()
-            draw(table, out)
+            draw(table, out.stream)
         else:
-            out.write("\n".join(uncoloured(table, out)) + "\n")
+            out.write("\n".join(uncoloured(table, out.stream)) + "\n")

@@ -434,6 +434,16 @@ def test_arguments() -> None:
     assert run_cli("ps", "--watch").returncode == 2
 
 
+def test_a_full_disk_is_told() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bpftrace_sys", "ps"], stdout=full, stderr=subprocess.PIPE,
+            text=True, env=environment(), check=False,
+        )  # fmt: skip
+    assert done.returncode == 125
+    assert done.stderr == "bpfstrace: output to <stdout> was lost: No space left on device\n"
+
+
 def test_a_program_called_ps_is_traced() -> None:
     if shutil.which("ps") is None:
         pytest.skip("ps is not installed")
