@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.escape import printable
+from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.objects import BEFORE, MADE, Object
 from bpftrace_sys.story.standing import Words
 from bpftrace_sys.story.summary import RUNS, Table
@@ -93,6 +94,12 @@ class Opening:
             prog = model.prog_by_id(state.info.get("attached_prog", 0))
             if prog is not None:
                 known.info["prog"] = prog
+                pid = state.holders[0].pid if state.holders else 0
+                # What an ENABLE or DISABLE then tells of.
+                known.info["attachment"] = Attachment(
+                    "attached", prog, known.name or "perf event ?", via="perf event", event=known,
+                    pid=pid, tid=pid,
+                )  # fmt: skip
                 if known.name:
                     model.passing.add(known.name)
             return known

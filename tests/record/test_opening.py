@@ -93,6 +93,9 @@ def test_calls_name_what_was_held(attached: Attached) -> None:
     assert f"map_fd={said['kept']}<map calls id={array['id']} (from before)>" in attached.text
     event = f"{said['event']}<uprobe {said['path']}:getppid (from before)>"
     assert f"ioctl({event}, PERF_EVENT_IOC_DISABLE, 0) = 0" in attached.text
+    (told,) = (line for line in attached.lines if line["type"] == "attachment")
+    assert (told["verb"], told["prog"]["name"]) == ("disabled", "on_getppid")
+    assert told["target"] == f"uprobe {said['path']}:getppid"
 
 
 def test_lines_stand_before_the_first_call(attached: Attached) -> None:
