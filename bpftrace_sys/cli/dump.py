@@ -8,7 +8,7 @@ import sys
 from typing import Any, Final, NoReturn
 
 from bpftrace_sys.cli.getopt_long import UsageError
-from bpftrace_sys.cli.messages import LOST, complain
+from bpftrace_sys.cli.messages import OWN_FAILURE, complain
 from bpftrace_sys.cli.renderers import width_of
 from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.record.capture.kernel_views import KernelViews
@@ -80,7 +80,7 @@ def main(words: list[str]) -> int:
     out = Output(sys.stdout, "<stdout>")
     _show(machine, told, known, state, flags, asked, out)
     out.flush()
-    return 0 if out.closed_pipe or close([out]) else LOST
+    return 0 if out.closed_pipe or close([out]) else OWN_FAILURE
 
 
 def _show(

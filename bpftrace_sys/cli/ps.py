@@ -9,7 +9,7 @@ from typing import Final
 
 from bpftrace_sys import __version__
 from bpftrace_sys.cli.getopt_long import UsageError
-from bpftrace_sys.cli.messages import LOST
+from bpftrace_sys.cli.messages import OWN_FAILURE
 from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.record.machine.inventory import look
 from bpftrace_sys.record.machine.live_facts import LiveFacts
@@ -75,7 +75,7 @@ def _watch(json: bool, seconds: float) -> int:
         _show(machine, json, out, bool(seconds))
         out.flush()
         if out.lost is not None or not seconds:
-            return 0 if out.closed_pipe or close([out]) else LOST
+            return 0 if out.closed_pipe or close([out]) else OWN_FAILURE
         earlier = machine.inventory
         time.sleep(seconds)
 
