@@ -89,8 +89,11 @@ def _head(path: str) -> bytes:
     return b""
 
 
-def trace(settings: Settings) -> int:
-    """Runs a program under the tracer; returns the exit code, or dies by its signal."""
+def trace(settings: Settings, own_process: bool = False) -> int:
+    """Runs a program under the tracer; returns the exit code, or dies by its signal.
+
+    ``own_process``: as main()'s.
+    """
     text = open_text(settings.output, sys.stderr, settings.append)
     json = None if settings.json is None else open_json(settings.json)
     page = None if settings.report is None else open_page(settings.report)
@@ -142,6 +145,10 @@ def trace(settings: Settings) -> int:
                 background=settings.background,
                 meanwhile=capture.get_ready,
             )
+        if own_process:
+            from bpftrace_sys.cli.streams import let_go
+
+            let_go({1} if telling.to_stdout else set())
         # The program runs, up to its first call that concerns us, while the rest is imported.
         status = engine.run()
     except (SpawnError, EngineError) as error:
@@ -332,6 +339,11 @@ class Telling:
             self._stats.look(OFTEN)
             return OFTEN if wait is None else min(wait, OFTEN)
         return wait
+
+    @property
+    def to_stdout(self) -> bool:
+        """Whether stdout is written to."""
+        return any(output.name == "<stdout>" for output in self.outputs)
 
     def end(self, status: dict[str, Any]) -> bool:
         """Tells what is left and closes the outputs. False: something was lost, or is at fault."""

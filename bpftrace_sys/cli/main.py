@@ -22,7 +22,7 @@ def run() -> NoReturn:
     """The console script: main, and then the end of the process, without first taking
     apart all that was imported."""
     gc.set_threshold(GARBAGE)
-    code = main()
+    code = main(own_process=True)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -31,8 +31,10 @@ def run() -> NoReturn:
     os._exit(code)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, own_process: bool = False) -> int:
     """Runs bpfstrace; returns its exit code.
+
+    ``own_process``: there is nothing else in this process, which is to hold what it needs only.
 
     125: bpfstrace's own failure, 126/127: PROG cannot be executed / found,
     2: wrong arguments or an unreadable trace; else PROG's own.
@@ -43,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
         ensure_streams()
     try:
-        return _run(words)
+        return _run(words, own_process)
     except UsageError as error:
         complain(str(error))
         print("Try 'bpfstrace --help'.", file=sys.stderr)
@@ -60,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         return OWN_FAILURE
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], own_process: bool) -> int:
     command = words[0] if words else ""
     if command in COMMANDS:
         from importlib import import_module
@@ -83,7 +85,7 @@ def _run(words: list[str]) -> int:
             from bpftrace_sys.cli.watch import watch
 
             return watch(settings)
-        return trace(settings)
+        return trace(settings, own_process)
     except OutputError as error:
         complain(str(error))
         return OWN_FAILURE

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,21 +199,22 @@ def test_pids_that_come_again(needs_bpf: None, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def setuid(tmp_path: Path) -> dict[str, str]:
+def setuid() -> Iterator[dict[str, str]]:
     """``id``, set-user-ID root and set-user-ID nobody, in a folder that all may read."""
     if os.geteuid() != 0:
         pytest.skip("only root can make set-user-ID programs")
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == 0 and folder.parent != folder:
-            folder.chmod(folder.stat().st_mode | 0o055)
+    # Not below pytest's own folder, which each pytest that starts closes to others.
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
     found = {}
     for name, uid in (("root", 0), ("nobody", 65534)):
-        path = tmp_path / f"id-{name}"
+        path = folder / f"id-{name}"
         shutil.copyfile(shutil.which("id") or "/usr/bin/id", path)
         os.chown(path, uid, uid)
         path.chmod(0o6755)
         found[name] = str(path)
-    return found
+    yield found
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("mode", MODES)
