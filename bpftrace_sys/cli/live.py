@@ -13,12 +13,19 @@ from bpftrace_sys.cli.messages import OWN_FAILURE as OWN_FAILURE
 from bpftrace_sys.cli.settings import INTERRUPTIBLE, Settings, narrowed
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.record.capture.sink import Capture
-from bpftrace_sys.record.ptrace.engine import ArgRule, Engine, EngineError, SpawnError, StopFilter
+from bpftrace_sys.record.ptrace.engine import (
+    ArgRule,
+    AttachError,
+    Engine,
+    EngineError,
+    SpawnError,
+    StopFilter,
+)
 from bpftrace_sys.render.output import close, complain, open_json, open_page, open_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, Final, Literal
 
     from bpftrace_sys.record.capture.kernel_views import KernelViews
@@ -133,8 +140,7 @@ def trace(settings: Settings, own_process: bool = False) -> int:
 
             capture.get_ready()
             opening = Opening(settings.pids)
-            for pid in settings.pids:
-                engine.attach(pid)
+            attach(engine, settings.pids, alone=not settings.args)
             capture.first(opening.held())
         if settings.args:
             engine.spawn(
@@ -160,7 +166,22 @@ def trace(settings: Settings, own_process: bool = False) -> int:
             return trouble.exit_code if settings.args[0] else 127
         return OWN_FAILURE
     code = os.waitstatus_to_exitcode(status)
-    return leave(code) if telling.end(ending(code)) else OWN_FAILURE
+    whole = telling.end(ending(code))
+    if engine.interrupted is not None and not settings.args:
+        code = -engine.interrupted  # nobody's status is ours to pass on
+    return leave(code) if whole else OWN_FAILURE
+
+
+def attach(engine: Engine, pids: Sequence[int], alone: bool) -> None:
+    """Attaches to those that are there, and says why not to the others. Raises AttachError
+    where none is left and there is nothing else to trace (``alone``)."""
+    for index, pid in enumerate(pids, 1):
+        try:
+            engine.attach(pid)
+        except AttachError as error:
+            if alone and index == len(pids) and not engine.tracees:
+                raise
+            complain(str(error))
 
 
 def bind_to_this_cpu() -> None:

@@ -82,7 +82,7 @@ def attached(folder: Path, words: list[str], enough: Callable[[set[tuple[int, in
             seen = {(line["pid"], line["tid"]) for line in calls}
         tracer.send_signal(signal.SIGINT)
         _, said = tracer.communicate(timeout=PATIENCE)
-        assert tracer.returncode == 0, said
+        assert tracer.returncode == -signal.SIGINT, said
     assert enough(seen), seen
     return said
 
@@ -102,6 +102,112 @@ def test_several_processes(
     assert said == ""
     for process in (one, two):
         unharmed(process)
+
+
+def test_one_that_is_not_there(
+    needs_bpf: None, asking: Callable[[], subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """Is said, wherever it stands; the others are traced."""
+    process = asking()
+    for words in (
+        ["-p", f"4194303,{process.pid}"], ["-p", f"{process.pid}", "-p", "4194303"],
+    ):  # fmt: skip
+        said = attached(tmp_path, words, lambda seen: len(seen) == 2)
+        assert said == "bpfstrace: no process 4194303\n"
+    unharmed(process)
+    done = run_cli("-q", "-p", "4194302,4194303")
+    assert done.returncode == 125
+    assert done.stderr.splitlines() == [
+        "bpfstrace: no process 4194302", "bpfstrace: no process 4194303"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
+)
+def test_signals_end_it(
+    asking: Callable[[], subprocess.Popen[bytes]], tmp_path: Path, number: signal.Signals
+) -> None:
+    """It detaches, finishes its files, and dies of the signal, as strace does."""
+    process = asking()
+    trace = tmp_path / "trace.jsonl"
+    with subprocess.Popen(
+        [sys.executable, "-m", "bpftrace_sys", "-q", "-o", os.devnull, "--json", str(trace), "-p",
+         str(process.pid)],
+        env=environment(),
+    ) as tracer:  # fmt: skip
+        _until(lambda: f"TracerPid:\t{tracer.pid}\n" in _status(process.pid))
+        tracer.send_signal(number)
+        assert tracer.wait(PATIENCE) == -number
+    assert json.loads(trace.read_text().splitlines()[-1])["type"] == "end"
+    unharmed(process)
+
+
+TRACES = """
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+print("ready", flush=True)
+input()
+tracer = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+while not tracer:
+    with open("/proc/self/status") as file:
+        tracer = int(file.read().partition("TracerPid:")[2].split()[0])
+for request in (0x4206, 16):  # PTRACE_SEIZE, PTRACE_ATTACH
+    print(libc.ptrace(request, tracer, None, None), ctypes.get_errno(), flush=True)
+"""
+
+
+def test_a_tracee_that_would_trace_its_tracer() -> None:
+    """Each would wait for the other: it is refused, and said."""
+    command = [sys.executable, "-S", "-E", "-c", TRACES]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with subprocess.Popen(
+            [sys.executable, "-m", "bpftrace_sys", "-q", "-p", str(process.pid)],
+            stderr=subprocess.PIPE, text=True, env=environment(),
+        ) as tracer:  # fmt: skip
+            said, _ = process.communicate("\n", PATIENCE)
+            assert said == "-1 1\n-1 1\n"
+            _, told = tracer.communicate(timeout=PATIENCE)
+            assert tracer.returncode == 0
+            assert told.count("asked to trace bpfstrace, which traces it, and was refused") == 2
+    for mode in ([], ["-f"]):
+        done = run_cli("-q", *mode, *command, input="\n")
+        assert done.stdout == "ready\n-1 1\n-1 1\n"
+        assert done.stderr.count("asked to trace bpfstrace") == 2
+
+
+TRACES_BPFSTRACE = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+ready, go = os.pipe()
+me = os.getpid()
+pid = os.fork()
+if not pid:
+    os.read(ready, 1)
+    os.execv(sys.executable, [sys.executable, "-m", "bpftrace_sys", "-q", "-p", str(me)])
+assert libc.ptrace(0x4206, pid, None, None) == 0
+os.write(go, b"x")
+while True:
+    _, status = os.waitpid(pid, 0)
+    if not os.WIFSTOPPED(status):
+        sys.exit(os.waitstatus_to_exitcode(status))
+    libc.ptrace(7, pid, None, os.WSTOPSIG(status))
+"""
+
+
+def test_who_traces_bpfstrace_is_not_attached_to() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TRACES_BPFSTRACE], capture_output=True, text=True,
+        env=environment(), timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 125
+    assert "traces bpfstrace itself" in done.stderr
 
 
 def test_the_same_twice_or_by_a_thread(
@@ -139,7 +245,7 @@ def test_a_stopped_process(
         process.send_signal(signal.SIGSTOP)
         _until(lambda: _state(process.pid) == "t")
         tracer.send_signal(signal.SIGINT)
-        assert tracer.wait(PATIENCE) == 0
+        assert tracer.wait(PATIENCE) == -signal.SIGINT
     _until(lambda: _state(process.pid) == "T")
     process.send_signal(signal.SIGCONT)
     unharmed(process)
@@ -161,7 +267,7 @@ def test_thousands_of_threads(program: str, tmp_path: Path) -> None:
             for tid in os.listdir(f"/proc/{target.pid}/task"):
                 _until(lambda tid=tid: f"TracerPid:\t{tracer.pid}" in _status(int(tid)))
             tracer.send_signal(signal.SIGINT)
-            assert tracer.wait(PATIENCE) == 0
+            assert tracer.wait(PATIENCE) == -signal.SIGINT
         for tid in os.listdir(f"/proc/{target.pid}/task"):
             assert "TracerPid:\t0" in _status(int(tid))
         said, _ = target.communicate(b"\n", PATIENCE)
@@ -179,7 +285,7 @@ def test_what_cannot_be_attached_to(asking: Callable[[], subprocess.Popen[bytes]
     try:
         _until(lambda: _state(gone.pid) == "Z")
         for pid, why in ((gone.pid, "is a zombie"), (4194303, "no process 4194303")):
-            done = run_cli("-p", f"{process.pid},{pid}")
+            done = run_cli("-p", str(pid))
             assert done.returncode == 125
             assert why in done.stderr
             assert done.stderr.count("\n") == 1

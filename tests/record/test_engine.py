@@ -579,6 +579,19 @@ def test_own_filter_without_a_tracer(trace: Tracer, mode: dict[str, Any], progra
     assert [event[2:] for event in done.all("exit")] == [[-38, True]] * calls
 
 
+@pytest.mark.parametrize("how", ["prctl", "call", "killed", "filtered"])
+def test_strict_mode(trace: Tracer, mode: dict[str, Any], program: str, how: str) -> None:
+    """The kernel refuses it to whoever has a filter: who has ours only is confined by us."""
+    command = [program, "strict", how]
+    plain = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+    done = trace(*command, **mode)
+    assert (done.stdout, done.returncode) == (plain.stdout, plain.returncode)
+    assert ("strict 0 0\n" in plain.stdout) is (how != "filtered")
+    assert plain.returncode == (-signal.SIGKILL if how == "killed" else 3)
+    assert done.markers() == {"killed": ["/marker-killed"],
+                              "filtered": ["/marker-filtered"]}.get(how, [])  # fmt: skip
+
+
 # For 32-bit ARM: prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); a filter that hands getpid to a tracer;
 # getpid with 77 in the second argument's register; exit(0) if that failed with ENOSYS, and
 # nothing but the first argument's register has changed.
@@ -967,6 +980,46 @@ def test_signals_that_end_it(trace: Tracer) -> None:
 
     wait_for(ended)
     assert process.returncode == -signal.SIGKILL
+
+
+def in_vfork(
+    trace: Tracer, program: str, *words: str, **options: Any
+) -> tuple[subprocess.Popen[str], Path, int]:
+    """A program that waits in a vfork: its tracer, what that tells, and the child."""
+    process, path = trace.start(
+        [program, "waits-in-vfork", *words],
+        popen={"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}, **options,
+    )  # fmt: skip
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    # The child has spoken; its parent need not be asleep yet.
+    parent = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+    wait_for(lambda: "D (disk sleep)" in _state(parent))
+    return process, path, parent
+
+
+@pytest.mark.parametrize("on_interrupt", ["wait", "end"])
+def test_ends_in_a_vfork(
+    trace: Tracer, mode: dict[str, Any], program: str, on_interrupt: str
+) -> None:
+    """A traced process that waits for a vfork's child notices nothing but SIGKILL."""
+    process, path, parent = in_vfork(trace, program, on_interrupt=on_interrupt, **mode)
+    process.terminate()
+    wait_for(lambda: ["exited", parent, None, signal.SIGTERM] in read_events(path))
+    assert process.stdin is not None
+    process.stdin.close()  # where it is traced, the child's end is waited for
+    assert process.wait(LIMIT) == -signal.SIGTERM
+
+
+def test_a_handler_waits_for_the_vfork(trace: Tracer, mode: dict[str, Any], program: str) -> None:
+    """What would not kill it untraced does not, either."""
+    process, _, _ = in_vfork(trace, program, "handler", **mode)
+    process.terminate()
+    time.sleep(0.2)
+    assert process.poll() is None
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(LIMIT) == 8
 
 
 @pytest.mark.parametrize("rounds", range(8))

@@ -145,6 +145,8 @@ static int restart(void)
     return 0;
 }
 
+static void on_term(int number) { _exit(8); }
+
 static int own_filter(unsigned action)
 {
     struct sock_filter insns[] = {
@@ -228,6 +230,21 @@ static int untraced(void)
     return wrong;
 }
 
+/* Seccomp's strict mode: said without a call that it would not allow. */
+static int strict(const char *then)
+{
+    char line[64];
+    int n, by_call = !strcmp(then, "call"), filtered = !strcmp(then, "filtered");
+    if (filtered && own_filter(SECCOMP_RET_ERRNO | EPERM)) return 1;
+    n = by_call ? syscall(SYS_seccomp, SECCOMP_SET_MODE_STRICT, 0, 0)
+                : prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
+    n = snprintf(line, sizeof line, "strict %d %d\n", n, n ? errno : 0);
+    write(1, line, n);
+    if (!strcmp(then, "killed")) syscall(SYS_openat, AT_FDCWD, "/marker-killed", 0, 0);
+    write(1, "end\n", 4);
+    syscall(SYS_exit, 3);
+}
+
 #ifdef __x86_64__
 static int compat(void)
 {
@@ -258,6 +275,19 @@ int main(int argc, char **argv)
     if (!strcmp(what, "restart")) return restart();
     if (!strcmp(what, "own-errno")) return own_filter(SECCOMP_RET_ERRNO | EPERM);
     if (!strcmp(what, "own-trace")) return own_filter(SECCOMP_RET_TRACE | 7);
+    if (!strcmp(what, "strict")) return strict(argv[2]);
+    if (!strcmp(what, "waits-in-vfork")) {
+        if (argc > 2) signal(SIGTERM, on_term);
+        if (!vfork()) {
+            char line[32];
+            /* It outlives its parent, but not who reads what it says. */
+            int n = snprintf(line, sizeof line, "%d\n", (int)syscall(SYS_getpid));
+            write(1, line, n);
+            read(0, line, 1);
+            _exit(0);
+        }
+        return 6;
+    }
     if (!strcmp(what, "traceme")) {
         long ret = ptrace(PTRACE_TRACEME, 0, 0, 0);
         printf("%ld %d\n", ret, errno);

@@ -19,6 +19,9 @@ def attach(pid: int, tracees: dict[int, Tracee], follow: bool, more: int = 0) ->
     tgid = status_number(pid, "Tgid") or pid
     if tgid == os.getpid():
         raise AttachError(pid, errno.EPERM, f"process {pid} is bpfstrace itself")
+    if _traces(tgid, os.getpid()):
+        text = f"process {pid} traces bpfstrace itself: each would wait for the other for ever"
+        raise AttachError(pid, errno.EPERM, text)
     options = px.PTRACE_O_TRACESYSGOOD | px.PTRACE_O_TRACEEXEC | px.PTRACE_O_TRACECLONE | more
     if follow:
         options |= px.PTRACE_O_TRACEFORK | px.PTRACE_O_TRACEVFORK
@@ -52,3 +55,15 @@ def attach(pid: int, tracees: dict[int, Tracee], follow: bool, more: int = 0) ->
                 px.interrupt(tid)
     if not seen:
         raise AttachError(pid, errno.ESRCH, f"no process {pid}")
+
+
+def _traces(tgid: int, whom: int) -> bool:
+    """Whether a process traces another, or traces its tracer, and so on."""
+    for _ in range(64):
+        tracer = status_number(whom, "TracerPid")
+        if not tracer:
+            return False
+        whom = status_number(tracer, "Tgid") or tracer
+        if whom == tgid:
+            return True
+    return False

@@ -49,6 +49,10 @@ class Calls:
             tracee.entered = self._teller.sink.entry(tracee, arch, nr, args, time.time_ns())
         else:
             tracee.entered = False
+        if tracee.strict:
+            from bpftrace_sys.record.ptrace.strict_mode import confine
+
+            confine(tracee, arch, nr)
 
     def _told_x32(self, tracee: Tracee) -> None:
         if tracee.pid in self._x32:
@@ -68,7 +72,7 @@ class Calls:
         if data != stop_filter.RET_DATA and tracee.injected is None:
             # The tracee's own filter asks for a tracer that it does not have: the
             # kernel would fail the call, and so it shall.
-            self._skip(tracee, -errno.ENOSYS)
+            tracee.skip_call(-errno.ENOSYS)
         more = tracee.every_call or tracee.entered or tracee.watched or tracee.injected is not None
         px.resume(px.PTRACE_SYSCALL if more else px.PTRACE_CONT, tracee.tid)
 
@@ -107,12 +111,4 @@ class Calls:
 
     def inject(self, tracee: Tracee, ret: int) -> bool:
         """As Engine.inject."""
-        return self._skip(tracee, ret)
-
-    def _skip(self, tracee: Tracee, ret: int) -> bool:
-        from bpftrace_sys.record.ptrace.registers import skip_syscall
-
-        if not skip_syscall(tracee.tid):
-            return False
-        tracee.injected = ret
-        return True
+        return tracee.skip_call(ret)

@@ -38,6 +38,7 @@ class Interrupts:
         self._what = what
         self._first_stopped = False  # in a group-stop, as far as we know
         self._stop_with = False  # we are to stop as soon as the first program has
+        self._killed_for: dict[int, int] = {}  # pids, and the signals that SIGKILL stands for
 
     # -- what the loop tells -------------------------------------------------
 
@@ -56,6 +57,11 @@ class Interrupts:
             # Ours of the same sender, if it is there, is to find this one before it is gone.
             barrier()
             self.signals.poll()
+
+    def meant(self, tracee: Tracee, status: int) -> int:
+        """The wait status of an end, or the one that it stands for."""
+        number = self._killed_for.get(tracee.pid)
+        return number if number is not None and status == signal.SIGKILL else status
 
     # -- letting go ------------------------------------------------------------
 
@@ -86,10 +92,10 @@ class Interrupts:
             else:
                 self._stop_ourselves()
             return
-        again = self.last is not None
-        self.last = number
         if self._what in ("ignore", "ignore-stop"):
             return
+        again = self.last is not None
+        self.last = number
         attached = any(tracee.attached for tracee in self._family.tracees.values())
         if attached and again:
             # Somebody is in a hurry: the kernel detaches what is left at our end.
@@ -97,16 +103,25 @@ class Interrupts:
                 self._family.ended(tracee, None)
         elif attached:
             self.detach_all()
+        from bpftrace_sys.record.ptrace.vforking import is_deaf
+
+        if self._what == "end" and again:
+            # Their descendants, too: what carries our filter cannot be detached from.
+            for tracee in self._family.tracees.values():
+                if not tracee.attached:
+                    _kill(tracee.pid, signal.SIGKILL)
+            return
         for pid in self._programs.pids:
             ending = self._what == "end"
-            if ending and again:
-                _kill(pid, signal.SIGKILL)
-            elif ending or not terminal:  # Ctrl-C is for those that the terminal sends it to
+            if ending or not terminal:  # Ctrl-C is for those that the terminal sends it to
                 tids = [tid for tid, tracee in self._family.tracees.items() if tracee.pid == pid]
                 if not comes_by_itself(pid, tids, number, sender):
                     _kill(pid, number)
                 if ending:
                     _kill(pid, signal.SIGCONT)
+            if is_deaf(pid, number):
+                self._killed_for[pid] = number
+                _kill(pid, signal.SIGKILL)
 
     def _stop_ourselves(self) -> None:
         self._stop_with = False

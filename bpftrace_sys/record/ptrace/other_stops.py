@@ -42,6 +42,7 @@ class OtherStops:
         """``status``: as waitpid has it."""
         tid = tracee.tid
         if not os.WIFSTOPPED(status):
+            status = self._interrupts.meant(tracee, status)
             self._programs.reaped(tid, status)
             self._family.ended(tracee, status)
             return

@@ -3,7 +3,9 @@ change how we trace."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 
 from bpftrace_sys.record.ptrace.stop_filter import ArgRule, StopFilter
 from decoders import arch as arches
@@ -56,10 +58,19 @@ class OwnCalls:
             # By the time that anybody asks, the call is over.
             tracee._comm = None
         elif called in ("prctl", "seccomp"):
-            tracee.watched = "seccomp"
+            from bpftrace_sys.record.ptrace import strict_mode
+
+            strict = (
+                self.filtered
+                and strict_mode.is_wanted(called, args)
+                and strict_mode.hindered_by_us(tracee)
+            )
+            tracee.watched = "strict" if strict and tracee.skip_call(0) else "seccomp"
         elif called == "ptrace":
             tracee.watched = "ptrace"
             tracee.target = args[1] & 0xFFFFFFFF if what != _PTRACE_TRACEME else 0
+            if tracee.target:
+                self._refuse_to_be_traced(tracee)
         elif called and (self._children or tracee.attached):
             self._unhide(tracee, called, args)
 
@@ -79,6 +90,21 @@ class OwnCalls:
         if not tracee.silent and not (self._quiet and tracee.cleared):
             self._teller.note(tracee, f"{tracee.comm} starts a child with CLONE_UNTRACED: {says}")
 
+    def _refuse_to_be_traced(self, tracee: Tracee) -> None:
+        """In the stop before a ptrace: a tracee that stops its tracer waits for it, and is itself
+        in a stop from which only the tracer lets it go."""
+        if not os.path.exists(f"/proc/self/task/{tracee.target}"):
+            return
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{tracee.tid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
+                return  # there that number is somebody else's
+        if tracee.skip_call(-errno.EPERM) and not tracee.silent:
+            self._teller.note(
+                tracee,
+                f"{tracee.comm} asked to trace bpfstrace, which traces it, and was refused: each"
+                " would wait for the other for ever",
+            )
+
     def returns(self, tracee: Tracee, ret: int, failed: bool) -> None:
         """The exit of a call that :meth:`begins` has marked."""
         watched, tracee.watched = tracee.watched, ""
@@ -89,6 +115,9 @@ class OwnCalls:
             for other in self._family.tracees.values():
                 if other.pid == tracee.pid:
                     other.every_call = other.unfiltered = True
+        elif watched == "strict":
+            tracee.strict = True
+            tracee.every_call = tracee.unfiltered = True
         elif watched == "clone" and tracee.cleared is not None:
             tracee.cleared.put_back(tracee.tid, child=False)
             tracee.cleared = None

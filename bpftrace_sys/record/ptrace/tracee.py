@@ -75,6 +75,7 @@ class Tracee:
         "pid",
         "silent",
         "sp",
+        "strict",
         "target",
         "tid",
         "unfiltered",
@@ -102,6 +103,7 @@ class Tracee:
         self.entered = False  # the sink wants this call's exit
         self.watched = ""  # a call of our own interest is on its way
         self.cleared: Cleared | None = None  # what we have taken out of a clone
+        self.strict = False  # in seccomp's strict mode, which is ours to see to
         self.target = 0  # the pid in a ptrace call of the tracee's
         self.every_call = False  # PTRACE_SYSCALL rather than the filter
         self.unfiltered = False  # what every_call is without watch()
@@ -125,6 +127,16 @@ class Tracee:
             except OSError:
                 return ""
         return self._comm
+
+    def skip_call(self, ret: int) -> bool:
+        """In the stop before a call: it is not executed, but will return ``ret`` (signed, a
+        negative errno to fail), set in the stop after it. False: the kernel refused."""
+        from bpftrace_sys.record.ptrace.registers import skip_syscall
+
+        if not skip_syscall(self.tid):
+            return False
+        self.injected = ret
+        return True
 
     def __repr__(self) -> str:
         return f"Tracee({self.tid}, pid={self.pid}, comm={self._comm!r})"
