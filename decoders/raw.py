@@ -51,7 +51,11 @@ class FdFact(NamedTuple):
     @property
     def id(self) -> int | None:
         """The kernel's id of a BPF object."""
-        value = self.info.get(f"{self.kind}_id")
+        return self.number(f"{self.kind}_id")
+
+    def number(self, name: str) -> int | None:
+        """What fdinfo says under a name, if that is a number."""
+        value = self.info.get(name)
         return value if isinstance(value, int) else None
 
 

@@ -33,7 +33,7 @@ from bpftrace_sys.export.elf_writer import (
 from bpftrace_sys.export.section_names import section_name
 from bpftrace_sys.story.listing import btf_fd, records
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import Object, text_of
+from bpftrace_sys.story.objects import Map, text_of
 from bpftrace_sys.story.program_names import prog_key
 from decoders.call import Call, plain
 from decoders.formats import insn as isa
@@ -127,7 +127,7 @@ class _Object:
         self.elf = Elf()
         self.writer, self.btf = _btf(source.btf)
         self.taken: set[str] = set()
-        self.maps: dict[str, tuple[Object, Symbol]] = {}
+        self.maps: dict[str, tuple[Map, Symbol]] = {}
         """By a key of the map's own."""
         self.data: dict[str, _Data] = {}
         self.fixups: list[_Fixup] = []
@@ -228,15 +228,15 @@ class _Object:
             elif insn.code == isa.CALL_K and insn.src == isa.PSEUDO_KFUNC_CALL:
                 self.left.add("kfuncs by BTF id")
 
-    def _map_fds(self) -> tuple[dict[int, Object], dict[int, Object]]:
+    def _map_fds(self) -> tuple[dict[int, Map], dict[int, Map]]:
         """Maps by fd, and by index of fd_array."""
-        by_fd: dict[int, Object] = {}
+        by_fd: dict[int, Map] = {}
         for fact in self.call.raw.fds:
             if fact.stage != EXIT and fact.kind == "map":
                 found = self.model.object(fact, self.call.raw.pid)
-                if found is not None and "map_type" in found.info:
+                if isinstance(found, Map) and found.map_type is not None:
                     by_fd[fact.fd] = found
-        by_index: dict[int, Object] = {}
+        by_index: dict[int, Map] = {}
         array = plain(self.call.attr("attr", "fd_array"))
         for index, item in enumerate(array.items if isinstance(array, Array) else ()):
             if isinstance(item, Fd) and item.value in by_fd:
@@ -253,12 +253,12 @@ class _Object:
             self.code[at + 4 : at + 8] = b"\xff\xff\xff\xff"  # -1: from the next slot
             self.fixups.append(_Fixup(at, symbol, R_BPF_64_32))
 
-    def _refer_to_map(self, insn: isa.Insn, found: Object | None) -> None:
+    def _refer_to_map(self, insn: isa.Insn, found: Map | None) -> None:
         if found is None:
             self.left.add("maps that the trace does not know")
         elif insn.src not in MAP_VALUES:
             self._clear(insn, 0, self._map(found))
-        elif (_info(found, "map_type"), _info(found, "max_entries")) != (ARRAY, 1):
+        elif (_u32(found.map_type), _u32(found.max_entries)) != (ARRAY, 1):
             self.left.add("addresses in maps that are no data sections")
         else:
             data = self._data(found)
@@ -279,19 +279,19 @@ class _Object:
 
     # -- maps
 
-    def _map(self, found: Object) -> Symbol:
+    def _map(self, found: Map) -> Symbol:
         key = _key(found)
         if key not in self.maps:
             name = self._unique(identifier(found.name, f"map_{len(self.maps) + 1}"))
             self.maps[key] = (found, self.elf.symbol(name, None, kind=STT_OBJECT))
         return self.maps[key][1]
 
-    def _data(self, found: Object) -> _Data:
+    def _data(self, found: Map) -> _Data:
         key = _key(found)
         known = self.data.get(key)
         if known is not None:
             return known
-        size = _info(found, "value_size")
+        size = _u32(found.value_size)
         content = self.source.contents.get(found.id) if found.id is not None else None
         rodata = bool(_flags(found) & const.BPF_F_RDONLY_PROG)
         datasec = self._datasec(found)
@@ -312,16 +312,16 @@ class _Object:
         made = self.data[key] = _Data(section, self._variables(section, datasec))
         return made
 
-    def _datasec(self, found: Object) -> Type | None:
+    def _datasec(self, found: Map) -> Type | None:
         """The section that a data map's values are, by the program's BTF."""
         if self.btf is None or not self._shares_btf(found):
             return None
-        kind = self.btf.type(_info(found, "value_type"))
+        kind = self.btf.type(_u32(found.value_type))
         return kind if kind is not None and kind.kind == Kind.DATASEC else None
 
-    def _shares_btf(self, found: Object) -> bool:
+    def _shares_btf(self, found: Map) -> bool:
         fact = btf_fd(self.call)
-        return fact is not None and fact.id is not None and fact.id == found.info.get("btf_id")
+        return fact is not None and fact.id is not None and fact.id == found.btf_id
 
     def _variables(self, section: Section, datasec: Type | None) -> list[_Variable]:
         assert self.btf is not None or datasec is None
@@ -378,11 +378,12 @@ class _Object:
                 if self.btf.kind(place.type) == Kind.VAR:
                     self.writer.make_static(place.type)
 
-    def _inner(self, found: Object) -> Object | None:
+    def _inner(self, found: Map) -> Map | None:
         """The map that a map of maps was made after."""
-        if _info(found, "map_type") not in MAPS_OF_MAPS or found.call is None:
+        if _u32(found.map_type) not in MAPS_OF_MAPS or found.call is None:
             return None
-        return self.model.by_fd(found.call, "attr", "inner_map_fd")
+        inner = self.model.by_fd(found.call, "attr", "inner_map_fd")
+        return inner if isinstance(inner, Map) else None
 
     # -- debug information
 
@@ -452,24 +453,21 @@ def _btf(data: bytes | None) -> tuple[BtfWriter, Btf | None]:
     return BtfWriter(), None
 
 
-def _key(found: Object) -> str:
+def _key(found: Map) -> str:
     return f"{found.kind} {found.id}" if found.id is not None else f"object {id(found)}"
 
 
-def _attr(found: Object, name: str) -> int:
-    """A number of a map: from its MAP_CREATE, else what fdinfo said."""
-    if found.call is not None:
-        return found.call.number("attr", name) or 0
-    return _info(found, name)
+def _attr(found: Map, name: str) -> int:
+    """A number of the map's MAP_CREATE, where that was seen."""
+    return 0 if found.call is None else found.call.number("attr", name) or 0
 
 
-def _info(found: Object, name: str) -> int:
+def _u32(number: int | None) -> int:
     """A number that the model noted of a map, as wide as the kernel's."""
-    value = found.info.get(name)
-    return value & 0xFFFFFFFF if isinstance(value, int) else 0
+    return 0 if number is None else number & 0xFFFFFFFF
 
 
-def _flags(found: Object) -> int:
+def _flags(found: Map) -> int:
     return _attr(found, "map_flags")
 
 
@@ -494,11 +492,11 @@ class _MapTypes:
                 self._numbers[value] = self.writer.enum64("value", value)
         return self._numbers[value]
 
-    def define(self, found: Object, inner: Object | None, typed: bool) -> tuple[int, int]:
+    def define(self, found: Map, inner: Map | None, typed: bool) -> tuple[int, int]:
         """The type of a map's definition, and its size."""
-        members = [("type", self._number(_info(found, "map_type")))]
-        sizes = {name: _info(found, f"{name}_size") for name in ("key", "value")}
-        types = {name: _info(found, f"{name}_type") for name in sizes}
+        members = [("type", self._number(_u32(found.map_type)))]
+        sizes = {"key": _u32(found.key_size), "value": _u32(found.value_size)}
+        types = {"key": _u32(found.key_type), "value": _u32(found.value_type)}
         read = self.writer.read
         fits = (
             typed
@@ -512,14 +510,14 @@ class _MapTypes:
                 members.append((f"{name}_size", self._number(size)))
         flags = _flags(found)
         for name, number in (
-            ("max_entries", _info(found, "max_entries")),
+            ("max_entries", _u32(found.max_entries)),
             ("map_flags", flags),
             ("numa_node", _attr(found, "numa_node") if flags & const.BPF_F_NUMA_NODE else 0),
             ("map_extra", _attr(found, "map_extra")),
         ):
             if number:
                 members.append((name, self._number(number)))
-        if inner is not None and "map_type" in inner.info:
+        if inner is not None and inner.map_type is not None:
             struct, _ = self.define(inner, None, False)
             members.append(
                 ("values", self.writer.array(self.writer.pointer(struct), self.index, 0))

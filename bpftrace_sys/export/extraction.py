@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bpftrace_sys.export.bpf_object import Source, build
-from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.listing import btf_fd
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import NotedCall
+from bpftrace_sys.story.objects import Attachment, Map, NotedCall
 from bpftrace_sys.story.program_names import prog_key
 from bpftrace_sys.story.renderer import Renderer
 from decoders.call import plain
@@ -89,7 +88,7 @@ class Extraction(Renderer):
     def _update(self, call: NotedCall) -> None:
         used = self.model.by_fd(call, "attr", "map_fd")
         key, value = plain(call.attr("attr", "key")), plain(call.attr("attr", "value"))
-        if used is None or used.id is None or used.info.get("max_entries") != 1:
+        if not isinstance(used, Map) or used.id is None or used.max_entries != 1:
             return
         if isinstance(key, Bytes) and not any(key.data) and isinstance(value, Bytes):
             self.contents.setdefault(used.id, value.data)

@@ -19,9 +19,8 @@ from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.export.perfetto_values import LONG, annotated, annotation
 from bpftrace_sys.export.protobuf import fixed64, integer, message, string
-from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import NotedCall, Object
+from bpftrace_sys.story.objects import Attachment, NotedCall, Object
 from bpftrace_sys.story.remarks import remarks
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.trace.header import Header

@@ -18,9 +18,8 @@ from bpftrace_sys.compare.canonical.entries import Entry, Tied, indexes, jump_te
 from bpftrace_sys.compare.canonical.objects import Known
 from bpftrace_sys.compare.canonical.processes import Process
 from bpftrace_sys.compare.canonical.text import ref, refs
-from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import NotedCall
+from bpftrace_sys.story.objects import Attachment, NotedCall
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.trace.header import Header

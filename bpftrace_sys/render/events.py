@@ -13,9 +13,8 @@ from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
-from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import NotedCall, Object
+from bpftrace_sys.story.objects import Attachment, NotedCall, Object, Prog
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.trace.header import Header
 from decoders.events import ProcessEvent
@@ -174,14 +173,14 @@ def _asked(call: NotedCall) -> dict[str, Any]:
 
 
 def _prog(prog: Object | None) -> dict[str, Any]:
-    if prog is None or prog.kind != "prog":
+    if not isinstance(prog, Prog):
         return {}
     found = {
         "prog_id": prog.id,
         "prog_name": prog.name or None,
-        "prog_type": prog.info.get("type"),
-        "prog_tag": prog.info.get("tag"),
-        "prog_insns": prog.info.get("insns"),
+        "prog_type": prog.type or None,
+        "prog_tag": prog.tag or None,
+        "prog_insns": prog.insns,
     }
     return {name: value for name, value in found.items() if isinstance(value, FIELDS[name])}
 

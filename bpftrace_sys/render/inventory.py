@@ -12,7 +12,7 @@ from bpftrace_sys.render.output import Output
 from bpftrace_sys.render.style import Painter, wants_colour
 from bpftrace_sys.render.tables import draw, uncoloured
 from bpftrace_sys.story.inventory import Machine
-from bpftrace_sys.story.objects import MADE, Object
+from bpftrace_sys.story.objects import MADE, Link, Object, PerfEvent
 from bpftrace_sys.story.summary import Table
 from bpftrace_sys.trace.inventory import Holder, ObjectState, Unseen, state_line, unseen_line
 
@@ -29,8 +29,8 @@ def held_line(state: ObjectState, known: Object, holder: Holder, paint: Painter)
     shown = replace(known, origin=MADE)
     fds = ", ".join(str(fd) for fd in holder.fds)
     words = [f"holds {fds}<{paint('object', printable(shown.long_label))}>"]
-    prog = known.info.get("prog")
-    if isinstance(prog, Object):
+    prog = known.prog if isinstance(known, Link | PerfEvent) else None
+    if prog is not None:
         words.append(f"of {printable(replace(prog, origin=MADE).label)}")
     words += [f"pinned at {printable(pin)}" for pin in state.pins]
     if state.kind in ("prog", "map"):

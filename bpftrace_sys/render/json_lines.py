@@ -17,10 +17,9 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.render.json_objects import insns_json, object_json
-from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.listing import listing_for
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import NotedCall
+from bpftrace_sys.story.objects import Attachment, NotedCall
 from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.trace.header import FORMAT, Header
 from bpftrace_sys.trace.lines import event_line, fds_line, raw_line

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bpftrace_sys.story.notes import Listing
-from bpftrace_sys.story.objects import IDENTIFIED, MADE, Object
+from bpftrace_sys.story.objects import IDENTIFIED, MADE, Link, Map, Object, Prog
 
 
 def object_json(found: Object) -> dict[str, Any]:
@@ -15,15 +15,22 @@ def object_json(found: Object) -> dict[str, Any]:
         line["name"] = found.name
     if found.id is not None:
         line["id"] = found.id
-    for name in ("tag", "type", "target"):
-        if found.info.get(name):
-            line[name] = found.info[name]
+    if isinstance(found, Prog) and found.tag:
+        line["tag"] = found.tag
+    if isinstance(found, Prog | Map | Link) and found.type:
+        line["type"] = found.type
+    if isinstance(found, Link) and found.target:
+        line["target"] = found.target
     if found.kind in (*IDENTIFIED, "perf_event") and found.origin != MADE:
         line["origin"] = found.origin
-    if found.kind == "map" and "key_size" in found.info:
-        for name in ("map_type", "key_size", "value_size", "max_entries"):
-            if name in found.info:
-                line[name] = found.info[name]
+    if isinstance(found, Map) and found.key_size is not None:
+        numbers = {
+            "map_type": found.map_type,
+            "key_size": found.key_size,
+            "value_size": found.value_size,
+            "max_entries": found.max_entries,
+        }
+        line.update({name: number for name, number in numbers.items() if number is not None})
     return line
 
 

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bpftrace_sys.story.attach.ways import Attachment
-from bpftrace_sys.story.objects import NotedCall
+from bpftrace_sys.story.objects import Attachment, NotedCall
 from bpftrace_sys.story.renderer import Renderer
 from decoders.events import ProcessEvent
 

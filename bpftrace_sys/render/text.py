@@ -17,9 +17,8 @@ from bpftrace_sys.render.short_call import short_call
 from bpftrace_sys.render.style import Painter, plain_painter, visible
 from bpftrace_sys.render.text_quoting import octets, quoted
 from bpftrace_sys.render.times import Stamp, spent
-from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import NotedCall, Object
+from bpftrace_sys.story.objects import Attachment, NotedCall, Object, Prog
 from bpftrace_sys.story.probes.folds import Folds
 from bpftrace_sys.story.remarks import remarks
 from bpftrace_sys.story.renderer import Renderer, Template
@@ -310,7 +309,7 @@ class TextRenderer(Renderer):
     def leftovers(self) -> Iterator[str]:
         """Programs that this trace loaded and attached to nothing."""
         for found in self.model.objects.values():
-            if found.kind == "prog" and found.call is not None and not found.info.get("used"):
+            if isinstance(found, Prog) and found.call is not None and not found.used:
                 if found.call.notes.is_probe:
                     continue
                 name = printable(found.name) or "(anonymous)"
@@ -704,12 +703,13 @@ class TextRenderer(Renderer):
     @staticmethod
     def _prog_details(found: Object) -> str:
         words = []
-        if found.info.get("type"):
-            words.append(str(found.info["type"]))
-        if found.info.get("insns"):
-            words.append(f"{found.info['insns']} insns")
-        if found.info.get("tag"):
-            words.append(f"tag {found.info['tag']}")
+        if isinstance(found, Prog):
+            if found.type:
+                words.append(found.type)
+            if found.insns:
+                words.append(f"{found.insns} insns")
+            if found.tag:
+                words.append(f"tag {found.tag}")
         if not words and found.id is not None:
             words.append(f"id {found.id}")
         return ", ".join(words)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.notes import Given
 from bpftrace_sys.trace.facts import Facts
 from decoders.arch import AUDIT_ARCH_AARCH64, AUDIT_ARCH_X86_64
 from decoders.call import Call
@@ -228,16 +229,6 @@ def named(program: Sequence[Insn], layout: Layout | None) -> dict[int, str]:
 # ---------------------------------------------------------------- with the attachment
 
 
-@dataclass(frozen=True)
-class Given:
-    """What a program is given where it is attached."""
-
-    what: str
-    """``int do_sys_openat2(int dfd, ...)``, or the fields of a tracepoint."""
-    reads: list[tuple[int, str]]
-    """(pc, what is read or written there) of the program's instructions."""
-
-
 _TARGET: Final = re.compile(
     r"(kprobe|kretprobe|fentry|fexit|fmod_ret|lsm|tp_btf|raw tracepoint|tracepoint) ([\w.:/]+)$"
 )
@@ -283,4 +274,4 @@ def _program(call: Call | None) -> list[Insn]:
     return list(isa.insns(insns.data)) if isinstance(insns, Insns) else []
 
 
-__all__ = ["Access", "Given", "given", "loaded_layout", "named"]
+__all__ = ["Access", "given", "loaded_layout", "named"]

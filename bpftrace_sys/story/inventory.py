@@ -11,8 +11,17 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.escape import printable
-from bpftrace_sys.story.attach.ways import Attachment
-from bpftrace_sys.story.objects import BEFORE, MADE, Object
+from bpftrace_sys.story.objects import (
+    BEFORE,
+    MADE,
+    Attachment,
+    Link,
+    Map,
+    Object,
+    PerfEvent,
+    Prog,
+    new_object,
+)
 from bpftrace_sys.story.standing import Words
 from bpftrace_sys.story.summary import RUNS, Table
 from bpftrace_sys.trace.facts import Facts
@@ -49,25 +58,24 @@ def object_of(state: ObjectState, words: Words, origin: str = MADE) -> Object:
     for place in state.places:
         if not place.target:
             place.target = words.target(place, state if state.kind == "prog" else None)
-    info: dict[str, Any] = {}
-    kind = type_of(state)
-    if kind:
-        info["type"] = kind
-    if state.kind == "prog":
-        info["tag"] = state.info.get("tag")
-        info["prog_type"] = state.info.get("type")
-    elif state.kind == "map":
-        info["map_type"] = state.info.get("type")
-        for name in SIZES:
-            if name in state.info:
-                info[name] = state.info[name]
-    elif state.kind == "link" and state.places and state.places[0].target:
-        info["target"] = state.places[0].target
-    found = Object(state.kind, state.id, state.name, origin, info=info, pins=list(state.pins))
-    if state.kind in ("prog", "map"):
-        found.attached = [place.target for place in state.places if place.target]
-    if state.kind == "perf_event":
-        found.name = words.perf_event(state.info, None) if "fd_type" in state.info else ""
+    found = new_object(state.kind, state.id, state.name, origin)
+    found.pins = list(state.pins)
+    targets = [place.target for place in state.places if place.target]
+    info = state.info
+    if isinstance(found, Prog):
+        found.type, found.prog_type = type_of(state), info.get("type")
+        found.tag = str(info.get("tag") or "")
+        found.attached = targets
+    elif isinstance(found, Map):
+        found.type, found.map_type = type_of(state), info.get("type")
+        found.key_size, found.value_size = info.get("key_size"), info.get("value_size")
+        found.max_entries = info.get("max_entries")
+        found.attached = targets
+    elif isinstance(found, Link):
+        found.type = type_of(state)
+        found.target = state.places[0].target if state.places else ""
+    elif isinstance(found, PerfEvent):
+        found.name = words.perf_event(info, None) if "fd_type" in info else ""
     return found
 
 
@@ -88,15 +96,15 @@ class Opening:
         known = object_of(state, self._words, BEFORE)
         if state.id is None:
             return known
-        if state.kind == "perf_event":
+        if isinstance(known, PerfEvent):
             known.id = None  # as the model has them: by number only
             model.events_by_id[state.id] = known
             prog = model.prog_by_id(state.info.get("attached_prog", 0))
             if prog is not None:
-                known.info["prog"] = prog
+                known.prog = prog
                 pid = state.holders[0].pid if state.holders else 0
                 # What an ENABLE or DISABLE then tells of.
-                known.info["attachment"] = Attachment(
+                known.attachment = Attachment(
                     "attached", prog, known.name or "perf event ?", via="perf event", event=known,
                     pid=pid, tid=pid,
                 )  # fmt: skip
@@ -104,8 +112,8 @@ class Opening:
                     model.passing.add(known.name)
             return known
         self._states[state.kind, state.id] = state
-        if state.kind == "link":
-            known.info["prog"] = model.prog_by_id(state.info.get("prog_id", 0))
+        if isinstance(known, Link):
+            known.prog = model.prog_by_id(state.info.get("prog_id", 0))
         model.objects[state.kind, state.id] = known
         return known
 
@@ -308,7 +316,7 @@ class Machine:
                     str(state.id),
                     type_of(state),
                     f"{name} id={number}" if number else "",
-                    printable(str(known.info.get("target") or "?")),
+                    printable((isinstance(known, Link) and known.target) or "?"),
                     self.held_by(state),
                 )
             )

@@ -21,8 +21,13 @@ from bpftrace_sys.story.objects import (
     IDENTIFIED,
     NAME_LEN,
     SIZES,
+    Link,
+    Map,
     NotedCall,
     Object,
+    PerfEvent,
+    Prog,
+    new_object,
     text_of,
 )
 from bpftrace_sys.story.targets import defined_probes
@@ -52,9 +57,9 @@ class Model:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.objects: dict[tuple[str, int], Object] = {}
-        self.events: dict[tuple[int, int], Object] = {}
+        self.events: dict[tuple[int, int], PerfEvent] = {}
         """By (pid, fd), for a trace that has no ids of perf events."""
-        self.events_by_id: dict[int, Object] = {}
+        self.events_by_id: dict[int, PerfEvent] = {}
         self.passing: set[str] = set()
         """Targets of perf events: what is attached to those, is so while an fd is open."""
         self.parents: dict[int, int] = {}
@@ -82,11 +87,11 @@ class Model:
         if fact.id is None:
             if fact.kind == "file":
                 return Object("file", None, str(fact.info.get("path", "")), FOUND)
-            return Object(fact.kind, None, "", FOUND)
+            return new_object(fact.kind, origin=FOUND)
         key = (fact.kind, fact.id)
         known = self.objects.get(key)
         if known is None:
-            known = Object(fact.kind, fact.id, origin=FOUND)
+            known = new_object(fact.kind, fact.id, origin=FOUND)
             if fact.kind in IDENTIFIED:
                 if self.facts.fact(f"before {fact.kind}", fact.id):
                     known.origin = BEFORE
@@ -94,51 +99,51 @@ class Model:
                     known.name = self.facts.fact(fact.kind, fact.id) or ""
             self.objects[key] = known
             self._learn(known, fact)
-            if fact.kind == "link":
+            if isinstance(known, Link):
                 self._link_found(known, fact)
         self._learn(known, fact)
         return known
 
-    def _link_found(self, link: Object, fact: FdFact) -> None:
+    def _link_found(self, link: Link, fact: FdFact) -> None:
         """A link from elsewhere: its fdinfo says what it is on."""
         from bpftrace_sys.story.standing import link_target
 
         assert fact.id is not None
-        if not link.info.get("type"):
-            link.info["type"] = self.facts.fact("link", fact.id) or ""
-        target = link_target(fact, self.facts)
-        if target:
-            link.info["target"] = target
+        if not link.type:
+            link.type = self.facts.fact("link", fact.id) or ""
+        link.target = link_target(fact, self.facts) or link.target
         prog_id = fact.info.get("prog_id")
         if isinstance(prog_id, int) and prog_id:
             prog = {"prog_id": prog_id, "prog_tag": fact.info.get("prog_tag", "")}
-            link.info["prog"] = self.object(FdFact(-1, ENTRY, "prog", prog), 0)
+            link.prog = self.object(FdFact(-1, ENTRY, "prog", prog), 0)
 
     @staticmethod
     def _learn(known: Object, fact: FdFact) -> None:
-        info = known.info
-        if fact.kind == "prog":
-            info.setdefault("tag", fact.info.get("prog_tag"))
-            info.setdefault("prog_type", fact.info.get("prog_type"))
-        elif fact.kind == "link":
-            kind = str(fact.info.get("link_type", ""))
-            if kind:
+        """What fdinfo says of an object, as far as it is not known."""
+        if isinstance(known, Prog):
+            known.tag = known.tag or str(fact.info.get("prog_tag") or "")
+            if known.prog_type is None:
+                known.prog_type = fact.number("prog_type")
+        elif isinstance(known, Link):
+            if not known.type:
+                kind = str(fact.info.get("link_type", ""))
                 # fdinfo's word for it is older than the others' (kernel/bpf/syscall.c).
-                info.setdefault("type", {"perf": "perf_event"}.get(kind, kind))
-        elif fact.kind == "map" and "key_size" not in info:
-            for name in SIZES:
-                if name in fact.info:
-                    info[name] = fact.info[name]
+                known.type = {"perf": "perf_event"}.get(kind, kind)
+        elif isinstance(known, Map) and known.key_size is None:
+            known.map_type = fact.number("map_type")
+            known.key_size = fact.number("key_size")
+            known.value_size = fact.number("value_size")
+            known.max_entries = fact.number("max_entries")
 
-    def event(self, fact: FdFact, pid: int) -> Object:
+    def event(self, fact: FdFact, pid: int) -> PerfEvent:
         """The perf event that an fd of a process is."""
         if fact.id is None:
             # Where ids are to be had, a number alone proves nothing: it may be in use anew.
             known = None if self.events_by_id else self.events.get((pid, fact.fd))
-            return known or Object("perf_event", None, "", FOUND)
+            return known or PerfEvent(origin=FOUND)
         known = self.events_by_id.get(fact.id)
         if known is None:
-            known = Object("perf_event", None, probed(fact, self.facts), FOUND)
+            known = PerfEvent(name=probed(fact, self.facts), origin=FOUND)
             if self.facts.fact("before perf_event", fact.id):
                 known.origin = BEFORE
             self.events_by_id[fact.id] = known
@@ -201,7 +206,7 @@ class Model:
             used = self.by_fd(call, "attr", "map_fd") or self.by_fd(
                 call, "attr", "batch", "map_fd"
             )
-            if used is not None:
+            if isinstance(used, Map):
                 used.operations += 1
 
     def _written(self, call: NotedCall) -> None:
@@ -225,16 +230,14 @@ class Model:
 
             name = event_name(call, self.facts)
             defined = self.probes.get(name.removeprefix("tracepoint "))
-            made: Object | None = Object("perf_event", None, name, call=call)
-            assert made is not None
-            made.info["via"] = event_way(call)
+            event = PerfEvent(name=name, call=call, via=event_way(call))
             if defined is not None:
-                made.name = defined[0]
-                made.info["via"] = "tracefs"
-                made.info["defined"] = defined[1]
-            self.events[(call.raw.pid, fd)] = made
+                event.name, event.defined = defined
+                event.via = "tracefs"
+            self.events[(call.raw.pid, fd)] = event
             if fact is not None and fact.id is not None:
-                self.events_by_id[fact.id] = made
+                self.events_by_id[fact.id] = event
+            made: Object | None = event
         elif call.syscall.name == "openat":
             self._opened(call)
             return
@@ -243,7 +246,7 @@ class Model:
         else:
             maker = self._makers.get(command)
             if maker is not None:
-                made = Object(fact.kind, fact.id, call=call)
+                made = new_object(fact.kind, fact.id, call=call)
                 self.objects[(fact.kind, fact.id)] = made
                 self._learn(made, fact)
                 maker(call, made)
@@ -306,36 +309,41 @@ class Model:
 
     def _prog_loaded(self, call: Call, made: Object) -> None:
         made.name = text_of(call.attr("attr", "prog_name"))
-        info = made.info
-        number = info.get("prog_type")
+        if len(made.name) >= NAME_LEN:
+            made.name = full_name(call, self) or made.name
+        if not isinstance(made, Prog):
+            return
+        number = made.prog_type
         if number is None:
             number = call.number("attr", "prog_type")
-        kind = names.bpf_prog_type.get(number) if isinstance(number, int) else None
+        kind = None if number is None else names.bpf_prog_type.get(number)
         if kind is None:
             asked = call.attr("attr", "prog_type")
             kind = asked.name if isinstance(asked, Name) and asked.value == number else None
-        if kind is not None:
-            info["type"] = kind.removeprefix("BPF_PROG_TYPE_").lower()
+        made.type = (kind or "").removeprefix("BPF_PROG_TYPE_").lower()
         insns = plain(call.attr("attr", "insns"))
         if isinstance(insns, Insns):
-            info["insns"] = insns.total
-            info["data"] = insns.data
-        info["verify_ns"] = call.raw.duration
-        if len(made.name) >= NAME_LEN:
-            made.name = full_name(call, self) or made.name
+            made.insns = insns.total
+        made.verify_ns = call.raw.duration
 
     @staticmethod
     def _map_created(call: Call, made: Object) -> None:
         made.name = text_of(call.attr("attr", "map_name"))
-        for name in SIZES:
-            value = call.number("attr", name)
-            if value is not None:
-                made.info.setdefault(name, value)
+        if not isinstance(made, Map):
+            return
+        if made.map_type is None:
+            made.map_type = call.number("attr", "map_type")
+        if made.key_size is None:
+            made.key_size = call.number("attr", "key_size")
+        if made.value_size is None:
+            made.value_size = call.number("attr", "value_size")
+        if made.max_entries is None:
+            made.max_entries = call.number("attr", "max_entries")
         fact = call.fact("attr", "btf_fd")
         if fact is not None:
-            made.info["btf_id"] = fact.id
-            made.info["key_type"] = call.number("attr", "btf_key_type_id")
-            made.info["value_type"] = call.number("attr", "btf_value_type_id")
+            made.btf_id = fact.id
+            made.key_type = call.number("attr", "btf_key_type_id")
+            made.value_type = call.number("attr", "btf_value_type_id")
 
     def _btf_loaded(self, call: Call, made: Object) -> None:
         data = plain(call.attr("attr", "btf"))
@@ -345,14 +353,15 @@ class Model:
 
     @staticmethod
     def _link_made(call: Call, made: Object) -> None:
-        if "type" not in made.info:
+        if isinstance(made, Link) and not made.type:
             kind = call.attr("attr", "link_create", "attach_type")
             name = kind.name if isinstance(kind, Name) else None
-            made.info["type"] = (name or "").removeprefix("BPF_").lower()
+            made.type = (name or "").removeprefix("BPF_").lower()
 
     @staticmethod
     def _raw_tracepoint(call: Call, made: Object) -> None:
-        made.info.setdefault("type", "raw_tracepoint")
+        if isinstance(made, Link) and not made.type:
+            made.type = "raw_tracepoint"
 
     def _opened(self, call: NotedCall) -> None:
         from bpftrace_sys.story.targets import opened

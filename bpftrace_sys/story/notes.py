@@ -1,4 +1,4 @@
-"""What is noted of a call beyond its values: listings, attempts, probes."""
+"""What is noted of calls and attachments: listings, attempts, probes, what programs are given."""
 
 from __future__ import annotations
 
@@ -58,3 +58,13 @@ class Probe:
     certain: bool
     """It is a probe, for all that is known so far; what follows may still show that a
     weak one is, or is none."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a program is given where it is attached."""
+
+    what: str
+    """``int do_sys_openat2(int dfd, ...)``, or the fields of a tracepoint."""
+    reads: list[tuple[int, str]]
+    """(pc, what is read or written there) of the program's instructions."""

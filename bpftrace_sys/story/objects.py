@@ -1,11 +1,14 @@
-"""The BPF objects of a trace, and its calls with what is noted of them."""
+"""The BPF objects of a trace, its calls with what is noted of them, and attachments.
+
+These know each other: a call its objects, an object the call that made it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from bpftrace_sys.story.notes import Listing, Probe, Retry
+from bpftrace_sys.story.notes import Given, Listing, Probe, Retry
 from decoders.call import Call, plain
 from decoders.uapi import names
 from decoders.values import Text, Value
@@ -23,53 +26,158 @@ NAME_LEN: Final = 15
 
 @dataclass(slots=True)
 class Object:
-    """A kernel object.  ``id`` is None where the kernel gives none (perf events)."""
+    """A kernel object; of some kinds more is known (below)."""
 
     kind: str
-    id: int | None
+    """prog, map, btf, link, perf_event, token or file."""
+    id: int | None = None
+    """None where the kernel gives none (perf events), or where it was not seen."""
     name: str = ""
     origin: str = MADE
     """MADE in the trace, FOUND or BEFORE."""
     call: NotedCall | None = None
     """The call that made it."""
-    info: dict[str, Any] = field(default_factory=dict)
     attached: list[str] = field(default_factory=list)
     """Targets, while attached."""
     pins: list[str] = field(default_factory=list)
-    operations: int = 0
-    """bpf() calls on a map."""
 
     @property
     def label(self) -> str:
         """How an fd of it is named in an argument: ``map events id=4``."""
-        words = [self.kind if self.kind not in ("perf_event", "file") else ""]
-        if self.kind == "link" and self.info.get("type"):
-            words.append(str(self.info["type"]))
-        if self.name:
-            words.append(self.name)
-        elif self.kind == "perf_event":
-            words.append("perf event ?")
-        if self.id is not None:
-            words.append(f"id={self.id}")
-        if self.origin == BEFORE:
-            words.append("(from before)")
-        if self.kind == "link" and self.info.get("target"):
-            words.append(f"-> {self.info['target']}")
-        return " ".join(word for word in words if word)
+        return " ".join(word for word in self._words() if word)
+
+    def _words(self) -> list[str]:
+        return [
+            "" if self.kind == "file" else self.kind,
+            self.name,
+            "" if self.id is None else f"id={self.id}",
+            "(from before)" if self.origin == BEFORE else "",
+        ]
 
     @property
     def long_label(self) -> str:
         """How it is named where it is returned: with tag, type and sizes."""
-        words = [self.label]
-        if self.kind == "prog" and self.info.get("tag"):
-            words.append(f"tag={self.info['tag']}")
-        if self.kind == "map" and "key_size" in self.info:
-            kind = names.bpf_map_type.get(self.info.get("map_type", -1), "")
-            words.append(
-                f"{kind.removeprefix('BPF_MAP_TYPE_').lower()} "
-                f"{self.info['key_size']}/{self.info['value_size']}"
-            )
-        return " ".join(words)
+        return self.label
+
+
+@dataclass(slots=True)
+class Prog(Object):
+    """A program."""
+
+    kind: str = "prog"
+    prog_type: int | None = None
+    """The number: enum bpf_prog_type."""
+    type: str = ""
+    """The name, where it is known: ``tracepoint``."""
+    tag: str = ""
+    """As the kernel says it, in hex."""
+    insns: int | None = None
+    """Slots that were loaded."""
+    verify_ns: int | None = None
+    """Nanoseconds that its load took."""
+    used: bool = False
+    """It was attached, or put where it runs."""
+    key: tuple[str, str] | None = None
+    """What tells it from others in every run (program_names.py), where the load was asked."""
+
+    @property
+    def type_name(self) -> str:
+        """The type's name, or of one that no table knows its number; empty if not seen."""
+        if self.type or self.prog_type is None:
+            return self.type
+        full = names.bpf_prog_type.get(self.prog_type, str(self.prog_type))
+        return full.removeprefix("BPF_PROG_TYPE_").lower()
+
+    @property
+    def long_label(self) -> str:
+        return f"{self.label} tag={self.tag}" if self.tag else self.label
+
+
+@dataclass(slots=True)
+class Map(Object):
+    """A map.  Numbers are None where they were not seen."""
+
+    kind: str = "map"
+    map_type: int | None = None
+    """The number: enum bpf_map_type."""
+    type: str = ""
+    """The name, where the machine was asked for it."""
+    key_size: int | None = None
+    value_size: int | None = None
+    max_entries: int | None = None
+    btf_id: int | None = None
+    """The BTF in which key_type and value_type count."""
+    key_type: int | None = None
+    value_type: int | None = None
+    operations: int = 0
+    """bpf() calls on it."""
+
+    @property
+    def type_name(self) -> str:
+        """``hash``, or of one that no table knows its number; empty if not seen."""
+        if self.map_type is None:
+            return self.type
+        full = names.bpf_map_type.get(self.map_type, str(self.map_type))
+        return full.removeprefix("BPF_MAP_TYPE_").lower()
+
+    @property
+    def long_label(self) -> str:
+        if self.key_size is None or self.value_size is None:
+            return self.label
+        known = self.type_name if self.map_type in names.bpf_map_type else ""
+        return f"{self.label} {known} {self.key_size}/{self.value_size}"
+
+
+@dataclass(slots=True)
+class Link(Object):
+    """A link."""
+
+    kind: str = "link"
+    type: str = ""
+    """``xdp``, as fdinfo says it; or the attach type."""
+    target: str = ""
+    """What it is on, where that was seen."""
+    prog: Object | None = None
+    """The program that it attaches, or the struct_ops map."""
+
+    def _words(self) -> list[str]:
+        kind, *rest = Object._words(self)
+        return [kind, self.type, *rest, f"-> {self.target}" if self.target else ""]
+
+
+@dataclass(slots=True)
+class PerfEvent(Object):
+    """A perf event; ``name`` says what it counts or probes."""
+
+    kind: str = "perf_event"
+    via: str = ""
+    """How it came to be: ``perf_event_open kprobe``, ``tracefs``."""
+    defined: NotedCall | None = None
+    """The write to tracefs that defined its probe."""
+    prog: Object | None = None
+    """What is attached to it."""
+    attachment: Attachment | None = None
+    """How, where it was by ioctl."""
+
+    def _words(self) -> list[str]:
+        _, name, *rest = Object._words(self)
+        return [name or "perf event ?", *rest]
+
+
+KINDS: Final[dict[str, type[Object]]] = {
+    "prog": Prog, "map": Map, "link": Link, "perf_event": PerfEvent,
+}  # fmt: skip
+
+
+def new_object(
+    kind: str,
+    id: int | None = None,
+    name: str = "",
+    origin: str = MADE,
+    call: NotedCall | None = None,
+) -> Object:
+    """An object of any kind."""
+    return KINDS.get(kind, Object)(kind, id, name, origin, call)
 
 
 @dataclass(slots=True)
@@ -117,6 +225,34 @@ class NotedCall(Call):
     """A decoded call with the story's notes."""
 
     notes: Notes = field(default_factory=Notes)
+
+
+@dataclass(slots=True)
+class Step:
+    """A call on the way to an attachment; ``role`` is load, type, event, attach or enable."""
+
+    role: str
+    call: NotedCall
+
+
+@dataclass(slots=True)
+class Attachment:
+    """A program attached to a target, or detached from one."""
+
+    verb: str
+    """attached, enabled, disabled, detached or replaced."""
+    prog: Object | None
+    """The program, or the struct_ops map."""
+    target: str
+    steps: list[Step] = field(default_factory=list)
+    via: str = ""
+    event: PerfEvent | None = None
+    """The perf event, where there is one: an ENABLE may follow."""
+    pid: int = 0
+    tid: int = 0
+    link: Link | None = None
+    given: Given | None = None
+    """What the program is given there, where that is known."""
 
 
 def text_of(value: Value | None) -> str:

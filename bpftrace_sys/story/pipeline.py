@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bpftrace_sys.story.attach.attachments import Attachments
-from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.faults import Faults
 from bpftrace_sys.story.model import NETLINK_CALLS, Model
-from bpftrace_sys.story.objects import NotedCall, Object
+from bpftrace_sys.story.objects import Attachment, NotedCall, Object, Prog
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.typed_values import retype
 from bpftrace_sys.trace.facts import Facts
@@ -232,8 +231,8 @@ class Pipeline:
 
     def _tell(self, told: Iterable[Attachment]) -> None:
         for attachment in told:
-            if attachment.prog is not None:
-                attachment.prog.info["used"] = True
+            if isinstance(attachment.prog, Prog):
+                attachment.prog.used = True
             self._attached(attachment)
 
     def _attached(self, told: Attachment) -> None:

@@ -6,9 +6,8 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bpftrace_sys.story.attach.ways import Attachment
     from bpftrace_sys.story.kernel_view import Seen
-    from bpftrace_sys.story.objects import NotedCall, Object
+    from bpftrace_sys.story.objects import Attachment, NotedCall, Object
     from bpftrace_sys.trace.header import Header
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from decoders.events import ProcessEvent

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from bpftrace_sys.story.objects import Map
 from bpftrace_sys.story.renderer import Renderer, Template
 from decoders.loop_calls import COMMANDS, NUMBERS, alike
 from decoders.raw import FdFact, RawCall
@@ -35,7 +36,7 @@ class Known:
 
     __slots__ = ("fact", "templates", "used")
 
-    def __init__(self, fact: FdFact, used: Object, templates: Sequence[Template]) -> None:
+    def __init__(self, fact: FdFact, used: Map, templates: Sequence[Template]) -> None:
         self.fact = fact
         """The map's fd."""
         self.used = used
@@ -162,7 +163,7 @@ class Repeats:
             return  # the next one may be plainer
         self._known[key] = None
         used = self._pipeline.model.by_fd(call, "attr", "map_fd")
-        if used is None or raw.fds[0].id is None or not _just_bytes(call, used):
+        if not isinstance(used, Map) or raw.fds[0].id is None or not _just_bytes(call, used):
             return
         templates = []
         for renderer in self._renderers:
@@ -182,7 +183,7 @@ def _recent(pipeline: UsualPath) -> bool:
     return pipeline.probes is not None and pipeline.probes.recent
 
 
-def _just_bytes(call: Call, used: Object) -> bool:
+def _just_bytes(call: Call, used: Map) -> bool:
     """Whether what the attr points at is the call's chunks, and means nothing beyond its bytes."""
     from itertools import pairwise
 
@@ -191,7 +192,7 @@ def _just_bytes(call: Call, used: Object) -> bool:
     from decoders.walk.map_fds import MEANT
 
     # Typed values differ in form, and fds lead to objects.
-    if used.info.get("btf_id") or call.raw.fds[0].info.get("map_type") in MEANT:
+    if used.btf_id or call.raw.fds[0].info.get("map_type") in MEANT:
         return False
     attr = plain(call.attr("attr"))
     first, *chunks = call.raw.chunks

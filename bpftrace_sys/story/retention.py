@@ -10,6 +10,7 @@ before the trace.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -82,7 +83,6 @@ class Retention:
         found = self._objects[number]
         if found.call is not None:
             found.call = slim(found.call)
-        found.info.pop("data", None)
 
     def _forget(self, number: int, found: Object) -> None:
         self._size -= self._sizes.pop(number, 0)
@@ -99,7 +99,7 @@ class Retention:
             del model.objects[found.kind, found.id]
 
 
-def _first(table: dict[Any, Object], found: Object) -> list[Any]:
+def _first(table: Mapping[Any, Object], found: Object) -> list[Any]:
     """The keys under which an object stands, among the first of a table."""
     keys = []
     for at, (key, known) in enumerate(table.items()):

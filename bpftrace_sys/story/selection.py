@@ -9,8 +9,7 @@ import fnmatch
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bpftrace_sys.story.attach.ways import Attachment
-from bpftrace_sys.story.objects import NotedCall, Object, text_of
+from bpftrace_sys.story.objects import Attachment, Link, NotedCall, Object, PerfEvent, Prog, text_of
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.trace.header import Header
 from decoders.call import Call, plain
@@ -80,11 +79,10 @@ def progs_of(call: NotedCall) -> list[Object]:
     objects = call.notes.objects.values()
     found = [known for known in objects if known.kind == "prog"]
     for known in objects:
-        prog = known.info.get("prog")
-        if isinstance(prog, Object):
-            found.append(prog)
+        if isinstance(known, Link | PerfEvent) and known.prog is not None:
+            found.append(known.prog)
     if call.command.startswith("BPF_PROG_LOAD") and not found:
-        found.append(Object("prog", None, text_of(call.attr("attr", "prog_name"))))
+        found.append(Prog(name=text_of(call.attr("attr", "prog_name"))))
     return found
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import BEFORE, FOUND, MADE, Object
+from bpftrace_sys.story.objects import BEFORE, FOUND, MADE, Link, Map, Object, Prog
 from bpftrace_sys.story.targets import printable
 from decoders.call import Call
-from decoders.uapi import names
+
+Kind = TypeVar("Kind", bound=Object)
 
 ELSEWHERE: Final = {FOUND: "(from elsewhere)", BEFORE: "(from before the trace)"}
 """Of objects whose making the trace did not see."""
@@ -64,8 +65,8 @@ def micros(nanoseconds: int | None) -> str:
     return "" if nanoseconds is None else f"{nanoseconds / 1000:.0f}"
 
 
-def _made(model: Model, kind: str) -> list[Object]:
-    found = [known for known in model.objects.values() if known.kind == kind]
+def _made(model: Model, kind: type[Kind]) -> list[Kind]:
+    found = [known for known in model.objects.values() if isinstance(known, kind)]
     return [known for known in found if not (known.call and known.call.notes.is_probe)]
 
 
@@ -92,7 +93,7 @@ RUNS: Final = ("runs", "ns a run")
 
 def programs(model: Model) -> Table:
     """name, type, tag, id, instructions, verifier time, runs if they were counted, attached to."""
-    shown = _made(model, "prog")
+    shown = _made(model, Prog)
     runs = [_runs(prog, model) for prog in shown]
     counted = any(cells != ("", "") for cells in runs)
     table = Table(
@@ -102,22 +103,17 @@ def programs(model: Model) -> Table:
         right=frozenset({"id", "insns", "load us", *RUNS}),
     )  # fmt: skip
     for prog, cells in zip(shown, runs, strict=True):
-        info = prog.info
-        kind = info.get("type")
-        if kind is None and isinstance(info.get("prog_type"), int):
-            full = names.bpf_prog_type.get(info["prog_type"], str(info["prog_type"]))
-            kind = full.removeprefix("BPF_PROG_TYPE_").lower()
         targets = ", ".join(printable(target) for target in prog.attached)
         if not targets:
             targets = "not attached" if prog.origin == MADE else ELSEWHERE[prog.origin]
         table.rows.append(
             (
                 printable(prog.name) or "(anonymous)",
-                str(kind or ""),
+                prog.type_name,
                 str(prog.id or ""),
-                str(info.get("tag") or ""),
-                str(info.get("insns") or ""),
-                micros(info.get("verify_ns")),
+                prog.tag,
+                str(prog.insns or ""),
+                micros(prog.verify_ns),
                 *(cells if counted else ()),
                 targets,
             )
@@ -132,16 +128,14 @@ def maps(model: Model) -> Table:
         ("name", "type", "id", "key", "value", "entries", "operations"),
         right=frozenset({"id", "key", "value", "entries", "operations"}),
     )
-    for found in _made(model, "map"):
-        info = found.info
-        number = info.get("map_type")
-        kind = names.bpf_map_type.get(number, str(number)) if number is not None else ""
+    for found in _made(model, Map):
+        sizes = (found.key_size, found.value_size, found.max_entries)
         table.rows.append(
             (
                 printable(found.name) or "(anonymous)",
-                kind.removeprefix("BPF_MAP_TYPE_").lower(),
+                found.type_name,
                 str(found.id or ""),
-                *(str(info.get(name, "")) for name in ("key_size", "value_size", "max_entries")),
+                *("" if size is None else str(size) for size in sizes),
                 str(found.operations),
             )
         )
@@ -151,14 +145,14 @@ def maps(model: Model) -> Table:
 def links(model: Model) -> Table:
     """id, type, program, target."""
     table = Table("links", ("id", "type", "program", "target"), right=frozenset({"id"}))
-    for link in _made(model, "link"):
-        prog = link.info.get("prog")
+    for link in _made(model, Link):
+        prog = link.prog
         table.rows.append(
             (
                 str(link.id or ""),
-                printable(str(link.info.get("type") or "")),
-                printable(prog.name) or "(anonymous)" if isinstance(prog, Object) else "",
-                printable(str(link.info.get("target") or "")),
+                printable(link.type),
+                "" if prog is None else printable(prog.name) or "(anonymous)",
+                printable(link.target),
             )
         )
     return table
@@ -175,9 +169,9 @@ def reasons_of(found: Object, model: Model) -> list[str]:
     if holders:
         reasons.append(f"open in {printable(holders)}")
     by_link = {
-        str(link.info.get("target")): link
-        for link in _made(model, "link")
-        if link.info.get("prog") is found
+        link.target: link
+        for link in _made(model, Link)
+        if link.prog is found
     }
     for target in found.attached if found.kind in ("prog", "map") else ():
         link = by_link.get(target)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from bpftrace_sys.story.objects import Map
 from decoders.call import Call
 from decoders.uapi import const
 from decoders.values import Array, Bytes, Changed, Int, Pointer, Struct, Value
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.model import Model
-    from bpftrace_sys.story.objects import Object
 
 SUMMARY_LIMIT: Final = 1 << 20
 """Bytes of BTF beyond which no summary is made (vmlinux's own is 5 MB)."""
@@ -81,9 +81,9 @@ def retype(call: Call, model: Model) -> None:
         batch = "BATCH" in command
         where = ("attr", "batch") if batch else ("attr",)
         used = model.by_fd(call, *where, "map_fd")
-        if used is not None and used.kind == "map" and used.info.get("btf_id"):
+        if isinstance(used, Map) and used.btf_id:
             _retype(call, model, used, where, batch)
-        if used is not None and used.info.get("map_type") in HOLDERS:
+        if isinstance(used, Map) and used.map_type in HOLDERS:
             args = _change(call.args, (*where, "value"), _naming(model))
             assert isinstance(args, Struct)
             call.args = args
@@ -106,31 +106,25 @@ def _naming(model: Model) -> Change:
     return change
 
 
-def _retype(
-    call: Call, model: Model, used: Object, where: tuple[str, ...], batch: bool
-) -> None:
-    btf = model.btf(used.info["btf_id"])
+def _retype(call: Call, model: Model, used: Map, where: tuple[str, ...], batch: bool) -> None:
+    btf = None if used.btf_id is None else model.btf(used.btf_id)
     if btf is None:
         return
     from decoders.walk.measures import PERCPU_MAPS
 
-    info = used.info
-    per_cpu = info.get("map_type") in PERCPU_MAPS
-    size = info.get("value_size", 0)
-    steps = {
-        "key_type": info.get("key_size", 0),
-        "value_type": (size + 7) & ~7 if per_cpu else size,
-    }
-    names = (
-        (("keys", "key_type"), ("values", "value_type"))
+    size = used.value_size or 0
+    if used.map_type in PERCPU_MAPS:
+        size = (size + 7) & ~7
+    key, value = (used.key_type, used.key_size), (used.value_type, size)
+    types = (
+        {"keys": key, "values": value}
         if batch
-        else (("key", "key_type"), ("next_key", "key_type"), ("value", "value_type"))
+        else {"key": key, "next_key": key, "value": value}
     )
     args: Value = call.args
-    for name, kind in names:
-        type_id = info.get(kind)
-        if type_id and steps[kind]:
-            args = _change(args, (*where, name), _many(btf, type_id, steps[kind]))
+    for name, (type_id, step) in types.items():
+        if type_id and step:
+            args = _change(args, (*where, name), _many(btf, type_id, step))
     assert isinstance(args, Struct)
     call.args = args
 

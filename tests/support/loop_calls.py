@@ -14,6 +14,7 @@ import pytest
 from bpftrace_sys.cli.options import parse
 from bpftrace_sys.cli.renderers import renderers
 from bpftrace_sys.render.output import Output
+from bpftrace_sys.story import objects
 from bpftrace_sys.story.pipeline import Pipeline
 from bpftrace_sys.story.repeats import Repeats
 from bpftrace_sys.trace.facts import RecordedFacts
@@ -113,7 +114,9 @@ def tell(
     for item in copy.deepcopy(items):
         pipeline.take(item)
     operations = sorted(
-        (number, found.operations) for (_, number), found in pipeline.model.objects.items()
+        (number, found.operations)
+        for (_, number), found in pipeline.model.objects.items()
+        if isinstance(found, objects.Map)
     )
     pipeline.end({"code": 0})
     monkeypatch.setattr(Repeats, "take", take)

@@ -11,9 +11,8 @@ from bpftrace_sys.compare.canonical.entries import Entry, Tied
 from bpftrace_sys.compare.canonical.fields import Fields
 from bpftrace_sys.compare.canonical.known import Known
 from bpftrace_sys.compare.canonical.text import escaped, ref, refs, stable
-from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import NotedCall
+from bpftrace_sys.story.objects import Attachment, NotedCall, Prog
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.trace.header import Header
 from decoders.events import ProcessEvent
@@ -83,6 +82,6 @@ class Canon(Renderer):
         if call.command == "BPF_PROG_LOAD":
             listing = call.notes.listing
             computed = "" if listing is None else listing.sha1
-            entry.tag = str((made and made.info.get("tag")) or computed)
+            entry.tag = made.tag if isinstance(made, Prog) and made.tag else computed
         Fields(self.known, call, entry).all()
         self.take(entry)

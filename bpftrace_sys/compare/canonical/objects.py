@@ -9,8 +9,7 @@ from typing import Final
 
 from bpftrace_sys.compare.canonical.text import escaped, ref, stable
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import MADE, Object
-from decoders.uapi import names
+from bpftrace_sys.story.objects import MADE, Link, Map, Object, Prog
 
 NAME_LIMIT: Final = 200
 LINKS_WAITING: Final = 1024
@@ -84,23 +83,21 @@ def base_name(found: Object, model: Model, pids: Container[int]) -> str:
     name = escaped(found.name)[:NAME_LIMIT]
     if found.kind == "btf":
         name = name or _btf_name(found, model)
-    elif found.kind == "link":
-        name = escaped(str(found.info.get("target") or found.info.get("type") or name))
-        name = stable(name, pids)
-        prog = found.info.get("prog")
-        if isinstance(prog, Object) and prog.name:
-            name = f"{escaped(prog.name)} -> {name}"
+    elif isinstance(found, Link):
+        name = stable(escaped(found.target or found.type or name), pids)
+        if found.prog is not None and found.prog.name:
+            name = f"{escaped(found.prog.name)} -> {name}"
     elif found.kind == "perf_event":
         name = stable(name, pids)
         cpu = None if found.call is None else found.call.number("cpu")
         if cpu is not None and cpu >= 0:
             name = f"{name} cpu {cpu}"
     elif not name:
-        kind = str(found.info.get("type") or "")
-        if found.kind == "map" and "map_type" in found.info:
-            number = found.info["map_type"]
-            kind = names.bpf_map_type.get(number, str(number))
-            kind = kind.removeprefix("BPF_MAP_TYPE_").lower()
+        kind = ""
+        if isinstance(found, Prog):
+            kind = found.type
+        elif isinstance(found, Map):
+            kind = found.type_name
         name = f"({kind or 'anonymous'})"
     return " ".join(word for word in (*words, name) if word)
 

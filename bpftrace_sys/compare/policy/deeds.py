@@ -13,16 +13,15 @@ from typing import Any, Final, NamedTuple
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.compare.canonical.text import stable
 from bpftrace_sys.story.attach.rows import ROWS
-from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import NotedCall, Object, text_of
+from bpftrace_sys.story.objects import Attachment, NotedCall, Object, Prog, text_of
 from bpftrace_sys.story.places import Place, place_of
 from bpftrace_sys.story.program_names import prog_key
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.trace.header import Header
 from decoders.call import plain
-from decoders.uapi import helpers, names
+from decoders.uapi import helpers
 from decoders.values import Insns, Name
 
 NEEDED: Final = frozenset({"bpf", "perf_event_open", "ioctl"})
@@ -76,22 +75,14 @@ def describe(deed: Deed) -> str:
     return printable(KINDS[deed.kind](deed))
 
 
-def _number_name(table: dict[int, str], number: int | None, prefix: str) -> str:
-    return table.get(number if number is not None else -1, str(number)).removeprefix(prefix).lower()
-
-
 def _object_key(prog: Object | None, model: Model) -> tuple[str, str]:
     if prog is None:
         return UNKNOWN, UNKNOWN
-    known = prog.info.get("key")
-    if isinstance(known, tuple):
-        return known  # as it was when it was loaded: of a long trace the call is not kept whole
+    if isinstance(prog, Prog) and prog.key is not None:
+        return prog.key  # as it was when it was loaded: of a long trace the call is not kept whole
     if prog.call is not None:
         return prog_key(prog.call, model)
-    kind = prog.info.get("prog_type")
-    if not isinstance(kind, int):
-        return prog.name, UNKNOWN
-    return prog.name, _number_name(names.bpf_prog_type, kind, "BPF_PROG_TYPE_")
+    return prog.name, (isinstance(prog, Prog) and prog.type_name) or UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +205,8 @@ class Deeds(Renderer):
         if prog is not None and prog.call is None:
             # From before the trace: all that is known is what fdinfo said.
             self._add(call, Deed("program", key))
-            tag = prog.info.get("tag")
-            if tag:
-                self._add(call, Deed("tag", key, (str(tag), str(tag))))
+            if isinstance(prog, Prog) and prog.tag:
+                self._add(call, Deed("tag", key, (prog.tag, prog.tag)))
         elif prog is not None and prog.call is not None and prog.call.notes.is_probe:
             # It looked like a probe, but a probe is not attached.
             self.prog_load(prog.call, used=True)
@@ -225,9 +215,8 @@ class Deeds(Renderer):
     def prog_load(self, call: NotedCall, used: bool = False) -> None:
         """PROG_LOAD: the program and all that it calls.  ``used``: no mere probe."""
         key = prog_key(call, self.model)
-        made = call.notes.made
-        if made is not None:
-            made.info["key"] = key
+        if isinstance(call.notes.made, Prog):
+            call.notes.made.key = key
         self._add(call, Deed("program", key), used=used)
         insns = plain(call.attr("attr", "insns"))
         whole = isinstance(insns, Insns) and len(insns.data) == insns.total * 8

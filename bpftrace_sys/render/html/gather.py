@@ -23,10 +23,9 @@ from bpftrace_sys.render.short_call import short_call
 from bpftrace_sys.render.stack import stack_lines
 from bpftrace_sys.render.text import TextTemplate
 from bpftrace_sys.render.text_quoting import octets
-from bpftrace_sys.story.attach.ways import Attachment
 from bpftrace_sys.story.kernel_view import Seen
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import MADE, NotedCall, Object, text_of
+from bpftrace_sys.story.objects import MADE, Attachment, NotedCall, Object, text_of
 from bpftrace_sys.story.probes.folds import summary
 from bpftrace_sys.story.remarks import remarks
 from bpftrace_sys.story.renderer import Renderer, Template

@@ -11,10 +11,10 @@ from bpftrace_sys.render.html import records
 from bpftrace_sys.render.html.painting import PageText, unmarked
 from bpftrace_sys.render.html.records import Map, Report
 from bpftrace_sys.render.html.things import Things
+from bpftrace_sys.story import objects
 from bpftrace_sys.story.objects import MADE, NotedCall, Object
 from decoders.call import plain
 from decoders.raw import RawCall
-from decoders.uapi import names
 from decoders.values import Array, Bytes, Int, Value
 
 WHAT: Final = {
@@ -87,8 +87,8 @@ class Maps:
 
     def of(self, used: Object) -> Map | None:
         """A map's entry."""
-        number = self.things.of(used) if used.kind == "map" else None
-        if number is None:
+        number = self.things.of(used) if isinstance(used, objects.Map) else None
+        if number is None or not isinstance(used, objects.Map):
             return None
         known = self._maps.get(number)
         if known is None:
@@ -120,20 +120,19 @@ class Maps:
             return None
         batch = "BATCH" in command
         where = ("attr", "batch") if batch else ("attr",)
-        objects = call.notes.objects
         fact = call.fact(*where, "map_fd")
-        used = None if fact is None else objects.get((fact.fd, fact.stage))
-        if used is None or used.kind != "map":
+        used = None if fact is None else call.notes.objects.get((fact.fd, fact.stage))
+        if not isinstance(used, objects.Map):
             return None
-        self.text.call_, self.text.objects = call, objects
+        self.text.call_, self.text.objects = call, call.notes.objects
         if not batch:
             return Operation(
                 used,
                 what,
                 [self._pair(call.attr(*where, "key"), call.attr(*where, "value"))],
             )
-        keys = self._parts(call.attr(*where, "keys"), used.info.get("key_size"))
-        values = self._parts(call.attr(*where, "values"), used.info.get("value_size"))
+        keys = self._parts(call.attr(*where, "keys"), used.key_size)
+        values = self._parts(call.attr(*where, "values"), used.value_size)
         count = min(call.number(*where, "count") or 0, len(keys), BATCH)
         none: Sequence[Value | None] = [None] * count
         pairs = zip(keys[:count], (values or none)[:count], strict=False)
@@ -158,14 +157,13 @@ class Maps:
             number_of(value),
         )
 
-    def _types(self, used: Object) -> tuple[str, str]:
+    def _types(self, used: objects.Map) -> tuple[str, str]:
         from decoders.formats import btf_c
 
-        info = used.info
-        btf = self.text.model.btf(info["btf_id"]) if info.get("btf_id") else None
+        btf = self.text.model.btf(used.btf_id) if used.btf_id else None
         if btf is None:
             return "", ""
-        key, value = info.get("key_type"), info.get("value_type")
+        key, value = used.key_type, used.value_type
         return (
             printable(btf_c.c_type(btf, key))[: records.NAME] if key else "",
             printable(btf_c.c_type(btf, value))[: records.NAME] if value else "",
@@ -174,18 +172,13 @@ class Maps:
     def finish(self) -> None:
         """What is known of the maps at the end; those come too that were only used by programs."""
         for number, used in enumerate(self.things.objects):
-            if used.kind == "map":
+            if isinstance(used, objects.Map):
                 self.of(used)
                 known = self._maps[number]
-                info = used.info
                 known.name = printable(used.name)[: records.NAME] or "(anonymous)"
                 known.id, known.operations = used.id, used.operations
-                kind = info.get("map_type")
-                full = names.bpf_map_type.get(kind, str(kind)) if isinstance(kind, int) else ""
-                known.kind = full.removeprefix("BPF_MAP_TYPE_").lower()
-                known.sizes = tuple(  # type: ignore[assignment]
-                    info.get(name) for name in ("key_size", "value_size", "max_entries")
-                )
+                known.kind = used.type_name
+                known.sizes = (used.key_size, used.value_size, used.max_entries)
                 known.origin = "" if used.origin == MADE else used.origin
                 known.pins = [printable(pin)[: records.NAME] for pin in used.pins[:16]]
 

@@ -14,14 +14,13 @@ from bpftrace_sys.story.kernel_view import Seen
 from bpftrace_sys.story.listing import btf_fd, listing_of
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.notes import Listing
-from bpftrace_sys.story.objects import MADE, NotedCall, Object, text_of
+from bpftrace_sys.story.objects import MADE, NotedCall, Object, Prog, text_of
 from bpftrace_sys.story.remarks import remarks
 from bpftrace_sys.story.summary import runs_of
 from bpftrace_sys.story.verifier.verdict import verdict
 from decoders.call import plain
 from decoders.formats import insn as isa
 from decoders.raw import ENTRY
-from decoders.uapi import names
 from decoders.uapi.helpers import bpf_func_id
 from decoders.values import Bytes, Insns, Name, Text
 
@@ -80,7 +79,7 @@ class Programs:
         anchor = self.report.things[number].anchor
         program = Program(anchor, number, printable(found.name)[: records.NAME])
         program.id, program.origin = found.id, found.origin
-        program.tag = str(found.info.get("tag") or "")
+        program.tag = found.tag if isinstance(found, Prog) else ""
         program.kind = _kind(found)
         self._by_thing[number] = program
         self.report.programs.append(program)
@@ -138,7 +137,8 @@ class Programs:
         program.seq, program.thread, program.duration = raw.seq, thread, raw.duration
         program.license = printable(text_of(call.attr("attr", "license")))[: records.NAME]
         if found is not None and number is not None:
-            program.id, program.tag = found.id, str(found.info.get("tag") or "")
+            program.id = found.id
+            program.tag = found.tag if isinstance(found, Prog) else ""
             program.kind = _kind(found)
             self._by_thing[number] = program
         else:
@@ -283,11 +283,7 @@ def _helpers(code: list[isa.Insn]) -> list[tuple[str, list[int]]]:
 
 
 def _kind(found: Object) -> str:
-    kind = found.info.get("type")
-    if kind is None and isinstance(found.info.get("prog_type"), int):
-        number = found.info["prog_type"]
-        kind = names.bpf_prog_type.get(number, str(number)).removeprefix("BPF_PROG_TYPE_").lower()
-    return printable(str(kind or ""))
+    return printable(found.type_name) if isinstance(found, Prog) else ""
 
 
 def _asked(call: NotedCall) -> str:

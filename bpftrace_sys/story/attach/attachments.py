@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from bpftrace_sys.story.attach.rows import ROWS
-from bpftrace_sys.story.attach.ways import TARGETS, Attachment, Step, Way
+from bpftrace_sys.story.attach.ways import TARGETS, Way
 from bpftrace_sys.story.model import NETLINK_CALLS, Model
-from bpftrace_sys.story.objects import NotedCall
+from bpftrace_sys.story.objects import Attachment, Link, NotedCall, PerfEvent, Step
 from decoders.values import Int, Name
 
 
@@ -65,18 +65,16 @@ class Attachments:
         if way.prog is not None and way.prog.call is not None and way.verb != "detached":
             steps.append(Step("load", way.prog.call))
         if way.event is not None and way.event.call is not None:
-            defined = way.event.info.get("defined")
-            if isinstance(defined, NotedCall):
-                steps.append(Step("define", defined))
+            if way.event.defined is not None:
+                steps.append(Step("define", way.event.defined))
             type_call = self._type_call(way.event.call)
             if type_call is not None:
                 steps.append(Step("type", type_call))
             steps.append(Step("event", way.event.call))
         steps.append(Step("detach" if way.verb == "detached" else "attach", call))
         made = call.notes.made
-        if made is not None and made.kind == "link" and way.link is None:
-            made.info["target"] = way.target
-            made.info["prog"] = way.prog
+        if isinstance(made, Link) and way.link is None:
+            made.target, made.prog = way.target, way.prog
             way.link = made
         self._moved(way)
         told = Attachment(
@@ -96,7 +94,7 @@ class Attachments:
             # Asked now, so that its facts stand before the call: a replay tells at once, too.
             told.given = given(way.target, way.prog.call, self.model)
         if way.event is not None and way.link is None:
-            way.event.info["attachment"] = told
+            way.event.attachment = told
             self._held[call.raw.tid] = told
             return []
         return [told]
@@ -120,7 +118,7 @@ class Attachments:
         if prog is not None and len(prog.attached) < TARGETS:
             prog.attached.append(way.target)
         if way.event is not None:
-            way.event.info["prog"] = way.prog
+            way.event.prog = way.prog
             if way.link is None and len(self.model.passing) < TARGETS:
                 self.model.passing.add(way.target)
 
@@ -152,7 +150,7 @@ class Attachments:
             held.steps.append(step)
             del self._held[call.raw.tid]
             return [held]
-        earlier: Attachment | None = None if event is None else event.info.get("attachment")
+        earlier = event.attachment if isinstance(event, PerfEvent) else None
         if earlier is None:
             return []
         return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import Object, text_of
+from bpftrace_sys.story.objects import Link, Object, Prog, text_of
 from bpftrace_sys.story.targets import printable, symbol_of
 from decoders.call import Call, plain
 from decoders.uapi import const
@@ -49,7 +49,7 @@ def _btf_target(prog: Object | None, model: Model) -> str:
     load = prog.call
     kind = _name(load.attr("attr", "expected_attach_type")).removeprefix("trace_")
     kind = {"modify_return": "fmod_ret", "lsm_mac": "lsm", "raw_tp": "tp_btf"}.get(kind, kind)
-    if prog.info.get("type") == "ext":
+    if isinstance(prog, Prog) and prog.type == "ext":
         kind = "freplace"
     target = load.attr("attr", "attach_btf_id")
     if not isinstance(target, Int) or not target.value:
@@ -181,6 +181,6 @@ def _netfilter(call: Call) -> str:
     return f"netfilter {pf} {hook} priority {call.number(*union, 'priority')}"
 
 
-def target_of(link: Object) -> str:
+def target_of(link: Link) -> str:
     """What a link is on, or the link itself where that was not seen."""
-    return str(link.info.get("target") or link.label)
+    return link.target or link.label

@@ -23,10 +23,10 @@ from bpftrace_sys.story.attach.places import (
 )
 from bpftrace_sys.story.attach.ways import TARGETS, Row, Way
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import Object, text_of
+from bpftrace_sys.story.objects import Link, Map, Object, PerfEvent, Prog, text_of
 from bpftrace_sys.story.targets import hook_name
 from decoders.call import Call, plain
-from decoders.uapi import const, names
+from decoders.uapi import const
 from decoders.values import Bytes, Fd, Int, Struct
 
 
@@ -34,14 +34,14 @@ def set_bpf(call: Call, model: Model) -> Way | None:
     """ioctl(event, PERF_EVENT_IOC_SET_BPF, prog)."""
     event = model.object(call.fact("fd"), call.raw.pid)
     prog = model.by_fd(call, "arg")
-    if event is None:
+    if not isinstance(event, PerfEvent):
         return None
     return _on_event(call, prog, event, "fd")
 
 
-def _on_event(call: Call, prog: Object | None, event: Object, *fd: str) -> Way:
+def _on_event(call: Call, prog: Object | None, event: PerfEvent, *fd: str) -> Way:
     target = event.name or f"fd {call.number(*fd)} <?>"
-    return Way(prog, target, str(event.info.get("via") or "perf event"), event=event)
+    return Way(prog, target, event.via or "perf event", event=event)
 
 
 def raw_tracepoint(call: Call, model: Model) -> Way | None:
@@ -62,10 +62,10 @@ def link_create(call: Call, model: Model) -> Way | None:
         return Way(prog, _ops_name(prog, model), "link")
     if kind == "perf_event":
         event = model.object(call.fact(*link, "target_fd"), call.raw.pid)
-        if event is None:
+        if not isinstance(event, PerfEvent):
             return Way(prog, f"fd {call.number(*link, 'target_fd')} <?>", "link")
         return _on_event(call, prog, event, *link, "target_fd")
-    if prog is not None and prog.info.get("type") == "ext":
+    if isinstance(prog, Prog) and prog.type == "ext":
         other = call.attr(*link, "tracing", "target_btf_id")
         holder = model.by_fd(call, *link, "target_fd")
         if isinstance(other, Int) and other.value and holder is not None:
@@ -131,34 +131,36 @@ def link_update(call: Call, model: Model) -> Way | None:
     update = ("attr", "link_update")
     prog = model.by_fd(call, *update, "new_prog_fd") or model.by_fd(call, *update, "new_map_fd")
     link = model.by_fd(call, *update, "link_fd")
-    if link is None:
+    if not isinstance(link, Link):
         return None
-    before = link.info.get("prog")
-    link.info["prog"] = prog
+    before, link.prog = link.prog, prog
     return Way(prog, target_of(link), "link", verb="replaced", before=before, link=link)
 
 
 def link_detach(call: Call, model: Model) -> Way | None:
     """LINK_DETACH."""
     link = model.by_fd(call, "attr", "link_detach", "link_fd")
-    if link is None:
+    if not isinstance(link, Link):
         return None
-    return Way(link.info.get("prog"), target_of(link), "link", verb="detached", link=link)
+    return Way(link.prog, target_of(link), "link", verb="detached", link=link)
+
+
+SLOTS: Final[dict[int | None, str]] = {
+    const.BPF_MAP_TYPE_PROG_ARRAY: "tail call",
+    const.BPF_MAP_TYPE_DEVMAP: "xdp devmap",
+    const.BPF_MAP_TYPE_DEVMAP_HASH: "xdp devmap",
+    const.BPF_MAP_TYPE_CPUMAP: "xdp cpumap",
+}
+"""What a program in an element of a map is there for, by the map's type."""
 
 
 def _slot(call: Call, model: Model) -> tuple[Object, str] | None:
     """The map of an update or delete, and a slot of it that holds a program, in words."""
     holder = model.by_fd(call, "attr", "map_fd")
     key = plain(call.attr("attr", "key"))
-    if holder is None or holder.kind != "map" or not isinstance(key, Bytes):
+    if not isinstance(holder, Map) or not isinstance(key, Bytes):
         return None
-    kind = names.bpf_map_type.get(holder.info.get("map_type", 0), "").removeprefix("BPF_MAP_TYPE_")
-    what = {
-        "PROG_ARRAY": "tail call",
-        "DEVMAP": "xdp devmap",
-        "DEVMAP_HASH": "xdp devmap",
-        "CPUMAP": "xdp cpumap",
-    }.get(kind)
+    what = SLOTS.get(holder.map_type)
     if what is None:
         return None
     return holder, f"{what} {int.from_bytes(key.data, 'little')} of {holder.label}"
@@ -167,7 +169,7 @@ def _slot(call: Call, model: Model) -> tuple[Object, str] | None:
 def map_update(call: Call, model: Model) -> Way | None:
     """A program put into a map: a tail call, or XDP in a devmap or cpumap; a struct_ops."""
     holder = model.by_fd(call, "attr", "map_fd")
-    if holder is not None and holder.info.get("map_type") == const.BPF_MAP_TYPE_STRUCT_OPS:
+    if isinstance(holder, Map) and holder.map_type == const.BPF_MAP_TYPE_STRUCT_OPS:
         return _ops_update(call, holder, model)
     value = plain(call.attr("attr", "value"))
     typed = value.typed if isinstance(value, Bytes) else None
@@ -188,8 +190,8 @@ def _ops_update(call: Call, ops: Object, model: Model) -> Way | None:
     typed = value.typed if isinstance(value, Bytes) else None
     for member, part in typed.fields if isinstance(typed, Struct) else ():
         prog = model.object(part.fact, call.raw.pid) if isinstance(part, Fd) else None
-        if prog is not None and prog.kind == "prog":
-            prog.info["used"] = True
+        if isinstance(prog, Prog):
+            prog.used = True
             place = f"{name}.{member.removeprefix('data.').removesuffix('.fd')}"
             if len(prog.attached) < TARGETS:
                 prog.attached.append(f"{place} of {ops.label}")
@@ -203,7 +205,7 @@ def _ops_update(call: Call, ops: Object, model: Model) -> Way | None:
 def map_delete(call: Call, model: Model) -> Way | None:
     """A program taken out of a map of programs, or a struct_ops unregistered."""
     holder = model.by_fd(call, "attr", "map_fd")
-    if holder is not None and holder.info.get("map_type") == const.BPF_MAP_TYPE_STRUCT_OPS:
+    if isinstance(holder, Map) and holder.map_type == const.BPF_MAP_TYPE_STRUCT_OPS:
         return Way(holder, _ops_name(holder, model), via="map", verb="detached")
     slot = _slot(call, model)
     if slot is None or model.holder(slot[1]) is None:

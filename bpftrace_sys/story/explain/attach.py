@@ -8,7 +8,7 @@ from typing import Final
 from bpftrace_sys.story.explain.elements import label_of, map_fact, map_kind
 from bpftrace_sys.story.explain.failure import NONE, Failure
 from bpftrace_sys.story.explain.words import article, signed, word_set
-from bpftrace_sys.story.objects import Object, text_of
+from bpftrace_sys.story.objects import Object, Prog, text_of
 from decoders.call import plain
 from decoders.values import Array, Flags, Int, Text
 
@@ -20,7 +20,7 @@ def no_operation(failure: Failure) -> list[str]:
         return [f"maps of type {map_kind(fact).lower()} have no {failure.command}"]
     if failure.command == "BPF_PROG_TEST_RUN":
         prog = failure.model.by_fd(failure.call, "attr", "test", "prog_fd")
-        kind = None if prog is None else prog.info.get("type")
+        kind = prog.type if isinstance(prog, Prog) else ""
         return [f"{kind} programs cannot be test run"] if kind else []
     if failure.command == "BPF_LINK_CREATE":
         kind = failure.name("link_create", "attach_type")
@@ -43,9 +43,9 @@ def attach_invalid(failure: Failure) -> list[str]:
         return [f"this kernel knows no bpf_attach_type {number}"]
     fields = (*link, "prog_fd") if link else ("attach_bpf_fd",)
     prog = failure.model.by_fd(failure.call, "attr", *fields)
-    if prog is None or prog.call is None or prog.kind != "prog":
+    if not isinstance(prog, Prog) or prog.call is None:
         return []
-    kind = str(prog.info.get("type", ""))
+    kind = prog.type
     asked = failure.name(*link, "attach_type")
     wanted = ATTACH_PROGS.get(asked)
     if wanted is not None and kind and kind not in wanted:

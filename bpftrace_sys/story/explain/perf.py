@@ -10,6 +10,7 @@ from bpftrace_sys.story.explain.failure import NONE, PAGE, Failure
 from bpftrace_sys.story.explain.fds import spoken_of
 from bpftrace_sys.story.explain.privileges import CAP_PERFMON, CAP_SYS_ADMIN
 from bpftrace_sys.story.explain.words import decimal
+from bpftrace_sys.story.objects import PerfEvent, Prog
 from decoders.uapi import const
 from decoders.values import Flags, Int, Name
 
@@ -159,11 +160,11 @@ def set_bpf(failure: Failure) -> list[str]:
     fact = call.fact("arg")
     if failure.errno == errno.EINVAL and fact is not None and fact.kind != "prog":
         return [f"arg {fact.fd} is {spoken_of(fact)}, not a program"]
-    if event is None or prog is None or prog.kind != "prog":
+    if event is None or not isinstance(prog, Prog):
         return []
-    kind = prog.info.get("type")
+    kind = prog.type
     if failure.errno == errno.EEXIST:
-        told = event.info.get("attachment")  # attach.py's, of the call that attached
+        told = event.attachment if isinstance(event, PerfEvent) else None
         held = None if told is None or told.prog is None else told.prog.label
         return [f"the event {event.name} has {held} already"] if held else []
     if event.call is None or not kind:

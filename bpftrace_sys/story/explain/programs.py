@@ -7,6 +7,7 @@ from typing import Final
 from bpftrace_sys.story.explain.attr import bad_name, unknown_flags, unknown_type
 from bpftrace_sys.story.explain.failure import Failure, kind_of
 from bpftrace_sys.story.explain.logs import verifier
+from bpftrace_sys.story.objects import Prog
 from decoders.values import Pointer
 
 
@@ -114,7 +115,7 @@ def _bad_log(failure: Failure) -> list[str]:
 def test_run_invalid(failure: Failure) -> list[str]:
     """PROG_TEST_RUN with a packet that is too short."""
     prog = failure.model.by_fd(failure.call, "attr", "test", "prog_fd")
-    kind = None if prog is None else prog.info.get("type")
+    kind = prog.type if isinstance(prog, Prog) else ""
     size = failure.number("test", "data_size_in")
     if kind in ("socket_filter", "sched_cls", "sched_act", "xdp", "cgroup_skb") and size < 14:
         return [f"data_size_in {size} is less than an Ethernet header (14)"]
