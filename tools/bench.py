@@ -70,10 +70,12 @@ WORK_C: Final = r"""
 #include <time.h>
 #include <unistd.h>
 
+static clockid_t watch = CLOCK_MONOTONIC;
+
 static double now(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(watch, &t);
     return t.tv_sec + t.tv_nsec / 1e9;
 }
 
@@ -92,6 +94,7 @@ int main(int argc, char **argv)
     }
     int count = atoi(argv[2]), i;
     double began;
+    if (argc > 3) watch = CLOCK_PROCESS_CPUTIME_ID; /* "cpu": what it costs us, not how long */
     union bpf_attr attr;
     memset(&attr, 0, sizeof attr);
     if (!strcmp(argv[1], "updates")) {
@@ -459,6 +462,86 @@ def forks(place: Place) -> Bench:
     )
 
 
+EBPF: Final = ("--engine", "bpf", "-e", "trace=bpf")
+"""Options of the eBPF engine; its bpfstrace stands in the column of OURS."""
+
+
+def ebpf_cpu(place: Place) -> Bench:
+    return Bench(
+        "ebpf-cpu",
+        "by eBPF: 100,000 map updates",
+        place.four(EBPF, BPF, place.work("updates", "100000", "cpu")),
+        [
+            Row("its own CPU time", "own", STRACE, 0.4),
+            Row("its own CPU time", "own", UNTRACED, 5.0),
+            Row("whole, all printed", "wall", STRACE, 0.4),
+        ],
+    )
+
+
+def ebpf_one_cpu(place: Place) -> Bench:
+    ways = place.four(EBPF, BPF, place.work("updates", "100000"))
+    ways = {
+        way: ["taskset", "-c", "0", *ways[way]] for way in (UNTRACED, OURS, STRACE) if way in ways
+    }
+    return Bench(
+        "ebpf-one-cpu",
+        "by eBPF: 100,000 map updates, all on one CPU",
+        ways,
+        [Row("whole, all printed", "wall", STRACE, 1.0)],
+    )
+
+
+def ebpf_other_calls(place: Place) -> Bench:
+    work = ["dd", "if=/dev/zero", "of=/dev/null", "bs=1", "count=3000000"]
+    return Bench(
+        "ebpf-dd",
+        "by eBPF: dd bs=1, 3,000,000 reads and writes",
+        {UNTRACED: work, OURS: place.ours(["--engine", "bpf"], work)},
+        [Row("its own time", "own", UNTRACED, 1.3)],
+    )
+
+
+def ebpf_load(place: Place) -> Bench:
+    work = place.work("load", str(INSNS))
+    return Bench(
+        "ebpf-load",
+        f"by eBPF: PROG_LOAD of {INSNS:,} instructions, strace with -v",
+        place.four(EBPF, ["-v", *BPF], work),
+        [Row("the call, as the caller sees it", "own", STRACE, None)],
+    )
+
+
+def ebpf_reader(place: Place) -> Bench:
+    script = [place.python, str(REPO / "tools" / "bench_reader.py"), *place.work()]
+    return Bench(
+        "ebpf-reader",
+        "by eBPF: reading the ring of 100,000 calls",
+        {OURS: [*script, "read"]},
+        [Row("CPU time", "own", None, 1.0)],
+    )
+
+
+def ebpf_idle(place: Place) -> Bench:
+    script = [place.python, str(REPO / "tools" / "bench_reader.py"), *place.work()]
+    return Bench(
+        "ebpf-idle",
+        "by eBPF: 100 seconds in which nobody calls",
+        {OURS: [*script, "idle"]},
+        [Row("CPU time", "own", None, 0.05)],
+    )
+
+
+def ebpf_memory(place: Place) -> Bench:
+    count = 10_000_000 if place.full else 300_000
+    return Bench(
+        "ebpf-memory",
+        f"by eBPF: {count:,} calls, a ring of 64 MB",
+        {OURS: place.ours(EBPF, place.work("updates", str(count)))},
+        [Row("memory", "peak", None, 100e6 + 64 * 2**20)],
+    )
+
+
 BENCHES: Final[dict[str, Callable[[Place], Bench]]] = {
     "dd": other_calls,
     "dd-long": other_calls_for_long,
@@ -473,6 +556,13 @@ BENCHES: Final[dict[str, Callable[[Place], Bench]]] = {
     "memory": memory,
     "replay": replay,
     "forks": forks,
+    "ebpf-cpu": ebpf_cpu,
+    "ebpf-one-cpu": ebpf_one_cpu,
+    "ebpf-dd": ebpf_other_calls,
+    "ebpf-load": ebpf_load,
+    "ebpf-reader": ebpf_reader,
+    "ebpf-idle": ebpf_idle,
+    "ebpf-memory": ebpf_memory,
 }
 
 # -- measuring ---------------------------------------------------------------------

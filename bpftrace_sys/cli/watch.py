@@ -136,6 +136,7 @@ class Session:
         self._starting: Starting | None = None
         self._status: int | None = None
         self._complained = False
+        self._narrow = False
         self._cgroups = Cgroups()
 
     def run(self) -> int:
@@ -160,7 +161,7 @@ class Session:
         capture.before = engine.before
         while self.telling.step():
             pass
-        engine.tell(Told(capture.take, self._who, self._lost))
+        engine.tell(Told(capture.take, self._who, self._lost, self._unseen))
         self.telling.facts.types = engine.records.types
         if settings.everybody and not settings.quiet and sys.stderr.isatty():
             complain("watching the whole machine; Ctrl-C ends it")
@@ -231,7 +232,7 @@ class Session:
     def _end(self) -> int:
         settings, engine = self.settings, self.engine
         # The kernel takes its time to detach: meanwhile what is left is read and told.
-        detaching = threading.Thread(target=engine.hooks.close)
+        detaching = threading.Thread(target=engine.stop)
         detaching.start()
         while engine.read():
             pass
@@ -274,6 +275,16 @@ class Session:
         if not self._complained:
             self._complained = True
             complain("calls were lost, as the ring was full; a greater one (--ring) loses fewer")
+
+
+    def _unseen(self, pid: int) -> None:
+        """Said once."""
+        if not self._narrow:
+            self._narrow = True
+            complain(
+                f"process {pid} runs a 32-bit program: by tracepoints the calls of such are not "
+                "seen; --engine ptrace sees them"
+            )
 
 
 class Signals:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bpftrace_sys.record.ebpf.engine import Lost, Told, Wanted, Watch
-from decoders.raw import RawCall
+from decoders.raw import AUDIT_ARCH_I386, RawCall
 from tests.support.running import LOADERS, ROOT, TRACEES, environment, run_cli
 from tests.support.schema import check
 
@@ -288,6 +288,44 @@ def test_killed_it_leaves_nothing(tmp_path: Path) -> None:
         return all(one.returncode for one in shown)
 
     until(gone)
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 32-bit tracee."""
+    path = tmp_path_factory.mktemp("narrow") / "tracee"
+    source = ROOT / "fixtures" / "i386-tracee" / "tracee.c"
+    clang = [
+        "clang", "-m32", "-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-pie",
+        "-fno-stack-protector", "-o", str(path), str(source),
+    ]  # fmt: skip
+    if os.uname().machine != "x86_64" or subprocess.run(clang, check=False).returncode:
+        pytest.skip("needs clang -m32 on x86-64")
+    return path
+
+
+def test_a_32_bit_program_is_seen_by_raw_tracepoints(narrow: Path) -> None:
+    engine = Watch(Wanted(everybody=False, ring=1 << 16, kinds=("raw_tracepoint",)))
+    engine.open()
+    items: list[Any] = []
+    engine.tell(Told(items.append))
+    try:
+        subprocess.run([str(narrow)], check=True)
+        while engine.read():
+            pass
+    finally:
+        engine.close()
+    calls = [item for item in items if isinstance(item, RawCall)]
+    assert {call.arch for call in calls} == {AUDIT_ARCH_I386}
+    assert len(calls) == 8
+    assert all(chunk.data for call in calls for chunk in call.chunks)
+
+
+def test_a_32_bit_program_is_said_to_be_unseen(narrow: Path) -> None:
+    """By tracepoints; where fentry works it is seen."""
+    ran = run_cli("--engine", "bpf", str(narrow))
+    assert ran.returncode == 0
+    assert ("runs a 32-bit program" in ran.stderr) != ("BPF_MAP_CREATE" in ran.stderr)
 
 
 # ---------------------------------------------------------------- hostile

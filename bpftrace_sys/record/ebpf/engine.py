@@ -88,6 +88,8 @@ class Told:
     take: Callable[[RawCall | ProcessEvent], None]
     who: Callable[[Who], None] = field(default=lambda who: None)
     lost: Callable[[Lost], None] = field(default=lambda lost: None)
+    unseen: Callable[[int], None] = field(default=lambda pid: None)
+    """A process whose calls are not seen: it runs a 32-bit program, and the hooks see none."""
 
 
 class Watch:
@@ -111,6 +113,7 @@ class Watch:
         self._openat = arches.number(arches.of_machine()[0], "openat")
         self._poll = select.epoll()
         self._at_once = False
+        self._skipped = 0
 
     # ------------------------------------------------------------ setting up
 
@@ -282,7 +285,8 @@ class Watch:
         """From now on what comes is handed on."""
         offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         self._told = told
-        self._records = Records(self._take, told.who, offset)
+        narrow = (lambda pid: None) if self.hooks.compat else told.unseen
+        self._records = Records(self._take, told.who, narrow, offset)
 
     def _take(self, item: RawCall | ProcessEvent) -> None:
         if isinstance(item, RawCall):
@@ -306,7 +310,7 @@ class Watch:
         """Hands over what has come, up to a batch; returns the number of records."""
         count = self._ring.drain(self._records.record, BATCH)
         calls, events = self._counters[0][0], self._counters[1][0]
-        now = Lost(calls, self._records.lost_pieces, events)
+        now = Lost(calls + self._skipped, self._records.lost_pieces, events)
         before = self.lost
         if now != before:
             self.lost = now
@@ -318,6 +322,12 @@ class Watch:
                 )
             )
         return count
+
+    def stop(self) -> None:
+        """Detaches; and counts what the kernel skipped, as programs do not interrupt each other."""
+        skipped = self.programs.skipped()
+        self.hooks.close()
+        self._skipped = skipped
 
     def wait(self, timeout: float | None) -> None:
         """Until there is something to read, or something else that was registered happens.

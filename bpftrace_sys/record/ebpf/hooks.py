@@ -102,10 +102,10 @@ class Hooks:
                 found.append(type_id)
             elif prefix == prefixes[0]:
                 raise LoadError(function, OSError(2, "not in the kernel's BTF"))
-        self.compat = len(found) > len(calls)
         for program in ("exit_fexit", "enter_fentry"):
             for type_id in found:
                 self._open(self._programs.load(program, type_id))
+        self.compat = len(found) > len(calls)
 
     def _find(self, find: int, function: str) -> int:
         """The id of a function in the kernel's BTF; not above 0 where it has none."""

@@ -117,6 +117,7 @@ struct cred {
 struct file;
 struct mm_struct {
 	struct file *exe_file;
+	unsigned long task_size;
 	unsigned long arg_start;
 	unsigned long arg_end;
 } KERNEL;

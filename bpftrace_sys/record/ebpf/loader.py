@@ -35,6 +35,9 @@ PROG_TYPES: Final = {
 ATTACH_TYPES: Final = {"fentry": const.BPF_TRACE_FENTRY, "fexit": const.BPF_TRACE_FEXIT}
 SLEEPABLE: Final = 1 << 4
 """BPF_F_SLEEPABLE, which programs of the type syscall have to say."""
+INFO_SIZE: Final = 256
+RECURSION_MISSES: Final = 208
+"""Where struct bpf_prog_info has it."""
 LOG_SIZE: Final = 1 << 20
 
 
@@ -219,6 +222,16 @@ class Programs:
         )
         call(const.BPF_PROG_TEST_RUN, attr)
         return room.buffer.raw[: len(context)]
+
+    def skipped(self) -> int:
+        """How often the kernel did not run the programs: one ran already on that CPU."""
+        total = 0
+        for fd in self._open:
+            room = Memory(INFO_SIZE)
+            with contextlib.suppress(OSError):
+                call(const.BPF_OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", fd, INFO_SIZE, room.addr))
+                total += struct.unpack_from("<Q", room.buffer, RECURSION_MISSES)[0]
+        return total
 
     def close(self) -> None:
         """Closes all fds; programs that are attached stay as long as their hooks."""

@@ -26,7 +26,7 @@ WHO: Final = struct.Struct("<IIQQQIIII16s256s")
 
 CALL, PIECE_APART, PROCESS_EVENT, WHO_IS = range(4)
 DATA, STRING, FD, ASKED, CRED = range(5)
-FORK, EXEC, EXITED = range(3)
+FORK, EXEC, EXITED, NARROW = range(4)
 UNFINISHED: Final = 1
 LATE: Final = 2
 FD_KINDS: Final = ("", "map", "prog", "link", "btf", "perf_event", "token", "file")
@@ -82,18 +82,21 @@ class Who(NamedTuple):
 class Records:
     """Makes items of records.
 
-    ``take`` gets each RawCall and ProcessEvent, ``who`` each :class:`Who`. ``offset``:
-    nanoseconds from CLOCK_MONOTONIC to the epoch.
+    ``take`` gets each RawCall and ProcessEvent, ``who`` each :class:`Who`, ``narrow``
+    each process that begins to run a 32-bit program. ``offset``: nanoseconds from
+    CLOCK_MONOTONIC to the epoch.
     """
 
     def __init__(
         self,
         take: Callable[[RawCall | ProcessEvent], None],
         who: Callable[[Who], None],
+        narrow: Callable[[int], None],
         offset: int,
     ) -> None:
         self._take = take
         self._who = who
+        self._narrow = narrow
         self._offset = offset
         self._parts: OrderedDict[int, list[Part]] = OrderedDict()
         self._facts: dict[tuple[int, int, bytes], FdFact] = {}
@@ -263,6 +266,9 @@ class Records:
         _, what, time, pid_tgid, one, two, how = PROCESS.unpack_from(buffer, at)
         pid, tid = pid_tgid >> 32, pid_tgid & 0xFFFFFFFF
         details: dict[str, Any]
+        if what == NARROW:
+            self._narrow(pid)
+            return
         if what == FORK:
             details = {"child": one, "child_tid": two, "how": _how(pid, one, how)}
         elif what == EXEC:

@@ -18,7 +18,7 @@ enum record { CALL, PIECE, PROCESS, WHO };
 enum stage { ENTRY, EXIT };
 enum piece_kind { DATA, STRING, FD, ASKED, CRED };
 enum fd_kind { NO_FD, MAP, PROG, LINK, BTF, PERF_EVENT, TOKEN, OTHER_FILE, FD_KINDS };
-enum event { FORK, EXEC, EXITED };
+enum event { FORK, EXEC, EXITED, NARROW };
 enum flag {
 	UNFINISHED = 1, /* its thread ended before it returned */
 	MISSED = 2,     /* something could not be read in time: its page was not there */
@@ -71,6 +71,7 @@ struct process {
 	u64 pid_tgid;
 	u32 a, b; /* FORK: pid and tid of the child; EXEC: former tid; EXITED: exit code */
 	u64 how;  /* FORK: the flags of clone */
+	/* NARROW: it runs a 32-bit program now */
 };
 
 struct who {

@@ -417,6 +417,8 @@ int PROGRAM(exec)(u64 *ctx)
 	u64 id = bpf_get_current_pid_tgid();
 	u32 pid = id >> 32, tid = id, former = ctx[1], *bits, value;
 	struct process event = {};
+	unsigned long task_size = 0;
+	struct mm_struct *mm = 0;
 	struct state *st;
 
 	if (only_threads && former != tid) {
@@ -428,6 +430,10 @@ int PROGRAM(exec)(u64 *ctx)
 			bpf_map_delete_elem(&threads, &former);
 		}
 	}
+	READ(mm, task->mm);
+	READ(task_size, mm->task_size);
+	if (task_size >> 32 == 0 && (!only_threads || interest(id) & ITSELF))
+		tell_process(&event, NARROW, id);
 	st = bpf_task_storage_get(&states, task, 0, 0);
 	if (st)
 		st->told = 0;
