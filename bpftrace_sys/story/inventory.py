@@ -90,9 +90,8 @@ class Opening:
     def take(self, state: ObjectState) -> Object:
         """The object of a state, which the model knows from now on."""
         model = self._model
-        facts: Any = model.facts
-        if state.holders and hasattr(facts, "pid"):
-            facts.pid = state.holders[0].pid  # in whose files and namespaces names count
+        if state.holders:
+            model.facts.concerning(state.holders[0].pid)
         known = object_of(state, self._words, BEFORE)
         if state.id is None:
             return known

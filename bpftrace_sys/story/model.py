@@ -269,7 +269,7 @@ class Model:
 
     def settle(self) -> None:
         """Asks which objects outlive the trace, so that the answer is recorded with it."""
-        patient = True
+        patient = False
         left = [
             found
             for (kind, _), found in self.objects.items()
@@ -283,9 +283,9 @@ class Model:
                 self.facts.fact("runs", number)
         for found in left:
             assert found.id is not None
-            if not (found.pins or found.attached) and hasattr(self.facts, "patience"):
-                self.facts.patience = PATIENCE if patient else self.facts.patience
-                patient = False
+            if not (patient or found.pins or found.attached):
+                self.facts.have_patience(PATIENCE)
+                patient = True
             if self.facts.fact(f"alive_{found.kind}", found.id) is None:
                 continue
             self.facts.fact(f"holders {found.kind}", found.id)

@@ -130,8 +130,7 @@ class Pipeline:
     def usual(self, item: RawCall) -> NotedCall:
         """Decodes a call and shows it to everybody."""
         assert self._decode is not None
-        if hasattr(self.facts, "pid"):
-            self.facts.pid = item.pid
+        self.facts.concerning(item.pid)
         call = self._decode(item, self.facts, NotedCall)
         told: Iterable[Attachment] = ()
         try:

@@ -47,8 +47,7 @@ def open_note(path: str, facts: Facts) -> str | None:
     """A comment for an openat: ``PMU kprobe = 6``."""
     found = _PMU_TYPE.search(path)
     if found:
-        number = getattr(facts, "pmus", {})
-        for key, name in number.items():
+        for key, name in facts.pmus.items():
             if name == found[1]:
                 return f"PMU {name} = {key}"
     found = _PMU_FORMAT.search(path)

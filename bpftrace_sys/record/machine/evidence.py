@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 FILE_SYSTEMS: Final = {
     0xCAFE4A11: "bpf",
@@ -60,10 +60,19 @@ def _options() -> dict[str, str]:
     return options
 
 
+class Asked(Protocol):
+    """LiveFacts, as far as evidence is asked of it."""
+
+    pid: int
+
+    def fact(self, kind: str, key: int) -> str | None: ...
+    def vmlinux(self) -> Any: ...
+
+
 class Evidence:
     """Answers questions; ``facts`` is the LiveFacts that asks and records."""
 
-    def __init__(self, facts: Any) -> None:
+    def __init__(self, facts: Asked) -> None:
         self.facts = facts
         self._config: dict[str, str] | None = None
         self._enums: dict[str, dict[int, str]] = {}

@@ -30,7 +30,7 @@ from typing import Any, Final
 
 from bpftrace_sys.record.machine.hardware import Machine
 from bpftrace_sys.record.machine.proc import read_text
-from bpftrace_sys.trace.facts import PASSING
+from bpftrace_sys.trace.facts import PASSING, Facts
 
 TRACEFS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 SETTLING: Final = 0.03
@@ -39,11 +39,10 @@ BTF_FOLDER: Final = "/sys/kernel/btf"
 VMLINUX_BTF: Final = f"{BTF_FOLDER}/vmlinux"
 
 
-class LiveFacts:
+class LiveFacts(Facts):
     """Asks this machine, once per question.
 
-    ``record`` is told of each answer.  ``pid`` is the process in whose network
-    namespace an ifindex counts.
+    ``record`` is told of each answer.
     """
 
     def __init__(
@@ -55,9 +54,9 @@ class LiveFacts:
         """``highest``: the highest ids when the trace began, by kind (see watermark.py)."""
         self.highest = highest or {}
         machine = machine or Machine()
-        self.cpus = machine.cpus
-        self.pmus = machine.pmus
+        super().__init__(machine.pmus, machine.cpus)
         self.pid = 0
+        """The process that is asked about."""
         self.record = record
         self.types: dict[tuple[str, int], int] = {}
         """Ids in vmlinux BTF that need not be asked for: what a program attaches to, what a
@@ -78,6 +77,12 @@ class LiveFacts:
         self.runs: Callable[[int], str | None] | None = None
         """RunStats.runs, where runs are counted (--stats)."""
         self._holders: dict[tuple[str, int], list[tuple[int, str]]] | None = None
+
+    def concerning(self, pid: int) -> None:
+        self.pid = pid
+
+    def have_patience(self, seconds: float) -> None:
+        self.patience = seconds
 
     def fact(self, kind: str, key: int) -> str | None:
         if kind == "pmu":

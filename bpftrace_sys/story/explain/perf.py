@@ -80,7 +80,7 @@ def perf_missing(failure: Failure) -> list[str]:
 
 
 def _pmus(failure: Failure) -> set[str]:
-    return set(getattr(failure.facts, "pmus", {}).values())
+    return set(failure.facts.pmus.values())
 
 
 def perf_invalid(failure: Failure) -> list[str]:
