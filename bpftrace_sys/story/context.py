@@ -59,6 +59,10 @@ PASSED: Final[dict[int, list[str]]] = {
 }
 """The registers in which a function gets its arguments."""
 RETURNED: Final[dict[int, str]] = {AUDIT_ARCH_X86_64: "ax", AUDIT_ARCH_AARCH64: "regs[0]"}
+SAMPLE: Final = ("sample_period", "addr")
+"""What follows the registers in struct bpf_perf_event_data."""
+NETFILTER: Final = ("const struct nf_hook_state *state", "struct sk_buff *skb")
+"""struct bpf_nf_ctx (include/linux/netfilter.h)"""
 PARAMS: Final = 64
 """Parameters of a prototype that are looked at."""
 
@@ -100,16 +104,18 @@ class RegistersLayout(Layout):
     """Declarations of the parameters, where the function is known."""
     returns: bool = False
     """It is given when the function returns: then its arguments are no longer there."""
+    sampled: bool = False
+    """A perf event interrupted whatever ran: the registers are nobody's arguments."""
 
     def name(self, offset: int, size: int) -> str | None:
-        registers = REGISTERS.get(self.arch, [])
+        registers = [*REGISTERS.get(self.arch, ()), *(SAMPLE if self.sampled else ())]
         if offset % 8 or not 0 <= offset // 8 < len(registers) or size > 8:
             return None
         register = registers[offset // 8]
-        passed = PASSED[self.arch]
+        passed = [] if self.sampled else PASSED.get(self.arch, [])
         if self.returns:
             return f"ctx->{register}" + (
-                ": what it returns" if register == RETURNED[self.arch] else ""
+                ": what it returns" if register == RETURNED.get(self.arch) else ""
             )
         if register not in passed:
             return f"ctx->{register}"
@@ -205,6 +211,15 @@ def loaded_layout(call: Call, facts: Facts) -> Layout | None:
         return StructLayout(LAYOUTS.get(STRUCTS[kind], ()))
     if kind == "KPROBE":
         return RegistersLayout(call.raw.arch)
+    if kind == "PERF_EVENT":
+        return RegistersLayout(call.raw.arch, sampled=call.raw.arch in REGISTERS)
+    if kind == "NETFILTER":
+        return ArgumentsLayout(NETFILTER)
+    if kind == "STRUCT_OPS":
+        ops = call.number("attr", "attach_btf_id")
+        member = call.number("attr", "expected_attach_type") or 0
+        prototype = facts.fact(f"member_prototype {member}", ops) if ops else None
+        return None if prototype is None else ArgumentsLayout(params_of(prototype))
     if kind in ARGUMENTS and not call.number("attr", "attach_prog_fd"):
         target = call.number("attr", "attach_btf_id")
         prototype = facts.fact("prototype", target) if target else None

@@ -1,9 +1,9 @@
 """Where a program reads and writes its context: followed through register moves only.
 
 The context's address is in r1 when the main function begins.  A register counts as holding it at
-an instruction only if it does on every way there (a forward analysis over the jumps, whose sets can
-only shrink).  What is spilled to the stack, passed to a subprogram or moved by an offset is not
-followed: an access that is told is certain, not every access is told.
+an instruction only if it does on every way there.  What is spilled to the stack, passed to a
+subprogram or moved by an offset is not followed: an access that is told is certain, not every
+access is told.
 """
 
 from __future__ import annotations
@@ -14,13 +14,25 @@ from typing import Final, NamedTuple
 from decoders.formats import insn as isa
 from decoders.formats.insn import Insn
 
-_CTX: Final = 1
-"""r1, the first argument."""
+_START: Final = 1 << 1
+"""Registers, as bits, that hold the context's address at the beginning: r1."""
 _ALL: Final = 0x7FF
+_CALLER_SAVED: Final = 0x3F
 _MOV: Final = isa.ALU64 | isa.MOV | isa.X
-_ENDS: Final = frozenset({isa.JMP | isa.EXIT})
+_CALLS: Final = frozenset(
+    kind | isa.CALL | operand for kind in (isa.JMP, isa.JMP32) for operand in (isa.K, isa.X)
+)
+_EXIT: Final = isa.JMP | isa.EXIT
 _ALWAYS: Final = frozenset({isa.JMP | isa.JA, isa.GOTOL})
-_LOADS: Final = frozenset({isa.MEM, isa.MEMSX})
+_LOADS: Final = frozenset(
+    isa.LDX | mode | size for mode in (isa.MEM, isa.MEMSX) for size in isa.SIZE_BYTES
+)
+_STORES: Final = frozenset(
+    kind | isa.MEM | size for kind in (isa.ST, isa.STX) for size in isa.SIZE_BYTES
+)
+_PLAIN_WRITES: Final = frozenset({isa.LD, isa.LDX, isa.ALU, isa.ALU64})
+_PASSES: Final = 64
+"""Times that the program is gone through until nothing changes any more; two is usual."""
 
 
 class Access(NamedTuple):
@@ -33,57 +45,60 @@ class Access(NamedTuple):
 
 
 def accesses(program: Sequence[Insn]) -> list[Access]:
-    """The accesses that are certain, in the order of the program."""
-    holding = _holding(program)
-    found = []
+    """The accesses that are certain, in the order of the program; none if that takes too long."""
+    if any(insn[1] == isa.GOTOX for insn in program):
+        return []  # where an indirect jump leads is not known
+    arriving: dict[int, int] = {}
+    for _ in range(_PASSES):
+        found, stable = _pass(program, arriving)
+        if stable:
+            return found
+    return []
+
+
+def _pass(program: Sequence[Insn], arriving: dict[int, int]) -> tuple[list[Access], bool]:
+    """Goes through the program once, forwards.
+
+    ``arriving``: by pc, the registers that hold it on every jump there that was seen; jumps
+    take away from it.  The accesses, and whether no jump backwards changed anything.
+    """
+    found: list[Access] = []
+    stable = True
+    holding = _START
+    reached = True
     for insn in program:
-        registers = holding.get(insn.pc, 0)
-        kind, mode = insn.code & 7, insn.code & 0xE0
-        size = isa.SIZE_BYTES[insn.code & 0x18]
-        if kind == isa.LDX and mode in _LOADS and registers >> insn.src & 1:
-            found.append(Access(insn.pc, insn.off, size, False))
-        elif kind in (isa.ST, isa.STX) and mode == isa.MEM and registers >> insn.dst & 1:
-            found.append(Access(insn.pc, insn.off, size, True))
-    return found
-
-
-def _holding(program: Sequence[Insn]) -> dict[int, int]:
-    """By pc the registers, as bits, that hold the context's address before it; only where the
-    main function comes by."""
-    by_pc = {insn.pc: insn for insn in program}
-    if 0 not in by_pc or any(insn.code == isa.GOTOX for insn in program):
-        return {}  # where an indirect jump leads is not known
-    before: dict[int, int] = {0: 1 << _CTX}
-    todo = [0]
-    while todo:
-        pc = todo.pop()
-        insn = by_pc[pc]
-        after = _after(insn, before[pc])
-        for target in _next(insn):
-            if target not in by_pc:
-                continue
-            new = before.get(target, _ALL) & after
-            if target not in before or new != before[target]:
-                before[target] = new
-                todo.append(target)
-    return before
-
-
-def _after(insn: Insn, registers: int) -> int:
-    if insn.code == _MOV and insn.off == 0 and insn.imm == 0:
-        moved = registers >> insn.src & 1
-        return registers & ~(1 << insn.dst) | moved << insn.dst
-    for register in isa.written(insn):
-        registers &= ~(1 << register)
-    return registers
-
-
-def _next(insn: Insn) -> list[int]:
-    following = insn.pc + insn.slots
-    if insn.code in _ENDS:
-        return []
-    distance = isa.jump_distance(insn)
-    if distance is None:
-        return [following]
-    target = insn.pc + 1 + distance
-    return [target] if insn.code in _ALWAYS else [following, target]
+        pc, code, dst, src, off, imm, _, _ = insn
+        if pc in arriving:
+            holding = holding & arriving[pc] if reached else arriving[pc]
+            reached = True
+        if not reached:
+            continue
+        if code in _LOADS:
+            if holding >> src & 1:
+                found.append(Access(pc, off, isa.SIZE_BYTES[code & 0x18], False))
+            holding &= ~(1 << dst)
+        elif code in _STORES:
+            if holding >> dst & 1:
+                found.append(Access(pc, off, isa.SIZE_BYTES[code & 0x18], True))
+        elif code in _CALLS:
+            holding &= ~_CALLER_SAVED
+        elif code == _EXIT:
+            reached = False
+        elif code & 7 in (isa.JMP, isa.JMP32):
+            distance = isa.jump_distance(insn)
+            if distance is not None:
+                target = pc + 1 + distance
+                before = arriving.get(target)
+                after = (_ALL if before is None else before) & holding
+                if after != before:
+                    arriving[target] = after
+                    stable = stable and target > pc
+                reached = code not in _ALWAYS
+        elif code == _MOV and not off and not imm:
+            holding = holding & ~(1 << dst) | (holding >> src & 1) << dst
+        elif code & 7 in _PLAIN_WRITES and code & 0xE7 not in (isa.LD | isa.ABS, isa.LD | isa.IND):
+            holding &= ~(1 << dst)
+        else:
+            for register in isa.written(insn):
+                holding &= ~(1 << register)
+    return found, stable

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given as when
 from hypothesis import strategies as st
 
+from bpftrace_sys.record.machine.prototypes import Prototypes
 from bpftrace_sys.story import context
 from bpftrace_sys.story.context import (
     PASSED,
@@ -25,6 +26,7 @@ from bpftrace_sys.story.context import (
 from decoders.arch import AUDIT_ARCH_AARCH64, AUDIT_ARCH_X86_64
 from decoders.formats import btf
 from decoders.formats import insn as isa
+from decoders.formats.btf_c import func_prototype
 from decoders.formats.ctx_flow import Access, accesses
 from decoders.uapi.layouts import LAYOUTS
 from tests.support import bpf_asm as asm
@@ -84,6 +86,22 @@ def test_registers_are_the_kernels(vmlinux: btf.Btf) -> None:
     for one, other in zip(theirs, ours, strict=True):
         assert one in (other, "")
     assert set(PASSED[MACHINE]) <= set(ours)
+
+
+def test_what_a_perf_event_gives_is_the_kernels(vmlinux: btf.Btf) -> None:
+    struct = vmlinux.find("bpf_perf_event_data", btf.Kind.STRUCT)
+    if struct is None or MACHINE not in REGISTERS:
+        pytest.skip("this kernel has no such programs, or is of an unknown machine")
+    layout = RegistersLayout(MACHINE, sampled=True)
+    for member in struct.members[1:]:
+        assert layout.name(member.bit_offset // 8, 8) == f"ctx->{member.name}"
+    assert [member.name for member in struct.members] == ["regs", *context.SAMPLE]
+    assert RegistersLayout(MACHINE).name(struct.members[1].bit_offset // 8, 8) is None
+    netfilter = vmlinux.find("bpf_nf_ctx", btf.Kind.STRUCT)
+    if netfilter is not None:
+        assert [member.name for member in netfilter.members] == [
+            context.declared(text) for text in context.NETFILTER
+        ]
 
 
 # ---------------------------------------------------------------------------
@@ -201,6 +219,39 @@ def test_any_text_of_a_fact_is_taken(text: str) -> None:
     params_of(text)
     fields_of(text)
     context.declared(text)
+
+
+# ---------------------------------------------------------------------------
+# Declarations
+
+
+def test_declarations_are_the_kernels(vmlinux: btf.Btf) -> None:
+    ours = Prototypes(vmlinux)
+    functions = [
+        found.name
+        for found in map(vmlinux.type, list(vmlinux.ids_of(btf.Kind.FUNC))[::2000])
+        if found is not None
+    ]
+    assert len(functions) > 10
+    for name in functions:  # by a scan first, then by the index
+        found = vmlinux.find(name, btf.Kind.FUNC)
+        assert found is not None
+        assert ours.function(name) == func_prototype(vmlinux, found.id)
+        assert ours.of_type(found.id) == ours.function(name)
+    assert ours.function("no_such_function") is None
+    switch = vmlinux.find("btf_trace_sched_switch", btf.Kind.TYPEDEF)
+    if switch is not None:
+        said = ours.of_type(switch.id)
+        assert said is not None
+        assert said == ours.tracepoint("sched_switch")
+        assert [context.declared(param) for param in params_of(said)][:3] == [
+            "preempt", "prev", "next",
+        ]  # fmt: skip
+    ops = vmlinux.find("tcp_congestion_ops", btf.Kind.STRUCT)
+    if ops is not None:
+        at = next(index for index, member in enumerate(ops.members) if member.name == "ssthresh")
+        assert ours.member(ops.id, at) == "ssthresh(struct sock *)"
+        assert ours.member(ops.id, 9999) is None
 
 
 # ---------------------------------------------------------------------------

@@ -12,11 +12,11 @@ __bpf_call_base), ``device`` (ifindex of a link from elsewhere), ``holders KIND`
 KIND PATH`` (id: who has an fd of it, whether it is there), ``ops_members`` (id of a struct_ops
 map: its functions and their offsets), ``iter_target`` (id of an iterator program: what it
 walks), ``fields STRUCT`` (members that our layouts lack), ``prototype`` (type id in vmlinux of a
-function or of a tracepoint's typedef), ``prototype FUNCTION`` and ``tracepoint_args NAME`` (0: its
-declaration), ``format CATEGORY:NAME`` (0: a tracepoint's fields: ``TYPE NAME@OFFSET+SIZE;...``),
-``runs`` (id of a program: how often it ran, with --stats), ``alive_prog`` and so on (still there at
-the end), ``enum NAME`` (a value that our tables lack and the running kernel's BTF names), ``why
-...`` (see evidence.py).
+function or of a tracepoint's typedef), ``member_prototype N`` (type id of a struct_ops),
+``prototype FUNCTION`` and ``tracepoint_args NAME`` (0: its declaration), ``format CATEGORY:NAME``
+(0: a tracepoint's fields: ``TYPE NAME@OFFSET+SIZE;...``), ``runs`` (id of a program: how often it
+ran, with --stats), ``alive_prog`` and so on (still there at the end), ``enum NAME`` (a value that
+our tables lack and the running kernel's BTF names), ``why ...`` (see evidence.py).
 """
 
 from __future__ import annotations
@@ -301,6 +301,14 @@ class LiveFacts(Facts):
         """What a tracepoint hands to raw programs."""
         found = self._prototypes()
         declared: str | None = None if found is None else found.tracepoint(name)
+        return declared
+
+    def _ask_member_prototype(self, key: int, index: str) -> str | None:
+        """What a member of a struct_ops is, by the struct's type id."""
+        found = self._prototypes()
+        if found is None or not (index.isascii() and index.isdigit()):
+            return None
+        declared: str | None = found.member(key, int(index[:6]))
         return declared
 
     def _ask_format(self, key: int, tracepoint: str) -> str | None:

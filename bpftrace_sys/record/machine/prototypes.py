@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 from bpftrace_sys.record.machine.proc import read_text
-from decoders.formats.btf import Btf, Kind, Type
+from decoders.formats.btf import Btf, Kind, Param, Type
 from decoders.formats.btf_c import c_type, func_prototype
 
 INDEXED: Final = 10
@@ -50,8 +51,19 @@ class Prototypes:
         if proto is None or proto.kind != Kind.FUNC_PROTO:
             return None
         # The first is the tracepoint's own.
-        words = [c_type(self._btf, param.type, param.name) for param in proto.params[1:]]
-        return f"{name}({', '.join(words) or 'void'})"
+        return _called(self._btf, name, proto.params[1:])
+
+    def member(self, type_id: int, index: int) -> str | None:
+        """What a member of a struct_ops is: ``ssthresh(struct sock *)``."""
+        struct = self._btf.resolve(type_id)
+        if struct is None or not 0 <= index < len(struct.members):
+            return None
+        member = struct.members[index]
+        pointer = self._btf.resolve(member.type)
+        proto = self._btf.resolve(pointer.type) if pointer and pointer.kind == Kind.PTR else None
+        if proto is None or proto.kind != Kind.FUNC_PROTO:
+            return None
+        return _called(self._btf, member.name, proto.params)
 
     def _find(self, name: str, kind: int) -> Type | None:
         # An index of all names costs as much as looking for a dozen of them.
@@ -59,6 +71,11 @@ class Prototypes:
         look: Any = self._btf.first if self._looked < INDEXED else self._btf.find
         found: Type | None = look(name, kind)
         return found
+
+
+def _called(btf: Btf, name: str, params: Sequence[Param]) -> str:
+    words = [c_type(btf, param.type, param.name) for param in params]
+    return f"{name}({', '.join(words) or 'void'})"
 
 
 def tracepoint_fields(roots: tuple[str, ...], tracepoint: str) -> str | None:
