@@ -70,7 +70,7 @@ class Words:
             if not probe:
                 probe = (self.facts.fact("ksym", addr) or hex(addr)) if addr else "?"
             return f"{kind} {probe}" + (f"+{offset:#x}" if offset else "")
-        return f"{kind} {probe}".strip() if kind else "perf event"
+        return f"{kind} {probe}".strip() if kind else "perf event ?"
 
     def raw_tracepoint(self, info: Info, prog: ObjectState | None) -> str:
         name = printable(str(info.get("tp_name") or "?"))
@@ -279,5 +279,5 @@ def _multi(info: Info, way: str) -> str:
 def _listed(words: list[str], total: int) -> str:
     more = total - len(words)
     if not words:
-        return f"{total} functions"
+        return f"{total} functions" if total else "?"
     return ", ".join(words) + (f" and {more} more" if more > 0 else "")

@@ -11,6 +11,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -421,6 +422,45 @@ def test_without_capabilities_what_is_hidden_is_said(tmp_path: Path) -> None:
     assert {f"{kind} of others" for kind in ("programs", "maps", "links", "BTF")} <= unseen.keys()
     assert any("have open" in what for what in unseen)
     assert ("prog", facts["progs"][0]["id"]) not in look.objects
+
+
+INHERITED = f"""
+import json, os, sys
+sys.path.insert(0, {str(LOADERS)!r})
+from _common import *
+kit = Kit()
+kit.map("ARRAY", 4, 8, 1, "left_map")
+kit.prog("SOCKET_FILTER", returning(1), "left_prog")
+for each in (*kit.facts["maps"], *kit.facts["progs"]):
+    os.set_inheritable(each["fd"], True)
+print(json.dumps(kit.facts), flush=True)
+os.execvp("setpriv", ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "cat"])
+"""
+
+
+def test_without_capabilities_what_equals_hold_is_seen() -> None:
+    """By the fds of a process that is not more privileged: all but what the kernel hides."""
+    needs_tool("setpriv")
+    with subprocess.Popen(
+        [sys.executable, "-c", INHERITED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        facts = json.loads(process.stdout.readline())
+        while Path(f"/proc/{process.pid}/comm").read_text() != "cat\n":
+            time.sleep(0.01)
+        done = without_capabilities("ps", "--json")
+        process.communicate()
+    assert (done.returncode, done.stderr) == (0, "")
+    look = Look(done.stdout)
+    (prog,), (array,) = facts["progs"], facts["maps"]
+    line = look.objects["prog", prog["id"]]
+    assert (line["object"]["name"], line["object"]["tag"]) == ("left_prog", prog["tag"])
+    assert line["holders"][0]["pid"] == process.pid
+    assert line["holders"][0]["fds"] == [prog["fd"]]
+    assert look.objects["map", array["id"]]["object"]["name"] == "left_map"
+    unseen = {line["what"]: line["why"] for line in look.lines if line["type"] == "unseen"}
+    if "xlated_prog_len" not in line["info"]:
+        assert "CAP_BPF" in unseen["sizes of programs"]
 
 
 def test_arguments() -> None:

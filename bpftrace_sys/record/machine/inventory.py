@@ -19,12 +19,7 @@ from bpftrace_sys.record.machine.fds import FdLookup
 from bpftrace_sys.record.machine.map_contents import Members, programs_in
 from bpftrace_sys.record.machine.mounts import mounts
 from bpftrace_sys.record.machine.network import Devices, each_namespace
-from bpftrace_sys.record.machine.object_info import (
-    ids,
-    info_by_id,
-    info_of,
-    kernel_addresses_hidden,
-)
+from bpftrace_sys.record.machine.object_info import ids, info_by_id, info_of
 from bpftrace_sys.record.machine.pins import pins
 from bpftrace_sys.record.machine.processes import Open, Pass, namespaces, scan
 from bpftrace_sys.trace.inventory import Holder, Inventory, ObjectState, Place, Unseen
@@ -244,6 +239,8 @@ class Look:
         if not prog:
             return
         state = self._state("prog", prog)
+        if state is not None and self._completed(event, state):
+            return
         probe = ("fd_type", "probe", "probe_offset")
         for known in state.places if state is not None else ():
             if known.way == "perf_event" and all(
@@ -258,6 +255,21 @@ class Look:
             info = {key: value for key, value in event.info.items() if key != "attached_prog"}
             info["fds"] = [info.pop("fd")]
             state.places.append(Place("perf_event", info))
+
+    def _completed(self, event: ObjectState, prog: ObjectState) -> bool:
+        """Whether an event tells what the only link of its program is on.
+
+        Before Linux 6.6 the kernel says nothing of such a link (bpf_perf_link_fill_link_info).
+        """
+        links = [place for place in prog.places if place.way == "perf_event"]
+        events = [
+            each for each in self._events.values() if each.info.get("attached_prog") == prog.id
+        ]
+        if len(links) != 1 or len(events) != 1 or links[0].info.get("fd_type"):
+            return False
+        probe = ("fd_type", "probe", "probe_offset", "probe_addr")
+        links[0].info |= {name: event.info[name] for name in probe if name in event.info}
+        return "link_id" in links[0].info
 
     def _locate(self, place: Place, groups: Cgroups, devices: list[Devices]) -> None:
         """Adds a cgroup's path and a device's name to where a link is."""
@@ -338,7 +350,8 @@ class Look:
             told.append(Unseen("programs on cgroups", "no cgroup2 file system is mounted here"))
         elif groups.refused:
             why = unseen.because(groups.error, "CAP_NET_ADMIN")
-            told.append(Unseen(f"programs on {groups.refused} cgroups", why, groups.refused))
+            what = "a cgroup" if groups.refused == 1 else f"{groups.refused} cgroups"
+            told.append(Unseen(f"programs on {what}", why, groups.refused))
         if groups.partial:
             told.append(Unseen("cgroups outside of this cgroup namespace", "they are hidden"))
         if groups.cut:
@@ -346,12 +359,18 @@ class Look:
         for device in devices:
             for what, number in device.unseen:
                 where = f"{what} of net:[{device.netns}]" if what else f"net:[{device.netns}]"
-                told.append(Unseen(f"programs on {where}", unseen.because(number)))
-        probes = ("kprobe_multi", "perf_event")
-        if kernel_addresses_hidden() and any(place.way in probes for _, place in self._links):
+                needs = "CAP_NET_ADMIN" if what else "CAP_SYS_ADMIN to enter it"
+                told.append(Unseen(f"programs on {where}", unseen.because(number, needs)))
+        hidden = [
+            place
+            for _, place in self._links
+            if place.way == "kprobe_multi" and not any(place.info.get("addrs", ()))
+        ]
+        if hidden:
             told.append(
-                Unseen("addresses of kernel functions", "hidden from us (kernel.kptr_restrict)")
-            )
+                Unseen("the functions of kprobe_multi links", "hidden (kernel.kptr_restrict)",
+                       len(hidden))
+            )  # fmt: skip
 
     def _tell(self, seen: Pass) -> None:
         if seen.refused:
@@ -361,6 +380,15 @@ class Look:
             self._found.unseen.append(beyond)
         if seen.cut:
             self._found.unseen.append(self._cut(seen))
+
+        sizeless = sum(
+            state.kind == "prog" and "xlated_prog_len" not in state.info
+            for state in self._states.values()
+        )
+        if sizeless:
+            self._found.unseen.append(
+                Unseen("sizes of programs", "the kernel shows them with CAP_BPF only", sizeless)
+            )
 
     @staticmethod
     def _cut(seen: Pass) -> Unseen:

@@ -80,7 +80,6 @@ PROBE_KINDS: Final = {
     "EVENT": "perf_event.event",
 }
 POINTERS: Final = frozenset({"addrs", "offsets", "cookies", "ref_ctr_offsets", "ids"})
-KPTR_RESTRICT: Final = "/proc/sys/kernel/kptr_restrict"
 
 
 def ids(kind: str) -> Iterator[int]:
@@ -279,12 +278,3 @@ def info_by_id(kind: str, number: int) -> Info:
         return info_of(kind, fd)
     finally:
         os.close(fd)
-
-
-def kernel_addresses_hidden() -> bool:
-    """Whether the kernel shows us zeros for its addresses (kptr_restrict, kallsyms_show_value)."""
-    try:
-        with open("/proc/kallsyms", encoding="ascii", errors="replace") as file:
-            return not file.readline().partition(" ")[0].strip("0")
-    except OSError:
-        return True
