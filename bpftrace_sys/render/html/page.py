@@ -22,6 +22,7 @@ from bpftrace_sys.render.html.markup import (
 )
 from bpftrace_sys.render.html.records import (
     ATTACHING,
+    Blob,
     KernelSide,
     Map,
     Program,
@@ -604,11 +605,17 @@ def _blobs(report: Report) -> Markup | None:
                     element("span", {"class": "about number"}, f"{blob.size:,} bytes"),
                     element("span", {"class": "about note"}, blob.note)),
             element("p", {"class": "about"}, "loaded by ", _call(blob.seq, f"call #{blob.seq}"),
-                    ", as C:" if blob.text else ""),
+                    ", as C:" if blob.text else "", *_same(blob)),
             element("pre", {"class": "c"}) if blob.text else None,
             element("p", {"class": "cut"}, "the rest is not on this page") if blob.cut else None,
         ))  # fmt: skip
     return _section("btf", "BTF", *entries, _rest(report.blobs, "BTF blobs"))
+
+
+def _same(blob: Blob) -> list[Child]:
+    if not blob.same:
+        return []
+    return [", the same as ", element("a", {"href": f"#{blob.same}"}, blob.same)]
 
 
 def _remains(report: Report) -> Markup | None:

@@ -12,6 +12,7 @@ from typing import IO, Any, Final
 
 from bpftrace_sys.render.text import Options, TextRenderer
 from bpftrace_sys.story.model import Model
+from decoders.values import Insns
 
 FIRST: Final = 0xE000
 END: Final = "\ue0ff"
@@ -74,6 +75,10 @@ class PageText(TextRenderer):
         stream: IO[str] = out
         super().__init__(stream, model, Options(width=96), marks.paint)
         self.marks = marks
+
+    def _insn_block(self, name: str, insns: Insns, indent: str, comma: str) -> list[str] | None:
+        # Instructions that are not shown here need no listing.
+        return super()._insn_block(name, insns, indent, comma) if self.options.insns else None
 
     def painted(self, text: str, limit: int) -> str:
         """With marks, and cut where it is too long."""

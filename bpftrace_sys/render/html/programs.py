@@ -42,6 +42,8 @@ class Programs:
         self._c = records.BTF_TEXT
         self._blobs: set[int] = set()
         """Things."""
+        self._same: dict[bytes, str] = {}
+        """Anchors by the bytes; no more of them than are shown as C."""
 
     def load(self, call: NotedCall, thread: int) -> None:
         """A PROG_LOAD that is no feature probe."""
@@ -222,9 +224,13 @@ class Programs:
         note = printable(data.note or "")
         blob = Blob(anchor, number, call.raw.seq, len(data.data), note)
         self.report.blobs.append(blob)
+        blob.same = self._same.get(data.data, "")
+        if blob.same:
+            return
         if len(data.data) < data.wanted or self._c <= 0:
             blob.cut = True
             return
+        self._same[data.data] = anchor
         try:
             parsed = btf.parse(data.data)
         except btf.BtfError as error:

@@ -150,6 +150,8 @@ class Blob:
     size: int
     note: str
     text: str = ""
+    same: str = ""
+    """The anchor of an earlier one that is the same, byte for byte."""
     cut: bool = False
 
 
