@@ -385,6 +385,26 @@ def test_counts_that_lie(tmp_path: Path) -> None:
     assert len([line for line in lines if line["type"] == "syscall"]) == 40 * 5 * 3
 
 
+def test_a_page_that_nobody_has_touched(tmp_path: Path) -> None:
+    """Nor the kernel, which refuses the flags first: not captured. Where no memory is:
+    unreadable."""
+    script = UPDATES + (
+        "import mmap\n"
+        "untouched = mmap.mmap(-1, 8192)\n"
+        "addr = ctypes.addressof(ctypes.c_char.from_buffer(untouched))\n"
+        "for where in (addr, 0x1000):\n"
+        "    bpf(5, struct.pack('<IIQQIIQII', 1, 4, where, 0, 0, 0, 0, 0, 0xffffffff))\n"
+    )
+    trace = tmp_path / "trace.jsonl"
+    run_cli("--engine", "bpf", "-q", "-o", "/dev/null", "--json", str(trace),
+            "-e", "bpf=prog_load", sys.executable, "-c", script)  # fmt: skip
+    insns = [
+        line["args"]["attr"]["insns"] for line in lines_of(trace)
+        if line["type"] == "syscall" and line["syscall"] == "bpf"
+    ]  # fmt: skip
+    assert [one["absent"] for one in insns] == ["not captured", "unreadable address"]
+
+
 def test_an_fd_that_is_closed_at_once(tmp_path: Path) -> None:
     """What it was is known all the same: the kernel's program looked during the call."""
     script = UPDATES + "for _ in range(200): work(1)\n"

@@ -48,6 +48,7 @@ static void *(*bpf_task_storage_get)(void *map, void *task, void *value, u64 fla
 static void *(*bpf_get_current_task_btf)(void) = (void *)158;
 static long (*bpf_btf_find_by_name_kind)(const char *name, int size, u32 kind, int flags) = (void *)167;
 static void *(*bpf_task_pt_regs)(void *task) = (void *)175;
+static long (*bpf_find_vma)(void *task, u64 addr, void *callback, void *ctx, u64 flags) = (void *)180;
 static long (*bpf_loop)(u32 count, void *callback, void *ctx, u64 flags) = (void *)181;
 
 /* READ(x, p->a->b): one pointer at a time is followed by the caller. */

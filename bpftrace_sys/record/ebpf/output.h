@@ -25,9 +25,18 @@ INLINE void count(volatile u64 *counter)
 	__sync_fetch_and_add(counter, 1);
 }
 
-INLINE void missed(struct state *st)
+static long a_vma(void *task, void *vma, void *ctx)
 {
+	return 0;
+}
+
+/* A piece could not be read; THERE where the address is one of the process's all the same. */
+NOINLINE u32 missed(struct state *st, u64 addr)
+{
+	u32 nothing = 0;
+
 	st->header.flags |= MISSED;
+	return bpf_find_vma(bpf_get_current_task_btf(), addr, a_vma, &nothing, 0) == -2 ? 0 : THERE;
 }
 
 INLINE u32 stage_of(struct state *st)
@@ -106,7 +115,7 @@ INLINE u32 fill(struct state *st, struct apart *out, u64 addr, u32 size, u32 mos
 
 	if (kind == DATA) {
 		if (bpf_probe_read_user(to, bounded(size, most), (void *)addr)) {
-			missed(st);
+			out->piece.stage |= missed(st, addr);
 			return 1;
 		}
 		out->got = size;
@@ -115,7 +124,7 @@ INLINE u32 fill(struct state *st, struct apart *out, u64 addr, u32 size, u32 mos
 	/* Without a NUL the helper puts one over the last byte. */
 	got = bpf_probe_read_user_str(to, bounded(size, most), (void *)addr);
 	if (got < 0) {
-		missed(st);
+		out->piece.stage |= missed(st, addr);
 		return 1;
 	}
 	out->got = got;
@@ -177,7 +186,7 @@ NOINLINE long copy(struct state *st, u64 addr, u32 wanted, u32 kind)
 			return 0;
 		}
 		if (((addr ^ (addr + size - 1)) & ~(u64)(PAGE - 1)) == 0) {
-			missed(st);
+			piece->stage |= missed(st, addr);
 			keep(st, piece, 0);
 			return 0;
 		}

@@ -29,6 +29,7 @@ DATA, STRING, FD, ASKED, CRED = range(5)
 FORK, EXEC, EXITED, NARROW = range(4)
 UNFINISHED: Final = 1
 LATE: Final = 2
+THERE: Final = 4
 FD_KINDS: Final = ("", "map", "prog", "link", "btf", "perf_event", "token", "file")
 
 _CLONE_VFORK: Final = 0x4000
@@ -135,6 +136,8 @@ class Records:
             parts = self._parts[call] = []
             if len(self._parts) > WAITING:
                 self._parts.popitem(last=False)  # its call was lost
+        if stage & THERE and not got and first:
+            return
         parts.append(
             Part(stage & 1, bool(stage & LATE), bool(first), kind, addr, wanted, data)
         )
@@ -174,6 +177,8 @@ class Records:
                 _interface(raw, addr, stage, data)
             elif kind == CRED:
                 raw.extra["cred"] = _credentials(data)
+            elif stage & THERE and not got:
+                continue  # what stands there is not known
             elif stage & LATE:
                 late.append(Part(stage & 1, True, True, kind, addr, wanted, data))
             else:

@@ -32,9 +32,10 @@ struct piece {
 	u32 wanted;
 	u16 got;
 	u8 kind;
-	u8 stage; /* and LATE */
+	u8 stage; /* and LATE, THERE */
 };
-#define LATE 2 /* read at the exit, what was missing at the entry */
+#define LATE 2  /* read at the exit, what was missing at the entry */
+#define THERE 4 /* not read, though there is memory: its page was never used, or is swapped out */
 
 /* A piece that is a record of its own, ahead of its call. */
 struct apart {

@@ -119,7 +119,7 @@ INLINE void fetch(struct state *st, const volatile struct row *row, u64 addr, u3
 	if (bpf_probe_read_user(to, bounded(got, SLOT), (void *)addr)) {
 		u32 part = PAGE - (addr & (PAGE - 1));
 
-		missed(st);
+		missed(st, addr);
 		if (part >= got || bpf_probe_read_user(to, bounded(part, SLOT), (void *)addr)) {
 			copy(st, addr, size, DATA);
 			return;
@@ -153,7 +153,7 @@ static long a_string(u32 index, struct state **ctx)
 	u64 addr = 0;
 
 	if (bpf_probe_read_user(&addr, sizeof(addr), (void *)(st->base + 8 * index))) {
-		missed(st);
+		missed(st, st->base);
 		return 1;
 	}
 	if (addr)
