@@ -145,8 +145,7 @@ class Session:
         try:
             engine.open()
             self.signals.open(engine)
-            for pid in settings.pids:
-                engine.attach(pid)
+            held = self._attach() if settings.pids else []
             if settings.args:
                 self._spawn()
         except (EngineError, SpawnError) as error:
@@ -161,12 +160,23 @@ class Session:
         capture.before = engine.before
         while self.telling.step():
             pass
+        for item in held:
+            capture.take(item)
         engine.tell(Told(capture.take, self._who, self._lost, self._unseen))
         self.telling.facts.types = engine.records.types
         if settings.everybody and not settings.quiet and sys.stderr.isatty():
             complain("watching the whole machine; Ctrl-C ends it")
         self._loop()
         return self._end()
+
+    def _attach(self) -> list[Any]:
+        """Watches the processes that were asked for; returns what they hold."""
+        from bpftrace_sys.record.machine.opening import Opening
+
+        opening = Opening(self.settings.pids)
+        for pid in self.settings.pids:
+            self.engine.attach(pid)
+        return opening.held()
 
     def _spawn(self) -> None:
         settings = self.settings

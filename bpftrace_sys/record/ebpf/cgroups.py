@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import time
-from itertools import islice
 from typing import Final
+
+from bpftrace_sys.record.machine.cgroups import cgroups
+from bpftrace_sys.record.machine.mounts import mounts
 
 _CONTAINER: Final = re.compile(r"(?:^|[/:-])([0-9a-f]{64}|[0-9a-f]{32})(?:\.scope)?(?=/|$)")
 """Docker, containerd, CRI-O and podman name a container's cgroup by its id: ``docker-ID.scope``,
 ``cri-containerd-ID.scope``, ``libpod-ID.scope``, or just ``ID``."""
-
 PAUSE: Final = 1.0
 """Seconds between two searches."""
-FOLDERS: Final = 4_096
-"""Cgroups that are looked at in one."""
-
-
-def mounts() -> list[str]:
-    """Where cgroup2 is mounted."""
-    found = []
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                before, _, after = line.partition(" - ")
-                if after.startswith("cgroup2 "):
-                    found.append(before.split()[4])
-    except OSError:
-        pass
-    return found
 
 
 def root_of(path: str) -> str | None:
-    """The mount point of cgroup2 below which a path is."""
+    """The mount point of cgroup2 below which a path is; raises OSError."""
     real = os.path.realpath(path)
-    for root in mounts():
-        if real == root or real.startswith(root.rstrip("/") + "/"):
+    for mount in mounts():
+        root = mount.path
+        if mount.kind == "cgroup2" and (real == root or real.startswith(root.rstrip("/") + "/")):
             return root
     return None
 
@@ -66,12 +51,11 @@ class Cgroups:
     def path(self, cgroup_id: int) -> str | None:
         """The path below the mount of cgroup2; None where there is none of that id."""
         if cgroup_id not in self._paths and time.monotonic() - self._looked > PAUSE:
-            self._paths.clear()
-            for root in mounts()[:1]:
-                for folder, _, _ in islice(os.walk(root), FOLDERS):
-                    with contextlib.suppress(OSError):
-                        inode = os.stat(folder).st_ino
-                        self._paths[inode] = folder.removeprefix(root) or "/"
+            found = cgroups(ask=False).paths
+            top = min(found.values(), key=len, default="")
+            self._paths = {
+                inode: path.removeprefix(top) or "/" for inode, path in found.items()
+            }
             self._looked = time.monotonic()
         return self._paths.get(cgroup_id)
 
