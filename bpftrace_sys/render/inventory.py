@@ -32,6 +32,8 @@ def held_line(state: ObjectState, known: Object, holder: Holder, paint: Painter)
     prog = known.prog if isinstance(known, Link | PerfEvent) else None
     if prog is not None:
         words.append(f"of {printable(replace(prog, origin=MADE).label)}")
+    elif state.info.get("program"):
+        words.append("with a program that the kernel does not name")
     words += [f"pinned at {printable(pin)}" for pin in state.pins]
     if state.kind in ("prog", "map"):
         words += [f"attached to {printable(target)}" for target in known.attached]

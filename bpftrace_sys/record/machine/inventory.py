@@ -15,16 +15,19 @@ from typing import Any, Final
 
 from bpftrace_sys.record.machine import bpf, unseen
 from bpftrace_sys.record.machine.cgroups import Cgroups, cgroups
-from bpftrace_sys.record.machine.fds import FdLookup
-from bpftrace_sys.record.machine.map_contents import Members, programs_in
-from bpftrace_sys.record.machine.mounts import mounts
-from bpftrace_sys.record.machine.network import Devices, each_namespace
-from bpftrace_sys.record.machine.object_info import ids, info_by_id, info_of
+from bpftrace_sys.record.machine.map_contents import ENTRIES, Members, programs_in
+from bpftrace_sys.record.machine.network import (
+    Devices,
+    each_namespace,
+    named_namespaces,
+    netns_of,
+)
+from bpftrace_sys.record.machine.object_info import ids, info_by_id, link_way
+from bpftrace_sys.record.machine.open_objects import by_fd, event_info
 from bpftrace_sys.record.machine.pins import pins
 from bpftrace_sys.record.machine.processes import Open, Pass, namespaces, scan
 from bpftrace_sys.trace.inventory import Holder, Inventory, ObjectState, Place, Unseen
-from decoders.raw import FdFact
-from decoders.uapi import const, names
+from decoders.uapi import const
 
 KINDS: Final = ("prog", "map", "link", "btf")
 STATS: Final = "/proc/sys/kernel/bpf_stats_enabled"
@@ -40,11 +43,6 @@ NETNS_SAME: Final = ("netns_ino", "attach_type")
 DEVICE_SAME: Final = ("ifindex", "attach_type", "netns", "mode", "parent", "handle")
 """Fields that are alike where a link and a device tell of the same place."""
 DEVICE_LINKS: Final = frozenset({"xdp", "tcx", "netkit"})
-
-
-def link_way(number: int) -> str:
-    """A link's type as the way of a Place."""
-    return names.bpf_link_type.get(number, str(number)).removeprefix("BPF_LINK_TYPE_").lower()
 
 
 class Look:
@@ -295,6 +293,9 @@ class Look:
         if kind not in HOLDING or state.id is None:
             return
         sizes = (state.info.get("max_entries", 0), state.info.get("value_size", 0))
+        if kind == const.BPF_MAP_TYPE_PROG_ARRAY and sizes[0] > ENTRIES:
+            what = f"programs in map {state.name or state.id} id={state.id} from {ENTRIES} on"
+            self._found.unseen.append(Unseen(what, "there are too many entries"))
         try:
             for prog, place in programs_in(kind, state.id, *sizes, self._members):
                 if prog:
@@ -381,6 +382,10 @@ class Look:
         if seen.cut:
             self._found.unseen.append(self._cut(seen))
 
+        unnamed = sum("program" in event.info for event in self._events.values())
+        if unnamed:
+            what = f"which programs {unnamed} perf events have"
+            self._found.unseen.append(Unseen(what, "of type perf_event, the kernel does not say"))
         sizeless = sum(
             state.kind == "prog" and "xlated_prog_len" not in state.info
             for state in self._states.values()
@@ -411,83 +416,7 @@ class Look:
         return found
 
 
-# ------------------------------------------------------------ by fd, and small things
-
-
-def by_fd(opened: Open) -> dict[str, Any]:
-    """What can be told of an object by a process's fd: its info, or else what fdinfo has."""
-    with contextlib.suppress(OSError, ValueError), contextlib.closing(FdLookup()) as lookup:
-        copy = lookup.duplicate(opened.tid, opened.fact.fd)
-        try:
-            return info_of(opened.fact.kind, copy)
-        finally:
-            os.close(copy)
-    return from_fdinfo(opened.fact)
-
-
-RENAMED: Final = {
-    "prog_type": "type", "prog_tag": "tag", "map_type": "type", "link_type": "type",
-}  # fmt: skip
-LEFT_OUT: Final = frozenset({"prog_jited", "map_id", "btf_id", "link_id"})
-OLD_WORDS: Final = {"perf": "perf_event"}
-"""fdinfo's word for a link's type, where it is older than the others'."""
-
-
-def from_fdinfo(fact: FdFact) -> dict[str, Any]:
-    """fdinfo in the words of bpf_*_info."""
-    found: dict[str, Any] = {}
-    for name, value in fact.info.items():
-        if name in LEFT_OUT or (name == "prog_id" and fact.kind == "prog") or value == 0:
-            continue
-        found[RENAMED.get(name, name)] = value
-    if fact.kind == "link" and "type" in found:
-        word = OLD_WORDS.get(str(found["type"]), str(found["type"]))
-        numbers = {link_way(number): number for number in names.bpf_link_type}
-        found["type"] = numbers.get(word, word)
-    return found
-
-
-def event_info(opened: Open) -> dict[str, Any]:
-    """What is known of a perf event: what BPF_TASK_FD_QUERY tells, and where it is open."""
-    info = {
-        name: value
-        for name, value in opened.fact.info.items()
-        if name not in ("path", "perf_event_id") and value
-    }
-    if not info.get("attached_prog") and program_unnamed(opened):
-        info["program"] = "perf_event"
-    return {**info, "pid": opened.pid, "fd": opened.fact.fd}
-
-
-def program_unnamed(opened: Open) -> bool:
-    """Whether a perf event has a program of the type perf_event, whose id the kernel does not tell.
-
-    bpf_get_perf_event_info() has ENOENT for none, EOPNOTSUPP for one of that type.
-    """
-    try:
-        bpf.query_task_fd(opened.tid, opened.fact.fd)
-    except OSError as error:
-        return error.errno == errno.EOPNOTSUPP
-    return False
-
-
-def netns_of(pid: int | str) -> int:
-    """The inode of a process's network namespace; 0 where it is gone."""
-    try:
-        return os.stat(f"/proc/{pid}/ns/net").st_ino
-    except OSError:
-        return 0
-
-
-def named_namespaces() -> dict[int, str]:
-    """Network namespaces that are mounted, as ``ip netns`` does: inode -> path."""
-    found: dict[int, str] = {}
-    with contextlib.suppress(OSError):
-        for mount in mounts():
-            if mount.kind == "nsfs" and mount.root.startswith("net:["):
-                with contextlib.suppress(ValueError):
-                    found[int(mount.root[5:-1])] = mount.path
-    return found
+# ------------------------------------------------------------ small things
 
 
 def detached(place: Place) -> bool:

@@ -7,6 +7,7 @@ Layouts: rtnetlink.h, if_link.h, pkt_cls.h, pkt_sched.h and tc_act/tc_bpf.h.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from bpftrace_sys.record.machine.mounts import mounts
 from bpftrace_sys.record.machine.netdev import CLONE_NEWNET, XDP_MODES
 from bpftrace_sys.record.machine.prog_query import Query
 from bpftrace_sys.trace.inventory import Place
@@ -357,3 +359,22 @@ def each_namespace(paths: dict[int, str]) -> Iterator[Devices]:
     thread.start()
     thread.join()
     yield from results
+
+
+def netns_of(pid: int | str) -> int:
+    """The inode of a process's network namespace; 0 where it is gone."""
+    try:
+        return os.stat(f"/proc/{pid}/ns/net").st_ino
+    except OSError:
+        return 0
+
+
+def named_namespaces() -> dict[int, str]:
+    """Network namespaces that are mounted, as ``ip netns`` does: inode -> path."""
+    found: dict[int, str] = {}
+    with contextlib.suppress(OSError):
+        for mount in mounts():
+            if mount.kind == "nsfs" and mount.root.startswith("net:["):
+                with contextlib.suppress(ValueError):
+                    found[int(mount.root[5:-1])] = mount.path
+    return found

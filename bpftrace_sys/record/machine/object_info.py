@@ -187,7 +187,7 @@ def _link(fd: int, room: Any) -> Info:
     bpf.fill_info(fd, room)
     fields = _fields("bpf_link_info", room.raw)
     found = {"id": fields["id"], "type": fields["type"], "prog_id": fields["prog_id"]}
-    kind = names.bpf_link_type.get(fields["type"], "").removeprefix("BPF_LINK_TYPE_").lower()
+    kind = link_way(fields["type"])
     part = kind
     if kind == "perf_event":
         number = _fields("bpf_link_info", room.raw, kind)["type"]
@@ -278,3 +278,8 @@ def info_by_id(kind: str, number: int) -> Info:
         return info_of(kind, fd)
     finally:
         os.close(fd)
+
+
+def link_way(number: int) -> str:
+    """A link's type as the way of a Place."""
+    return names.bpf_link_type.get(number, str(number)).removeprefix("BPF_LINK_TYPE_").lower()
