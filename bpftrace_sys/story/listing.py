@@ -94,9 +94,15 @@ def _debug(btf: Any, func_info: Value | None, line_info: Value | None) -> _Debug
         return found
     from decoders.formats import btf_c
 
+    prototypes: dict[int, str] = {}
+    left = btf_c.budget(btf)
     for off, type_id in records(func_info, "insn_off", "type_id"):
-        found.names[off] = btf.name(type_id)
-        found.functions[off] = btf_c.func_prototype(btf, type_id) or found.names[off]
+        name = found.names[off] = btf.name(type_id)
+        if type_id not in prototypes:
+            prototypes[type_id] = btf_c.func_prototype(btf, type_id) or name
+        # Many records may name one function, whose prototype may be long.
+        left -= len(prototypes[type_id])
+        found.functions[off] = prototypes[type_id] if left > 0 else name
     for off, file_off, line_off, line_col in records(
         line_info, "insn_off", "file_name_off", "line_off", "line_col"
     ):

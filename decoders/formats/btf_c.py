@@ -5,32 +5,34 @@ where the members' natural alignment does not lead there, ``packed``,
 ``aligned`` or unnamed bit-fields do.  Offsets that no C can express (hostile
 BTF) are told in a comment.
 
-Cycles and chains end at `btf.MAX_DEPTH`, and each text at a budget of
-characters; ``...`` stands where something was left out.  Names are those of
-`Btf.string`: a renderer makes them safe.
+Cycles and chains end at `btf.MAX_DEPTH`. Every character that is written counts against
+a budget, which grows with the data (`budget`); ``...`` stands where something was left out.
+Names are those of `Btf.string`: a renderer makes them safe.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from decoders.formats.btf import (
     COMPOSITES,
     ENUMS,
     MAX_DEPTH,
     MODIFIERS,
-    POINTER_SIZE,
     Btf,
     Kind,
-    Member,
     Type,
 )
+from decoders.formats.btf_layout import Layouts
 
 TYPE_LIMIT: Final = 1 << 12
 """The most characters of a type or prototype, give or take a name."""
-DECLARATION_LIMIT: Final = 4 << 20
-"""The same of a definition."""
+BASE: Final = 1 << 16
+FACTOR: Final = 64
+"""An honest BTF's text is some times as long as its data; one that says the same again and again
+could go on for ever."""
 SUMMARY_NAMES: Final = 8
 SUMMARY_OF_KIND: Final = 3
 
@@ -48,21 +50,13 @@ _QUALIFIERS: Final[dict[int, str]] = {
     Kind.VOLATILE: "volatile",
     Kind.RESTRICT: "restrict",
 }
+_INTEGERS: Final = {1: "char", 2: "short", 4: "int", 8: "long long"}
 _ENUM_MODES: Final = {1: "byte", 2: "HI", 4: "SI", 8: "DI"}  # GCC's machine modes
-_MAX_ALIGN: Final = 16  # of a scalar; __int128 has it
-_MAX_PADDING: Final = 64  # unnamed bit-fields in one place
-_MAX_ALIGNED: Final = 1 << 16  # the largest aligned() that is tried to explain a gap
 
 
-class _Layout(NamedTuple):
-    """What C needs to be told so that it lays a struct out as BTF says."""
-
-    align: int
-    suffix: str  # attributes behind the closing brace
-    before: dict[int, list[str]]  # padding in front of members, by their index
-    attributes: dict[int, str]  # of members
-    comments: dict[int, str]  # behind members
-    end: list[str]  # padding at the end
+def budget(btf: Btf) -> int:
+    """The most characters of all declarations of a BTF, and the most steps on the way there."""
+    return BASE + FACTOR * btf.data_size
 
 
 class _Writer:
@@ -70,13 +64,15 @@ class _Writer:
 
     def __init__(self, btf: Btf, limit: int) -> None:
         self.btf = btf
-        self.limit = limit
         self._left = limit
-        self._layouts: dict[int, _Layout | None] = {}
+        self.layouts = Layouts(btf)
+        self._enums: set[int] = set()
+        """Those without a name that are written out: their enumerators are defined once."""
 
-    def restart(self) -> None:
-        """Give the next declaration a budget of its own."""
-        self._left = self.limit
+    @property
+    def spent(self) -> bool:
+        """Whether the budget is used up."""
+        return self._left < 0
 
     # -- types ---------------------------------------------------------------------
 
@@ -126,12 +122,15 @@ class _Writer:
     def _params(self, proto: Type, depth: int) -> str:
         if not proto.params:
             return "void"
+        if len(proto.params) == 1 and not proto.params[0].type and not proto.params[0].name:
+            return ""  # a function without a prototype; C has no (...) before C23
         texts = []
         for index, param in enumerate(proto.params):
             if not param.type and not param.name and index == len(proto.params) - 1:
                 texts.append(_ELLIPSIS)
             else:
                 texts.append(self.declare(param.type, param.name, depth + _PROTO_DEPTH))
+                self._left -= 2 + len(param.name)
             if self._left < 0:
                 texts.append(_ELLIPSIS)
                 break
@@ -147,6 +146,12 @@ class _Writer:
             return f"{word} {found.name}"
         if indent is None:
             return f"{word} {{{_ELLIPSIS}}}"
+        if found.kind in ENUMS:
+            if found.id in self._enums:
+                word = _INTEGERS.get(found.size, "int")
+                signed = any(each.value < 0 for each in found.enumerators)
+                return word if signed else f"unsigned {word}"
+            self._enums.add(found.id)
         return self.body(found, indent, depth)
 
     # -- definitions ---------------------------------------------------------------
@@ -175,21 +180,25 @@ class _Writer:
         return lines
 
     def _members(self, found: Type, indent: str, depth: int) -> tuple[list[str], str]:
-        layout = self._layout(found, depth)
+        layout = self.layouts.of(found, depth)
         inner = f"{indent}\t"
         lines: list[str] = []
         for index, member in enumerate(found.members):
-            self._left -= len(member.name) + len(inner)
+            padding = layout.before.get(index, ())
+            self._left -= len(member.name) + sum(len(inner) + len(line) for line in padding)
+            self._left -= len(inner) + len(layout.attributes.get(index, ""))
             if self._left < 0:
                 break
             text = self.declare(member.type, member.name, depth, inner)
-            bits = self.bits_of(member)[1]
+            bits = self.layouts.bits_of(member)[1]
             if bits is not None:
                 text += f": {bits}"
             words = [text, layout.attributes.get(index, ""), *self._decl_tags(found.id, index)]
             text = " ".join(filter(None, words)) + ";" + layout.comments.get(index, "")
-            lines += [*layout.before.get(index, ()), text]
-        lines += layout.end
+            lines += [*padding, text]
+        self._left -= sum(len(inner) + len(line) for line in layout.end)
+        if self._left >= 0:
+            lines += layout.end
         return [inner + line for line in lines], layout.suffix
 
     def _decl_tags(self, type_id: int, component: int = -1) -> list[str]:
@@ -204,21 +213,29 @@ class _Writer:
 
     def definition(self, found: Type) -> str:
         """The whole declaration of a type that can be declared."""
+        if found.kind in (*_WORDS, Kind.TYPEDEF, Kind.VAR):
+            return self._definition(found)
+        before = self._left
+        short = self._left = min(before, TYPE_LIMIT)
+        text = self._definition(found)
+        self._left += before - short
+        return text
+
+    def _definition(self, found: Type) -> str:
         btf = self.btf
-        if found.kind not in (*_WORDS, Kind.TYPEDEF, Kind.VAR):
-            self._left = min(self._left, TYPE_LIMIT)
         if found.kind == Kind.FWD or (found.kind in ENUMS and not found.vlen):
             return f"{self._base(found, 0, None)};"
         if found.kind in _WORDS:
+            self._enums.add(found.id)
             return f"{self.body(found, '')};"
         if found.kind == Kind.TYPEDEF:
             text = "typedef " + self.declare(found.type, found.name, 0, "")
         elif found.kind == Kind.FUNC:
             text = ("static ", "", "extern ")[found.linkage] if found.linkage < 3 else ""
-            text += self.declare(found.id, "")
+            text += self.declare(found.type, _identifier(found.name))
         elif found.kind == Kind.VAR:
             text = ("static ", "", "extern ")[found.linkage] if found.linkage < 3 else ""
-            text += self.declare(found.type, found.name, 0, "")
+            text += self.declare(found.type, _identifier(found.name), 0, "")
         elif found.kind == Kind.DATASEC:
             return f"/* section {found.name}: {found.size} bytes, {found.vlen} variables */"
         elif found.kind == Kind.DECL_TAG:
@@ -230,132 +247,19 @@ class _Writer:
             return f"/* type {found.id} of kind {found.kind}: {found.name} */"
         return " ".join([text, *self._decl_tags(found.id)]) + ";"
 
-    # -- layout --------------------------------------------------------------------
 
-    def bits_of(self, member: Member) -> tuple[int, int | None]:
-        """A member's bit offset, and its bits if it is a bit-field.
-
-        Bit-fields from before kind_flag are INTs of their own, with fewer bits
-        than their bytes have.
-        """
-        if member.bits:
-            return member.bit_offset, member.bits
-        found = self.btf.resolve(member.type)
-        if found and found.kind == Kind.INT and (found.bit_offset or found.bits < found.size * 8):
-            return member.bit_offset + found.bit_offset, found.bits
-        return member.bit_offset, None
-
-    def _align(self, type_id: int, depth: int) -> int:
-        for _ in range(MAX_DEPTH):
-            found = self.btf.resolve(type_id)
-            if found is None:
-                return 1
-            if found.kind != Kind.ARRAY:
-                break
-            type_id = found.type
-        else:
-            return 1
-        if found.kind == Kind.PTR:
-            return POINTER_SIZE
-        if found.kind in COMPOSITES:
-            return self._layout(found, depth + 1).align
-        size = found.size
-        return min(size, _MAX_ALIGN) if size and not size & (size - 1) else 1
-
-    def _layout(self, found: Type, depth: int) -> _Layout:
-        if found.id not in self._layouts:
-            self._layouts[found.id] = None  # a struct within itself ends here
-            if depth <= MAX_DEPTH:
-                self._layouts[found.id] = self._lay_out(found, depth)
-        return self._layouts[found.id] or _NO_LAYOUT
-
-    def _lay_out(self, found: Type, depth: int) -> _Layout:
-        rows = []  # bit offset, bits (None: no bit-field), bits of the type, its alignment
-        for member in found.members:
-            offset, bits = self.bits_of(member)
-            size = (self.btf.size_of(member.type) or 0) * 8
-            rows.append((offset, bits, size, self._align(member.type, depth)))
-        natural = max((align for *_, align in rows), default=1)
-        packed = bool(found.size % natural) or any(
-            offset % (align * 8) if bits is None else bits and offset % size + bits > size
-            for offset, bits, size, align in rows
-            if size
-        )
-        before: dict[int, list[str]] = {}
-        attributes: dict[int, str] = {}
-        comments: dict[int, str] = {}
-        align = 1 if packed else natural
-        end = position = 0
-        for index, (offset, bits, size, own) in enumerate(rows):
-            unit = 8 if packed else own * 8
-            if bits is None:
-                position = _up(position, unit)
-            elif not packed and size and position % size + bits > size:
-                position = _up(position, size)
-            if offset < position:
-                comments[index] = f" /* at bit {offset} */"
-            elif offset > position:
-                aligned = _aligned_to(position, offset) if bits is None else 0
-                if aligned:
-                    attributes[index] = f"__attribute__((aligned({aligned})))"
-                    align = max(align, aligned)
-                elif offset - position > _MAX_ALIGNED * 8:
-                    comments[index] = f" /* at bit {offset} */"
-                else:
-                    before[index] = _padding(position, offset)
-            position = offset + (size if bits is None else bits)
-            end = max(end, position)
-            if found.kind == Kind.UNION:
-                position = 0
-        suffixes = ["__attribute__((packed))"] if packed else []
-        tail: list[str] = []
-        if _up(end, align * 8) < found.size * 8:
-            aligned = _aligned_to(_up(end, 8), found.size * 8)
-            if aligned >= align:
-                suffixes.append(f"__attribute__((aligned({aligned})))")
-                align = aligned
-            elif found.kind == Kind.UNION:
-                tail = [f"char __pad[{found.size}];"]
-            else:
-                tail = _padding(end, found.size * 8)
-        return _Layout(align, " ".join(suffixes), before, attributes, comments, tail)
-
-
-_NO_LAYOUT: Final = _Layout(1, "", {}, {}, {}, [])
 _KNOWN: Final = frozenset(Kind)
-
-
-def _up(value: int, unit: int) -> int:
-    return -(-value // unit) * unit
-
-
-def _aligned_to(position: int, offset: int) -> int:
-    """The alignment in bytes that takes C from one bit offset to another, or 0."""
-    align = 2
-    while align <= _MAX_ALIGNED:
-        if _up(position, align * 8) == offset:
-            return align
-        align *= 2
-    return 0
-
-
-def _padding(position: int, offset: int) -> list[str]:
-    """Declarations that fill the bits in between, without members of their own if they are few."""
-    texts: list[str] = []
-    while position < offset:
-        # Unnamed bit-fields may start anywhere in a unit of their type, but not leave it.
-        bits = min(offset - position, 64 - position % 64)
-        if len(texts) < _MAX_PADDING or bits < 64:
-            texts.append(f"long: {bits};")
-        else:
-            bits = (offset - position) // 64 * 64
-            texts.append(f"char __pad_{position // 8}[{bits // 8}];")
-        position += bits
-    return texts
 
 
 def _grouped(declarator: str) -> str:
     return f"({declarator})" if declarator.startswith("*") else declarator
+
+
+def _identifier(name: str) -> str:
+    """A name as C takes one: Clang calls the statics of functions ``f.x``."""
+    if name.isidentifier() or not name:
+        return name
+    return f"{re.sub(r'[^0-9A-Za-z_]', '_', name)} /* {name.replace('*/', '* /')} */"
 
 
 def _constant(value: int) -> str:
@@ -398,7 +302,7 @@ def c_decl(btf: Btf, type_id: int) -> str:
     found = btf.type(type_id)
     if found is None:
         return f"/* no type {type_id} */"
-    return _Writer(btf, DECLARATION_LIMIT).definition(found)
+    return _Writer(btf, budget(btf)).definition(found)
 
 
 def func_prototype(btf: Btf, func_id: int) -> str | None:
@@ -410,21 +314,15 @@ def func_prototype(btf: Btf, func_id: int) -> str | None:
 
 def declarations(btf: Btf, roots: Iterable[int] | None = None) -> Iterator[str]:
     """Declarations of all types of that BTF (or of ``roots`` and what they need), as `ordered`."""
-    writer = _Writer(btf, DECLARATION_LIMIT)
-    # An honest BTF's text is some times as long as its data; one that says the same again
-    # and again could go on for ever.
-    left = DECLARATION_LIMIT + 16 * btf.data_size
+    writer = _Writer(btf, budget(btf))
     for type_id, whole in ordered(btf, roots):
         found = btf.type(type_id)
         if found is None:
             continue
-        if left < 0:
+        if writer.spent:
             yield f"/* {_ELLIPSIS} */"
             return
-        writer.restart()
-        text = writer.definition(found) if whole else f"{writer.declare(type_id, '')};"
-        left -= len(text)
-        yield text
+        yield writer.definition(found) if whole else f"{writer.declare(type_id, '')};"
 
 
 def ordered(btf: Btf, roots: Iterable[int] | None = None) -> Iterator[tuple[int, bool]]:
@@ -433,11 +331,12 @@ def ordered(btf: Btf, roots: Iterable[int] | None = None) -> Iterator[tuple[int,
     What a struct holds by value comes before it; with it comes False before
     that for each struct or union which it only points at, if not declared yet.
     """
-    left = _Work(DECLARATION_LIMIT + 16 * btf.data_size)
+    left = _Work(budget(btf))
+    inner = _written_within(btf) if roots is None else frozenset()
     done: set[int] = set()
     declared: set[int] = set()  # structs and unions whose names are known
     for root in btf.ids if roots is None else roots:
-        if root in done or not _is_declared(btf.type(root)):
+        if root in done or root in inner or not _is_declared(btf.type(root)):
             continue
         done.add(root)
         stack = [(root, needs := _needs(btf, root, left), iter(needs))]
@@ -467,6 +366,21 @@ def _is_declared(found: Type | None) -> bool:
     if found is None or found.kind not in _DECLARED:
         return False
     return bool(found.name) or found.kind in ENUMS
+
+
+def _written_within(btf: Btf) -> frozenset[int]:
+    """Enums without a name that another type holds, which writes them out."""
+    nameless = {
+        each for each in btf.ids if btf.kind(each) in ENUMS and not btf.name(each)
+    }
+    held: set[int] = set()
+    for each in btf.ids if nameless else ():
+        found = btf.type(each)
+        if found is None or found.kind in ENUMS or found.kind == Kind.DECL_TAG:
+            continue
+        held.update(member.type for member in found.members)
+        held.add(found.type)
+    return frozenset(nameless & held)
 
 
 class _Work:

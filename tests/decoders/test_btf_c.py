@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,6 +35,7 @@ from tests.support.btf import (
     section,
     vmlinux,
 )
+from tests.support.running import ROOT
 
 
 @pytest.fixture
@@ -307,3 +310,62 @@ def test_all_declarations_of_the_kernel_are_made() -> None:
     for kind in (Kind.FUNC, Kind.TYPEDEF, Kind.VAR):
         assert kinds[kind] == len(btf.ids_of(kind))
     assert sum(1 for _ in btf_c.declarations(btf)) == len(order)
+
+
+# ------------------------------------------------------------------ what a compiler says of them
+
+ODD_C = """
+struct in { long x; };
+struct s { int a; long :64; long :64; long :64; struct in m; } v;
+struct q { int a; long :64; long:64; long:64; struct in m; char c[8]; int d; long:64; } w;
+typedef enum { ONE = 1, TWO } numbers;
+numbers n;
+struct holds { enum { RED, GREEN = -1 } colour; enum { BIG = 1ull << 40 } big; } h;
+int old_style();
+int (*called)() = old_style;
+int counts(void) { static int fmt[3]; return ++fmt[0] + (int)n + (int)h.colour + v.a + w.a; }
+"""
+
+
+def test_declarations_compile_and_have_their_sizes(tmp_path: Path) -> None:
+    """The compiler's own layout is the oracle: sizes of all, offsets of members."""
+    for tool in ("clang", "gcc", "llvm-objcopy"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}")
+    source = tmp_path / "odd.c"
+    source.write_text(ODD_C)
+    subprocess.run(
+        ["clang", "-target", "bpf", "-g", "-O2", "-c", source, "-o", tmp_path / "odd.o"],
+        check=True,
+    )
+    raw = tmp_path / "odd.btf"
+    subprocess.run(
+        ["llvm-objcopy", "--dump-section", f".BTF={raw}", tmp_path / "odd.o"], check=True
+    )
+    types = parse(raw.read_bytes())
+    lines = list(btf_c.declarations(types))
+    for type_id in types.ids_of(Kind.STRUCT):
+        found = types.type(type_id)
+        assert found is not None
+        name = f"struct {found.name}"
+        lines.append(f'_Static_assert(sizeof({name}) == {found.size}, "{name}");')
+        lines += [
+            f'_Static_assert(__builtin_offsetof({name}, {member.name}) == '
+            f'{member.bit_offset // 8}, "{member.name}");'
+            for member in found.members
+        ]
+    assert len(lines) > 12
+    again = tmp_path / "again.c"
+    again.write_text("\n".join(lines) + "\n")
+    done = subprocess.run(
+        ["gcc", "-fsyntax-only", "-w", again], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr + again.read_text()
+
+
+def test_small_btf_stays_small() -> None:
+    """Nested unions that many types share, padding, parameters: text grows with the data."""
+    for name in ("btf_padding.btf",):
+        data = (ROOT / "tests/hostile" / name).read_bytes()
+        texts = list(btf_c.declarations(parse(data)))
+        assert sum(map(len, texts)) < 2 * (btf_c.BASE + btf_c.FACTOR * len(data))
