@@ -13,6 +13,7 @@ from bpftrace_sys.render.style import Painter, wants_colour
 from bpftrace_sys.render.tables import draw, uncoloured
 from bpftrace_sys.story.inventory import Machine
 from bpftrace_sys.story.objects import MADE, Link, Object, PerfEvent
+from bpftrace_sys.story.standing import via
 from bpftrace_sys.story.summary import Table
 from bpftrace_sys.trace.inventory import Holder, ObjectState, Unseen, state_line, unseen_line
 
@@ -21,6 +22,8 @@ def object_line(state: ObjectState, known: Object) -> dict[str, Any]:
     """An object as a line: what was recorded, and how a trace names it."""
     line = state_line(state)
     line["object"] = {**line["object"], **object_json(known)}
+    for place, told in zip(state.places, line["attached"], strict=True):
+        told["via"] = via(place)
     return line
 
 

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from bpftrace_sys.record.machine import network
+from bpftrace_sys.record.machine.inventory import Look
 from bpftrace_sys.story.standing import Words
 from bpftrace_sys.trace.facts import RecordedFacts
-from bpftrace_sys.trace.inventory import Place
+from bpftrace_sys.trace.inventory import ObjectState, Place
 from decoders.formats.netlink import Message
 from tests.support.bpftool_view import bpftool
 from tests.support.needs import needs_tool
@@ -41,7 +42,7 @@ LOADED = (
 """Loaders that keep something alive, one way of attaching each."""
 
 
-class Look:
+class Told:
     """What ``ps --json`` printed."""
 
     def __init__(self, text: str) -> None:
@@ -59,10 +60,10 @@ class Look:
         return {place["target"] for place in self.objects[kind, number]["attached"]}
 
 
-def ps(*words: str, **how: Any) -> Look:
+def ps(*words: str, **how: Any) -> Told:
     done = run_cli("ps", "--json", *words, **how)
     assert (done.returncode, done.stderr) == (0, "")
-    return Look(done.stdout)
+    return Told(done.stdout)
 
 
 class Shown:
@@ -382,6 +383,22 @@ def test_tc_actions_are_read() -> None:
     )
 
 
+def test_an_old_kernels_link_is_completed_by_its_event() -> None:
+    """Linux 6.1 tells nothing of a perf_event link: its only event does, if it is the only one."""
+    look = Look()
+    prog = look._add("prog", 5, {"type": 2, "xlated_prog_len": 16})
+    look._add("link", 2, {"type": 7, "prog_id": 5})
+    ((link, place),) = look._links
+    look._attach(5, place)
+    probe = {"fd_type": "uprobe", "probe": "/bin/sh", "probe_offset": 4}
+    event = ObjectState("perf_event", 9, "", {"attached_prog": 5, "pid": 1, "fd": 6, **probe})
+    look._events[9] = event
+    look._attach_event(event)
+    assert prog.places == link.places == [place]
+    assert place.info.items() >= {"link_id": 2, **probe}.items()
+    assert Words(RecordedFacts({}, 1)).target(place) == "uprobe /bin/sh:0x4"
+
+
 def test_a_thread_with_fds_of_its_own(tmp_path: Path) -> None:
     """unshare(CLONE_FILES) in a thread: its fds are in no other's /proc/PID/fd."""
     script = tmp_path / "apart.py"
@@ -417,7 +434,7 @@ def test_without_capabilities_what_is_hidden_is_said(tmp_path: Path) -> None:
     with alive("tail_calls", tmp_path) as facts:
         done = without_capabilities("ps", "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    look = Look(done.stdout)
+    look = Told(done.stdout)
     unseen = {line["what"]: line["why"] for line in look.lines if line["type"] == "unseen"}
     assert {f"{kind} of others" for kind in ("programs", "maps", "links", "BTF")} <= unseen.keys()
     assert any("have open" in what for what in unseen)
@@ -451,7 +468,7 @@ def test_without_capabilities_what_equals_hold_is_seen() -> None:
         done = without_capabilities("ps", "--json")
         process.communicate()
     assert (done.returncode, done.stderr) == (0, "")
-    look = Look(done.stdout)
+    look = Told(done.stdout)
     (prog,), (array,) = facts["progs"], facts["maps"]
     line = look.objects["prog", prog["id"]]
     assert (line["object"]["name"], line["object"]["tag"]) == ("left_prog", prog["tag"])

@@ -193,7 +193,8 @@ def _link(fd: int, room: Any) -> Info:
         number = _fields("bpf_link_info", room.raw, kind)["type"]
         name = names.bpf_perf_event_type.get(number, "").removeprefix("BPF_PERF_EVENT_")
         part = PROBE_KINDS.get(name, "")
-        found["fd_type"] = name.lower()
+        if part:  # before Linux 6.6 nothing is told
+            found["fd_type"] = name.lower()
     if not part:
         return found
     details = _fields("bpf_link_info", room.raw, part)
