@@ -173,7 +173,8 @@ def verdict(report: Report) -> list[Child]:
                 f"Loaded {count(len(loaded), 'program')}, {len(attached)} of them attached."
             )
         else:
-            words.append(f"Loaded {count(len(loaded), 'program')}, attached none.")
+            # Perhaps by calls that were not traced.
+            words.append(f"Loaded {count(len(loaded), 'program')}; no attachment was seen.")
     elif not refused:
         words.append("Loaded no program.")
     if report.calls == 0:
@@ -322,16 +323,24 @@ def _call(seq: int, text: str) -> Markup:
 def _ties(report: Report) -> Markup | None:
     if not report.ties:
         return None
+    # The same for each CPU is told once.
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for at, tie in enumerate(report.ties):
+        link = tie.link if tie.verb != "disabled" else None
+        key = (tie.verb, tie.prog, tie.who, tie.target, tie.via, link)
+        alike.setdefault(key, []).append(at)
+    groups = list(alike.values())
     return _section(
         "attachments",
         "Attachments",
-        element("ol", {"class": "ties"}, *(_tie(report, at, tie) for at, tie in
-                                           enumerate(report.ties[:ENTRIES]))),
-        _rest(report.ties, "attachments"),
+        element("ol", {"class": "ties"}, *(
+            _tie(report, group[0], report.ties[group[0]], len(group))
+            for group in groups[:ENTRIES])),
+        _rest(groups, "attachments"),
     )  # fmt: skip
 
 
-def _tie(report: Report, at: int, tie: Tie) -> Markup:
+def _tie(report: Report, at: int, tie: Tie, often: int) -> Markup:
     gone = tie.verb in ("detached", "disabled")
     told: list[Child] = [
         element("span", {"class": f"verb {'gone' if gone else 'on'}"}, tie.verb),
@@ -344,6 +353,8 @@ def _tie(report: Report, at: int, tie: Tie) -> Markup:
         told.append(element("span", {"class": "via"}, f" via {tie.via}"))
     if tie.link is not None:
         told += [" ", _who(report, tie.link, _with_id(report, tie.link))]
+    if often > 1:
+        told.append(element("span", {"class": "about"}, f" ×{often:,}, the first:"))
     steps = element(
         "ol",
         {"class": "steps"},
@@ -402,7 +413,7 @@ def _program(
 ) -> Markup:
     on = list(dict.fromkeys(targets.get(program.thing, ()) if program.thing is not None else ()))
     told = ", ".join(on[:3]) + (f" and {len(on) - 3} more" if len(on) > 3 else "")
-    state = element("span", {"class": "about"}, "not attached")
+    state = element("span", {"class": "about"}, "not seen attached")
     if program.error:
         state = element("span", {"class": "bad"}, f"refused: {program.error}")
     elif told:
