@@ -22,9 +22,12 @@ from decoders.uapi import const
 
 if TYPE_CHECKING:
     from bpftrace_sys.record.machine.fds import FdLookup
+    from bpftrace_sys.record.machine.prog_info import Answer
 
 KEY: Final = "kernel_view"
 """Where it waits in a RawCall's ``extra``, until the call is told."""
+_BTF_ID: Final = 128
+"""Offset of btf_id in bpf_prog_info."""
 NOTHING: Final = ProgInfo(b"", {})
 
 
@@ -37,9 +40,14 @@ def command(raw: RawCall) -> int:
 class _Fetched:
     """What is known of a program before its load is told."""
 
-    info: ProgInfo
+    answer: Answer
     btf: bytes
     mapping: Mapping | None = None
+
+    @property
+    def info(self) -> ProgInfo:
+        """What the answer says."""
+        return ProgInfo.answered(*self.answer)
 
 
 class KernelViews:
@@ -72,13 +80,14 @@ class KernelViews:
         try:
             fd = lookup.duplicate(raw.tid, raw.ret)
             try:
-                info = prog_info.fetch(fd)
+                answer = prog_info.ask(fd)
             finally:
                 os.close(fd)
         except (OSError, ValueError, OverflowError) as error:
             raw.extra[KEY] = str(getattr(error, "strerror", None) or error)
         else:
-            found = raw.extra[KEY] = _Fetched(info, self._unseen(info.btf_id))
+            btf_id = int.from_bytes(answer[0][_BTF_ID : _BTF_ID + 4], "little")
+            found = raw.extra[KEY] = _Fetched(answer, self._unseen(btf_id))
             if "map" in self.asked:
                 self._copied.append((raw, found))
 

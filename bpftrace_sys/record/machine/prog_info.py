@@ -1,12 +1,11 @@
 """Asks the kernel for all that it gives of a program, by an fd.
 
-One call of BPF_OBJ_GET_INFO_BY_FD, or two where there is much: some 20 to 60 us.  Used in the exit
-stop of a BPF_PROG_LOAD, so nothing slow is imported here.
+One call of BPF_OBJ_GET_INFO_BY_FD, or two where there is much.  ``ask`` is used in the exit stop of
+a BPF_PROG_LOAD: it copies and interprets nothing, and nothing slow is imported here.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import struct
@@ -16,10 +15,19 @@ from decoders.formats.prog_info import ARRAYS, ROOM, ProgInfo, request, room_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
+    from typing import Final, TypeAlias
+
+    Answer: TypeAlias = tuple[bytes, dict[str, bytes]]
+    """The struct, and the room that was offered for each array, as the kernel left both."""
 
 LIMIT: Final = 64 << 20
 """Bytes of a program's arrays that are taken: a million instructions stay below."""
+SIZES: Final = {
+    "jited_prog_insns": 16384, "xlated_prog_insns": 16384, "map_ids": 256, "jited_ksyms": 512,
+    "jited_func_lens": 256, "func_info": 512, "line_info": 8192, "jited_line_info": 4096,
+    "prog_tags": 512,
+}  # fmt: skip
+"""Room that is offered at the first call: for most programs one call is then enough."""
 _OBJ_GET_INFO_BY_FD: Final = 15
 _ATTR: Final = struct.Struct("<IIQ")
 """bpf_fd, info_len and info of union bpf_attr."""
@@ -28,78 +36,88 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _number = arch.number(arch.of_machine()[0], "bpf")
 
 
-def _get_info(fd: int, room: ctypes.Array[ctypes.c_char]) -> None:
+def _get_info(fd: int, room: ctypes.Array[ctypes.c_char]) -> bool:
     attr = ctypes.create_string_buffer(_ATTR.pack(fd, len(room), ctypes.addressof(room)), 16)
-    if _libc.syscall(_number, _OBJ_GET_INFO_BY_FD, attr, 16) < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    done: bool = _libc.syscall(_number, _OBJ_GET_INFO_BY_FD, attr, 16) == 0
+    return done
 
 
 class _Slab:
-    """Room that is offered at the first call: for most programs one call is then enough."""
-
-    SIZES: Final = {
-        "jited_prog_insns": 16384, "xlated_prog_insns": 16384, "map_ids": 256,
-        "jited_ksyms": 512, "jited_func_lens": 256, "func_info": 512, "line_info": 8192,
-        "jited_line_info": 4096, "prog_tags": 512,
-    }  # fmt: skip
+    """The room of the first call; there is one, for its bytes are copied at once."""
 
     def __init__(self) -> None:
-        self.buffer = ctypes.create_string_buffer(sum(self.SIZES.values()))
-        start = ctypes.addressof(self.buffer)
-        self.places: dict[str, tuple[int, int]] = {}
+        self.arrays = ctypes.create_string_buffer(sum(SIZES.values()))
+        self.view = memoryview(self.arrays)
+        self.struct = ctypes.create_string_buffer(ROOM)
         template = bytearray(ROOM)
+        start = ctypes.addressof(self.arrays)
         at = 0
-        for row in ARRAYS:
-            size = self.SIZES[row.name]
-            self.places[row.name] = (at, at + size)
+        rows = []
+        for row in sorted(ARRAYS, key=lambda row: row.count_at):
+            size = SIZES[row.name]
             struct.pack_into("<I", template, row.count_at, size // row.size)
             struct.pack_into("<Q", template, row.pointer_at, start + at)
             if row.rec_size_at:
                 struct.pack_into("<I", template, row.rec_size_at, row.size)
+            rows.append((row.name, at, row.size, size))
             at += size
         self.template = bytes(template)
-        self.view = memoryview(self.buffer)
+        self.rows = tuple(rows)
+        self.counts = _counts([row.count_at for row in ARRAYS])
 
-    def holds(self, head: bytes) -> bool:
-        """Whether all that the answer speaks of has found room."""
-        return all(size <= self.SIZES[row.name] for row, size in room_for(head))
+    def ask(self, fd: int) -> Answer | None:
+        """The answer, if one call was enough."""
+        room = self.struct
+        room.raw = self.template
+        if not _get_info(fd, room):
+            return None  # a kernel with longer records, or with fewer fields, refuses
+        head = room.raw
+        xlated_len, ifindex = _CERTAIN.unpack_from(head)
+        if not xlated_len or ifindex:
+            return None  # of a device's program, or where we may see nothing, counts are left
+        view = self.view
+        arrays = {}
+        for count, (name, at, size, limit) in zip(self.counts.unpack(head), self.rows, strict=True):
+            taken = count * size
+            if taken > limit:
+                return None
+            if taken:
+                arrays[name] = view[at : at + taken].tobytes()
+        return head, arrays
 
-    def taken(self, head: bytes) -> ProgInfo:
-        """What the kernel put into it."""
-        room = {
-            row.name: bytes(self.view[self.places[row.name][0] :][:size])
-            for row, size in room_for(head)
-        }
-        return ProgInfo.answered(head, room)
+
+_CERTAIN: Final = struct.Struct("<20xI56xI")
+"""xlated_prog_len and ifindex."""
+
+
+def _counts(offsets: list[int]) -> struct.Struct:
+    """Reads the numbers (u32) at these offsets of the struct at once, in their order."""
+    form, at = "<", 0
+    for offset in sorted(offsets):
+        form += f"{offset - at}xI"
+        at = offset + 4
+    return struct.Struct(f"{form}{ROOM - at}x")
 
 
 _slab: _Slab | None = None
 
 
-def fetch(fd: int) -> ProgInfo:
-    """What the kernel gives of the program that ``fd`` is.
+def ask(fd: int) -> Answer:
+    """All that the kernel gives of the program that ``fd`` is, for ``ProgInfo.answered``.
 
     Arrays beyond LIMIT are left out.  OSError where the kernel does not answer.
     """
     global _slab
     if _slab is None:
         _slab = _Slab()
-    room = ctypes.create_string_buffer(_slab.template, ROOM)
-    # A kernel with longer records, or with fewer fields, refuses.
-    with contextlib.suppress(OSError):
-        _get_info(fd, room)
-        head = room.raw
-        info = ProgInfo(head, {})
-        # Of a device's program, and where we may see nothing, it leaves counts as they were.
-        if info.xlated_len and not info.ifindex and _slab.holds(head):
-            return _slab.taken(head)
-    return _in_two_calls(fd)
+    return _slab.ask(fd) or _in_two_calls(fd)
 
 
-def _in_two_calls(fd: int) -> ProgInfo:
+def _in_two_calls(fd: int) -> Answer:
     """First how much there is, and then all of it."""
     first = ctypes.create_string_buffer(ROOM)
-    _get_info(fd, first)
+    if not _get_info(fd, first):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     head = first.raw
     wanted = []
     total = 0
@@ -112,8 +130,12 @@ def _in_two_calls(fd: int) -> ProgInfo:
     room = ctypes.create_string_buffer(
         bytes(request(head, {name: start + at for name, at, _ in wanted})), ROOM
     )
-    _get_info(fd, room)
+    if not _get_info(fd, room):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     view = memoryview(buffer)
-    return ProgInfo.answered(
-        room.raw, {name: bytes(view[at : at + size]) for name, at, size in wanted}
-    )
+    return room.raw, {name: view[at : at + size].tobytes() for name, at, size in wanted}
+
+
+def fetch(fd: int) -> ProgInfo:
+    """What the kernel gives of the program that ``fd`` is; as :func:`ask`."""
+    return ProgInfo.answered(*ask(fd))
