@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn
 from bpftrace_sys.cli.getopt_long import UsageError
 from bpftrace_sys.cli.messages import OWN_FAILURE, complain
 from bpftrace_sys.cli.renderers import width_of
+from bpftrace_sys.common.escape import printable
 from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.record.capture.kernel_views import KernelViews
 from bpftrace_sys.record.machine import bpf, prog_info
@@ -22,6 +23,7 @@ from bpftrace_sys.render.kernel_view_json import kernel_view_json
 from bpftrace_sys.render.output import Output, close
 from bpftrace_sys.render.style import painter
 from bpftrace_sys.render.text import Options, TextRenderer
+from bpftrace_sys.story.context import given
 from bpftrace_sys.story.inventory import Machine
 from bpftrace_sys.story.kernel_view import Seen, seen
 from bpftrace_sys.story.model import Model
@@ -46,6 +48,9 @@ FLAGS: Final = ("--xlated", "--jited", "--intel", "-v", "--verbose", "--json")
 MISSING: Final = 1
 """Exit code where there is no such program, or we may not have it."""
 LISTED: Final = 10
+"""Of several programs of one name, that are named."""
+GIVEN: Final = 3
+"""Places of which is said what the program is given there."""
 
 
 class NotFoundError(Exception):
@@ -67,7 +72,7 @@ def main(words: list[str]) -> int:
         )
     asked = tuple(word for word in ("xlated", "jited") if f"--{word}" in flags) or ("xlated",)
     facts = LiveFacts()
-    machine = Machine(look(), facts)
+    machine = Machine(look(lambda map_id: facts.fact("ops_members", map_id)), facts)
     try:
         state = find(names[0], machine)
         view = fetch(state, asked)
@@ -99,7 +104,12 @@ def _show(
             out.write(dumps(line) + "\n")
         return
     paint = painter(out.stream)
+    model = Model(machine.words.facts)
     out.write("\n".join(program_lines(machine, state, known, paint)) + "\n")
+    for target in known.attached[:GIVEN]:
+        found = given(target, None, model)
+        if found is not None:
+            out.write(f"  given     {printable(found.what)}\n")
     options = Options(
         verbose=bool({"-v", "--verbose"} & flags),
         width=width_of(out),
@@ -107,7 +117,7 @@ def _show(
         syntax="intel" if "--intel" in flags else "att",
     )
     stream: Any = out
-    TextRenderer(stream, Model(machine.words.facts), options, paint).kernel_view(told)
+    TextRenderer(stream, model, options, paint).kernel_view(told)
 
 
 # ------------------------------------------------------------ which

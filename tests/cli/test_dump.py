@@ -53,6 +53,14 @@ def test_text_says_whose_it_is(tmp_path: Path) -> None:
     assert f"translated  first id={prog['id']}, 6 instructions" in head
 
 
+def test_what_it_is_given_is_said(tmp_path: Path, tracefs: Path) -> None:
+    with alive("tracepoint_perf", tmp_path) as facts:
+        done = run_cli("dump", str(facts["progs"][0]["id"]))
+    assert "  attached  tracepoint syscalls:sys_enter_getpgid" in done.stdout.splitlines()
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("  given"))
+    assert "pid_t pid" in line
+
+
 def test_native_code_is_the_programs(tmp_path: Path) -> None:
     with alive("tail_calls", tmp_path) as facts:
         prog = facts["progs"][0]
