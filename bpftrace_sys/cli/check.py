@@ -13,7 +13,7 @@ from bpftrace_sys.cli.messages import complain
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.compare.policy.deeds import Deed, JudgementError, Where, deeds_of, describe
 from bpftrace_sys.compare.policy.lock_file import LockError, load, save, updated
-from bpftrace_sys.compare.policy.verdicts import Judged, counted, in_order, judge
+from bpftrace_sys.compare.policy.verdicts import Verdict, counted, in_order, judge
 from bpftrace_sys.story.targets import printable
 
 WITHIN: Final = 0
@@ -99,7 +99,7 @@ def _check(path: str, traces: list[str], given: dict[str, str]) -> int:
     return OUTSIDE if any(each.outside for each in judged) else WITHIN
 
 
-def _tell(judged: Judged) -> None:
+def _tell(judged: Verdict) -> None:
     """A trace's verdict as text."""
     trace, path = printable(judged.trace), printable(judged.lock)
     if judged.trouble:
@@ -112,7 +112,7 @@ def _tell(judged: Judged) -> None:
         print(f"  {outside.text}  [{outside.where}]")
 
 
-def _machines(judged: Sequence[Judged], given: dict[str, str]) -> None:
+def _machines(judged: Sequence[Verdict], given: dict[str, str]) -> None:
     """The verdicts in the formats that were asked for."""
     from bpftrace_sys.render import verdicts
 

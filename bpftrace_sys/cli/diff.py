@@ -8,15 +8,13 @@ import sys
 from typing import Final
 
 from bpftrace_sys.cli.options import UsageError
-from bpftrace_sys.compare.canonical.canon import Canon
 from bpftrace_sys.compare.diff.compare import compare
 from bpftrace_sys.compare.diff.differences import Differences
 from bpftrace_sys.compare.diff.options import KINDS, Options
 from bpftrace_sys.compare.diff.side import Side, caveats, narrowed
+from bpftrace_sys.compare.diff.whole import whole
 from bpftrace_sys.render.output import Output, OutputError, close, complain, open_page
-from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.targets import printable
-from bpftrace_sys.story.whole_trace import read
 from bpftrace_sys.trace.items import TraceError
 
 SAME: Final = 0
@@ -79,19 +77,6 @@ class _Settings:
             raise UsageError("diff takes two traces: bpfstrace diff A B")
         if self.paths == ["-", "-"]:
             raise UsageError("diff: only one of the traces can come from stdin")
-
-
-def whole(path: str, strict: bool) -> Side:
-    """A whole trace.  TraceError where it is damaged or ends too early."""
-    side = Side(strict)
-
-    def make(model: Model) -> Canon:
-        side.canon = Canon(model, side.take)
-        return side.canon
-
-    read(path, make)
-    side.end()
-    return side
 
 
 def _report(found: Differences, a: Side, b: Side, settings: _Settings) -> bool:

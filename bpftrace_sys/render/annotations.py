@@ -16,7 +16,7 @@ from bpftrace_sys.story.refusals import Refusal, Refusals
 from bpftrace_sys.story.renderer import Renderer, Template
 
 if TYPE_CHECKING:
-    from bpftrace_sys.compare.policy.verdicts import Judged
+    from bpftrace_sys.compare.policy.verdicts import Verdict
     from bpftrace_sys.story.model import Model
     from bpftrace_sys.story.objects import NotedCall
     from bpftrace_sys.story.places import Place
@@ -72,7 +72,7 @@ def of_refusal(refusal: Refusal, level: Level) -> str:
     return command(level, "\n".join(lines), title, refusal.place)
 
 
-def of_judged(judged: Judged) -> Iterator[str]:
+def of_judged(judged: Verdict) -> Iterator[str]:
     """What is said of a trace that was held against a lock file."""
     if judged.trouble:
         yield command("error", judged.trouble, "bpfstrace check: the trace proves nothing")
@@ -93,8 +93,7 @@ class Annotations(Renderer):
 
     def call(self, call: NotedCall) -> None:
         """Keeps it if it was refused."""
-        if call.syscall.name != "openat":  # loaders look for files in several places
-            self.refusals.call(call)
+        self.refusals.call(call)
 
     def template(self, call: NotedCall) -> Template | None:
         """Calls that succeed are of no interest."""

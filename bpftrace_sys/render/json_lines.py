@@ -178,6 +178,82 @@ def _is_load(call: NotedCall) -> bool:
     return call.command.startswith("BPF_PROG_LOAD")
 
 
+def decoded(call: NotedCall, values: _Values) -> dict[str, Any]:
+    """A call's line without ``raw``."""
+    raw = call.raw
+    line: dict[str, Any] = {
+        "type": "syscall",
+        "seq": raw.seq,
+        "time": raw.time,
+        "duration": raw.duration,
+        "pid": raw.pid,
+        "tid": raw.tid,
+        "comm": raw.comm,
+        "syscall": call.syscall.name,
+    }
+    if raw.stack is not None:
+        from bpftrace_sys.trace.stacks import stack_line
+
+        line.update(stack_line(raw.stack))
+    args = {}
+    for name, value in call.args.fields:
+        shown = values.json(value)
+        # The attr is the argument, not what it points at (issue: attr.insns).
+        if (
+            name.startswith("attr")
+            and isinstance(value, Pointer)
+            and isinstance(value.value, Struct)
+        ):
+            shown = shown["value"]
+        args[name] = shown
+    line["args"] = args
+    if raw.ret is None:
+        line["ret"] = None
+    elif raw.failed:
+        line["ret"] = -1
+        line["errno"] = errno_name(-raw.ret)
+        line["errnum"] = -raw.ret
+    else:
+        line["ret"] = raw.ret
+    notes = call.notes
+    made = notes.made
+    if made is not None:
+        line["fd"] = object_json(made)
+    fds = {
+        str(fd): object_json(found)
+        for (fd, stage), found in notes.objects.items()
+        if stage != EXIT
+    }
+    if fds:
+        line["fds"] = fds
+    if notes.listing is not None:
+        line["tag"] = {"sha1": notes.listing.sha1, "sha256": notes.listing.sha256}
+    if notes.probe is not None and notes.probe.certain:
+        line["probe"] = notes.probe.name
+    if notes.retry is not None:
+        line["retry"] = asdict(notes.retry)
+    if notes.mismatch:
+        line["mismatch"] = notes.mismatch
+    if notes.explanation:
+        line["explanation"] = notes.explanation
+    if call.problem is not None:
+        line["problem"] = call.problem
+    return line
+
+
+def call_json(call: NotedCall, model: Model) -> dict[str, Any]:
+    """A call as a trace's line has it, without what is only read back (``raw``)."""
+    return decoded(call, _Values(call, model))
+
+
+def _given(told: Attachment) -> dict[str, Any]:
+    """What the program is given there, and what it reads of that."""
+    if told.given is None:
+        return {}
+    reads = [{"pc": pc, "what": what} for pc, what in told.given.reads]
+    return {"given": {"what": told.given.what, "reads": reads}}
+
+
 class JsonTemplate(Template):
     """The line of calls that are alike but for time and data, cut at what differs.
 
@@ -243,7 +319,9 @@ class JsonLines(Renderer):
 
     def call(self, call: NotedCall) -> None:
         """A completed (or never completed) call."""
-        self._write(self._line(call, _Values(call, self.model), self._packed))
+        line = decoded(call, _Values(call, self.model))
+        line["raw"] = raw_line(call.raw, self._packed)
+        self._write(line)
 
     def _packed(self, data: bytes) -> Any:
         return pack(data, self.pieces)
@@ -251,7 +329,8 @@ class JsonLines(Renderer):
     def template(self, call: NotedCall) -> JsonTemplate | None:
         """The lines of calls that are like this one but for their data."""
         holes: list[Bytes] = []
-        line = self._line(call, _Values(call, self.model, holes), lambda data: HOLE)
+        line = decoded(call, _Values(call, self.model, holes))
+        line["raw"] = raw_line(call.raw, lambda data: HOLE)
         line["seq"] = line["time"] = line["duration"] = line["raw"]["fds"] = HOLE
         chunks = call.raw.chunks
         parts = dumps(line).split(_HOLE)
@@ -265,78 +344,6 @@ class JsonLines(Renderer):
     def _template(self, parts: list[str]) -> JsonTemplate:
         return JsonTemplate(self.out, self.pieces, parts)
 
-    def _line(
-        self, call: NotedCall, values: _Values, packed: Callable[[bytes], Any]
-    ) -> dict[str, Any]:
-        raw = call.raw
-        line: dict[str, Any] = {
-            "type": "syscall",
-            "seq": raw.seq,
-            "time": raw.time,
-            "duration": raw.duration,
-            "pid": raw.pid,
-            "tid": raw.tid,
-            "comm": raw.comm,
-            "syscall": call.syscall.name,
-        }
-        if raw.stack is not None:
-            from bpftrace_sys.trace.stacks import stack_line
-
-            line.update(stack_line(raw.stack))
-        args = {}
-        for name, value in call.args.fields:
-            shown = values.json(value)
-            # The attr is the argument, not what it points at (issue: attr.insns).
-            if (
-                name.startswith("attr")
-                and isinstance(value, Pointer)
-                and isinstance(value.value, Struct)
-            ):
-                shown = shown["value"]
-            args[name] = shown
-        line["args"] = args
-        if raw.ret is None:
-            line["ret"] = None
-        elif raw.failed:
-            line["ret"] = -1
-            line["errno"] = errno_name(-raw.ret)
-            line["errnum"] = -raw.ret
-        else:
-            line["ret"] = raw.ret
-        notes = call.notes
-        made = notes.made
-        if made is not None:
-            line["fd"] = object_json(made)
-        fds = {
-            str(fd): object_json(found)
-            for (fd, stage), found in notes.objects.items()
-            if stage != EXIT
-        }
-        if fds:
-            line["fds"] = fds
-        if notes.listing is not None:
-            line["tag"] = {"sha1": notes.listing.sha1, "sha256": notes.listing.sha256}
-        if notes.probe is not None and notes.probe.certain:
-            line["probe"] = notes.probe.name
-        if notes.retry is not None:
-            line["retry"] = asdict(notes.retry)
-        if notes.mismatch:
-            line["mismatch"] = notes.mismatch
-        if notes.explanation:
-            line["explanation"] = notes.explanation
-        if call.problem is not None:
-            line["problem"] = call.problem
-        line["raw"] = raw_line(raw, packed)
-        return line
-
-    @staticmethod
-    def _given(told: Attachment) -> dict[str, Any]:
-        """What the program is given there, and what it reads of that."""
-        if told.given is None:
-            return {}
-        reads = [{"pc": pc, "what": what} for pc, what in told.given.reads]
-        return {"given": {"what": told.given.what, "reads": reads}}
-
     def attachment(self, told: Attachment) -> None:
         """A program attached, enabled, replaced or detached."""
         self._write(
@@ -346,7 +353,7 @@ class JsonLines(Renderer):
                 "prog": None if told.prog is None else object_json(told.prog),
                 "target": told.target,
                 "via": told.via,
-                **self._given(told),
+                **_given(told),
                 **({"link": object_json(told.link)} if told.link is not None else {}),
                 "pid": told.pid,
                 "steps": [

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from bpftrace_sys import __version__
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.compare.policy.deeds import describe
-from bpftrace_sys.compare.policy.verdicts import Judged, Outside, in_order
+from bpftrace_sys.compare.policy.verdicts import Outside, Verdict, in_order
 from bpftrace_sys.render.annotations import in_repository
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ ABOUT: Final = {
 # ------------------------------------------------------------------ JSON
 
 
-def as_json(judged: Sequence[Judged]) -> dict[str, Any]:
+def as_json(judged: Sequence[Verdict]) -> dict[str, Any]:
     """One object: the verdict over all traces, and each trace's."""
     verdicts = {each.verdict for each in judged}
     overall = next((word for word in ("trouble", "outside") if word in verdicts), "within")
     return {"verdict": overall, "traces": [_trace(each) for each in judged]}
 
 
-def _trace(judged: Judged) -> dict[str, Any]:
+def _trace(judged: Verdict) -> dict[str, Any]:
     counts: dict[str, int] = {}
     for deed in judged.found:
         counts[deed.kind] = counts.get(deed.kind, 0) + 1
@@ -76,7 +76,7 @@ def _outside(each: Outside) -> dict[str, Any]:
 # ------------------------------------------------------------------ JUnit
 
 
-def as_junit(judged: Sequence[Judged]) -> str:
+def as_junit(judged: Sequence[Verdict]) -> str:
     """JUnit's XML: a suite a trace, a case for each thing that the trace does."""
     from xml.etree import ElementTree
 
@@ -118,7 +118,7 @@ def as_junit(judged: Sequence[Judged]) -> str:
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
 
 
-def _case(suite: Any, name: str, judged: Judged) -> Any:
+def _case(suite: Any, name: str, judged: Verdict) -> Any:
     from xml.etree import ElementTree
 
     return ElementTree.SubElement(
@@ -143,7 +143,7 @@ ROOT: Final = "%SRCROOT%"
 """What relative paths in a SARIF log are relative to: the repository."""
 
 
-def as_sarif(judged: Sequence[Judged]) -> dict[str, Any]:
+def as_sarif(judged: Sequence[Verdict]) -> dict[str, Any]:
     """A SARIF 2.1.0 log with one run: a result for each thing that is outside."""
     rules = list(ABOUT)
     results = [_result(outside, each, rules) for each in judged for outside in each.outside]
@@ -180,7 +180,7 @@ def as_sarif(judged: Sequence[Judged]) -> dict[str, Any]:
     }
 
 
-def _result(outside: Outside, judged: Judged, rules: list[str]) -> dict[str, Any]:
+def _result(outside: Outside, judged: Verdict, rules: list[str]) -> dict[str, Any]:
     kind = outside.deed.kind
     digest = hashlib.sha256(outside.text.encode("utf-8", "backslashreplace")).hexdigest()
     return {

@@ -30,10 +30,11 @@ ANSWERS: Final = frozenset(
         "BPF_BTF_GET_NEXT_ID",
         "BPF_LINK_GET_NEXT_ID",
         "BPF_OBJ_GET",
-        "openat",
     )
 )
 """Errors that say no more than that nothing is there."""
+OPENING: Final = "openat"
+"""Loaders look for files in several places."""
 
 
 @dataclass(slots=True)
@@ -75,7 +76,7 @@ class Refusals:
         retry = call.notes.retry
         if retry is not None:
             self._calls.pop(retry.after, None)
-        if not call.raw.failed or call.raw.ret is None:
+        if not call.raw.failed or call.raw.ret is None or call.syscall.name == OPENING:
             return
         command = call.command.partition("|")[0]
         name = errno_name(-call.raw.ret)
@@ -85,6 +86,11 @@ class Refusals:
             self.more += 1
         else:
             self._calls[call.raw.seq] = (call, refusal_of(call, command, name, self.model))
+
+    def calls(self) -> list[tuple[Refusal, NotedCall]]:
+        """The refusals with their calls."""
+        known = self._calls.values()
+        return [(refusal, call) for call, refusal in known if not call.notes.is_probe]
 
     def found(self) -> list[Refusal]:
         """Those that were no probes, for all that is known by now."""

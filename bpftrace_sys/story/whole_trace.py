@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from bpftrace_sys.common.progress import Progress, on_terminal
 from bpftrace_sys.story.model import Model
@@ -29,17 +29,23 @@ def read(path: str, make: Callable[[Model], Renderer]) -> Header:
     pipeline.header(header)
     progress = Progress(reader.position, reader.path, on_terminal())
     try:
-        for item in reader:
+        for _ in fed(reader, pipeline, facts):
             progress.tick()
-            if isinstance(item, Fact):
-                facts.learn(item.kind, item.key, item.name)
-                pipeline.fact(item.kind, item.key, item.name)
-            elif isinstance(item, Flush):
-                pipeline.flush()
-            elif isinstance(item, End):
-                pipeline.end(item.status)
-            else:
-                pipeline.take(item)
     finally:
         progress.done()
     return header
+
+
+def fed(reader: Reader, pipeline: Pipeline, facts: RecordedFacts) -> Iterator[None]:
+    """Feeds the items of a trace one by one; what they led to has happened at each yield."""
+    for item in reader:
+        if isinstance(item, Fact):
+            facts.learn(item.kind, item.key, item.name)
+            pipeline.fact(item.kind, item.key, item.name)
+        elif isinstance(item, Flush):
+            pipeline.flush()
+        elif isinstance(item, End):
+            pipeline.end(item.status)
+        else:
+            pipeline.take(item)
+        yield

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bpftrace_sys.cli.diff import whole
 from bpftrace_sys.compare.diff import options as limits
 from bpftrace_sys.compare.diff.compare import compare
 from bpftrace_sys.compare.diff.options import Options
+from bpftrace_sys.compare.diff.whole import whole
 from bpftrace_sys.render.diff import summary
 from tests.support.differences import MAP_CREATE, different, same
 from tests.support.rewriting import (

@@ -16,7 +16,7 @@ from sarif_pydantic import Sarif
 from bpftrace_sys.cli.check import OUTSIDE, TROUBLE, WITHIN
 from bpftrace_sys.cli.check import main as check
 from bpftrace_sys.compare.policy.deeds import Deed, Where
-from bpftrace_sys.compare.policy.verdicts import Judged, Outside
+from bpftrace_sys.compare.policy.verdicts import Outside, Verdict
 from bpftrace_sys.render import verdicts
 from bpftrace_sys.render.annotations import WORKSPACE, command, in_repository, of_judged
 from bpftrace_sys.story.places import Place
@@ -186,7 +186,7 @@ def test_fingerprints_last(narrow: Path, tmp_path: Path) -> None:
     prints = []
     for seq in (3, 9):
         deed = Deed("pin", value=("/sys/fs/bpf/x",))
-        found = Judged("t", "l", outside=[Outside(deed, Where(f"call #{seq}", seq))])
+        found = Verdict("t", "l", outside=[Outside(deed, Where(f"call #{seq}", seq))])
         results = verdicts.as_sarif([found])["runs"][0]["results"]
         prints.append(results[0]["partialFingerprints"])
     assert prints[0] == prints[1]
@@ -261,7 +261,7 @@ def test_a_file_that_cannot_be_written_is_trouble(narrow: Path, tmp_path: Path) 
     assert "No such file" in done.stderr
 
 
-def hostile() -> Judged:
+def hostile() -> Verdict:
     """Names of an enemy's wherever there are names."""
     place = Place(0, HOSTILE, HOSTILE, 1, 2, HOSTILE, HOSTILE)
     deeds = {
@@ -269,7 +269,7 @@ def hostile() -> Judged:
         Deed("pin", value=(HOSTILE,)): Where("call #2", 2),
     }
     outside = [Outside(deed, where) for deed, where in deeds.items()]
-    return Judged(HOSTILE, HOSTILE, deeds, outside)
+    return Verdict(HOSTILE, HOSTILE, deeds, outside)
 
 
 @pytest.mark.parametrize("trouble", ["", HOSTILE])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bpftrace_sys.cli.diff import whole
 from bpftrace_sys.compare.diff.compare import compare
 from bpftrace_sys.compare.diff.options import Options
+from bpftrace_sys.compare.diff.whole import whole
 from bpftrace_sys.render.diff import as_json, text
 
 MAP_CREATE, UPDATE, PROG_LOAD, OBJ_PIN = 0, 2, 5, 6

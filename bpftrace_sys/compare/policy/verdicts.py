@@ -45,7 +45,7 @@ class Outside:
 
 
 @dataclass(slots=True)
-class Judged:
+class Verdict:
     """A trace held against a lock file."""
 
     trace: str
@@ -61,9 +61,9 @@ class Judged:
         return "trouble" if self.trouble else "outside" if self.outside else "within"
 
 
-def judge(trace: str, lock: Lock, path: str, places: bool = False) -> Judged:
+def judge(trace: str, lock: Lock, path: str, places: bool = False) -> Verdict:
     """Holds a trace file against a lock; ``path`` is what the lock file is called."""
-    made = Judged(trace, path)
+    made = Verdict(trace, path)
     try:
         made.found = deeds_of(trace, places)
     except JudgementError as error:
@@ -72,9 +72,9 @@ def judge(trace: str, lock: Lock, path: str, places: bool = False) -> Judged:
     return _hold(made, lock)
 
 
-def judge_deeds(deeds: Deeds, lock: Lock, trace: str, path: str) -> Judged:
+def judge_deeds(deeds: Deeds, lock: Lock, trace: str, path: str) -> Verdict:
     """The same of deeds that were collected already."""
-    made = Judged(trace, path)
+    made = Verdict(trace, path)
     if deeds.trouble:
         made.trouble = deeds.trouble[0]
         return made
@@ -82,7 +82,7 @@ def judge_deeds(deeds: Deeds, lock: Lock, trace: str, path: str) -> Judged:
     return _hold(made, lock)
 
 
-def _hold(made: Judged, lock: Lock) -> Judged:
+def _hold(made: Verdict, lock: Lock) -> Verdict:
     wrong = in_order(deed for deed in made.found if not lock.allows(deed))
     made.outside = [Outside(deed, made.found[deed]) for deed in wrong]
     return made

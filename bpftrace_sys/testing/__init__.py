@@ -1,0 +1,1 @@
+"""For tests of other programs: the pytest plugin."""
