@@ -13,7 +13,7 @@ from bpftrace_sys.cli.messages import OWN_FAILURE
 from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.record.machine.inventory import look
 from bpftrace_sys.record.machine.live_facts import LiveFacts
-from bpftrace_sys.render.inventory import machine_lines, write_tables
+from bpftrace_sys.render.inventory import machine_lines, screenful, write_tables
 from bpftrace_sys.render.output import Output, close
 from bpftrace_sys.story.inventory import Machine
 from bpftrace_sys.trace.inventory import Inventory
@@ -27,7 +27,8 @@ usage: bpfstrace ps [--json] [--watch SECONDS]
 Programs, maps, links and BTF of this machine, who has them open or pinned, where
 they are attached. A program called ps is traced by `bpfstrace -- ps`.
 """
-CLEAR: Final = "\x1b[H\x1b[2J\x1b[3J"
+CLEAR: Final = "\x1b[H\x1b[J"
+"""To the upper left, and nothing from there on: what was scrolled away stays."""
 
 
 def main(words: list[str]) -> int:
@@ -95,10 +96,12 @@ def _show(machine: Machine, json: bool, out: Output, again: bool) -> None:
         for line in (header, *machine_lines(machine), {"type": "end", "status": {}}):
             out.write(dumps(line) + "\n")
         return
+    if again and out.stream.isatty():
+        out.write(CLEAR + time.strftime("%Y-%m-%d %H:%M:%S\n\n"))
+        screenful(machine.tables(), out, 2)
+        return
     if again:
-        if out.stream.isatty():
-            out.write(CLEAR)
         out.write(time.strftime("%Y-%m-%d %H:%M:%S\n\n"))
     write_tables(machine.tables(), out)
-    if again and not out.stream.isatty():
+    if again:
         out.write("\n")

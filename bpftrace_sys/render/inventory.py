@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -78,3 +79,18 @@ def write_tables(tables: Iterable[Table], out: Output) -> None:
             draw(table, out.stream)
         else:
             out.write("\n".join(uncoloured(table, out.stream)) + "\n")
+
+
+def screenful(tables: Iterable[Table], out: Output, taken: int) -> None:
+    """Tables on a terminal that is drawn anew each time: as much as fits below ``taken`` lines."""
+    lines: list[str] = []
+    for table in tables:
+        lines += [*([""] if lines else []), *uncoloured(table, out.stream)]
+    try:
+        rows = os.get_terminal_size(out.stream.fileno()).lines - taken - 1
+    except (OSError, ValueError):
+        rows = len(lines)
+    if len(lines) > rows:
+        kept = max(rows - 1, 1)
+        lines[kept:] = [f"... {len(lines) - kept} more lines do not fit"]
+    out.write("\n".join(lines) + "\n")

@@ -5,12 +5,15 @@ Others load programs at the same time: an id counts that bpftool shows before an
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import shutil
 import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from decoders.formats.netlink import Message
 from tests.support.bpftool_view import bpftool
 from tests.support.needs import needs_tool
 from tests.support.running import LOADERS, alive, environment, run_cli, without_capabilities
+from tests.support.terminal import commands, on_terminal
 
 sys.path.insert(0, str(LOADERS))
 
@@ -507,6 +511,39 @@ def test_a_program_called_ps_is_traced() -> None:
     done = run_cli("-o", os.devnull, "--", "ps", "-p", str(os.getpid()))
     assert done.returncode == 0
     assert str(os.getpid()) in done.stdout
+
+
+def test_a_terminal_is_never_scrolled_while_watching(tmp_path: Path) -> None:
+    """20 lines of 60 columns."""
+    anew = b"\x1b[H\x1b[J"
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 60, 0, 0))
+    with alive("tcx", tmp_path), subprocess.Popen(
+        [sys.executable, "-m", "bpftrace_sys", "ps", "--watch=0.1"], stdout=theirs,
+        env=environment(),
+    ) as process:  # fmt: skip
+        said = b""
+        while said.count(anew) < 3:
+            said += os.read(ours, 1 << 16)
+        process.send_signal(2)
+    os.close(theirs)
+    os.close(ours)
+    assert process.returncode == 0
+    for frame in said.decode().split(anew.decode())[1:3]:
+        lines = frame.replace("\r", "").split("\n")
+        assert lines[2] == "programs"
+        assert len(lines) <= 20
+        assert all(len(line) <= 60 for line in lines)
+
+
+def test_colours_and_names_cannot_be_mistaken(tmp_path: Path) -> None:
+    env = environment(TERM="xterm-256color")
+    del env["NO_COLOR"]
+    with alive("tcx", tmp_path):
+        code, said = on_terminal([sys.executable, "-m", "bpftrace_sys", "ps"], env=env)
+    assert code == 0
+    assert not commands(said)
+    assert "tcx ingress on lo" in said.replace("\n        ", " ")
 
 
 def test_watch_looks_again() -> None:
