@@ -16,7 +16,7 @@ from bpftrace_sys.render.html import records
 from bpftrace_sys.render.html.maps import WHAT, Maps, Operation, subject
 from bpftrace_sys.render.html.painting import Marks, PageText
 from bpftrace_sys.render.html.programs import Programs
-from bpftrace_sys.render.html.records import ATTACHING, Report, Thread, Tie
+from bpftrace_sys.render.html.records import ATTACHING, BEFORE, Report, Thread, Tie
 from bpftrace_sys.render.html.things import Things
 from bpftrace_sys.render.inventory import unseen_text
 from bpftrace_sys.render.short_call import short_call
@@ -65,6 +65,8 @@ class Gather(Renderer):
         self._commands: dict[str, int] = {}
         self._maybe: list[tuple[list[Any] | None, NotedCall]] = []
         """Feature probes, perhaps, that wait to be told together, and their rows."""
+        self._used: dict[int, list[Any]] = {}
+        """Ids of the maps of programs that were there before, by id() of the program."""
         self._room = records.TEXT
         self._beyond = 0
 
@@ -141,8 +143,13 @@ class Gather(Renderer):
     def held(self, state: ObjectState, known: Object) -> None:
         """What a process held when it was attached to."""
         self.things.of(known)
+        for holder in state.holders:
+            name = f"{printable(holder.comm)} ({holder.pid})"
+            if name not in self.report.holders and len(self.report.holders) < THINGS:
+                self.report.holders.append(name)
         if known.kind == "prog":
             self.programs.known(known)
+            self._used[id(known)] = state.info.get("map_ids") or []
 
     def unseen(self, unseen: Unseen) -> None:
         """What could not be looked at then."""
@@ -212,13 +219,17 @@ class Gather(Renderer):
         for number, found in enumerate(self.things.objects):
             if found.kind != "prog" or found.origin == MADE:
                 continue
+            for used in self._used.get(id(found), ())[: records.OBJECTS]:
+                known = self.model.objects.get(("map", used))
+                if known is not None:
+                    self.programs.uses(found, known)
             for target in found.attached[:STEPS]:
                 shown = printable(target)[:1024]
                 if (number, shown) not in told and len(self.report.ties) < records.OBJECTS:
                     self.programs.known(found)
                     name = printable(found.name)[: records.NAME] or "(anonymous)"
                     self.report.ties.append(
-                        Tie("attached before", number, name, shown, "", None, 0)
+                        Tie(BEFORE, number, name, shown, "", None, 0)
                     )
 
     def _cut(self, what: str, text: str) -> None:

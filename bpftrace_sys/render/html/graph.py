@@ -252,6 +252,10 @@ def _more(number: int, column: tuple[float, float], y: float) -> Markup:
 
 def _fit(text: str, width: float, character: float = CHARACTER) -> str:
     room = int((width - 16) / character)
-    return text if len(text) <= room else f"{text[: room - 1]}…"
+    if len(text) <= room:
+        return text
+    # Names often differ in their ends only.
+    tail = room // 3
+    return f"{text[: room - tail - 1]}…{text[-tail:]}"
 
 

@@ -92,8 +92,11 @@ class Programs:
             return
         prog = self.model.by_fd(call, "attr", "prog_bind_map", "prog_fd")
         used = self.model.by_fd(call, "attr", "prog_bind_map", "map_fd")
-        if prog is None or used is None:
-            return
+        if prog is not None and used is not None:
+            self.uses(prog, used)
+
+    def uses(self, prog: Object, used: Object) -> None:
+        """A program uses a map."""
         number, map_number = self.things.of(prog), self.things.of(used)
         program = None if number is None else self._by_thing.get(number)
         if program is not None and map_number is not None and map_number not in program.maps:

@@ -219,6 +219,8 @@ class Report:
     probes: int = 0
     unlisted: int = 0
     things_left_out: int = 0
+    holders: list[str] = field(default_factory=list)
+    """The processes that were attached to and held something (-p)."""
     attached: int = 0
     """Attachments, those too that are not in ``ties``."""
     unseen: list[str] = field(default_factory=list)
@@ -230,7 +232,8 @@ class Report:
 
 
 ATTACHING: Final = frozenset({"attached", "enabled", "replaced"})
-"""Verbs of a Tie after which the program is on its target."""
+BEFORE: Final = "attached before"
+"""Verbs of a Tie after which the program is on its target; and of one that was there before."""
 FAILED: Final = 1
 UNFINISHED: Final = 2
 INJECTED: Final = 4

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,16 +19,17 @@ import pytest
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.render.html import records
 from bpftrace_sys.render.html.axis import axis
+from bpftrace_sys.render.html.document import read_part
 from bpftrace_sys.render.html.gather import Gather
 from bpftrace_sys.render.html.markup import UNSEEN, data, element, joined
-from bpftrace_sys.render.html.page import _file, page
+from bpftrace_sys.render.html.page import page
 from bpftrace_sys.render.html.records import Report
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.whole_trace import read
 from tests.support.hostile import MARKUP, hostile, looped
 from tests.support.needs import needs_tool
 from tests.support.rewriting import recording
-from tests.support.running import FIXTURES, run_cli
+from tests.support.running import FIXTURES, environment, run_cli
 
 NAMES = sorted(path.parent.name for path in FIXTURES.glob("*/trace.jsonl.gz"))
 
@@ -119,7 +122,7 @@ def test_no_markup_is_made_elsewhere() -> None:
         if path.name != "markup.py":
             assert not re.search(r"\bMarkup\(", source), path
     for name in ("base.js", "calls.js", "maps.js", "programs.js", "start.js", "timeline.js"):
-        script = _file(name)
+        script = read_part(name)
         for word in ("innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(",
                      "Function(", "setTimeout(\"", "javascript:", "fetch(", "XMLHttp"):  # fmt: skip
             assert word not in script, (name, word)
@@ -433,3 +436,49 @@ def test_what_programs_are_given_and_how_often_they_ran(
     counts = [int(row[6]) for row in rows if len(row) > 6 and row[2].isdecimal()]
     assert counts
     assert [one.runs[0] for one in report.programs if one.runs is not None] == counts
+
+
+def test_what_was_there_before(needs_bpf: None, tracefs: Path, tmp_path: Path) -> None:
+    needs_tool("opensnoop")
+    trace = tmp_path / "trace.jsonl"
+    with subprocess.Popen(["opensnoop", "-d", "120"], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as loader:  # fmt: skip
+        try:
+            waited_for(lambda: _held(loader.pid) >= 8)  # four programs and their links
+            tracer = subprocess.Popen(
+                [sys.executable, "-m", "bpftrace_sys", "-q", "-p", str(loader.pid), "-o",
+                 "/dev/null", "--json", str(trace)], env=environment(),
+            )  # fmt: skip
+            waited_for(lambda: trace.exists() and "sys_exit_openat" in trace.read_text())
+        finally:
+            loader.terminate()
+        tracer.wait(60)
+    report = gathered(trace).report
+    assert report.holders == [f"opensnoop ({loader.pid})"]
+    assert len(report.programs) == 4
+    assert {program.origin for program in report.programs} == {"before"}
+    assert {tie.target for tie in report.ties if tie.verb == records.BEFORE} == {
+        f"tracepoint syscalls:sys_{way}_{call}"
+        for way in ("enter", "exit") for call in ("open", "openat")
+    }  # fmt: skip
+    assert all(program.maps for program in report.programs)
+    text = "".join(page(report, []))
+    assert f"attached to opensnoop ({loader.pid})" in text
+    assert "4 programs were there before" in text
+
+
+def _held(pid: int) -> int:
+    """How many programs and links a process has open."""
+    found = 0
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found += str(path.readlink()) in ("anon_inode:bpf-prog", "anon_inode:bpf_link")
+    return found
+
+
+def waited_for(condition: Callable[[], bool]) -> None:
+    """Returns as soon as something is true."""
+    due = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < due
+        time.sleep(0.02)
