@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.examples import register_profiles
 from tests.support.needs import may_bpf
 from tests.support.running import Ran, run_cli
 
@@ -20,6 +21,8 @@ for _number in (signal.SIGINT, signal.SIGQUIT):
             _number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL
         )
 
+register_profiles()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -28,6 +31,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--vm", action="store_true", help="also boot virtual machines, which takes minutes"
     )
+
+
+LIVE_FOLDERS = {"record", "clients", "tracees", "cli"}
+LIVE_FIXTURES = {"needs_bpf", "traced", "tracefs"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every test ``live`` or ``offline``: by its fixtures, by a mark, or by its folder."""
+    for item in items:
+        if LIVE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("live", append=False)
+        elif not any(item.get_closest_marker(name) for name in ("live", "offline")):
+            item.add_marker("live" if item.path.parent.name in LIVE_FOLDERS else "offline")
 
 
 @pytest.fixture

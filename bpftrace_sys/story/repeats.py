@@ -107,7 +107,8 @@ class Repeats:
     def eligible(self, raw: RawCall) -> bool:
         """Whether a call may be one of a loop."""
         return (
-            raw.args[0] in COMMANDS
+            bool(raw.args)
+            and raw.args[0] in COMMANDS
             and (raw.arch, raw.nr) in NUMBERS
             and not raw.failed
             and raw.ret == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import time
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from decoders import newer
@@ -31,6 +31,7 @@ from tests.support.btf import (
     VOLATILE,
     Blob,
 )
+from tests.support.examples import examples
 
 
 def use_everything(btf: Btf) -> None:
@@ -107,20 +108,20 @@ def type_sections(draw: st.DrawFn) -> bytes:
     return blob.data()
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(type_sections())
 def test_types_that_refer_to_each_other_at_will(data: bytes) -> None:
     tried(data)
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(st.binary(max_size=400), st.sampled_from(["<", ">"]), st.integers(0, 500))
 def test_random_sections(body: bytes, order: str, split: int) -> None:
     head = struct.pack(f"{order}HBB5I", 0xEB9F, 1, 0, 24, 0, split, split, 500)
     tried(head + body)
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(st.binary(max_size=64))
 def test_random_headers(data: bytes) -> None:
     tried(data)
@@ -128,7 +129,7 @@ def test_random_headers(data: bytes) -> None:
     tried(b"\xeb\x9f" + data)
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@examples(150)
 @given(st.data())
 def test_spoiled_real_btf(data: st.DataObject) -> None:
     blob = Blob()
@@ -147,7 +148,7 @@ def test_spoiled_real_btf(data: st.DataObject) -> None:
     tried(bytes(whole[: data.draw(st.integers(0, len(whole)))]))
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(st.binary(max_size=200), st.integers(-2, 40))
 def test_random_records(data: bytes, size: int) -> None:
     btf = Blob().parse()

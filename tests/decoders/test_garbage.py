@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from bpftrace_sys.render.json_lines import JsonLines
@@ -49,12 +49,11 @@ from decoders.values import (
     Pointer,
     Struct,
 )
+from tests.support.examples import examples
 from tests.support.made_up import BASES, FDS, Facts, Memory, parts, record
 
-QUICK = settings(
-    max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
-)
-MORE = settings(QUICK, max_examples=600)
+QUICK = examples(300, suppress_health_check=list(HealthCheck))
+MORE = examples(600, suppress_health_check=list(HealthCheck))
 ARCHES = (AUDIT_ARCH_X86_64, AUDIT_ARCH_I386, AUDIT_ARCH_AARCH64)
 CALLS = ("bpf", "perf_event_open", "ioctl", "setsockopt", "openat")
 ENOENT, EFAULT, E2BIG, ENOSPC = 2, 14, 7, 28

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from decoders.formats import insn as isa
@@ -27,6 +27,7 @@ from decoders.uapi import helpers
 from tests.support import bpf_asm as asm
 from tests.support.bpf_asm import R0, R1, R2, R3, R10
 from tests.support.bpf_programs import PROGRAMS, Outcome, Program, loaded
+from tests.support.examples import examples
 from tests.support.named_tests import functions_of
 from tests.support.running import ROOT
 
@@ -367,7 +368,7 @@ def test_llvm_reads_what_we_assemble() -> None:
     assert [line for line in lines if not line.startswith(".")] == list(LLVM)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.binary(min_size=8, max_size=8))
 def test_assembling_undoes_decoding(data: bytes) -> None:
     (insn,) = insns(data)

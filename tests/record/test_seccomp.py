@@ -12,13 +12,14 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bpftrace_sys.record.ptrace import stop_filter
 from bpftrace_sys.record.ptrace.stop_filter import ArgRule, FilterTooLongError, Rule, StopFilter
 from decoders import arch as arches
 from decoders.raw import AUDIT_ARCH_AARCH64, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64
+from tests.support.examples import examples
 
 ALL = (AUDIT_ARCH_X86_64, AUDIT_ARCH_I386, AUDIT_ARCH_AARCH64)
 TRACE = stop_filter.SECCOMP_RET_TRACE | stop_filter.RET_DATA
@@ -142,7 +143,7 @@ FILTERS = st.dictionaries(st.sampled_from(sorted(arches.known_names())), RULES, 
 ARGS = st.tuples(*[st.integers(0, 2**64 - 1) | st.integers(0, 8)] * 6)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(FILTERS, st.sampled_from(ALL), st.data())
 def test_program_equals_predicate(rules: dict[str, Rule], arch: int, data: st.DataObject) -> None:
     stops = StopFilter(rules)
@@ -151,7 +152,7 @@ def test_program_equals_predicate(rules: dict[str, Rule], arch: int, data: st.Da
     check(stops, nr, arch, data.draw(ARGS))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(FILTERS, FILTERS, st.sampled_from(ALL), st.data())
 def test_merged_stops_where_either_does(
     one: dict[str, Rule], two: dict[str, Rule], arch: int, data: st.DataObject
