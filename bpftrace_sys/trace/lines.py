@@ -67,6 +67,8 @@ def _fd_fact(entry: Any) -> FdFact:
     fd, stage, kind, info = entry[:4]
     if not isinstance(kind, str) or not isinstance(info, dict):
         raise ValueError("an fd of raw is not [fd, stage, kind, info]")
+    if not kind.isidentifier() or not kind.isascii() or len(kind) > 32:
+        raise ValueError("the kind of an fd is no word")
     for name, value in info.items():
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise ValueError(f"{name[:40]!r} of an fd is neither number nor text")

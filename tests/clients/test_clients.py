@@ -34,7 +34,7 @@ from tests.tracees.loaders import _common as loaders
 
 pytestmark = pytest.mark.usefixtures("needs_bpf")
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def descendants(pid: int) -> set[int]:

@@ -88,7 +88,7 @@ def assert_replays(trace: Trace) -> None:
 def prog_show() -> dict[str, dict[str, Any]]:
     """bpftool's view of the programs there are, by id."""
     done = subprocess.run(
-        ["bpftool", "-j", "prog", "show"], capture_output=True, check=True, timeout=30
+        ["bpftool", "-j", "prog", "show"], capture_output=True, check=True, timeout=120
     )
     return {str(prog["id"]): prog for prog in json.loads(done.stdout)}
 
@@ -428,7 +428,7 @@ def test_bpftool_listing_is_ours(bpftool: tuple[Trace, str]) -> None:
     trace, pin = bpftool
     dumped = subprocess.run(
         ["bpftool", "prog", "dump", "xlated", "pinned", pin],
-        capture_output=True, text=True, check=True, timeout=30,
+        capture_output=True, text=True, check=True, timeout=120,
     ).stdout  # fmt: skip
     theirs = set(re.findall(r"^ *\d+: (\(.*\) .*)$", dumped, re.MULTILINE))
     ours = {insn["text"] for insn in trace.loads("count_them")["args"]["attr"]["insns"]["value"]}

@@ -54,11 +54,11 @@ def test_beyond_the_limit_it_is_still_right(limit: int, monkeypatch: pytest.Monk
 def test_what_repeats_does_not_take_for_ever() -> None:
     a = ["(b7) r0 = 0"] * 20_000
     b = ["(b7) r0 = 0"] * 19_000 + ["(95) exit"]
-    start = time.monotonic()
+    start = time.process_time()
     check(a, b)
     check(a, list(reversed(b)))
     check([str(at % 50) for at in range(10_000)], [str(at % 49) for at in range(10_000)])
-    assert time.monotonic() - start < 30
+    assert time.process_time() - start < 30
 
 
 def test_hunks_have_what_is_around_them() -> None:

@@ -143,12 +143,12 @@ def test_every_type_of_the_kernel() -> None:
 @needs_vmlinux
 def test_the_kernels_btf_is_read_quickly() -> None:
     data = VMLINUX.read_bytes()
-    start = time.perf_counter()
+    start = time.process_time()
     btf = parse(data)
     found = btf.find("bpf_attr", Kind.UNION)
     assert found is not None
     assert found.members
-    assert time.perf_counter() - start < 1  # 0.06 s where this was written
+    assert time.process_time() - start < 10  # 0.06 s where this was written
 
 
 @needs("bpftool", "clang")

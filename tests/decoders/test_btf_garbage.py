@@ -74,13 +74,13 @@ def count(value: Value) -> int:
 
 
 def tried(data: bytes) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         btf = parse(data)
     except BtfError:
         return
     use_everything(btf)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 small_ids = st.integers(0, 12)
@@ -167,12 +167,12 @@ def test_bombs() -> None:
     for level in range(30):  # and as many parameters
         blob.proto(byte, *[(f"p{level}", blob.next_id - 1 if level else byte)] * 64)
     btf = blob.parse()
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(btf_c.c_decl(btf, deepest)) < 4 * btf_c.budget(btf)
     assert len(btf_c.c_type(btf, blob.next_id - 1, "f")) < 4 * btf_c.TYPE_LIMIT
     assert count(btf_values.value(btf, deepest, b"\1")) <= 2 * btf_values.MAX_VALUES
     assert sum(1 for _ in btf_c.declarations(btf)) == 0
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
     blob = Blob()
     element = blob.number("int", 4, 1)
@@ -202,12 +202,12 @@ def test_repetition_is_bounded() -> None:
     for _ in range(8_000):
         blob.add(DECL_TAG, "tag", tagged, 5)
     btf = blob.parse()
-    start = time.perf_counter()
+    start = time.process_time()
     texts = list(btf_c.declarations(btf))
     assert sum(map(len, texts)) < 2 * btf_c.budget(btf)
     assert texts[-1] == "/* ... */"
     assert len(btf_c.c_decl(btf, tagged)) < btf_c.budget(btf)
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
 
 
 def test_cycles_end() -> None:

@@ -87,7 +87,7 @@ def test_translated_listing(tmp_path: Path) -> None:
             ).stdout  # fmt: skip
         finally:
             end.touch()
-            tracer.wait(30)
+            tracer.wait(60)
     traced = Traced(trace, facts)
     (info,) = [
         plain(attr["info"])

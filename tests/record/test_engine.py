@@ -806,7 +806,7 @@ def test_attached_outlives_a_killed_tracer(trace: Tracer, busy: subprocess.Popen
     process, path = trace.start([], attach=[busy.pid], follow=True)
     wait_for(lambda: [e for e in read_events(path) if e[0] == "entry"])
     process.kill()
-    process.wait(10)
+    process.wait(60)
     time.sleep(0.5)
     assert busy.poll() is None
     wait_for(lambda: "S (sleeping)" in _state(busy.pid))
@@ -867,7 +867,7 @@ def test_spawned_dies_with_a_killed_tracer(trace: Tracer, seccomp: bool) -> None
     assert process.stdout is not None
     pids = [int(process.stdout.readline()) for _ in range(2)]
     process.kill()
-    process.wait(10)
+    process.wait(60)
     for pid in pids:
         wait_for(lambda pid=pid: _state(pid) in ("", "State:\tZ (zombie)"))
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.running import environment
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 TRACED = f"{sys.executable} -m bpftrace_sys"
 MODES = ["", "-f", "-f --no-seccomp"]
 

