@@ -200,7 +200,7 @@ class Machine:
     def _kept(self, way: str, info: Mapping[str, Any]) -> str:
         if way == "perf_event" and "pid" in info:
             return f"perf event of {info['pid']} ({printable(self._comms.get(info['pid'], '?'))})"
-        if way in ("prog_array", "struct_ops"):
+        if way in ("prog_array", "devmap", "cpumap", "struct_ops"):
             return self.words.label("map", info.get("map_id", 0))
         return "its attachment"
 

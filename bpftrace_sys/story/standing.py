@@ -157,7 +157,19 @@ class Words:
         return f"{attach_type(info)} on {self.label('map', info.get('map_id', 0))}"
 
     def prog_array(self, info: Info, prog: ObjectState | None) -> str:
-        return f"tail call {info.get('index')} of {self.label('map', info.get('map_id', 0))}"
+        return self._slot("tail call", info)
+
+    def devmap(self, info: Info, prog: ObjectState | None) -> str:
+        return self._slot("xdp devmap", info)
+
+    def cpumap(self, info: Info, prog: ObjectState | None) -> str:
+        return self._slot("xdp cpumap", info)
+
+    def _slot(self, what: str, info: Info) -> str:
+        return f"{what} {info.get('index')} of {self.label('map', info.get('map_id', 0))}"
+
+    def tracing_multi(self, info: Info, prog: ObjectState | None) -> str:
+        return f"{attach_type(info).removeprefix('trace_')} {self._addressed(info)}"
 
     def struct_ops(self, info: Info, prog: ObjectState | None) -> str:
         number = info.get("map_id", 0)
@@ -189,11 +201,15 @@ class Words:
         return f"netfilter {pf} {hook} priority {info.get('priority', 0)}"
 
     def kprobe_multi(self, info: Info, prog: ObjectState | None) -> str:
+        return f"{_multi(info, 'kprobe')} {self._addressed(info)}"
+
+    def _addressed(self, info: Info) -> str:
+        """Functions of the kernel by their addresses, which are 0 where they are hidden."""
         addrs = info.get("addrs") or []
         words = [
             printable(self.facts.fact("ksym", addr) or hex(addr)) for addr in addrs[:SHOWN] if addr
         ]
-        return f"{_multi(info, 'kprobe')} {_listed(words, info.get('count', len(addrs)))}"
+        return _listed(words, info.get("count", len(addrs)))
 
     def uprobe_multi(self, info: Info, prog: ObjectState | None) -> str:
         path = printable(str(info.get("path") or "?"))
@@ -216,10 +232,13 @@ ROWS: Final[dict[str, Callable[[Words, Info, ObjectState | None], str]]] = {
     "netns": Words.netns,
     "sockmap": Words.sockmap,
     "prog_array": Words.prog_array,
+    "devmap": Words.devmap,
+    "cpumap": Words.cpumap,
     "struct_ops": Words.struct_ops,
     "iter": Words.iter,
     "netfilter": Words.netfilter,
     "kprobe_multi": Words.kprobe_multi,
+    "tracing_multi": Words.tracing_multi,
     "uprobe_multi": Words.uprobe_multi,
 }
 NEEDED: Final = {

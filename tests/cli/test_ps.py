@@ -387,6 +387,46 @@ def test_tc_actions_are_read() -> None:
     )
 
 
+IN_MAPS = f"""
+import json, os, sys
+sys.path.insert(0, {str(LOADERS)!r})
+from _common import *
+own_net()
+kit = Kit()
+refused = {{}}
+def put(kind, attach, key, value):
+    try:
+        prog = kit.prog("XDP", returning(2), "on_" + kind.lower(), attach)
+        array = kit.map(kind, 4, 8, 4, kind.lower())
+        call("MAP_UPDATE_ELEM", map_fd=array, key=u32s(key), value=u32s(value, prog))
+    except OSError as error:
+        refused[kind] = str(error)
+put("CPUMAP", "XDP_CPUMAP", 0, 64)
+put("DEVMAP", "XDP_DEVMAP", 3, 1)
+put("DEVMAP_HASH", "XDP_DEVMAP", 70000, 1)
+print(json.dumps({{**kit.facts, "refused": refused}}), flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_programs_of_devmaps_and_cpumaps() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", IN_MAPS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        facts = json.loads(process.stdout.readline())
+        look = ps()
+        process.communicate("\n")
+    assert not facts["refused"]
+    keys = {"cpumap": 0, "devmap": 3, "devmap_hash": 70000}
+    maps = {each["name"]: each["id"] for each in facts["maps"]}
+    for prog in facts["progs"]:
+        name = prog["name"].removeprefix("on_")
+        what = name.removesuffix("_hash")
+        told = f"xdp {what} {keys[name]} of map {name} id={maps[name]}"
+        assert look.targets("prog", prog["id"]) == {told}
+
+
 def test_an_old_kernels_link_is_completed_by_its_event() -> None:
     """Linux 6.1 tells nothing of a perf_event link: its only event does, if it is the only one."""
     look = Look()

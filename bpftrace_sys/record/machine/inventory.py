@@ -32,8 +32,15 @@ from decoders.uapi import const
 KINDS: Final = ("prog", "map", "link", "btf")
 STATS: Final = "/proc/sys/kernel/bpf_stats_enabled"
 NAME_LEN: Final = bpf.NAME_LEN
-HOLDING: Final = (
+SLOTTED: Final = (
     const.BPF_MAP_TYPE_PROG_ARRAY,
+    const.BPF_MAP_TYPE_CPUMAP,
+    const.BPF_MAP_TYPE_DEVMAP,
+    const.BPF_MAP_TYPE_DEVMAP_HASH,
+)
+"""Types of maps whose elements are looked at, up to ENTRIES."""
+HOLDING: Final = (
+    *SLOTTED,
     const.BPF_MAP_TYPE_STRUCT_OPS,
     const.BPF_MAP_TYPE_SOCKMAP,
     const.BPF_MAP_TYPE_SOCKHASH,
@@ -293,7 +300,7 @@ class Look:
         if kind not in HOLDING or state.id is None:
             return
         sizes = (state.info.get("max_entries", 0), state.info.get("value_size", 0))
-        if kind == const.BPF_MAP_TYPE_PROG_ARRAY and sizes[0] > ENTRIES:
+        if kind in SLOTTED and sizes[0] > ENTRIES:
             what = f"programs in map {state.name or state.id} id={state.id} from {ENTRIES} on"
             self._found.unseen.append(Unseen(what, "there are too many entries"))
         try:

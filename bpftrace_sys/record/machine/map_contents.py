@@ -1,4 +1,4 @@
-"""Programs that maps hold: tail calls, struct_ops, and sockmaps' verdicts."""
+"""Programs that maps hold: tail calls, XDP in devmaps and cpumaps, struct_ops, verdicts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bpftrace_sys.trace.inventory import Place
 from decoders.uapi import const
 
 ENTRIES: Final = 4096
-"""Of one program array, that are looked at."""
+"""Of one map, that are looked at."""
 VALUE_LIMIT: Final = 1 << 16
 SOCKMAP_HOOKS: Final = (
     const.BPF_SK_SKB_STREAM_PARSER,
@@ -40,7 +40,10 @@ def programs_in(
     A struct_ops map that is registered without a link yields itself: 0 and the place.
     """
     look = {
-        const.BPF_MAP_TYPE_PROG_ARRAY: lambda fd: _tail_calls(fd, map_id, entries),
+        const.BPF_MAP_TYPE_PROG_ARRAY: lambda fd: _slots(fd, map_id, entries, "prog_array", 4),
+        const.BPF_MAP_TYPE_CPUMAP: lambda fd: _slots(fd, map_id, entries, "cpumap", value_size),
+        const.BPF_MAP_TYPE_DEVMAP: lambda fd: _slots(fd, map_id, entries, "devmap", value_size),
+        const.BPF_MAP_TYPE_DEVMAP_HASH: lambda fd: _devices(fd, map_id, entries, value_size),
         const.BPF_MAP_TYPE_STRUCT_OPS: lambda fd: _struct_ops(fd, map_id, value_size, members),
         const.BPF_MAP_TYPE_SOCKMAP: lambda fd: _verdicts(fd, map_id),
         const.BPF_MAP_TYPE_SOCKHASH: lambda fd: _verdicts(fd, map_id),
@@ -69,12 +72,37 @@ def _lookup(fd: int, key: int, size: int) -> bytes | None:
     return value.raw
 
 
-def _tail_calls(fd: int, map_id: int, entries: int) -> Iterator[tuple[int, Place]]:
-    for index in range(min(entries, ENTRIES)):
-        value = _lookup(fd, index, 4)
-        if value is not None:
-            prog = int.from_bytes(value, "little")
-            yield prog, Place("prog_array", {"map_id": map_id, "index": index})
+def _slots(fd: int, map_id: int, entries: int, way: str, size: int) -> Iterator[tuple[int, Place]]:
+    """An array whose values are a program's id, or a number and then that (bpf_devmap_val)."""
+    for index in range(min(entries, ENTRIES) if size in (4, 8) else 0):
+        yield from _slot(fd, map_id, index, way, size)
+
+
+def _slot(fd: int, map_id: int, key: int, way: str, size: int) -> Iterator[tuple[int, Place]]:
+    value = _lookup(fd, key, size)
+    # A short value of a devmap or cpumap has no room for a program (before Linux 5.8, 5.9).
+    if value is not None and (size == 8 or way == "prog_array"):
+        prog = int.from_bytes(value[-4:], "little")
+        if prog:
+            yield prog, Place(way, {"map_id": map_id, "index": key})
+
+
+def _devices(fd: int, map_id: int, entries: int, size: int) -> Iterator[tuple[int, Place]]:
+    """A devmap by keys of any number."""
+    key, following = ctypes.c_uint32(), ctypes.c_uint32()
+    start = 0  # no key: from the beginning
+    for _ in range(min(entries, ENTRIES) if size == 8 else 0):
+        attr = ctypes.create_string_buffer(
+            _ELEMENT.pack(fd, 0, start, ctypes.addressof(following), 0), _ELEMENT.size
+        )
+        try:
+            bpf.bpf(const.BPF_MAP_GET_NEXT_KEY, attr)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return
+            raise
+        key.value, start = following.value, ctypes.addressof(key)
+        yield from _slot(fd, map_id, key.value, "devmap", size)
 
 
 def _struct_ops(
