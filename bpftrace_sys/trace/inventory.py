@@ -52,8 +52,9 @@ class Place:
     """Where a program (or a struct_ops map) is attached.
 
     ``way``: a link's type (``tcx``, ``cgroup``, ...), also where there is no link; or
-    ``perf_event``, ``tc``, ``action``, ``prog_array``, ``devmap``, ``cpumap``.  ``info``: which one, by the names of
-    the kernel's fields; ``link_id`` where a link does it, ``pid`` and ``fd`` where an fd.
+    ``perf_event``, ``tc``, ``action``, ``prog_array``, ``devmap``, ``cpumap``.
+    ``info``: which one, by the names of the kernel's fields; ``link_id`` where a link does
+    it, ``pid`` and ``fd`` where an fd.
     """
 
     way: str
