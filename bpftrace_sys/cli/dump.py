@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from dataclasses import replace
 from typing import Any, Final, NoReturn
 
 from bpftrace_sys.cli.getopt_long import UsageError
@@ -23,7 +24,7 @@ from bpftrace_sys.render.kernel_view_json import kernel_view_json
 from bpftrace_sys.render.output import Output, close
 from bpftrace_sys.render.style import painter
 from bpftrace_sys.render.text import Options, TextRenderer
-from bpftrace_sys.story.context import given
+from bpftrace_sys.story.context import place
 from bpftrace_sys.story.inventory import Machine
 from bpftrace_sys.story.kernel_view import Seen, seen
 from bpftrace_sys.story.model import Model
@@ -31,6 +32,7 @@ from bpftrace_sys.story.objects import Object
 from bpftrace_sys.trace.inventory import ObjectState
 from bpftrace_sys.trace.kernel_view import KernelView
 from bpftrace_sys.trace.pieces import Pieces, pack
+from decoders import arch
 
 USAGE: Final = """\
 usage: bpfstrace dump [--xlated] [--jited] [--intel] [-v] [--json] ID|NAME|PIN
@@ -82,6 +84,11 @@ def main(words: list[str]) -> int:
     told = seen(view, Model(facts))
     known = next(known for each, known in machine.objects if each is state)
     told.prog = known
+    if len(known.attached) == 1:
+        # What it reads is named after what it is given there.
+        there = place(known.attached[0], arch.of_machine()[0], facts)
+        if there is not None:
+            told.known = replace(told.known, layout=there[1])
     out = Output(sys.stdout, "<stdout>")
     _show(machine, told, known, state, flags, asked, out)
     out.flush()
@@ -107,9 +114,9 @@ def _show(
     model = Model(machine.words.facts)
     out.write("\n".join(program_lines(machine, state, known, paint)) + "\n")
     for target in known.attached[:GIVEN]:
-        found = given(target, None, model)
+        found = place(target, 0, model.facts)
         if found is not None:
-            out.write(f"  given     {printable(found.what)}\n")
+            out.write(f"  given     {printable(found[0])}\n")
     options = Options(
         verbose=bool({"-v", "--verbose"} & flags),
         width=width_of(out),

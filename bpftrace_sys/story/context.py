@@ -44,6 +44,10 @@ STRUCTS: Final[dict[str, str]] = {
 ARGUMENTS: Final = frozenset({"TRACING", "LSM", "RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE"})
 """Types that are given arguments, 8 bytes each."""
 
+AS_IT_IS: Final = frozenset({*ARGUMENTS, "KPROBE", "TRACEPOINT", "STRUCT_OPS"})
+"""Types whose accesses to the context the verifier leaves as they are: there is no
+convert_ctx_access() for them."""
+
 # struct pt_regs (arch/x86/include/asm/ptrace.h) and user_pt_regs (arch/arm64/include/uapi/asm).
 _X86_64: Final = [
     "r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si", "di",
@@ -249,35 +253,41 @@ _TARGET: Final = re.compile(
 )
 
 
-def given(target: str, call: Call | None, model: Model) -> Given | None:
-    """What a program is given at a target; ``call``: its load, where that was seen."""
+def place(target: str, arch: int, facts: Facts) -> tuple[str, Layout] | None:
+    """What a program is given at a target, in words and as a layout; None where it is not known.
+
+    ``arch``: AUDIT_ARCH_* of the kernel, for its registers.
+    """
     match = _TARGET.fullmatch(target)
     if match is None:
         return None
     kind, name = match[1], match[2]
-    arch = 0 if call is None else call.raw.arch
-    layout: Layout
     if kind == "tracepoint":
-        text = model.facts.fact(f"format {name}", 0)
-        fields = fields_of(text or "")
+        fields = fields_of(facts.fact(f"format {name}", 0) or "")
         if not fields:
             return None
-        what = "args: " + ", ".join(declaration for declaration, _, _ in fields)
-        layout = FieldsLayout(fields)
+        words = ", ".join(declaration for declaration, _, _ in fields)
+        return f"args: {words}", FieldsLayout(fields)
+    if kind in ("tp_btf", "raw tracepoint"):
+        question = f"tracepoint_args {name.removeprefix('btf_trace_')}"
     else:
-        if kind in ("tp_btf", "raw tracepoint"):
-            question = f"tracepoint_args {name.removeprefix('btf_trace_')}"
-        else:
-            hook = "bpf_lsm_" if kind == "lsm" and not name.startswith("bpf_lsm_") else ""
-            question = f"prototype {hook}{name}"
-        what = model.facts.fact(question, 0) or ""
-        if not what:
-            return None
-        params = params_of(what)
-        if kind in ("kprobe", "kretprobe"):
-            layout = RegistersLayout(arch, params, kind == "kretprobe")
-        else:
-            layout = ArgumentsLayout(params, kind in ("fexit", "fmod_ret"))
+        hook = "bpf_lsm_" if kind == "lsm" and not name.startswith("bpf_lsm_") else ""
+        question = f"prototype {hook}{name}"
+    what = facts.fact(question, 0)
+    if not what:
+        return None
+    params = params_of(what)
+    if kind in ("kprobe", "kretprobe"):
+        return what, RegistersLayout(arch, params, kind == "kretprobe")
+    return what, ArgumentsLayout(params, kind in ("fexit", "fmod_ret"))
+
+
+def given(target: str, call: Call | None, model: Model) -> Given | None:
+    """What a program is given at a target; ``call``: its load, where that was seen."""
+    found = place(target, 0 if call is None else call.raw.arch, model.facts)
+    if found is None:
+        return None
+    what, layout = found
     return Given(what, sorted(named(_program(call), layout).items()))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from bpftrace_sys.story.context import AS_IT_IS, Layout, loaded_layout, named, type_of
 from bpftrace_sys.story.listing import listing_of
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.notes import Listing
@@ -45,6 +46,8 @@ class Known:
     """Names by id."""
     kfunc: Callable[[int, int], str | None] = _nothing
     """A kernel function by BTF id and by module (0 is vmlinux)."""
+    layout: Layout | None = None
+    """Of its context, where the verifier leaves accesses to that as they are."""
 
 
 @dataclass
@@ -65,9 +68,12 @@ def seen(view: KernelView, model: Model) -> Seen:
     info = view.info
     prog = model.objects.get(("prog", info.id)) if info.id else None
     call = None if prog is None else prog.call
+    layout = None
+    if call is not None and type_of(call) in AS_IT_IS:
+        layout = loaded_layout(call, model.facts)
     return Seen(
         view,
-        Known(_btf(view, model), _map_names(view, model), _kfuncs(model)),
+        Known(_btf(view, model), _map_names(view, model), _kfuncs(model), layout),
         prog,
         None if call is None else listing_of(call, model),
         call is not None and call.notes.is_probe,
@@ -173,10 +179,16 @@ def translated(view: KernelView, known: Known) -> Listing:
     program = list(isa.insns(view.info.xlated[:LISTED]))
     lines = {slot: (text, where) for slot, text, where in reversed(_places(view, known.btf))}
     functions = dict(_prototypes(view, known.btf))
+    about = named(program, known.layout)
     rows = []
     for row in insn_lines(program, names_of(view, known)):
         source, where = lines.get(row.pc, (None, None))
-        rows.append(row._replace(source=source, where=where, function=functions.get(row.pc)))
+        rows.append(
+            row._replace(
+                comment=row.comment or about.get(row.pc), source=source, where=where,
+                function=functions.get(row.pc),
+            )
+        )  # fmt: skip
     count = view.info.xlated_len // isa.SLOT
     there = min(len(view.info.xlated), LISTED) // isa.SLOT
     return Listing(rows, count, missing=max(count - there, 0))

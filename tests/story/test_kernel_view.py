@@ -21,6 +21,7 @@ from bpftrace_sys.record.machine import prog_info
 from bpftrace_sys.record.machine.bpf import btf_data
 from bpftrace_sys.record.machine.kallsyms import Kallsyms
 from bpftrace_sys.story import kernel_view
+from bpftrace_sys.story.context import FieldsLayout, fields_of
 from bpftrace_sys.story.kernel_view import Known
 from bpftrace_sys.trace.kernel_view import KernelView, Mapping, view_line, view_of
 from bpftrace_sys.trace.pieces import Pieces, pack, unpack
@@ -177,6 +178,21 @@ def test_a_subprogram_is_called_by_the_kernels_name() -> None:
         calls = [text for text in theirs if "call pc" in text]
         assert calls
         assert [text for text in ours if "call pc" in text] == calls
+
+
+def test_what_is_read_of_the_context_is_named_in_what_was_left() -> None:
+    code = (
+        asm.mov_reg(6, 1) + asm.load("u64", 2, 6, 24) + asm.load("u64", 3, 6, 8)
+        + asm.mov(R0, 0) + asm.exit_()
+    )  # fmt: skip
+    with asm.prog_load(code, "tracepoint") as program:
+        view = view_at(program.fd)
+    layout = FieldsLayout(fields_of("int dfd@16+8;const char * filename@24+8"))
+    comments = {
+        row.text: row.comment for row in kernel_view.translated(view, Known(layout=layout)).lines
+    }
+    assert comments["(79) r2 = *(u64 *)(r6 +24)"] == "args->filename"
+    assert comments["(79) r3 = *(u64 *)(r6 +8)"] is None
 
 
 # ---------------------------------------------------------------------------
