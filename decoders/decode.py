@@ -60,7 +60,7 @@ class _Env:
     __slots__ = ("_devices", "_entry", "_exit", "_facts", "arch", "cpus", "ret", "stage")
 
     def __init__(self, raw: RawCall, facts: Facts) -> None:
-        self._devices = raw.extra.get("ifindex")
+        self._devices = raw.extra.devices
         self._entry = {fact.fd: fact for fact in raw.fds if fact.stage == ENTRY}
         self._exit = {fact.fd: fact for fact in raw.fds if fact.stage == EXIT}
         self._facts = facts
@@ -78,10 +78,10 @@ class _Env:
         return self._exit.get(fd)
 
     def fact(self, kind: str, key: int) -> str | None:
-        if kind == "ifindex" and isinstance(self._devices, dict):
+        if kind == "ifindex":
             # As it was in the stop: the number may mean another device by now, or elsewhere.
-            known = self._devices.get(str(key))
-            if isinstance(known, str):
+            known = self._devices.get(key)
+            if known is not None:
                 return known
         return self._facts.fact(kind, key)
 

@@ -12,6 +12,7 @@ from decoders.arch import AUDIT_ARCH_X86_64 as AUDIT_ARCH_X86_64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, Final, NamedTuple
 
     from decoders.stack import Stack
@@ -59,12 +60,47 @@ class FdFact(NamedTuple):
         return value if isinstance(value, int) else None
 
 
+class Cred(NamedTuple):
+    """What counted for permission when a call was refused; None: not seen."""
+
+    uid: int | None = None
+    """The effective user id."""
+    eff: str | None = None
+    """The effective capabilities, in hex (CapEff)."""
+    userns: int | None = None
+    """The inode of the user namespace, if it was not the first one."""
+
+
+class Extra(NamedTuple):
+    """What was seen of a call besides registers, memory and fds: of most calls nothing."""
+
+    devices: Mapping[int, str] = {}
+    """Names of network interfaces, by their numbers in the caller's namespace."""
+    xdp_modes: Mapping[int, str] = {}
+    """How XDP runs on interfaces after the call: drv, skb, hw or multi; empty where it does not."""
+    injected: bool = False
+    """The result was injected: the kernel was not asked."""
+    cred: Cred | None = None
+    """Of a refused call: who was refused."""
+    problem: str | None = None
+    """A mistake of ours in copying."""
+    lost: int = 0
+    """Pieces of memory for which a ring had no room."""
+    late: tuple[str, ...] = ()
+    """Addresses of pieces that were read at the exit only, and not when the call began."""
+    other: Mapping[str, object] = {}
+    """What another version of bpfstrace noted, by its name in the trace."""
+
+
+NOTHING: Final = Extra()
+
+
 class RawCall:
     """One system call, as it was seen, with nothing interpreted."""
 
     __slots__ = (
-        "arch", "args", "chunks", "comm", "duration", "extra", "failed", "fds", "nr", "pid",
-        "ret", "seq", "stack", "tid", "time", "watched_exit",
+        "arch", "args", "carried", "chunks", "comm", "duration", "extra", "failed", "fds", "nr",
+        "pid", "ret", "seq", "stack", "tid", "time", "watched_exit",
     )  # fmt: skip
 
     def __init__(
@@ -83,8 +119,9 @@ class RawCall:
         chunks: list[Chunk] | None = None,
         fds: list[FdFact] | None = None,
         watched_exit: bool = True,
-        extra: dict[str, object] | None = None,
+        extra: Extra = NOTHING,
         stack: Stack | None = None,
+        carried: tuple[object, ...] = (),
     ) -> None:
         self.seq = seq
         """Counts the calls of a trace from 1, in the order of their entries."""
@@ -108,10 +145,13 @@ class RawCall:
         self.fds: list[FdFact] = [] if fds is None else fds
         self.watched_exit = watched_exit
         """False where the tracer let the call go without waiting for its result."""
-        self.extra: dict[str, object] = {} if extra is None else extra
-        """Further recorded facts of this call (an openat's file content read ...)."""
+        self.extra = extra
+        """Never changed, but put in another's place: most calls share NOTHING."""
         self.stack = stack
         """None: not asked for."""
+        self.carried = carried
+        """What the recorder makes other parts of the trace of before the call is told: the copy
+        of a stack, what became of a program."""
 
     def replace(self, **changes: Any) -> RawCall:
         """A copy with other values in some fields; lists are shared, not copied."""

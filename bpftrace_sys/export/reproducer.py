@@ -157,7 +157,7 @@ class Collector(Renderer):
             why = "such calls are not issued"
         elif raw.ret is None:
             why = "it never returned"
-        elif raw.extra.get("injected"):
+        elif raw.extra.injected:
             why = "its result was injected: the kernel was not asked"
         elif call.problem is not None:
             why = "it could not be decoded"
@@ -420,13 +420,13 @@ def _pin_path(call: NotedCall) -> str:
 
 def credentials(raw: RawCall) -> tuple[int, int] | None:
     """(user id, effective capabilities) of who was refused; None where they are not noted."""
-    cred = raw.extra.get("cred")
-    if not isinstance(cred, dict):
+    cred = raw.extra.cred
+    if cred is None:
         return None
-    uid, effective = cred.get("uid"), str(cred.get("eff"))
+    uid, effective = cred.uid, cred.eff or ""
     if not re.fullmatch(r"[0-9a-f]{1,16}", effective):
         return None
-    if not isinstance(uid, int) or not 0 <= uid < 1 << 32:
+    if uid is None or not 0 <= uid < 1 << 32:
         uid = NOBODY  # traces did not always note it
     return uid, int(effective, 16)
 

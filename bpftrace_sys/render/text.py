@@ -355,7 +355,7 @@ class TextRenderer(Renderer):
         return word if self._holes is None else HOLE * len(word)
 
     def _injected(self, call: NotedCall) -> str:
-        return f" {self.paint('note', '(INJECTED)')}" if call.raw.extra.get("injected") else ""
+        return f" {self.paint('note', '(INJECTED)')}" if call.raw.extra.injected else ""
 
     def _flat_args(self, args: list[tuple[str, Value]]) -> list[str] | None:
         words = []

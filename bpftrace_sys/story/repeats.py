@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from bpftrace_sys.story.objects import Map
 from bpftrace_sys.story.renderer import Renderer, Template
 from decoders.loop_calls import COMMANDS, NUMBERS, alike
-from decoders.raw import FdFact, RawCall
+from decoders.raw import NOTHING, FdFact, RawCall
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +115,7 @@ class Repeats:
             and raw.watched_exit
             and 2 <= len(raw.chunks) <= 3
             and len(raw.fds) == 1
-            and not raw.extra
+            and raw.extra == NOTHING
             and raw.stack is None
         )
 

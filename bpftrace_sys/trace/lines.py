@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from bpftrace_sys.trace.pieces import Pieces, unpack
 from decoders.events import ProcessEvent
-from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
+from decoders.raw import ENTRY, EXIT, NOTHING, Chunk, Cred, Extra, FdFact, RawCall
 
 CALL_LIMIT: Final = 256 << 20
 """Bytes that the pieces of one call may unpack to."""
@@ -35,9 +35,77 @@ def raw_line(raw: RawCall, packed: Callable[[bytes], Any]) -> dict[str, Any]:
         line["fds"] = fds_line(raw)
     if not raw.watched_exit:
         line["watched_exit"] = False
-    if raw.extra:
-        line["extra"] = raw.extra
+    if raw.extra != NOTHING:
+        line["extra"] = extra_line(raw.extra)
     return line
+
+
+def extra_line(extra: Extra) -> dict[str, Any]:
+    """What else was seen of a call, as ``raw.extra``: what is not there was not seen."""
+    cred = extra.cred
+    known = {
+        "ifindex": {str(number): name for number, name in extra.devices.items()},
+        "xdp_mode": {str(number): mode for number, mode in extra.xdp_modes.items()},
+        "injected": extra.injected,
+        "problem": extra.problem,
+        "lost": extra.lost,
+        "late": list(extra.late),
+    }
+    line = {name: value for name, value in known.items() if value}
+    if cred is not None:
+        line["cred"] = {
+            name: value for name, value in cred._asdict().items() if value is not None
+        }
+    return {**line, **extra.other}
+
+
+def extra_of(line: Any) -> Extra:
+    """``raw.extra`` of a call; what is not as we write it stays as it is, and says nothing."""
+    if not line or not isinstance(line, dict):
+        return NOTHING
+    other = dict(line)
+    late, lost = line.get("late"), line.get("lost")
+    extra = NOTHING._replace(
+        devices=_numbered(line.get("ifindex")),
+        xdp_modes=_numbered(line.get("xdp_mode")),
+        injected=line.get("injected") is True,
+        cred=_cred(line.get("cred")),
+        problem=_text_or_none(line.get("problem")),
+        lost=lost if isinstance(lost, int) and not isinstance(lost, bool) else 0,
+        late=tuple(late) if isinstance(late, list) and _all_text(late) else (),
+    )
+    for name, value in extra_line(extra).items():
+        if line[name] == value:
+            del other[name]
+    return extra._replace(other=other) if other else extra
+
+
+def _numbered(found: Any) -> dict[int, str]:
+    """Texts by numbers: an object of JSON has only texts for keys."""
+    if not isinstance(found, dict) or not _all_text(found.values()):
+        return {}
+    if not all(key.isascii() and key.isdecimal() and len(key) <= 10 for key in found):
+        return {}
+    return {int(key): text for key, text in found.items()}
+
+
+def _cred(found: Any) -> Cred | None:
+    if not isinstance(found, dict):
+        return None
+    uid, userns = found.get("uid"), found.get("userns")
+    return Cred(
+        uid if isinstance(uid, int) and not isinstance(uid, bool) else None,
+        _text_or_none(found.get("eff")),
+        userns if isinstance(userns, int) and not isinstance(userns, bool) else None,
+    )
+
+
+def _text_or_none(found: Any) -> str | None:
+    return found if isinstance(found, str) else None
+
+
+def _all_text(found: Iterable[Any]) -> bool:
+    return all(isinstance(each, str) for each in found)
 
 
 def fds_line(raw: RawCall) -> list[Any]:
@@ -106,7 +174,6 @@ def raw_call(line: dict[str, Any], pieces: Pieces) -> RawCall:
         if failed:
             ret = -_int(line.get("errnum", 0), "errnum")
     duration = line.get("duration")
-    extra = raw.get("extra")
     stack = None
     if "stack" in line:
         from bpftrace_sys.trace.stacks import stack_of
@@ -127,7 +194,7 @@ def raw_call(line: dict[str, Any], pieces: Pieces) -> RawCall:
         chunks=chunks,
         fds=fds,
         watched_exit=bool(raw.get("watched_exit", True)),
-        extra=extra if isinstance(extra, dict) else {},
+        extra=extra_of(raw.get("extra")),
         stack=stack,
     )
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from decoders.raw import Chunk, RawCall
+from decoders.raw import NOTHING, Chunk, RawCall
 
 REMEMBERED: Final = 256
 """Calls that were seen, of which those that come again are learned."""
@@ -113,7 +113,7 @@ class LineShapes:
 
     def learn(self, text: bytes, raw: RawCall) -> None:
         """Takes a parsed line for a model, when a call like it has been there before."""
-        if raw.extra or raw.stack is not None or not raw.chunks:
+        if raw.extra != NOTHING or raw.stack is not None or not raw.chunks:
             return
         if len(text) > LONGEST or not _HEAD.match(text):
             return

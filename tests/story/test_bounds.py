@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bpftrace_sys.common import progress
 from bpftrace_sys.story import retention
 from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.whole_trace import read
 from bpftrace_sys.trace import facts, reader
 from bpftrace_sys.trace import pieces as pieces_module
@@ -27,28 +27,16 @@ LOADS = {0, 5, 18}
 """MAP_CREATE, PROG_LOAD, BTF_LOAD."""
 
 
-class Nothing:
-    """A renderer that keeps the model only."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-
-    def ignore(self, *_: Any) -> None:
-        """Takes whatever comes."""
-
-    header = fact = call = attachment = process = end = ignore
-
-
 def model_of(path: Path) -> Model:
     """The model at the end of a trace."""
-    kept: list[Nothing] = []
+    kept: list[Model] = []
 
-    def make(model: Model) -> Nothing:
-        kept.append(Nothing(model))
-        return kept[0]
+    def make(model: Model) -> Renderer:
+        kept.append(model)
+        return Renderer()
 
     read(str(path), make)
-    return kept[0].model
+    return kept[0]
 
 
 def test_objects_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,7 +200,7 @@ def test_a_longer_attr_with_something_in_it(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_call_that_was_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def injected(raw: RawCall) -> None:
-        raw.extra["injected"] = True
+        raw.extra = raw.extra._replace(injected=True)
 
     items = updates() + changed(updates(), injected)
     assert same(monkeypatch, in_time(items)) == 4

@@ -106,7 +106,7 @@ def record(
         row.leave(node, raw, live, env)
         if ret >= 0 and row.returns_fd(node.view):
             env.made(ret)
-    assert "problem" not in raw.extra, raw.extra
+    assert raw.extra.problem is None
     return raw
 
 

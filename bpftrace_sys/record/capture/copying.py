@@ -13,7 +13,7 @@ from decoders.walk.table import WALKS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Final
+    from typing import Final
 
     from bpftrace_sys.record.machine.fds import FdLookup
     from bpftrace_sys.record.ptrace.memory import LiveMemory
@@ -108,7 +108,8 @@ class CallEnv:
         if kind == "ifindex":
             return device_name(self._raw, key)
         if kind == "xdp_mode":
-            self._raw.extra.setdefault("xdp_mode", {})[str(key)] = ""  # type: ignore[index]
+            extra = self._raw.extra
+            self._raw.extra = extra._replace(xdp_modes={**extra.xdp_modes, key: ""})
             return None
         # Of all else only this decides what is copied; it is asked once a program.
         return self._ask(kind, key) if kind in IN_STOP else None
@@ -118,31 +119,34 @@ class CallEnv:
 
     def trouble(self, error: Exception) -> None:
         """A mistake of ours must not cost the tracee anything; the call says it."""
-        self._raw.extra["problem"] = f"{type(error).__name__}: {error}"
+        problem = f"{type(error).__name__}: {error}"
+        self._raw.extra = self._raw.extra._replace(problem=problem)
 
 
 def device_name(raw: RawCall, ifindex: int) -> str | None:
     """The name of an interface in the tracee's network namespace, kept with the call."""
     from bpftrace_sys.record.machine.netdev import ifname, in_netns
 
-    known: Any = raw.extra.setdefault("ifindex", {})
-    name: str | None = known.get(str(ifindex))
+    devices = raw.extra.devices
+    name = devices.get(ifindex)
     if name is None:
         name = in_netns(raw.tid, lambda: ifname(ifindex))
         if name is not None:
-            known[str(ifindex)] = name
+            raw.extra = raw.extra._replace(devices={**devices, ifindex: name})
     return name
 
 
-def xdp_modes(raw: RawCall, devices: dict[str, str], name: str) -> None:
+def xdp_modes(raw: RawCall, name: str) -> None:
     """How XDP runs on the interfaces where a call may have changed that, kept with the call."""
     from bpftrace_sys.record.machine.netdev import in_netns, xdp_mode
 
+    asked = raw.extra.xdp_modes
     if name == "bpf" and raw.args[0] & 0xFFFF == const.BPF_LINK_CREATE:
-        raw.extra["xdp_mode"] = dict.fromkeys(devices, "")
-    asked: Any = raw.extra.get("xdp_mode", {})
-    for key in asked:
-        asked[key] = in_netns(raw.tid, lambda: xdp_mode(int(key))) or ""  # noqa: B023 - at once
+        asked = raw.extra.devices
+    found = {}
+    for ifindex in asked:
+        found[ifindex] = in_netns(raw.tid, lambda: xdp_mode(ifindex)) or ""  # noqa: B023 - at once
+    raw.extra = raw.extra._replace(xdp_modes=found)
 
 
 class Row:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from bpftrace_sys.record.machine.fds import FdLookup
     from bpftrace_sys.record.machine.prog_info import Answer
 
-KEY: Final = "kernel_view"
-"""Where it waits in a RawCall's ``extra``, until the call is told."""
 _BTF_ID: Final = 128
 """Offset of btf_id in bpf_prog_info."""
 NOTHING: Final = ProgInfo(b"", {})
@@ -42,6 +40,8 @@ class _Fetched:
 
     answer: Answer
     btf: bytes
+    problem: str = ""
+    """Why nothing is."""
     mapping: Mapping | None = None
 
     @property
@@ -84,10 +84,12 @@ class KernelViews:
             finally:
                 os.close(fd)
         except (OSError, ValueError, OverflowError) as error:
-            raw.extra[KEY] = str(getattr(error, "strerror", None) or error)
+            why = str(getattr(error, "strerror", None) or error)
+            raw.carried += (_Fetched((b"", {}), b"", why),)
         else:
             btf_id = int.from_bytes(answer[0][_BTF_ID : _BTF_ID + 4], "little")
-            found = raw.extra[KEY] = _Fetched(answer, self._unseen(btf_id))
+            found = _Fetched(answer, self._unseen(btf_id))
+            raw.carried += (found,)
             if "map" in self.asked:
                 self._copied.append((raw, found))
 
@@ -106,17 +108,18 @@ class KernelViews:
             if not isinstance(item, RawCall):
                 take(item)
                 return
-            found: Any = item.extra.pop(KEY, None)
+            fetched = [part for part in item.carried if isinstance(part, _Fetched)]
+            item.carried = tuple(part for part in item.carried if part not in fetched)
             take(item)
-            if found is not None:
+            for found in fetched:
                 take(self.complete(item, found))
 
         return taking
 
-    def complete(self, raw: RawCall, found: _Fetched | str) -> KernelView:
-        """A program's view with all that its text needs; ``found`` may be why there is none."""
-        if isinstance(found, str):
-            return KernelView(raw.seq, NOTHING, self._machine, self.asked, found)
+    def complete(self, raw: RawCall, found: _Fetched) -> KernelView:
+        """A program's view with all that its text needs."""
+        if found.problem:
+            return KernelView(raw.seq, NOTHING, self._machine, self.asked, found.problem)
         while found.mapping is None and self.soon():
             pass
         view = self.named(found.info)

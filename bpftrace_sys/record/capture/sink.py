@@ -261,7 +261,7 @@ class Capture:
         for rule in self._rules:
             if rule.hit(tracee.tid, name, node) and self._skip is not None:
                 self._skip(tracee, rule.ret)
-                raw.extra["injected"] = True
+                raw.extra = raw.extra._replace(injected=True)
                 break
         self._entered = time_ns
         self._pending[tracee.tid] = (raw, None, (env, node, row))
@@ -273,7 +273,7 @@ class Capture:
         snapshot = self.stacks.copy(tracee)
         self._waiting = self.stacks.waiting
         if snapshot is not None:
-            raw.extra["stack"] = snapshot
+            raw.carried += (snapshot,)
 
     def inject(self, rules: list[Rule], skip: Callable[[Tracee, int], bool]) -> None:
         """Makes calls that a rule hits return without being executed (Engine.inject)."""
@@ -342,14 +342,13 @@ class Capture:
             # Asked now, for the thread may drop its capabilities, or end.
             from bpftrace_sys.record.capture.credentials import credentials
 
-            raw.extra["cred"] = credentials(tracee.tid)
+            raw.extra = raw.extra._replace(cred=credentials(tracee.tid))
         if row.loops:
             self._loops.learn(raw)
-        devices: Any = raw.extra.get("ifindex")
-        if devices and not failed:
+        if raw.extra.devices and not failed:
             from bpftrace_sys.record.capture.copying import xdp_modes
 
-            xdp_modes(raw, devices, row.name)
+            xdp_modes(raw, row.name)
         if row.name in WATCHING:
             self._watch(tracee, raw, row.name, node.view)
         self._long = self._take is None or sum(len(chunk.data) for chunk in raw.chunks) > BIG

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from bpftrace_sys.record.capture.credentials import INIT_USER_NS
 from decoders.events import ProcessEvent
-from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
+from decoders.raw import ENTRY, EXIT, Chunk, Cred, FdFact, RawCall
 from decoders.uapi import const, names
 
 HEADER: Final = struct.Struct("<IIQQQQ6QqIIIIII16s")
@@ -176,7 +176,7 @@ class Records:
             elif kind == ASKED:
                 _interface(raw, addr, stage, data)
             elif kind == CRED:
-                raw.extra["cred"] = _credentials(data)
+                raw.extra = raw.extra._replace(cred=_credentials(data))
             elif stage & THERE and not got:
                 continue  # what stands there is not known
             elif stage & LATE:
@@ -190,7 +190,7 @@ class Records:
             self._late(raw, late)
         if lost:
             self.lost_pieces += lost
-            raw.extra["lost"] = lost
+            raw.extra = raw.extra._replace(lost=lost)
         self._take(raw)
 
     def _join(self, raw: RawCall, parts: list[Part], late: list[Part]) -> None:
@@ -229,7 +229,7 @@ class Records:
                 filled.append(f"{part.addr:#x}")
         if filled:
             self.late += len(filled)
-            raw.extra["late"] = filled
+            raw.extra = raw.extra._replace(late=tuple(filled))
 
     def _comm(self, comm: bytes) -> str:
         if len(self._comms) > REMEMBERED:
@@ -340,22 +340,18 @@ def _interface(raw: RawCall, number: int, stage: int, data: bytes) -> None:
     As capture's CallEnv.fact() and xdp_modes() keep them.
     """
     name = data[:16].partition(b"\0")[0]
-    known: Any
     if name:
-        known = raw.extra.setdefault("ifindex", {})
-        known[str(number)] = os.fsdecode(name)
+        devices = {**raw.extra.devices, number: os.fsdecode(name)}
+        raw.extra = raw.extra._replace(devices=devices)
     if stage & 1 and not raw.failed and raw.args[0] & 0xFFFF == const.BPF_LINK_CREATE:
         modes = [mode for bit, mode in enumerate(_XDP_MODES) if data[16] >> bit & 1]
-        known = raw.extra.setdefault("xdp_mode", {})
-        known[str(number)] = modes[0] if len(modes) == 1 else "multi" if modes else ""
+        mode = modes[0] if len(modes) == 1 else "multi" if modes else ""
+        raw.extra = raw.extra._replace(xdp_modes={**raw.extra.xdp_modes, number: mode})
 
 
-def _credentials(data: bytes) -> dict[str, object]:
+def _credentials(data: bytes) -> Cred:
     effective, user = struct.unpack_from("<QI", data)
-    found: dict[str, object] = {"eff": f"{effective:016x}"}
-    if user != INIT_USER_NS:
-        found["userns"] = user
-    return found
+    return Cred(eff=f"{effective:016x}", userns=None if user == INIT_USER_NS else user)
 
 
 def fd_fact(fd: int, kind: int, stage: int, data: bytes) -> FdFact:

@@ -60,9 +60,10 @@ class Stacks:
 
         def taking(item: Any) -> None:
             if isinstance(item, RawCall):
-                snapshot = item.extra.pop("stack", None)
-                if isinstance(snapshot, Snapshot):
-                    item.stack = self.resolve(snapshot)
+                for part in item.carried:
+                    if isinstance(part, Snapshot):
+                        item.stack = self.resolve(part)
+                        item.carried = tuple(each for each in item.carried if each is not part)
             take(item)
 
         return taking

@@ -348,7 +348,7 @@ class Gather(Renderer):
     def _flags(call: NotedCall) -> int:
         flags = records.FAILED if call.raw.failed else 0
         flags |= records.UNFINISHED if call.raw.ret is None else 0
-        flags |= records.INJECTED if call.raw.extra.get("injected") else 0
+        flags |= records.INJECTED if call.raw.extra.injected else 0
         flags |= records.RETRIED if call.notes.retry is not None else 0
         return flags | (records.MADE if call.notes.made is not None else 0)
 

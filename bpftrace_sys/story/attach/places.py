@@ -139,16 +139,14 @@ def _multi(call: Call, model: Model, kind: str) -> str:
 def xdp_mode(flags: int, call: Call, ifindex: int | None) -> str:
     """drv, skb or hw: as asked for (XDP_FLAGS_*_MODE), else as the device said."""
     asked = next((name for bit, name in XDP_MODES if flags & bit), None)
-    said = call.raw.extra.get("xdp_mode")
-    if asked is None and isinstance(said, dict):
-        asked = said.get(str(ifindex))
-    return printable(str(asked or "default"))
+    if asked is None and ifindex is not None:
+        asked = call.raw.extra.xdp_modes.get(ifindex)
+    return printable(asked or "default")
 
 
 def device(ifindex: int, call: Call, model: Model) -> str:
     """An interface's name as the call's thread knew it."""
-    known = call.raw.extra.get("ifindex")
-    name = known.get(str(ifindex)) if isinstance(known, dict) else None
+    name = call.raw.extra.devices.get(ifindex)
     return str(name or model.facts.fact("ifindex", ifindex) or f"ifindex {ifindex}")
 
 

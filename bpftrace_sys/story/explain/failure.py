@@ -58,19 +58,19 @@ class Failure:
 
     def lacks(self, capability: int) -> bool | None:
         """Whether the caller had a capability not; None if that was not seen."""
-        seen = self.call.raw.extra.get("cred")
-        if not isinstance(seen, dict) or not isinstance(seen.get("eff"), str):
+        cred = self.call.raw.extra.cred
+        if cred is None or cred.eff is None:
             return None
         try:
-            return not int(seen["eff"], 16) >> capability & 1
+            return not int(cred.eff, 16) >> capability & 1
         except ValueError:
             return None
 
     @property
     def foreign(self) -> bool:
         """Whether the caller was in a user namespace of its own."""
-        seen = self.call.raw.extra.get("cred")
-        return isinstance(seen, dict) and "userns" in seen
+        cred = self.call.raw.extra.cred
+        return cred is not None and cred.userns is not None
 
     @property
     def attr(self) -> bytes:
