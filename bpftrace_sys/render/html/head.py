@@ -44,7 +44,8 @@ def attached_to(report: Report) -> str:
     callers = [f"{thread.comm} ({thread.pid})" for thread in report.threads]
     names = list(dict.fromkeys(report.holders + callers))
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"attached to {', '.join(names[:3]) or 'processes'}{more}"
+    how = "attached to " if report.holders else ""
+    return f"{how}{', '.join(names[:3]) or 'no command line'}{more}"
 
 
 def _menu(report: Report) -> Markup:

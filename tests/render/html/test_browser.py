@@ -148,6 +148,44 @@ def test_jumps_and_the_refused_instruction(browser: Browser, tmp_path: Path) -> 
     assert lit
 
 
+def test_timeline(browser: Browser, tmp_path: Path) -> None:
+    report = gathered(recording("libbpf-tcpconnect")).report
+    load(browser, tmp_path, written(recording("libbpf-tcpconnect")))
+    bars = "document.querySelectorAll('#lanes .bar').length"
+    whole = browser.js(f"return {bars}")
+    # A bar for each call, but for what would be drawn over another.
+    assert len(report.rows) * 0.8 < whole <= len(report.rows)
+    assert browser.js("return document.querySelectorAll('#lanes .gap').length") > 3
+    drag = (
+        "const box = document.getElementById('lanes'), at = box.getBoundingClientRect();"
+        "const event = (name, x) => new PointerEvent(name, {bubbles: true, button: 0,"
+        "  clientX: at.left + x, clientY: at.top + 40});"
+        "box.dispatchEvent(event('pointerdown', 500));"
+        "box.dispatchEvent(event('pointermove', 640));"
+        "window.dispatchEvent(event('pointerup', 640));"
+    )
+    browser.js(drag)
+    assert 0 < browser.js(f"return {bars}") < whole / 2
+    browser.js("document.getElementById('lanes').dispatchEvent(new MouseEvent('dblclick'))")
+    assert browser.js(f"return {bars}") == whole
+    told = browser.js(
+        "const bar = document.querySelectorAll('#lanes .bar')[arguments[0]];"
+        "bar.dispatchEvent(new PointerEvent('pointermove', {bubbles: true}));"
+        "return [bar.dataset.at, document.getElementById('tip').textContent]", whole - 1,
+    )  # fmt: skip
+    row = report.rows[int(told[0])]
+    assert told[1].startswith(f"{report.commands[row[4]]} = {row[6]}")
+    assert f"#{row[0]} " in told[1]
+    # A click leads to the call.
+    browser.js(
+        "const bar = document.querySelectorAll('#lanes .bar')[arguments[0]];"
+        "bar.dispatchEvent(new PointerEvent('pointerdown', {bubbles: true, button: 0}));"
+        "bar.dispatchEvent(new PointerEvent('pointerup', {bubbles: true, button: 0}))", whole - 1,
+    )  # fmt: skip
+    browser.until(f"document.getElementById('call-{row[0]}')?.open")
+    assert browser.log() == []
+
+
 def test_keys(browser: Browser, tmp_path: Path) -> None:
     load(browser, tmp_path, written(recording("verifier-reject")))
 

@@ -152,6 +152,7 @@ function timeline() {
     tip.style.top = (event.clientY + 18 + rect.height > innerHeight ? event.clientY - rect.height - 10 : event.clientY + 18) + "px";
   });
   box.addEventListener("pointerleave", () => { tip.hidden = true; });
+  addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
   addEventListener("pointerup", (event) => {
     if (from === null) return;
     const at = event.clientX - box.getBoundingClientRect().left;
