@@ -86,7 +86,7 @@ ROWS: tuple[Told | Shown, ...] = (
     Told("text-listing", "bpfstrace -f ./hello.py", ("replay", "-q", "bcc-kprobe-hello"),
          r"bpf\(BPF_PROG_LOAD, \{", r"= 4<prog hello_world"),
     Told("text-attach", "bpfstrace -f ./hello.py", ("replay", "-q", "bcc-kprobe-hello"),
-         r"^attached", r"enable"),
+         r"^attached", r"^  given"),
     Told("text-refused", "bpfstrace bpftool prog load reject.o /sys/fs/bpf/reject",
          ("replay", "-q", "verifier-reject"), r"log_buf=\"\"\"", r"^ +with R0"),
     Told("text-tables", "bpfstrace -f -c tcpconnect", ("replay", "-c", "libbpf-tcpconnect")),
@@ -98,7 +98,7 @@ ROWS: tuple[Told | Shown, ...] = (
     Shown("page-attachments", ("bcc-kprobe-hello",), "#attachments"),
     Shown("page-jumps", ("libbpf-opensnoop",), ".entry.prog", dark=True),
     Shown("page-calls", ("libbpf-tcpconnect",), "#calls", anchor="?q=obj:events", prepare=
-          "document.querySelector('.call').open = true"),
+          "document.querySelectorAll('#list .call')[4].open = true"),
     Shown("page-diff", ("bpftool-loadall-o1", "bpftool-loadall"), "main"),
     Shown("page-narrow", ("verifier-reject",), ".lead, #graph, #timeline, .entry.prog", width=400,
           dark=True),

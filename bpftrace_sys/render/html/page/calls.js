@@ -137,9 +137,10 @@ function callBody(row) {
   const links = el("div", { class: "links" });
   const load = trace.loads[row[SEQ]];
   if (load) links.append(el("a", { href: "#" + load }, "its listing"));
-  for (const [kind, anchor, name] of labels) {
-    if ($(anchor)) links.append(el("a", { href: "#" + anchor }, `${kind} ${name || anchor}`));
-    links.append(el("a", { href: `?q=obj:${encodeURIComponent(anchor)}#calls`, title: "all calls that have to do with it" }, "⌕"));
+  for (const [kind, anchor, name, label] of labels) {
+    const shown = kind === "perf_event" ? label : `${kind} ${name || anchor.replace(/^[a-z]+-/, "id ")}`;
+    links.append(el("span", {}, $(anchor) ? el("a", { href: "#" + anchor }, shown) : shown, " ",
+      el("a", { href: `?q=obj:${encodeURIComponent(anchor)}#calls`, title: "all calls that have to do with it" }, "⌕")));
   }
   links.append(el("a", { href: "#call-" + row[SEQ], title: "link to this call" }, `#call-${row[SEQ]}`));
   body.append(links);

@@ -20,7 +20,7 @@ function insnText(line, row, entry) {
     else if (found[4]) line.append(row[TARGET] === undefined || row[TARGET] === null ? found[0]
       : el("a", { class: "to", href: `#${entry.id}-pc-${row[TARGET]}` }, found[0], ` → ${row[TARGET]}`));
     else line.append("call ", row[TARGET] === undefined || row[TARGET] === null
-      ? el("span", { class: "call" }, found[3]) : el("a", { class: "call", href: `#${entry.id}-pc-${row[TARGET]}` }, found[3]));
+      ? el("span", { class: "callee" }, found[3]) : el("a", { class: "callee", href: `#${entry.id}-pc-${row[TARGET]}` }, found[3]));
   }
   line.append(text.slice(last));
 }
