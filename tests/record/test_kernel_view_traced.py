@@ -32,6 +32,10 @@ from tests.support.schema import check
 PROGRAM = [sys.executable, "-m", "tests.tracees.kernel_view_programs"]
 
 
+DUMPED = ("subprogs", "callback", "tail_call", "array_lookup", "ctx_xdp", "ctx_moved")
+"""Programs that bpftool dumps meanwhile; test_kernel_view.py has all others."""
+
+
 @dataclass
 class Traced:
     """A trace of kernel_view_programs, and bpftool's dumps taken while they were loaded."""
@@ -66,6 +70,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory, needs_bpf: None) -> Traced:
             dumps = {
                 name: bpftool("prog", "dump", "xlated", "id", str(number))
                 for name, number in ids.items()
+                if name in DUMPED
             }
         release.touch()
     assert (ran.code, ran.stderr) == (0, "")
@@ -103,7 +108,7 @@ def test_translated_as_bpftool_printed_it_meanwhile(traced: Traced) -> None:
         lines += len(ours)
         same += sum(one == other for one, other in zip(ours, theirs, strict=True))
     # What differs is named in test_kernel_view.py: forms newer than bpftool 7.1, kfuncs' names.
-    assert same > lines * 3 // 4 > 300
+    assert same > lines * 3 // 4 > 40
 
 
 def test_replay_prints_and_writes_the_same(traced: Traced, tmp_path: Path) -> None:
