@@ -164,6 +164,11 @@ class Session:
             capture.take(item)
         engine.tell(Told(capture.take, self._who, self._lost, self._unseen))
         self.telling.facts.types = engine.records.types
+        if not engine.numbered_alike:
+            complain(
+                "bpfstrace runs in a pid namespace: processes are shown by the numbers that "
+                "they have outside of it"
+            )
         if settings.everybody and not settings.quiet and sys.stderr.isatty():
             complain("watching the whole machine; Ctrl-C ends it")
         self._loop()
@@ -220,9 +225,10 @@ class Session:
     def _all_ended(self) -> bool:
         if self._starting is None:
             return not self.engine.alive
-        # Where events were lost, who is left cannot be known.
+        # Where events were lost, or name others than we do, who is left cannot be known.
+        unknown = bool(self.engine.lost.events) or not self.engine.numbered_alike
         return self._status is not None and (
-            not self.engine.alive or not self.settings.follow or bool(self.engine.lost.events)
+            not self.engine.alive or not self.settings.follow or unknown
         )
 
     def _ends(self, number: int) -> bool:

@@ -47,6 +47,10 @@ ROUNDED: Final = frozenset(
 """Maps whose max_entries the kernel fits to the CPUs (hashtab.c, cpumap.c)."""
 
 
+PARENTS: Final = 1 << 16
+"""Processes whose parents are remembered: the youngest."""
+
+
 class Model:
     """Watches calls go by and knows what every fd is.
 
@@ -262,6 +266,8 @@ class Model:
         if event.what == "fork" and event.details.get("how") != "thread":
             child = event.details["child"]
             self.parents[child] = event.pid
+            while len(self.parents) > PARENTS:
+                del self.parents[next(iter(self.parents))]
             if self.events and not self.events_by_id:
                 for (pid, fd), known in list(self.events.items()):
                     if pid == event.pid:

@@ -39,6 +39,16 @@ BTF_FOLDER: Final = "/sys/kernel/btf"
 VMLINUX_BTF: Final = f"{BTF_FOLDER}/vmlinux"
 
 
+OF_OBJECTS: Final = frozenset(
+    {
+        "why", "before", "named", "prog", "map", "link", "btf", "func_of", "iter_target",
+        "ops_members", "holders", "pinned", "alive_prog", "alive_map", "alive_link",
+    }
+)  # fmt: skip
+"""Kinds of facts about single calls and objects: there are ever new ones, so the oldest are
+forgotten, and asked again if need be."""
+
+
 class LiveFacts(Facts):
     """Asks this machine, once per question.
 
@@ -99,7 +109,7 @@ class LiveFacts(Facts):
         else:
             answer = None if ask is None else ask(key)
         self._known[question] = answer
-        if key and word == "why":
+        if key and word in OF_OBJECTS:
             self._passing.append(question)
             if len(self._passing) > PASSING:
                 self._known.pop(self._passing.popleft(), None)
