@@ -5,6 +5,8 @@
 #
 #   tools/setup_test_env.sh          what the tests need
 #   tools/setup_test_env.sh --vm     also what tools/vm.py needs to boot another kernel
+#   tools/setup_test_env.sh --tables also ClickHouse (chDB) and Spark, 1.4 GB, for docs/many-traces.md;
+#                                    with CI=true in any case, if they come in time
 #
 # What it cannot do (no root, no apt, a mount that is refused) it says, and then exits 0, because
 # the tests that would need it skip with a reason. With CI=true it exits 1: there nothing may skip.
@@ -39,9 +41,15 @@ vm_packages=(
     qemu-system-arm     # the same with an aarch64 processor
     busybox-static      # the virtual machine's first process, when the host has no better one
 )
+table_packages=(
+    default-jre-headless # Spark runs on it
+)
 headers_fallback=linux-headers-$(dpkg --print-architecture 2>/dev/null || echo amd64)
 
 [ "${1:-}" = "--vm" ] && packages+=("${vm_packages[@]}")
+tables=0
+[ "${1:-}" = "--tables" ] || [ "${CI:-}" = "true" ] && tables=1
+[ $tables = 1 ] && packages+=("${table_packages[@]}")
 problems=()
 note() { echo "setup_test_env: $*"; }
 problem() { problems+=("$*"); note "NOT DONE: $*"; }
@@ -92,6 +100,22 @@ install_packages() {
         "${apt[@]}" install -y -qq --no-install-recommends "$name" </dev/null >/dev/null ||
             problem "package $name could not be installed"
     done
+}
+
+# -- engines for tables --------------------------------------------------------------------------
+
+table_engines=${XDG_CACHE_HOME:-$HOME/.cache}/bpfstrace/engines
+tables_limit=200 # seconds
+
+# Neither is small, and nothing but one test needs them: a virtual environment of their own.
+install_tables() {
+    local python=$table_engines/bin/python
+    "$python" -c 'import chdb, pyspark' 2>/dev/null && return
+    mkdir -p "$table_engines" && python3 -m venv --without-pip "$table_engines" &&
+        timeout "$tables_limit" python3 -m pip --python "$python" install -q --no-cache-dir \
+            chdb-core pyspark && return
+    rm -rf "$table_engines" # half of it is of no use
+    return 1
 }
 
 # -- kernel headers for BCC ----------------------------------------------------------------------
@@ -154,9 +178,13 @@ if [ "$(id -u)" != 0 ]; then
 fi
 if command -v apt-get >/dev/null; then
     install_packages
+    [ $tables = 1 ] && { install_tables & tables=$!; }
     link_headers
 else
     problem "no apt-get: install by hand what these are here: ${packages[*]}"
 fi
 mount_filesystems
+if [ $tables != 0 ] && ! wait "$tables"; then
+    note "ClickHouse and Spark did not come in time: a test of docs/many-traces.md will skip"
+fi
 finish

@@ -222,3 +222,73 @@ def test_failures(ask: Any, lines: list[dict[str, Any]]) -> None:
     assert [row[2] for row in rows] == sorted(counts.values(), reverse=True)
     # The second statement keeps all of it for the next time.
     assert ask("SELECT count(*) FROM 'traces.parquet'") == [(len(lines),)]
+
+
+# ---------------------------------------------------------------- other engines
+
+ELSEWHERE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bpfstrace/engines"
+"""Where tools/setup_test_env.sh --tables installs ClickHouse (chDB) and Spark."""
+
+IN_CLICKHOUSE = """
+import json, sys
+from chdb import session
+connection = session.Session()
+rows = []
+for statement in json.load(sys.stdin).split(";"):
+    if statement.strip():
+        said = connection.query(statement, "JSONCompactEachRow").bytes().decode()
+        if said:
+            rows.append([json.loads(line) for line in said.splitlines()])
+json.dump(rows, sys.stdout)
+"""
+IN_SPARK = """
+import json, sys
+from pyspark.sql import SparkSession
+spark = (
+    SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+    .config("spark.sql.shuffle.partitions", "1").getOrCreate()
+)
+names = {"spark": spark}
+exec(json.load(sys.stdin), names)
+rows = [names[name].collect() for name in ("spies", "tags", "slowest")]
+json.dump([[list(row) for row in one] for one in rows], sys.stdout)
+"""
+
+
+def elsewhere(script: str, code: str, folder: Path, module: str) -> list[list[Any]]:
+    """What another engine answers to the page's three questions."""
+    python = ELSEWHERE / "bin" / "python"
+    there = [python, "-c", f"import {module}"]
+    if not python.exists() or subprocess.run(there, capture_output=True, check=False).returncode:
+        pytest.skip(f"{module} is not installed (tools/setup_test_env.sh --tables)")
+    done = subprocess.run(
+        [python, "-c", script],
+        input=json.dumps(code), cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: list[list[Any]] = json.loads(done.stdout)
+    return found
+
+
+def block(language: str) -> str:
+    (code,) = re.findall(rf"^```{language}\n(.*?)^```", DOCS.read_text(), re.M | re.S)
+    return str(code)
+
+
+@pytest.mark.parametrize(
+    ("script", "language", "module"),
+    [(IN_CLICKHOUSE, "clickhouse", "chdb"), (IN_SPARK, "python", "pyspark")],
+    ids=["clickhouse", "spark"],
+)
+def test_other_engines_answer_alike(
+    ask: Any, folder: Path, script: str, language: str, module: str
+) -> None:
+    """The same three questions, and DuckDB's answers."""
+    spies, tags, slowest = elsewhere(script, block(language), folder, module)
+    asked = "Which hosts load a program that calls bpf_probe_write_user?"
+    assert [tuple(row) for row in spies] == ask(asked)
+    wanted = {row[:3]: row[3] for row in ask("Tags per release of a tool")}
+    assert {tuple(row[:3]): row[3] for row in tags} == wanted
+    assert [[*row[:3], int(row[3]), int(row[4])] for row in slowest] == [
+        list(row) for row in ask("The slowest loads")
+    ]
