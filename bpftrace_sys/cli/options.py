@@ -423,6 +423,8 @@ def usage() -> str:
         "usage: bpfstrace [OPTIONS] PROG [ARGS]     trace a program's use of eBPF",
         "       bpfstrace -a [OPTIONS]              the whole machine's",
         "       bpfstrace replay [OPTIONS] FILE     print a saved trace again",
+        "       bpfstrace report FILE -o PAGE       a saved trace as a page for the browser",
+        "       bpfstrace perfetto FILE -o OUT      a saved trace for ui.perfetto.dev",
         "       bpfstrace diff [OPTIONS] A B        what differs between two traces",
         "       bpfstrace check FILE --lock LOCK    only what a reviewed file allows?",
         "       bpfstrace extract FILE -o DIR       its programs as ELF objects, its BTF",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.render.html.test_report import NAMES, gathered, written
 from tests.support.browser import Browser
-from tests.support.hostile import hostile, looped
+from tests.support.hostile import hostile
 from tests.support.needs import needs_tool
 from tests.support.rewriting import recording
 
@@ -246,10 +247,9 @@ def test_policy_holds(browser: Browser, tmp_path: Path) -> None:
     browser.log()
 
 
-def test_ten_thousand_calls_open(browser: Browser, tmp_path: Path) -> None:
-    text = written(looped(tmp_path / "loop.jsonl", 10_000))
+def test_ten_thousand_calls_open(browser: Browser, ten_thousand: Any, tmp_path: Path) -> None:
     file = tmp_path / "page.html"
-    file.write_text(text, encoding="utf-8")
+    file.write_text(ten_thousand.text, encoding="utf-8")
     times = []
     for _ in range(3):
         browser.load(file)
