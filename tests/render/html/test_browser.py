@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from tests.support.browser import Browser
 from tests.support.hostile import hostile
 from tests.support.needs import needs_tool
 from tests.support.rewriting import recording
+from tests.support.running import run_cli
 
 READY = "document.documentElement.dataset.ready"
 SHOWN = "[...document.querySelectorAll('#list .call')].map(row => row.id)"
@@ -275,4 +278,53 @@ def test_on_paper(browser: Browser, tmp_path: Path) -> None:
     assert paper.startswith(b"%PDF-")
     # What was folded is unfolded for paper.
     assert browser.js("return document.querySelector('.entry.prog').open")
+    assert browser.log() == []
+
+
+COUNTING = """
+import ctypes, struct
+libc = ctypes.CDLL(None, use_errno=True)
+
+def bpf(cmd, attr):
+    buffer = ctypes.create_string_buffer(attr)
+    return libc.syscall({nr}, cmd, buffer, len(attr))
+
+fd = bpf(0, struct.pack("<5I", 2, 4, 8, 4, 0))  # an array
+key, value = ctypes.create_string_buffer(4), ctypes.create_string_buffer(8)
+for number in (3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8):
+    value.raw = struct.pack("<Q", number)
+    attr = struct.pack("<IIQQQ", fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0)
+    bpf(2, attr)
+bpf(1, attr)
+key.raw = struct.pack("<I", 9)
+bpf(1, attr)
+"""
+
+
+def test_values_over_time(browser: Browser, needs_bpf: None, tmp_path: Path) -> None:
+    number = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+    out = tmp_path / "live.html"
+    run_cli("-q", "-o", "/dev/null", "--report", str(out), sys.executable, "-c",
+            COUNTING.replace("{nr}", str(number)))  # fmt: skip
+    load(browser, tmp_path, out.read_text())
+    browser.js("document.querySelector('.entry.map').open = true")
+    keys = browser.js(
+        "return [...document.querySelectorAll('.values tbody tr')]"
+        ".map(row => row.cells[0].textContent)"
+    )
+    assert keys == ["[00 00 00 00]", "[09 00 00 00]"]
+    title = browser.js("return document.querySelector('.spark title').textContent")
+    assert title == "13 values between 1 and 9"
+    # The middle is folded, and unfolds.
+    items = "[...document.querySelectorAll('.values tr:first-child li')]"
+    assert browser.js(f"return {items}.length") == 9
+    browser.js("document.querySelector('.values li button').click()")
+    told = browser.js(f"return {items}.map(one => one.textContent)")
+    assert len(told) == 13
+    assert [line.split(" ms ")[1] for line in told] == [
+        *(f"set [{number:02x} 00 00 00 00 00 00 00]" for number in (3, 1, 4, 1, 5, 9, 2, 6, 5, 3,
+                                                                     5, 8)),
+        "read [08 00 00 00 00 00 00 00]",
+    ]  # fmt: skip
+    assert "not there" in browser.js("return document.querySelector('.values').textContent")
     assert browser.log() == []

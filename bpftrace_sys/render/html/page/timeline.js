@@ -12,8 +12,12 @@ function timeline() {
   });
   const byThread = trace.threads.map(() => []);
   rows.forEach((row, at) => byThread[row[THREAD]].push(at));
-  const lanes = byThread.map((list, thread) => ({ list, thread })).filter((lane) => lane.list.length)
-    .slice(0, LANES_SHOWN);
+  // Threads stand with their process, processes in the order in which they came.
+  const order = new Map();
+  for (const [pid] of trace.threads) if (!order.has(pid)) order.set(pid, order.size);
+  const all = byThread.map((list, thread) => ({ list, thread, pid: trace.threads[thread][0] })).filter((lane) => lane.list.length)
+    .sort((a, b) => order.get(a.pid) - order.get(b.pid) || a.thread - b.thread);
+  const lanes = all.slice(0, LANES_SHOWN);
   const lane = new Map(lanes.map((one, at) => [one.thread, at]));
   let view = [0, total], wide = 0, left = 0, picture = null;
 
@@ -68,7 +72,7 @@ function timeline() {
     lanes.forEach((one, at) => {
       const y = HEAD + at * row + (whole < 600 ? 14 : 0);
       const [pid, tid, comm] = trace.threads[one.thread];
-      const name = `${comm.slice(0, 15)} ${tid}`;
+      const name = tid === pid || at === 0 || lanes[at - 1].pid !== pid ? `${comm.slice(0, 15)} ${tid}` : `thread ${tid}`;
       const label = svg("text", whole < 600 ? { class: "who", x: left, y: y - 2 } : { class: "who", x: left - 10, y: y + 12, "text-anchor": "end" }, name);
       label.append(svg("title", {}, `process ${pid}, thread ${tid}: ${many(one.list.length, "call")}`));
       made.append(svg("path", { class: "rail", d: `M${left} ${y + 8}H${left + wide}` }), label);
@@ -170,6 +174,7 @@ function timeline() {
   if (rows.some((row) => row[FLAGS] & FAILED && !row[GROUP])) legend.append(el("span", {}, el("i", { class: "failed" }), "failed"));
   if (rows.some((row) => row[GROUP])) legend.append(el("span", {}, "pale: feature probes"));
   if (segments.some((one) => one.gap)) legend.append(el("span", {}, "grey: gaps, compressed"));
+  if (all.length > lanes.length) legend.append(el("span", {}, many(all.length - lanes.length, "thread") + " more, which the calls below have"));
   box.after(legend);
   new ResizeObserver(draw).observe(box);
   addEventListener("beforeprint", draw);
