@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.render.output import Files, Output
     from bpftrace_sys.story.faults import Faults
     from bpftrace_sys.story.pipeline import Pipeline
+    from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from decoders.events import ProcessEvent
 
 
@@ -141,7 +142,9 @@ def trace(settings: Settings, own_process: bool = False) -> int:
             capture.get_ready()
             opening = Opening(settings.pids)
             attach(engine, settings.pids, alone=not settings.args)
-            capture.first(opening.held())
+            held = opening.held()
+            capture.first(held)
+            telling.count_held(held)
         if settings.args:
             engine.spawn(
                 settings.args,
@@ -274,6 +277,15 @@ class Telling:
     def fault(self, where: str, error: Exception) -> None:
         """Something of ours failed in a stop, or on the way from there."""
         self.faults.found(where, error, "the program goes on")
+
+    def count_held(self, held: Sequence[ObjectState | Unseen]) -> None:
+        """Programs that were there before the trace are counted from now on."""
+        if self._stats is not None:
+            from bpftrace_sys.trace.inventory import ObjectState
+
+            for state in held:
+                if isinstance(state, ObjectState) and state.kind == "prog" and state.id:
+                    self._stats.add(state.id)
 
     def count_runs(self) -> RunStats | None:
         """--stats; None, and why is said, where the kernel does not let us."""

@@ -15,7 +15,7 @@ from bpftrace_sys.render.watching import KINDS, lost_words
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall
 from bpftrace_sys.story.renderer import Renderer, Template
-from bpftrace_sys.story.summary import Count, Counts, Table, tables
+from bpftrace_sys.story.summary import Count, Counts, Table, counted, tables
 from decoders.events import ProcessEvent
 from decoders.raw import RawCall
 
@@ -155,7 +155,7 @@ class LedgerRenderer(Renderer):
     def end(self, status: dict[str, Any]) -> None:
         """The tables."""
         made = any(found.call is not None for found in self.model.objects.values())
-        if not (self.always or made or any(self.lost.values())):
+        if not (self.always or made or any(self.lost.values()) or counted(self.model)):
             return
         colours = wants_colour(self.stream)
         for table in tables(self.model, self.counts):

@@ -78,6 +78,11 @@ def runs_of(prog: Object, model: Model) -> tuple[int, int] | None:
     return int(words[0][:20]), int(words[1][:20])
 
 
+def counted(model: Model) -> bool:
+    """Whether runs of any program were counted (--stats)."""
+    return any(runs_of(prog, model) is not None for prog in _made(model, Prog))
+
+
 def _runs(prog: Object, model: Model) -> tuple[str, str]:
     """The cells: runs, and nanoseconds a run."""
     found = runs_of(prog, model)
@@ -95,10 +100,10 @@ def programs(model: Model) -> Table:
     """name, type, tag, id, instructions, verifier time, runs if they were counted, attached to."""
     shown = _made(model, Prog)
     runs = [_runs(prog, model) for prog in shown]
-    counted = any(cells != ("", "") for cells in runs)
+    told = any(cells != ("", "") for cells in runs)
     table = Table(
-        "programs" + (" (runs of all programs of the machine were counted)" if counted else ""),
-        ("name", "type", "id", "tag", "insns", "load us", *(RUNS if counted else ()),
+        "programs" + (" (runs of all programs of the machine were counted)" if told else ""),
+        ("name", "type", "id", "tag", "insns", "load us", *(RUNS if told else ()),
          "attached to"),
         right=frozenset({"id", "insns", "load us", *RUNS}),
     )  # fmt: skip
@@ -114,7 +119,7 @@ def programs(model: Model) -> Table:
                 prog.tag,
                 str(prog.insns or ""),
                 micros(prog.verify_ns),
-                *(cells if counted else ()),
+                *(cells if told else ()),
                 targets,
             )
         )

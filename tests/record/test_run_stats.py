@@ -6,12 +6,15 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.support import bpf_asm as asm
 from tests.support.bpftool_view import tables_of
 from tests.support.running import ROOT, environment, run_cli
 
@@ -31,6 +34,19 @@ ns, count = struct.unpack_from("<QQ", info, 192)
 print(json.dumps({"count": count, "ns": ns}))
 if how == "leave":
     os._exit(0)
+"""
+WAITS = """
+import ctypes, struct, sys
+from tests.support import bpf_asm as asm
+prog = asm.prog_load(asm.mov(0, 0) + asm.exit_(), "socket_filter", name=b"counted")
+packet = ctypes.create_string_buffer(64)
+for times in (1000, 700):
+    info = ctypes.create_string_buffer(232)
+    attr = struct.pack("<IIIIQQII", prog.fd, 0, 64, 0, ctypes.addressof(packet), 0, times, 0)
+    asm.bpf(10, attr + bytes(48))
+    asm.bpf(15, struct.pack("<IIQ", prog.fd, len(info), ctypes.addressof(info)))
+    print(struct.unpack_from("<Q", info, 200)[0], flush=True)
+    sys.stdin.readline()
 """
 pytestmark = pytest.mark.usefixtures("needs_bpf")
 
@@ -64,6 +80,46 @@ def test_runs_are_the_kernels(tmp_path: Path) -> None:
     assert fact["name"].split()[:2] == [str(theirs["count"]), str(theirs["ns"])]
     again = run_cli("replay", str(trace)).stdout
     assert again == (tmp_path / "trace.txt").read_text()
+
+
+def test_with_p_only_the_runs_of_the_trace_count(tmp_path: Path) -> None:
+    """A program that is attached all the time, and runs before and while we look."""
+    script = tmp_path / "runs.py"
+    script.write_text(WAITS)
+    held = bpf_stats()  # so that there is something from before
+    try:
+        with subprocess.Popen(
+            [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=environment(), cwd=ROOT,
+        ) as program:  # fmt: skip
+            assert program.stdin is not None
+            assert program.stdout is not None
+            assert program.stdout.readline() == "1000\n"
+            text = tmp_path / "trace.txt"
+            with subprocess.Popen(
+                [sys.executable, "-m", "bpftrace_sys", "--stats", "-o", str(text),
+                 "-p", str(program.pid)],
+                env=environment(), cwd=ROOT,
+            ) as tracer:  # fmt: skip
+                until = time.monotonic() + 60
+                while "holds" not in (text.read_text() if text.exists() else ""):
+                    assert time.monotonic() < until
+                    time.sleep(0.1)
+                program.stdin.write("go\n")
+                program.stdin.flush()
+                assert program.stdout.readline() == "1700\n"
+                program.stdin.close()
+                tracer.wait(60)
+    finally:
+        os.close(held)
+    said = text.read_text()
+    title = next(line for line in said.splitlines() if line.startswith("programs"))
+    (row,) = tables_of(said.replace(title, "programs"))["programs"]
+    assert row["runs"] == "700"
+
+
+def bpf_stats() -> int:
+    return asm.bpf(32, struct.pack("<I", 0))
 
 
 def test_without_it_the_table_has_no_such_column(tmp_path: Path) -> None:

@@ -40,19 +40,26 @@ class RunStats:
         os.set_inheritable(self._fd, False)
         self._progs: dict[int, str] = {}
         """By id: runs, nanoseconds and misses, as the fact has them; empty: not looked at yet."""
+        self._before: dict[int, tuple[int, int, int]] = {}
+        """The same of programs that were there before, from earlier countings."""
         self._there: set[int] = set()
         """Those that were not gone when last looked at."""
         self._looked = 0.0
 
+    def add(self, prog_id: int) -> None:
+        """A program that was there already: what it ran before does not count."""
+        if prog_id not in self._progs and len(self._progs) < LOOKED_AT:
+            self._progs[prog_id] = ""
+            self._there.add(prog_id)
+            self._before[prog_id] = _counted(prog_id) or (0, 0, 0)
+
     def returned(self, raw: RawCall, lookup: FdLookup) -> None:
         """In the exit stop of a bpf() or ioctl() that succeeded: which programs there are."""
         for fact in raw.fds:
-            if fact.kind == "prog" and fact.id is not None and len(self._progs) < LOOKED_AT:
-                if fact.id not in self._progs:
-                    self._there.add(fact.id)
-                self._progs.setdefault(fact.id, "")
-            elif fact.kind == "perf_event":
+            if fact.kind == "perf_event":
                 self.look()
+            elif fact.kind == "prog" and fact.id is not None:
+                self.add(fact.id)
 
     def soon(self) -> bool:
         """Nothing: it looks in the stops, and between them now and then."""
@@ -72,10 +79,11 @@ class RunStats:
 
     def runs(self, prog_id: int) -> str | None:
         """``RUNS NANOSECONDS MISSES`` of a program, as it was last looked at; None: never."""
-        data = bpf.info("prog", prog_id)
-        if data is not None:
-            info = ProgInfo(data, {})
-            self._progs[prog_id] = f"{info.run_cnt} {info.run_time_ns} {info.recursion_misses}"
+        found = _counted(prog_id)
+        if found is not None:
+            before = self._before.get(prog_id, (0, 0, 0))
+            less = (now - then for now, then in zip(found, before, strict=True))
+            self._progs[prog_id] = " ".join(map(str, less))
         else:
             self._there.discard(prog_id)
         return self._progs.get(prog_id) or None
@@ -83,3 +91,12 @@ class RunStats:
     def close(self) -> None:
         """Counting ends, unless others have it on."""
         os.close(self._fd)
+
+
+def _counted(prog_id: int) -> tuple[int, int, int] | None:
+    """Runs, nanoseconds and misses that the kernel counted of a program; None: it is gone."""
+    data = bpf.info("prog", prog_id)
+    if data is None:
+        return None
+    info = ProgInfo(data, {})
+    return info.run_cnt, info.run_time_ns, info.recursion_misses
