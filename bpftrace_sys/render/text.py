@@ -308,15 +308,21 @@ class TextRenderer(Renderer):
 
     def leftovers(self) -> Iterator[str]:
         """Programs that this trace loaded and attached to nothing."""
+        from bpftrace_sys.story.summary import seen_at_the_end, unattached
+
         for found in self.model.objects.values():
             if isinstance(found, Prog) and found.call is not None and not found.used:
                 if found.call.notes.is_probe:
                     continue
                 name = printable(found.name) or "(anonymous)"
-                yield (
-                    self.paint("detached", "not attached")
-                    + f"  {name} ({self._prog_details(found)})"
-                )
+                told = f"  {name} ({self._prog_details(found)})"
+                targets = seen_at_the_end(found, self.model)
+                verb, _, more = unattached(found, self.model).partition(" (")
+                if targets:
+                    told += f" -> {', '.join(targets)}, seen at the end"
+                    yield self.paint("attached", "attached") + told
+                else:
+                    yield self.paint("detached", verb) + told + (f", {more[:-1]}" if more else "")
 
     # ------------------------------------------------------------ calls
 

@@ -64,6 +64,8 @@ class Model:
         self.events: dict[tuple[int, int], PerfEvent] = {}
         """By (pid, fd), for a trace that has no ids of perf events."""
         self.events_by_id: dict[int, PerfEvent] = {}
+        self.netlink = False
+        """Whether netlink is traced: what is attached over it would have been seen."""
         self.passing: set[str] = set()
         """Targets of perf events: what is attached to those, is so while an fd is open."""
         self.parents: dict[int, int] = {}
@@ -295,6 +297,8 @@ class Model:
             if self.facts.fact(f"alive_{found.kind}", found.id) is None:
                 continue
             self.facts.fact(f"holders {found.kind}", found.id)
+            if found.kind == "prog" and not found.attached:
+                self.facts.fact("standing", found.id)
             for pin in found.pins:
                 self.facts.fact(f"pinned {found.kind} {pin}", found.id)
 

@@ -48,6 +48,8 @@ class Pipeline:
 
     def header(self, header: Header) -> None:
         """The trace begins."""
+        traced = header.options.get("traced")
+        self.model.netlink = isinstance(traced, list) and "sendto" in traced
         self._each(lambda renderer: renderer.header(header))
 
     def fact(self, kind: str, key: int, name: str) -> None:

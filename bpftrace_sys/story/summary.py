@@ -70,6 +70,35 @@ def _made(model: Model, kind: type[Kind]) -> list[Kind]:
     return [known for known in found if not (known.call and known.call.notes.is_probe)]
 
 
+def seen_at_the_end(prog: Object, model: Model) -> list[str]:
+    """Where a program stood attached when the trace ended, and no traced call had put it."""
+    # As Model.settle() asked: of programs that are still there and were not seen attached.
+    if not prog.id or prog.attached or model.facts.fact("alive_prog", prog.id) is None:
+        return []
+    text = model.facts.fact("standing", prog.id)
+    if text is None:
+        return []
+    from bpftrace_sys.story.standing import Words
+    from bpftrace_sys.trace.inventory import places_of
+
+    words = Words(model.facts)
+    found = [words.target(place) for place in places_of(text)]
+    return [target for target in found if target]
+
+
+NETLINK_TYPES: Final = frozenset(
+    {"xdp", "sched_cls", "sched_act", "lwt_in", "lwt_out", "lwt_xmit", "lwt_seg6local"}
+)
+"""Types of programs that can be attached over route netlink."""
+
+
+def unattached(prog: Prog, model: Model) -> str:
+    """What is to be said of a program that no traced call has attached."""
+    if prog.type_name in NETLINK_TYPES and not model.netlink:
+        return "not seen attached (netlink is not traced)"
+    return "not attached"
+
+
 def runs_of(prog: Object, model: Model) -> tuple[int, int] | None:
     """How often a program ran, and nanoseconds of all runs; None: not counted (--stats)."""
     words = (model.facts.fact("runs", prog.id) or "").split() if prog.id else []
@@ -110,7 +139,9 @@ def programs(model: Model) -> Table:
     for prog, cells in zip(shown, runs, strict=True):
         targets = ", ".join(printable(target) for target in prog.attached)
         if not targets:
-            targets = "not attached" if prog.origin == MADE else ELSEWHERE[prog.origin]
+            targets = unattached(prog, model) if prog.origin == MADE else ELSEWHERE[prog.origin]
+            seen = ", ".join(seen_at_the_end(prog, model)) if prog.origin == MADE else ""
+            targets = f"{seen} (seen at the end)" if seen else targets
         table.rows.append(
             (
                 printable(prog.name) or "(anonymous)",
@@ -185,6 +216,8 @@ def reasons_of(found: Object, model: Model) -> list[str]:
         ):
             continue  # ended with its fds
         reasons.append(f"attached to {printable(target)}")
+    if isinstance(found, Prog):
+        reasons += [f"attached to {target}" for target in seen_at_the_end(found, model)]
     return reasons
 
 

@@ -6,9 +6,12 @@ them as lines; the story puts the words to them (story/inventory.py).
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+from bpftrace_sys.common.strict_json import dumps
 
 Info = dict[str, Any]
 """Fields by the kernel's own names; numbers, texts, and lists of these."""
@@ -117,6 +120,27 @@ def holder_line(holder: Holder) -> Info:
 def place_line(place: Place) -> Info:
     """A place as JSON."""
     return {"way": place.way, "target": place.target, "info": place.info}
+
+
+def places_text(places: list[Place]) -> str:
+    """Places as the text of a fact."""
+    return dumps([[place.way, place.info] for place in places])
+
+
+def places_of(text: str) -> list[Place]:
+    """The places of :func:`places_text`; those that are not well formed are left out."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    places = []
+    for entry in found if isinstance(found, list) else ():
+        try:
+            way, info = entry
+            places.append(Place(_text(way, "way"), _info(info)))
+        except (ValueError, TypeError):
+            continue
+    return places
 
 
 def state_line(state: ObjectState) -> Info:

@@ -449,3 +449,16 @@ def look(members: Members = lambda map_id: None) -> Inventory:
     return Look(members).whole()
 
 
+def without_links() -> dict[int, list[Place]]:
+    """Where programs are attached without a link: on devices, in namespaces, on cgroups."""
+    found: dict[int, list[Place]] = {}
+    own = netns_of("self")
+    devices = each_namespace({**namespaces().netns, **named_namespaces()})
+    for prog, place in (each for device in devices for each in device.progs):
+        if "link_id" not in place.info:
+            if place.info.get("netns") == own:
+                del place.info["netns"]
+            found.setdefault(prog, []).append(place)
+    for prog, place in cgroups().progs:
+        found.setdefault(prog, []).append(place)
+    return found

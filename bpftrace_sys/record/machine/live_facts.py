@@ -9,14 +9,15 @@ its category), ``usym PATH`` (offset in a file), ``btf_vmlinux`` (type id), ``ks
 ``before KIND`` (id: made before the trace began), ``named KIND NAME`` (id: it has another name),
 ``func_of PROG`` and ``module_type MODULE`` (type id), ``bpf_call`` (distance from
 __bpf_call_base), ``device`` (ifindex of a link from elsewhere), ``holders KIND`` and ``pinned
-KIND PATH`` (id: who has an fd of it, whether it is there), ``ops_members`` (id of a struct_ops
-map: its functions and their offsets), ``iter_target`` (id of an iterator program: what it
-walks), ``fields STRUCT`` (members that our layouts lack), ``prototype`` (type id in vmlinux of a
-function or of a tracepoint's typedef), ``member_prototype N`` (type id of a struct_ops),
-``prototype FUNCTION`` and ``tracepoint_args NAME`` (0: its declaration), ``format CATEGORY:NAME``
-(0: a tracepoint's fields: ``TYPE NAME@OFFSET+SIZE;...``), ``runs`` (id of a program: how often it
-ran, with --stats), ``alive_prog`` and so on (still there at the end), ``enum NAME`` (a value that
-our tables lack and the running kernel's BTF names), ``why ...`` (see evidence.py).
+KIND PATH`` (id: who has an fd of it, whether it is there), ``standing`` (id of a program: where
+it is attached without link or fd), ``ops_members`` (id of a struct_ops map: its functions and
+their offsets), ``iter_target`` (id of an iterator program: what it walks), ``fields STRUCT``
+(members that our layouts lack), ``prototype`` (type id in vmlinux of a function or of a
+tracepoint's typedef), ``member_prototype N`` (type id of a struct_ops), ``prototype FUNCTION``
+and ``tracepoint_args NAME`` (0: its declaration), ``format CATEGORY:NAME`` (0: a tracepoint's
+fields: ``TYPE NAME@OFFSET+SIZE;...``), ``runs`` (id of a program: how often it ran, with
+--stats), ``alive_prog`` and so on (still there at the end), ``enum NAME`` (a value that our
+tables lack and the running kernel's BTF names), ``why ...`` (see evidence.py).
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.record.machine.hardware import Machine
 from bpftrace_sys.record.machine.proc import read_text
 from bpftrace_sys.trace.facts import PASSING, Facts
+
+if TYPE_CHECKING:
+    from bpftrace_sys.trace.inventory import Place
 
 TRACEFS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 SETTLING: Final = 0.03
@@ -87,6 +91,7 @@ class LiveFacts(Facts):
         self.runs: Callable[[int], str | None] | None = None
         """RunStats.runs, where runs are counted (--stats)."""
         self._holders: dict[tuple[str, int], list[tuple[int, str]]] | None = None
+        self._standing: dict[int, list[Place]] | None = None
 
     def concerning(self, pid: int) -> None:
         self.pid = pid
@@ -280,6 +285,20 @@ class LiveFacts(Facts):
 
     def _ask_alive_link(self, key: int) -> str | None:
         return self._alive("link", key)
+
+    def _ask_standing(self, key: int) -> str | None:
+        """Where a program is attached without link or fd: on devices, cgroups, namespaces.
+
+        All are looked at when the first program is asked for.
+        """
+        if self._standing is None:
+            from bpftrace_sys.record.machine.inventory import without_links
+
+            self._standing = without_links()
+        from bpftrace_sys.trace.inventory import places_text
+
+        found = self._standing.get(key)
+        return places_text(found) if found else None
 
     def _ask_holders(self, key: int, kind: str) -> str | None:
         """The processes that have an fd of an object: ``1234 (bpftool), 77 (sh)``."""
