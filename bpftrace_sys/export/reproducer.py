@@ -115,8 +115,11 @@ class Collector(Renderer):
         self._missing: dict[str, int] = {}
         """Objects that a call made which is left out."""
         self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        """The next one by what a name begins with."""
         self._call: NotedCall | None = None
         self._threads: set[int] = set()
+        self._narrow = 0
         self._pins: set[str] = set()
         self._probed: dict[str, list[Handle]] = {}
         """The events of each tracepoint."""
@@ -130,6 +133,10 @@ class Collector(Renderer):
         self.made.title = printable(" ".join(header.argv))
         self.made.kernel = printable(header.kernel)
         self.made.machine = printable(header.machine)
+        narrowed = header.options.get("narrowed")
+        if isinstance(narrowed, list) and narrowed:
+            words = printable(" ".join(map(str, narrowed)))
+            self.made.remarks.append(f"the trace leaves calls out ({words}), so they are missing")
 
     def process(self, event: ProcessEvent) -> None:
         """A child has the fds of its parent; what the last one had is closed."""
@@ -218,6 +225,7 @@ class Collector(Renderer):
                     self._probed.setdefault(thing, []).append(issue.made)
         issue.credentials = credentials(raw)
         self._threads.add(raw.tid)
+        self._narrow += raw.arch == AUDIT_ARCH_I386
         self.made.steps.append(issue)
 
     def _relate(self, issue: Issue, call: NotedCall, arguments: Arguments, command: str) -> None:
@@ -364,9 +372,10 @@ class Collector(Renderer):
         stem = re.sub(r"[^A-Za-z0-9_]", "_", label)[:60] or "it"
         if stem[0].isdigit():
             stem = f"_{stem}"
-        name, number = stem, 2
+        name, number = stem, self._numbers.get(stem, 2)
         while name in self._taken:
             name, number = f"{stem}_{number}", number + 1
+        self._numbers[stem] = number
         self._taken.add(name)
         return name
 
@@ -406,6 +415,10 @@ class Collector(Renderer):
                 f"{len(self._threads)} threads made these calls; here one makes them, one "
                 "after the other, in the order in which they began"
             )
+        if self._narrow:
+            made.remarks.append(
+                f"{self._narrow} of these calls were made in 32-bit mode; here all are 64-bit ones"
+            )
         return made
 
 
@@ -427,7 +440,7 @@ def credentials(raw: RawCall) -> tuple[int, int] | None:
     if not re.fullmatch(r"[0-9a-f]{1,16}", effective):
         return None
     if uid is None or not 0 <= uid < 1 << 32:
-        uid = NOBODY  # traces did not always note it
+        uid = 0 if int(effective, 16) else NOBODY  # traces did not always note it
     return uid, int(effective, 16)
 
 

@@ -211,7 +211,8 @@ class Arguments:
     ) -> Value:
         found = node.found.get(slot.index)
         after = None if leave is None else leave.found.get(slot.index)
-        if found is None:
+        reads = field.reads or (field.reads_if is not None and field.reads_if(node.view))
+        if found is None or not reads:  # of a log's buffer a little is kept as it was before
             return self._room(field, name, node.view, after)
         return self._found(field.target, found, after, name, node.view, field.writes)
 
@@ -221,7 +222,10 @@ class Arguments:
         if unreadable or (self.raw.ret == -errno.EFAULT and not self._torn()):
             return Nowhere()  # all that it reads could be read
         target = field.target
-        size = target.most(view) if isinstance(target, layouts.CStr) else target.size(view)
+        if isinstance(target, layouts.Log):
+            size: int | None = target.room(view)
+        else:
+            size = target.most(view) if isinstance(target, layouts.CStr) else target.size(view)
         size = max(size or 0, ROOM, 0 if after is None else after.wanted)
         return Buffer(self.world.name(name), min(size, ROOM_LIMIT), filled=True)
 

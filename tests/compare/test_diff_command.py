@@ -157,7 +157,7 @@ def test_a_damaged_trace_is_not_compared(place: str, tmp_path: Path) -> None:
         "foreign": (b'{"hello":"world"}\n', 1),
         "newer": (lines[0].replace(b'"version":1', b'"version":2', 1) + b"".join(lines[1:]), 1),
         "truncated": (b"".join(lines[:-1]), len(lines) - 1),
-        "cut in a line": (b"".join(lines[:5])[:-20], 5),
+        "cut in a line": (b"".join(lines[:4])[:-20], 4),
         "not UTF-8": (b"".join(lines[:3]) + b'{"type":"\xff\xfe"}\n' + b"".join(lines[3:]), 4),
         "twice": (b"".join(lines[:3]) + b'{"type":"x","type":"x"}\n' + b"".join(lines[3:]), 4),
         "deep": (b"".join(lines[:3]) + b"[" * 100_000 + b"\n" + b"".join(lines[3:]), 4),

@@ -273,6 +273,14 @@ def test_ranges(capsys: pytest.CaptureFixture[str]) -> None:
 # ------------------------------------------------------------------ the command
 
 
+def test_the_head_says_what_is_not_as_it_was(tmp_path: Path) -> None:
+    head = write(recording("i386-tracee"), tmp_path / "a.py").read_text().partition("import")[0]
+    assert "8 of these calls were made in 32-bit mode" in head
+    assert "holds memory of the recorded process" in head
+    head = write(recording("bpftool-loadall"), tmp_path / "b.py").read_text().partition("import")[0]
+    assert re.search(r"\d+ threads made these calls; here one makes them", head)
+
+
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     done = run_cli("repro", str(recording("kcm")), "-o", str(tmp_path / "repro.py"))
     assert done.returncode == DONE
