@@ -13,7 +13,7 @@ from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.render.exits import exit_line
 from bpftrace_sys.render.html import records
-from bpftrace_sys.render.html.maps import WHAT, Maps, Operation, subject
+from bpftrace_sys.render.html.maps import WHAT, Maps, Operation, number_in, subject
 from bpftrace_sys.render.html.painting import Marks, PageText
 from bpftrace_sys.render.html.programs import Programs
 from bpftrace_sys.render.html.records import ATTACHING, BEFORE, Report, Thread, Tie
@@ -437,8 +437,7 @@ class PageTemplate(Template):
         operation = None
         if self._used is not None and self._what:
             words = [octets(chunk.data, 64) for chunk in raw.chunks[1:3]]
-            last = raw.chunks[-1].data if len(raw.chunks) > 2 else b""
-            number = int.from_bytes(last, "little") if len(last) in (4, 8) else None
+            number = number_in(raw.chunks[-1].data) if len(raw.chunks) > 2 else None
             words.append("")
             operation = Operation(self._used, self._what, [(words[0], words[1], number)])
             gather.maps.events(operation, raw)

@@ -30,6 +30,8 @@ WHAT: Final = {
 """What an operation does to a key."""
 VALUE: Final = 1024
 """Characters of a key or value."""
+EXACT: Final = 1 << 53
+"""From here on not every integer is a number of JavaScript's."""
 BATCH: Final = 64
 """Elements of a batch that are told."""
 
@@ -184,13 +186,22 @@ class Maps:
 
 
 def number_of(value: Value | None) -> int | None:
-    """A value that is a number, to draw it over time."""
+    """A value that is a number, to draw it; None for others, and for what a script cannot hold."""
+    number = None
     if isinstance(value, Bytes):
         if isinstance(value.typed, Int):
-            return value.typed.value
-        if value.typed is None and len(value.data) in (4, 8) and value.note is None:
-            return int.from_bytes(value.data, "little")
-    return value.value if isinstance(value, Int) else None
+            number = value.typed.value
+        elif value.typed is None and value.note is None:
+            number = number_in(value.data)
+    elif isinstance(value, Int):
+        number = value.value
+    return number if number is not None and abs(number) < EXACT else None
+
+
+def number_in(data: bytes) -> int | None:
+    """Four or eight bytes as a number."""
+    number = int.from_bytes(data, "little") if len(data) in (4, 8) else EXACT
+    return number if number < EXACT else None
 
 
 def subject(operation: Operation) -> str:

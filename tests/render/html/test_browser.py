@@ -322,9 +322,9 @@ def test_values_over_time(browser: Browser, needs_bpf: None, tmp_path: Path) -> 
     told = browser.js(f"return {items}.map(one => one.textContent)")
     assert len(told) == 13
     assert [line.split(" ms ")[1] for line in told] == [
-        *(f"set [{number:02x} 00 00 00 00 00 00 00]" for number in (3, 1, 4, 1, 5, 9, 2, 6, 5, 3,
-                                                                     5, 8)),
-        "read [08 00 00 00 00 00 00 00]",
+        *(f"set [{number:02x} 00 00 00 00 00 00 00]  {number}"
+          for number in (3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8)),
+        "read [08 00 00 00 00 00 00 00]  8",
     ]  # fmt: skip
     assert "not there" in browser.js("return document.querySelector('.values').textContent")
     assert browser.log() == []

@@ -2,16 +2,13 @@
 
 const WHAT = { set: "set", read: "read", delete: "deleted", take: "taken", miss: "not there" };
 
-/** A number over time, if it changes. */
+/** A number from event to event, if it changes; where time passes in leaps, an axis of time shows little. */
 function spark(events) {
   const found = events.filter((event) => typeof event[4] === "number" && event[1] !== "miss");
   const values = found.map((event) => event[4]);
   if (values.length < 3 || Math.min(...values) === Math.max(...values)) return null;
-  const times = found.map((event) => bySeq.has(event[0]) ? rows[bySeq.get(event[0])][TIME] : null);
   const low = Math.min(...values), high = Math.max(...values), wide = 116, tall = 20;
-  const even = times.includes(null);
-  const x = (at) => 2 + wide * (even ? at / (values.length - 1)
-    : (times[at] - times[0]) / ((times[times.length - 1] - times[0]) || 1));
+  const x = (at) => 2 + wide * at / (values.length - 1);
   const y = (value) => 3 + tall * (1 - (value - low) / (high - low));
   const picture = svg("svg", { class: "spark", viewBox: "0 0 120 26", role: "img" });
   picture.append(svg("title", {}, `${values.length} values between ${low} and ${high}`),
@@ -48,14 +45,18 @@ fillers.map = (entry, data) => {
     body.append(el("tr", {}, el("td", {}, painted(key)), drawn ? el("td", {}, sparks.get(key)) : null, el("td", {}, list)));
   }
   entry.querySelector(".values").append(el("table", {}, el("thead", {}, el("tr", {}, el("th", {}, "key"),
-    drawn ? el("th", {}, "over time") : null, el("th", {}, "what happened to it"))), body));
+    drawn ? el("th", {}, "as it changed") : null, el("th", {}, "what happened to it"))), body));
 };
 
-function story([seq, what, , value]) {
+function story([seq, what, , value, number]) {
   const at = bySeq.get(seq);
   const told = [el("span", { class: "at" }, at === undefined ? "" : since(rows[at][TIME]) + " ms "),
     el("a", { class: what === "miss" ? "miss" : "what", href: `#call-${seq}` }, WHAT[what] || what)];
-  if (value && what !== "delete" && what !== "miss") told.push(" ", painted(value));
+  if (value && what !== "delete" && what !== "miss") {
+    told.push(" ", painted(value));
+    // Bytes without a type are a number, perhaps.
+    if (typeof number === "number" && value.startsWith("[")) told.push(el("span", { class: "at" }, `  ${number.toLocaleString("en")}`));
+  }
   return told;
 }
 
