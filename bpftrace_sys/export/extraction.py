@@ -145,14 +145,19 @@ class Names:
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        """The last number that was given to a stem: the next to be tried is the one after it."""
 
     def make(self, name: str, default: str, ending: str) -> str:
         """A free name; the same whatever the file system thinks of case."""
         stem = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:NAME_LIMIT].lstrip(".-") or default
-        made, number = f"{stem}{ending}", 2
+        made = f"{stem}{ending}"
+        number = self._numbers.get(made.lower(), 1)
+        first = made.lower()
         while made.lower() in self._taken:
-            made = f"{stem}.{number}{ending}"
             number += 1
+            made = f"{stem}.{number}{ending}"
+        self._numbers[first] = number
         self._taken.add(made.lower())
         return made
 

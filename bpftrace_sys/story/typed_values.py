@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 from bpftrace_sys.story.objects import Map
 from decoders.call import Call
 from decoders.uapi import const
-from decoders.values import Array, Bytes, Changed, Int, Pointer, Struct, Value
+from decoders.values import Bytes, Changed, Int, Pointer, Struct, Value
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.model import Model
 
+ELEMENTS: Final = 4096
+"""Elements of a batch, or CPUs, that are told by their type."""
 SUMMARY_LIMIT: Final = 1 << 20
 """Bytes of BTF beyond which no summary is made (vmlinux's own is 5 MB)."""
 
@@ -63,11 +65,10 @@ def _many(btf: Any, type_id: int, step: int) -> Change:
             return found
         if len(found.data) <= step:
             return found._replace(typed=_one(btf, type_id, found.data))
-        items = tuple(
-            _one(btf, type_id, found.data[at : at + step])
-            for at in range(0, min(len(found.data), 4096 * step), step)
-        )
-        return found._replace(typed=Array(items, len(found.data) // step))
+        from decoders.formats.btf_values import values
+
+        several = values(btf, type_id, found.data, step)
+        return found._replace(typed=several._replace(items=several.items[:ELEMENTS]))
 
     return change
 

@@ -126,6 +126,8 @@ def _number(value: Any, what: str) -> int:
 
 
 _TAG: Final = re.compile("[0-9a-f]{1,64}")
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}")
+"""A kind, a link's type: what the kernel or we wrote, and what is shown as it stands."""
 
 
 def _fd_fact(entry: Any) -> FdFact:
@@ -135,8 +137,12 @@ def _fd_fact(entry: Any) -> FdFact:
     fd, stage, kind, info = entry[:4]
     if not isinstance(kind, str) or not isinstance(info, dict):
         raise ValueError("an fd of raw is not [fd, stage, kind, info]")
-    if not kind.isidentifier() or not kind.isascii() or len(kind) > 32:
-        raise ValueError("the kind of an fd is no word")
+    if not _WORD.fullmatch(kind):
+        raise ValueError("the kind of an fd is not a word")
+    for name in ("link_type", "fd_type"):
+        word = info.get(name, "x")
+        if isinstance(word, str) and not _WORD.fullmatch(word):
+            raise ValueError(f"the {name} of an fd is not a word")
     for name, value in info.items():
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise ValueError(f"{name[:40]!r} of an fd is neither number nor text")
@@ -165,8 +171,8 @@ def raw_call(line: dict[str, Any], pieces: Pieces) -> RawCall:
             chunks.append(Chunk(stage, _number(entry[0], "an address"), data, wanted))
     fds = [_fd_fact(entry) for entry in raw.get("fds", ())]
     args = raw.get("args")
-    if not isinstance(args, list):
-        raise ValueError("raw.args is not a list")
+    if not isinstance(args, list) or len(args) != 6:
+        raise ValueError("raw.args is not a list of six")
     ret = line.get("ret")
     failed = "errno" in line
     if ret is not None:
@@ -187,7 +193,7 @@ def raw_call(line: dict[str, Any], pieces: Pieces) -> RawCall:
         comm=str(line.get("comm", "")),
         arch=_int(raw.get("arch"), "raw.arch"),
         nr=_int(raw.get("nr"), "raw.nr"),
-        args=tuple(_number(arg, "an argument") & 0xFFFFFFFFFFFFFFFF for arg in args[:6]),
+        args=tuple(_number(arg, "an argument") & 0xFFFFFFFFFFFFFFFF for arg in args),
         ret=ret,
         failed=failed,
         duration=None if duration is None else _int(duration, "duration"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
@@ -13,6 +13,8 @@ from bpftrace_sys.compare.diff.side import Side, Thing
 
 COMPARED: Final = 64
 """Objects without a partner that are compared with each other for their likeness."""
+LIKENED: Final = 1 << 20
+"""Lines, of all that are compared with each other; what is left then has no partner."""
 ALIKE: Final = 0.5
 """Part of the instructions that two programs share, if they are to be partners."""
 
@@ -65,15 +67,16 @@ def _pair_alike(
     """Pairs what is left by likeness, the most alike first."""
     if not left or not right or max(len(left), len(right)) > COMPARED:
         return
-    scores = sorted(
-        (
-            (likeness(mine, other), -x, -y)
-            for x, mine in left.items()
-            for y, other in right.items()
-            if mine.kind == other.kind
-        ),
-        reverse=True,
-    )
+    mine = {at: Traits(thing) for at, thing in left.items()}
+    others = {at: Traits(thing) for at, thing in right.items()}
+    scores: list[tuple[float, int, int]] = []
+    budget = LIKENED
+    for x, one in mine.items():
+        for y, other in others.items():
+            if left[x].kind == right[y].kind and budget > 0:
+                budget -= min(len(one.lines), len(other.lines))
+                scores.append((one.likeness(other), -x, -y))
+    scores.sort(reverse=True)
     for score, x, y in scores:
         if score >= ALIKE and -x in left and -y in right:
             del left[-x]
@@ -95,22 +98,39 @@ def _base(thing: Thing, side: Side) -> str:
     return f"{thing.kind} {name.strip(chr(34))}".rstrip() if name else f"{thing.kind} (refused)"
 
 
-def likeness(a: Thing, b: Thing) -> float:
-    """How much two things have in common, from 0 to 1."""
-    if a.entry.insns is not None and b.entry.insns is not None:
-        one = Counter(line.text.split("\0")[0] for line in a.entry.insns)
-        two = Counter(line.text.split("\0")[0] for line in b.entry.insns)
-        fields_a, fields_b = dict(a.entry.fields), dict(b.entry.fields)
-        if fields_a.get("prog_type") != fields_b.get("prog_type"):
+class Traits:
+    """What of a thing is compared with others, counted once."""
+
+    def __init__(self, thing: Thing) -> None:
+        fields = dict(thing.entry.fields)
+        self.prog_type: str | None = None
+        if thing.entry.insns is not None:
+            self.prog_type = fields.get("prog_type", "")
+            self.lines = Counter(line.text.split("\0")[0] for line in thing.entry.insns)
+        else:
+            named = (f"{name} {text}" for name, text in thing.entry.fields)
+            self.lines = Counter([*named, *_lines(thing.entry)])
+        self.total = self.lines.total()
+
+    def likeness(self, other: Traits) -> float:
+        """How much two things have in common, from 0 to 1."""
+        if self.prog_type != other.prog_type:
             return 0.0
-    else:
-        one = Counter([*(f"{name} {text}" for name, text in a.entry.fields), *_lines(a.entry)])
-        two = Counter([*(f"{name} {text}" for name, text in b.entry.fields), *_lines(b.entry)])
-    return 2 * (one & two).total() / max(one.total() + two.total(), 1)
+        small, large = sorted((self.lines, other.lines), key=len)
+        common = sum(min(count, large[line]) for line, count in small.items() if line in large)
+        return 2 * common / max(self.total + other.total, 1)
 
 
 def _lines(entry: Entry) -> Iterable[str]:
     return (line for block in entry.blocks for line in block.lines)
+
+
+def _comm(process: Process) -> object:
+    return process.comm
+
+
+def _path(process: Process) -> object:
+    return process.path
 
 
 def pair_processes(a: list[Process], b: list[Process]) -> dict[tuple[int, ...], tuple[int, ...]]:
@@ -127,16 +147,20 @@ def pair_processes(a: list[Process], b: list[Process]) -> dict[tuple[int, ...], 
             left.append(first[edit.a])
         elif edit.b is not None:
             right.append(second[edit.b])
-    # The same tool by another name, or in another order.
-    for key in ("comm", "path"):
-        for process in list(left):
-            other = next(
-                (other for other in right if getattr(other, key) == getattr(process, key)), None
-            )
-            if other is not None:
-                found[process.path] = other.path
-                left.remove(process)
-                right.remove(other)
+    # The same tool in another order, or by another name.
+    for key in (_comm, _path):
+        waiting: dict[object, deque[Process]] = {}
+        for process in right:
+            waiting.setdefault(key(process), deque()).append(process)
+        unpaired = []
+        for process in left:
+            ready = waiting.get(key(process))
+            if ready:
+                found[process.path] = ready.popleft().path
+            else:
+                unpaired.append(process)
+        taken = set(found.values())
+        left, right = unpaired, [process for process in right if process.path not in taken]
     if len(left) == len(right) == 1:
         found[left[0].path] = right[0].path
     return found
