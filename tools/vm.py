@@ -42,6 +42,7 @@ import vm_root
 
 REPO = Path(__file__).resolve().parent.parent
 TROUBLE = 125
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 VIRTME_NG = "virtme-ng==1.42"
 
 
@@ -315,6 +316,11 @@ def own_root(kernel: Kernel, root: Path, rw: Sequence[Path]) -> list[str]:
 
 def boot(machine: Sequence[str], env: Mapping[str, str], timeout: float) -> bytes:
     """Run virtme-ng to its end or its time limit; what it printed."""
+    # A signal amid Popen would leave a child that nobody knows: it waits until there is a try.
+    came: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _: came.append(number)) for number in ENDING
+    }
     process = subprocess.Popen(
         machine,
         env=env,
@@ -324,6 +330,10 @@ def boot(machine: Sequence[str], env: Mapping[str, str], timeout: float) -> byte
         start_new_session=True,  # so that qemu, its grandchild, can be ended with it
     )
     try:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if came:
+            sys.exit(128 + came[0])
         return process.communicate(timeout=timeout)[0]
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
@@ -374,7 +384,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Run one action; the exit code is the module docstring's."""
     args = parse(argv)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         # As an exception: the machine, in a session of its own, is ended on the way out.
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
