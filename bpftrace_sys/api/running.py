@@ -100,7 +100,8 @@ def run(
         if os.path.exists(path):
             os.unlink(path)  # what is read afterwards is of this run
     arguments = [sys.executable, "-c", START, _package_folder()]
-    arguments += ["-o", os.devnull, "-q", "--no-insns", "--json", path]
+    # The text is for nobody: -c makes the least of it.
+    arguments += ["-o", os.devnull, "-c", "--json", path]
     arguments += ["-f"] * follow
     arguments += [] if syscalls is None else ["-e", f"trace={syscalls}"]
     for rule in inject:

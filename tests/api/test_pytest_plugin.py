@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -231,6 +232,20 @@ def test_the_plugin_is_light(suite: pytest.Pytester) -> None:
     alone(suite).assert_outcomes(passed=1)
     assert "bpf_trace" in alone(suite, "--fixtures").stdout.str()
     assert "bpf_recorded(file)" in alone(suite, "--markers").stdout.str()
+
+
+def test_the_page_s_examples_run(suite: pytest.Pytester) -> None:
+    """As they stand in docs/pytest.md, but that the first is replayed as well."""
+    page = (ROOT / "docs" / "pytest.md").read_text()
+    first, second = re.findall(r"```python\n(.*?)```", page, re.S)
+    marker = '@pytest.mark.bpf_recorded("hello.jsonl.gz")\n'
+    assert first.startswith("def test_loader(bpf_trace):\n")
+    text = f"import pytest\n\n{marker}{first}\n{second.replace('test_loader', 'test_again')}"
+    suite.makepyfile(text.replace("./loader", "./python3").replace("/loader.", "/hello."))
+    (suite.path / "recordings").mkdir()
+    shutil.copy(HELLO, suite.path / "recordings" / "hello.jsonl.gz")
+    assert check([str(HELLO), "--lock", str(suite.path / "bpf.lock.toml"), "--update"]) == 0
+    outcome(suite).assert_outcomes(passed=2)
 
 
 # ------------------------------------------------------------------ a real loader's tests

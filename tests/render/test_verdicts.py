@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,7 +23,7 @@ from bpftrace_sys.compare.policy.verdicts import Outside, Verdict
 from bpftrace_sys.render import verdicts
 from bpftrace_sys.render.annotations import WORKSPACE, command, in_repository, of_judged
 from bpftrace_sys.story.places import Place
-from tests.support.running import FIXTURES, LOADERS, run_cli
+from tests.support.running import FIXTURES, LOADERS, ROOT, run_cli
 
 HELLO = FIXTURES / "bcc-kprobe-hello" / "trace.jsonl.gz"
 REJECT = FIXTURES / "verifier-reject" / "trace.jsonl.gz"
@@ -286,6 +289,23 @@ def test_hostile_names_are_names(trouble: str, tmp_path: Path) -> None:
     text = json.dumps(verdicts.as_sarif([found]))
     assert Sarif.model_validate_json(text).runs[0].results
     json.loads(json.dumps(verdicts.as_json([found])))
+
+
+def test_the_example_workflow_runs(tmp_path: Path, needs_bpf: None) -> None:
+    """The steps of docs/ci.md that are bpfstrace's, with our hello world for a loader."""
+    page = (ROOT / "docs" / "ci.md").read_text()
+    workflow = page.partition("```yaml\n")[2].partition("```")[0]
+    lines = [line.strip().removeprefix("- run: ") for line in workflow.splitlines()]
+    record, judge = [line for line in lines if re.match(r"(sudo .*)?bpfstrace", line)]
+    loader = f"{sys.executable} -m bpftrace_sys.hello"
+    words = record.replace('sudo "$(which bpfstrace)"', "bpfstrace").replace("./loader", loader)
+    done = run_cli(*shlex.split(words)[1:], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert check([str(tmp_path / "trace.jsonl.gz"), "--lock", str(tmp_path / "bpf.lock.toml"),
+                  "--update"]) == WITHIN  # fmt: skip
+    done = run_cli(*shlex.split(judge)[1:], cwd=tmp_path)
+    assert done.returncode == WITHIN, done.stderr
+    assert Sarif.model_validate_json((tmp_path / "bpf.sarif").read_text()).runs[0].results == []
 
 
 def test_every_kind_of_deed_has_a_rule() -> None:
