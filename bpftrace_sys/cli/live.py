@@ -10,6 +10,7 @@ import sys
 import time
 
 from bpftrace_sys.cli.messages import OWN_FAILURE as OWN_FAILURE
+from bpftrace_sys.cli.messages import fault_words
 from bpftrace_sys.cli.settings import INTERRUPTIBLE, Settings, narrowed
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.record.capture.sink import Capture
@@ -133,7 +134,17 @@ def trace(settings: Settings, own_process: bool = False) -> int:
     if settings.injections:
         capture.inject(settings.injections, engine.inject)
     trouble: SpawnError | EngineError | None = None
+    fault: Exception | None = None
     status = 0
+
+    def get_ready() -> None:
+        # The program waits for nobody here, and is not to wait for somebody who has gone.
+        nonlocal fault
+        try:
+            capture.get_ready()
+        except Exception as error:
+            fault = error
+
     engine.resting = telling.rest
     try:
         if settings.pids:
@@ -152,8 +163,10 @@ def trace(settings: Settings, own_process: bool = False) -> int:
                 argv0=settings.argv0,
                 user=settings.user,
                 background=settings.background,
-                meanwhile=capture.get_ready,
+                meanwhile=get_ready,
             )
+            if fault is not None:
+                raise fault
         if own_process:
             from bpftrace_sys.cli.streams import let_go
 
@@ -162,6 +175,13 @@ def trace(settings: Settings, own_process: bool = False) -> int:
         status = engine.run()
     except (SpawnError, EngineError) as error:
         trouble = error
+    except Exception as error:
+        if not engine.tracees or not settings.args:
+            raise  # there is nobody, or whom the kernel detaches at our end
+        unseen(engine, telling, error)
+        with contextlib.suppress(Exception):
+            telling.end({"error": f"{type(error).__name__}: {error}".rstrip(": ")})
+        return OWN_FAILURE
     if trouble is not None:
         complain(_why(trouble, settings.args))
         telling.end({"error": str(trouble)})
@@ -173,6 +193,49 @@ def trace(settings: Settings, own_process: bool = False) -> int:
     if engine.interrupted is not None and not settings.args:
         code = -engine.interrupted  # nobody's status is ours to pass on
     return leave(code) if whole else OWN_FAILURE
+
+
+ROOM: Final = 8 << 20
+"""Bytes that any one import of STEPS may take."""
+RESERVE: Final = 4 << 20
+ATTEMPTS: Final = 1000
+"""How often the loop is taken up again when nothing goes right any more."""
+
+
+class Unseen:
+    """A sink that wants nothing, and needs nothing: no import, where memory is what lacks."""
+
+    def entry(self, *_: Any) -> bool:
+        return False
+
+    def idle(self) -> bool:
+        return False
+
+    def nothing(self, *_: Any) -> None:
+        pass
+
+    exit = forked = execed = exited = note = nothing
+
+
+def unseen(engine: Engine, telling: Telling, error: Exception) -> None:
+    """Says that nothing is told from here on, and why; and lets the program run to its end."""
+    telling.reserve = None
+    debug = telling.settings.debug
+    if not debug:
+        error.__traceback__ = None  # which holds all that its frames hold
+    engine.sink = Unseen()
+    engine.resting = None
+    with contextlib.suppress(Exception):
+        complain(f"{fault_words(error)}; from here on the program runs unseen")
+        if debug:
+            import traceback
+
+            traceback.print_exception(error)
+    for _ in range(ATTEMPTS):
+        with contextlib.suppress(Exception):
+            engine.free()
+            engine.run()
+            return
 
 
 def attach(engine: Engine, pids: Sequence[int], alone: bool) -> None:
@@ -252,6 +315,8 @@ class Telling:
         ]
         """To be closed in the end; what else is opened is added."""
         self.started = time.time_ns()
+        self.reserve: bytearray | None = bytearray(RESERVE)
+        """Memory for the time when there is none: given up then."""
         light = self._event if plain(settings, text) else None
         self.capture: Any = source or Capture(settings.explicit, complain, self.step, light)
         self._steps = list(reversed(STEPS))
@@ -302,6 +367,10 @@ class Telling:
 
     def step(self) -> bool:
         """Imports a little, or sets up what was imported. True: there is more."""
+        if self._steps or self._pipeline is None:
+            # Where memory runs out in the middle of an import, CPython (3.11) may not come out
+            # of it: it unwinds for ever. So there is to be enough, or the MemoryError is here.
+            bytearray(ROOM)
         if self._steps:
             __import__(self._steps.pop())
             return True

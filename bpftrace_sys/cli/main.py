@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from bpftrace_sys.cli.messages import BAD_USAGE, OWN_FAILURE, complain
+from bpftrace_sys.cli.messages import BAD_USAGE, OWN_FAILURE, complain, fault_words
 from bpftrace_sys.cli.options import UsageError, parse, said
 
 TYPE_CHECKING = False
@@ -56,9 +56,7 @@ def main(argv: list[str] | None = None, own_process: bool = False) -> int:
     except Exception as error:
         if not DEBUG.isdisjoint(words):
             raise
-        complain(
-            f"a fault of bpfstrace's own: {type(error).__name__}: {error}; --debug shows where"
-        )
+        complain(fault_words(error))
         return OWN_FAILURE
 
 

@@ -14,3 +14,18 @@ def complain(text: str) -> None:
     from bpftrace_sys.common.escape import printable
 
     print(f"bpfstrace: {printable(text)}", file=sys.stderr)
+
+
+def fault_words(error: BaseException) -> str:
+    """What an exception means that nobody foresaw: something has run out, or a fault of ours."""
+    words = None
+    try:
+        from bpftrace_sys.common.shortage import shortage
+
+        words = shortage(error)
+    except (ImportError, OSError, MemoryError):
+        # What has run out is not there for this, either.
+        if isinstance(error, MemoryError):
+            words = "no memory is left"
+    text = f"{type(error).__name__}: {error}".rstrip(": ")
+    return words or f"a fault of bpfstrace's own: {text}; --debug shows where"

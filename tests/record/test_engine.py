@@ -1022,21 +1022,23 @@ def test_a_handler_waits_for_the_vfork(trace: Tracer, mode: dict[str, Any], prog
     assert process.wait(LIMIT) == 8
 
 
-@pytest.mark.parametrize("rounds", range(8))
-def test_a_signal_ends_any_sleep(trace: Tracer, rounds: int) -> None:
+@pytest.mark.parametrize("no_threads", [False, True])
+@pytest.mark.parametrize("rounds", range(4))
+def test_a_signal_ends_any_sleep(trace: Tracer, rounds: int, no_threads: bool) -> None:
     """Once stops have come often enough for us to sleep in waitpid, no blocked signal ends
     that: whenever it comes, it must be noticed."""
     code = (
         "import os, signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: os._exit(7))\n"
         "for _ in range(100): os.getpid(); time.sleep(0.0005)\n"
-        f"print('ready', flush=True); time.sleep({rounds} * 0.0004)\n"
+        f"print('ready', flush=True); time.sleep({rounds} * 0.0008)\n"
         "os.getpid()\n"
         "while True: time.sleep(0.5)\n"  # untraced: no stop of its own wakes us
     )
     process, _ = trace.start(
-        python(code), follow=True, stops={"getpid": None}, popen={"stdout": subprocess.PIPE}
-    )
+        python(code), follow=True, stops={"getpid": None}, no_threads=no_threads,
+        popen={"stdout": subprocess.PIPE},
+    )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.terminate()

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bpftrace_sys.record.ptrace import family
+from bpftrace_sys.record.ptrace import family, own_signals
 from bpftrace_sys.record.ptrace.engine import (
     ArgRule,
     AttachError,
@@ -90,6 +90,10 @@ class Recorder:
         self.tell("note", tracee.tid if tracee else None, text)
 
 
+def _no_thread(*_: Any) -> int:
+    raise RuntimeError("can't start new thread")
+
+
 def drive(path: str, options: dict[str, Any], argv: Sequence[str]) -> int:
     rules = {
         name: None if rule is None else ArgRule(rule[0], frozenset(rule[1]))
@@ -127,6 +131,8 @@ def drive(path: str, options: dict[str, Any], argv: Sequence[str]) -> int:
         from tests.support.late_stops import LateStops
 
         LateStops(options["late"]).begin(set(engine.tracees))
+    if options.get("no_threads"):
+        own_signals._thread.start_new_thread = _no_thread  # type: ignore[assignment]
     if options.get("blind"):
         family._may_name = lambda *_: False  # as if nobody could have made a child that waits
     while True:

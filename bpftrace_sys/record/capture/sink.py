@@ -404,8 +404,10 @@ class Capture:
 
     def drain(self) -> None:
         """Hands over everything that waits, and the calls that never returned."""
-        while self._take is None and self._step():
+        while self._take is None and self._prepare is not None and self._prepare():
             pass
+        if self._take is None:
+            return  # it could not be set up: there is nobody to tell
         while self._queue:
             self._tell(self._queue.popleft())
         for tid in sorted(self._pending):

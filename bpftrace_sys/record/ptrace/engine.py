@@ -280,6 +280,12 @@ class Engine:
             self._signals.unblock()
         return self._programs.status or 0
 
+    def free(self) -> None:
+        """After an exception out of spawn() or run() that was none of the sink's: lets go of
+        whoever may stand in a stop that was lost with it. Who runs, or listens, is left so."""
+        for tracee in self.tracees.values():
+            px.resume(px.PTRACE_SYSCALL if tracee.every_call else px.PTRACE_CONT, tracee.tid)
+
     def _loop(self) -> None:
         fetch, size, address, unpack_entry, unpack_exit, buffer, resume, nothing = px.bind_hot()
         get_info = px.PTRACE_GET_SYSCALL_INFO

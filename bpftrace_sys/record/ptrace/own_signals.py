@@ -108,8 +108,8 @@ class OwnSignals:
                 return 0, 0
             try:
                 self._watch = _Watch(self._taken - {signal.SIGCHLD})
-            except OSError:
-                return 0, 0  # a sandbox without signalfd(2): so it stays
+            except (OSError, RuntimeError):
+                return 0, 0  # no signalfd(2) here, no fd is left, no thread: so it stays
         tid = _waitpid(-1, _status_at, WALL)
         if tid < 0:
             if ctypes.get_errno() == errno.ECHILD:
@@ -133,7 +133,8 @@ class _Watch:
     """The thread that interrupts waitpid(2) in the thread that made this."""
 
     def __init__(self, signals: set[Any]) -> None:
-        """Raises OSError where the kernel does not let us."""
+        """Raises OSError where the kernel does not let us, RuntimeError where there can be no
+        thread."""
         self._whom = _thread.get_ident()
         words = sum(1 << (number - 1) for number in signals)
         libc = ctypes.CDLL(None, use_errno=True)
@@ -142,12 +143,17 @@ class _Watch:
         )
         if self._pending < 0:
             raise OSError(ctypes.get_errno(), "signalfd")
+        self._over = self._end = -1
         # Only a signal with a handler interrupts anything.
         self._handler: Any = signal.signal(_NUDGE, _nothing)
-        self._over, self._end = os.pipe()
         self._done = _thread.allocate_lock()
-        self._done.acquire()
-        _thread.start_new_thread(self._run, ())
+        try:
+            self._over, self._end = os.pipe()
+            self._done.acquire()
+            _thread.start_new_thread(self._run, ())
+        except (OSError, RuntimeError):
+            self._close()
+            raise
 
     def _run(self) -> None:
         poll = select.poll()
@@ -167,9 +173,14 @@ class _Watch:
     def stop(self) -> None:
         """Ends the thread."""
         os.close(self._end)
+        self._end = -1
         self._done.acquire()
-        os.close(self._over)
-        os.close(self._pending)
+        self._close()
+
+    def _close(self) -> None:
+        for fd in (self._end, self._over, self._pending):
+            if fd >= 0:
+                os.close(fd)
         signal.signal(_NUDGE, self._handler)
 
 

@@ -132,14 +132,19 @@ def start(
     though we do not. ``user``: a user's name or number. ``background``: it
     is this process that executes, and a grandchild that returns (see
     Engine.spawn). Raises SpawnError (stage "user" for one that is unknown, "fork"
-    where there can be no more processes).
+    where there can be no more processes), OSError where no fd is left.
     """
     who = None if user is None else _user(user)
     environment: Mapping[Any, Any] = own_environment() if env is None else env
     candidates = _candidates(argv[0])
     arguments = [argv[0] if argv0 is None else argv0, *argv[1:]]
     go_read, go_write = os.pipe()
-    report_read, report_write = os.pipe()
+    try:
+        report_read, report_write = os.pipe()
+    except OSError:
+        os.close(go_read)
+        os.close(go_write)
+        raise
     program = os.getpid() if background else None
     try:
         pid = os.fork()
