@@ -202,7 +202,7 @@ ATTEMPTS: Final = 1000
 """How often the loop is taken up again when nothing goes right any more."""
 
 
-class Unseen:
+class Nobody:
     """A sink that wants nothing, and needs nothing: no import, where memory is what lacks."""
 
     def entry(self, *_: Any) -> bool:
@@ -223,7 +223,7 @@ def unseen(engine: Engine, telling: Telling, error: Exception) -> None:
     debug = telling.settings.debug
     if not debug:
         error.__traceback__ = None  # which holds all that its frames hold
-    engine.sink = Unseen()
+    engine.sink = Nobody()
     engine.resting = None
     with contextlib.suppress(Exception):
         complain(f"{fault_words(error)}; from here on the program runs unseen")
