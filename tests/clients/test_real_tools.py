@@ -274,7 +274,9 @@ def test_bcc_tracepoint_attachments(bcc_tracepoint: Trace) -> None:
     assert name == "tracepoint__syscalls__sys_enter_getppid"
     assert target == "tracepoint syscalls:sys_enter_getppid"
     block = bcc_tracepoint.block("switched")
-    assert [row.split()[0] for row in block[1:]] == ["load", "type", "event", "attach", "enable"]
+    steps = ["load", "type", "event", "attach", "enable"]
+    assert [row.split()[0] for row in block[1:6]] == steps
+    assert block[6].split()[0] == "given"  # the tracepoint's fields
     assert "/events/sched/sched_switch/id" in block[2]
 
 
@@ -416,7 +418,7 @@ def test_bpftool_load(bpftool: tuple[Trace, str]) -> None:
     # func_info and line_info, which BCC does not pass here.
     assert attr["func_info_cnt"] == 1
     assert attr["line_info_cnt"] >= 3
-    assert re.search(r"^not attached  count_them ", trace.text, re.MULTILINE)
+    assert re.search(r"^not seen attached  count_them ", trace.text, re.MULTILINE)
 
 
 def test_bpftool_load_replays(bpftool: tuple[Trace, str]) -> None:
