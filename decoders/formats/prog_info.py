@@ -46,6 +46,7 @@ ARRAYS: Final = (
     Row("jited_line_info", 168, 160, 8, 176),
     Row("prog_tags", 180, 184, 8),
 )
+ROWS: Final = {row.name: row for row in ARRAYS}
 _U32: Final = struct.Struct("<I")
 _U64: Final = struct.Struct("<Q")
 
@@ -126,7 +127,7 @@ class ProgInfo:
 
     def hidden(self, name: str) -> bool:
         """Whether there is something that the kernel did not let us have."""
-        row = next(row for row in ARRAYS if row.name == name)
+        row = ROWS[name]
         return bool(self._u32(row.count_at)) and name not in self.arrays
 
     # ------------------------------------------------------------ the struct
@@ -175,6 +176,11 @@ class ProgInfo:
     def btf_id(self) -> int:
         """Its BTF; 0 where it has none."""
         return self._u32(128)
+
+    @property
+    def attach_btf_id(self) -> int:
+        """What it is attached to in vmlinux's BTF, or in a program's; 0: nothing (Linux 5.17)."""
+        return self._u32(224)
 
     @property
     def run_time_ns(self) -> int:
@@ -241,7 +247,7 @@ class ProgInfo:
 
     def records(self, name: str, fields: int) -> list[tuple[int, ...]]:
         """func_info or line_info: the first ``fields`` numbers (u32) of each record."""
-        row = next(row for row in ARRAYS if row.name == name)
+        row = ROWS[name]
         step = self._u32(row.rec_size_at)
         data = self.arrays.get(name, b"")
         form = struct.Struct(f"<{fields}I")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bpftrace_sys.record.machine.proc import read_text
+from bpftrace_sys.record.proc import read_text
 from tests.support.needs import needs_tool
 from tests.support.running import TIMEOUT, environment, run_cli
 from tests.support.unwound import VARIANTS, built, frames_of

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpftrace_sys.record.machine import prog_info
+from bpftrace_sys.record.machine import bpf, prog_info
 from bpftrace_sys.record.machine.bpf import btf_data
 from bpftrace_sys.record.machine.kallsyms import Kallsyms
 from bpftrace_sys.story import kernel_view
@@ -90,6 +90,12 @@ def accepted() -> Iterator[tuple[Program, KernelView, int]]:
 # The struct
 
 
+def test_the_offsets_of_maps_are_the_headers() -> None:
+    members = {member.path: member.offset for member in LAYOUTS["bpf_map_info"]}
+    assert members["name"] == bpf.MAP_NAME_AT
+    assert members["btf_vmlinux_value_type_id"] == bpf.MAP_VALUE_TYPE_AT
+
+
 def test_the_offsets_are_the_headers() -> None:
     members = {member.path: member for member in LAYOUTS["bpf_prog_info"]}
     for row in ARRAYS:
@@ -108,7 +114,8 @@ def test_the_offsets_are_the_headers() -> None:
     info = ProgInfo(bytes(head), {})
     for name, ours in (
         ("type", "type"), ("id", "id"), ("load_time", "load_time"), ("created_by_uid", "uid"),
-        ("ifindex", "ifindex"), ("btf_id", "btf_id"), ("run_time_ns", "run_time_ns"),
+        ("ifindex", "ifindex"), ("btf_id", "btf_id"), ("attach_btf_id", "attach_btf_id"),
+        ("run_time_ns", "run_time_ns"),
         ("run_cnt", "run_cnt"), ("recursion_misses", "recursion_misses"),
         ("verified_insns", "verified_insns"), ("jited_prog_len", "jited_len"),
         ("xlated_prog_len", "xlated_len"),

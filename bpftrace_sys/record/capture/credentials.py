@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from bpftrace_sys.record.proc import status
 from decoders.raw import Cred
 
 INIT_USER_NS: Final = 0xEFFFFFFD
@@ -15,14 +16,9 @@ def credentials(tid: int) -> Cred:
     """What counts for permission."""
     found = Cred()
     try:
-        with open(f"/proc/{tid}/status", "rb") as file:
-            for line in file:
-                if line.startswith(b"Uid:"):
-                    found = found._replace(uid=int(line.split()[2]))
-                elif line.startswith(b"CapEff:"):
-                    found = found._replace(eff=line[7:].strip().decode("ascii"))
-                    break
+        fields = status(tid)
+        found = Cred(int(fields["Uid"].split()[1]), fields["CapEff"])
         inode = os.stat(f"/proc/{tid}/ns/user").st_ino
-    except (OSError, ValueError):
+    except (OSError, LookupError, ValueError):
         return found
     return found if inode == INIT_USER_NS else found._replace(userns=inode)

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from bpftrace_sys.record.machine.fds import FdLookup
     from bpftrace_sys.record.machine.prog_info import Answer
 
-_BTF_ID: Final = 128
-"""Offset of btf_id in bpf_prog_info."""
 NOTHING: Final = ProgInfo(b"", {})
 
 
@@ -87,8 +85,7 @@ class KernelViews:
             why = str(getattr(error, "strerror", None) or error)
             raw.carried += (_Fetched((b"", {}), b"", why),)
         else:
-            btf_id = int.from_bytes(answer[0][_BTF_ID : _BTF_ID + 4], "little")
-            found = _Fetched(answer, self._unseen(btf_id))
+            found = _Fetched(answer, self._unseen(ProgInfo(answer[0], {}).btf_id))
             raw.carried += (found,)
             if "map" in self.asked:
                 self._copied.append((raw, found))

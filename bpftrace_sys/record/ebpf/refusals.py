@@ -7,6 +7,7 @@ import os
 from typing import Final
 
 from bpftrace_sys.record.ebpf.loader import LoadError
+from bpftrace_sys.record.proc import status
 
 LOCKDOWN: Final = "/sys/kernel/security/lockdown"
 VMLINUX: Final = "/sys/kernel/btf/vmlinux"
@@ -25,11 +26,8 @@ def _read(path: str) -> str:
 
 
 def _capable(*numbers: int) -> bool:
-    for line in _read("/proc/self/status").splitlines():
-        if line.startswith("CapEff:"):
-            effective = int(line[7:], 16)
-            return all(effective >> number & 1 for number in numbers)
-    return False
+    effective = int(status("self")["CapEff"], 16)
+    return all(effective >> number & 1 for number in numbers)
 
 
 def why(error: LoadError) -> str:

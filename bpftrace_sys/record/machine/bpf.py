@@ -11,7 +11,9 @@ import os
 import struct
 from typing import Any, Final
 
+from bpftrace_sys.record.proc import process_of
 from decoders import arch
+from decoders.formats.prog_info import ROOM, ROWS, ProgInfo
 from decoders.uapi import const
 
 _GET_FD: Final = {
@@ -20,16 +22,10 @@ _GET_FD: Final = {
     "btf": const.BPF_BTF_GET_FD_BY_ID,
     "link": const.BPF_LINK_GET_FD_BY_ID,
 }
-_NAME_AT: Final = {"prog": 64, "map": 24}
-"""Offset of ``name`` in bpf_prog_info and bpf_map_info (decoders.uapi.layouts)."""
-_ATTACH_BTF_ID: Final = 224
-"""Offset of ``attach_btf_id`` in bpf_prog_info (Linux 5.17)."""
-_VALUE_TYPE: Final = 44
+MAP_NAME_AT: Final = 24
+"""Offset of ``name`` in bpf_map_info; tests hold it against decoders.uapi.layouts."""
+MAP_VALUE_TYPE_AT: Final = 44
 """Offset of ``btf_vmlinux_value_type_id`` in bpf_map_info."""
-_INFO_ROOM: Final = 256
-_BTF_ID: Final = 128
-_FUNC_INFO_REC_SIZE: Final = 132
-"""Offsets in bpf_prog_info; func_info (u64) and nr_func_info (u32) follow."""
 NAME_LEN: Final = 15
 """What the kernel keeps of a name (BPF_OBJ_NAME_LEN, less the NUL)."""
 BTF_LIMIT: Final = 16 << 20
@@ -69,7 +65,7 @@ def info(kind: str, object_id: int) -> bytes | None:
     except OSError:
         return None
     try:
-        room = ctypes.create_string_buffer(_INFO_ROOM)
+        room = ctypes.create_string_buffer(ROOM)
         fill_info(fd, room)
         return room.raw
     except OSError:
@@ -81,25 +77,27 @@ def info(kind: str, object_id: int) -> bytes | None:
 def attach_btf_id(prog_id: int) -> int | None:
     """The id in vmlinux BTF of what a program is attached to; None where it is unknown."""
     data = info("prog", prog_id)
-    found = int.from_bytes(data[_ATTACH_BTF_ID : _ATTACH_BTF_ID + 4], "little") if data else 0
-    return found or None
+    return (ProgInfo(data, {}).attach_btf_id or None) if data else None
 
 
 def vmlinux_value_type(map_id: int) -> int | None:
     """The id in vmlinux BTF of the type of a struct_ops map's value; None where it has none."""
     data = info("map", map_id)
-    found = int.from_bytes(data[_VALUE_TYPE : _VALUE_TYPE + 4], "little") if data else 0
+    found = int.from_bytes(data[MAP_VALUE_TYPE_AT : MAP_VALUE_TYPE_AT + 4], "little") if data else 0
     return found or None
 
 
 def short_name(kind: str, object_id: int) -> str | None:
     """A program's or map's name as the kernel keeps it: of at most 15 bytes; or None."""
     data = info(kind, object_id)
-    return None if data is None else _cstr(data, _NAME_AT[kind])
+    return None if data is None else _name(kind, data)
 
 
-def _cstr(data: bytes, at: int) -> str:
-    return data[at : at + NAME_LEN + 1].partition(b"\0")[0].decode("utf-8", "backslashreplace")
+def _name(kind: str, data: bytes) -> str:
+    if kind == "prog":
+        return ProgInfo(data, {}).name
+    name = data[MAP_NAME_AT : MAP_NAME_AT + NAME_LEN + 1].partition(b"\0")[0]
+    return name.decode("utf-8", "backslashreplace")
 
 
 def name(kind: str, object_id: int) -> str | None:
@@ -117,10 +115,9 @@ def name(kind: str, object_id: int) -> str | None:
 
         number = int.from_bytes(data[:4], "little")
         return names.bpf_link_type.get(number, str(number)).removeprefix("BPF_LINK_TYPE_").lower()
-    at = _NAME_AT.get(kind)
-    if at is None:
+    if kind not in ("prog", "map"):
         return None
-    text = _cstr(data, at)
+    text = _name(kind, data)
     if kind == "prog" and len(text) >= NAME_LEN:
         text = function_name(object_id) or text
     return text or None
@@ -149,16 +146,20 @@ def function_name(prog_id: int) -> str | None:
 
 def main_function(fd: int) -> tuple[int, int] | None:
     """The BTF of a program and the type id of its main function there; None where it has none."""
-    room = ctypes.create_string_buffer(_INFO_ROOM)
+    room = ctypes.create_string_buffer(ROOM)
     try:
         fill_info(fd, room)
-        btf_id, step = struct.unpack_from("<II", room.raw, _BTF_ID)
-        count = int.from_bytes(room.raw[_FUNC_INFO_REC_SIZE + 12 :][:4], "little")
+        row = ROWS["func_info"]
+        btf_id = ProgInfo(room.raw, {}).btf_id
+        (step,) = struct.unpack_from("<I", room.raw, row.rec_size_at)
+        (count,) = struct.unpack_from("<I", room.raw, row.count_at)
         if not btf_id or not count or not 8 <= step <= 256:
             return None
         records = ctypes.create_string_buffer(step)
-        room = ctypes.create_string_buffer(_INFO_ROOM)
-        struct.pack_into("<IQI", room, _FUNC_INFO_REC_SIZE, step, ctypes.addressof(records), 1)
+        room = ctypes.create_string_buffer(ROOM)
+        struct.pack_into("<I", room, row.rec_size_at, step)
+        struct.pack_into("<Q", room, row.pointer_at, ctypes.addressof(records))
+        struct.pack_into("<I", room, row.count_at, 1)
         fill_info(fd, room)
     except OSError:
         return None
@@ -168,7 +169,7 @@ def main_function(fd: int) -> tuple[int, int] | None:
 def type_name(prog_id: int, type_id: int) -> str | None:
     """The name of a type in a program's BTF, or None."""
     data = info("prog", prog_id)
-    blob = btf_data(int.from_bytes(data[_BTF_ID : _BTF_ID + 4], "little")) if data else None
+    blob = btf_data(ProgInfo(data, {}).btf_id) if data else None
     if blob is None:
         return None
     from decoders.formats import btf
@@ -232,7 +233,7 @@ def task_fd_query(tid: int, fd: int) -> dict[str, int | str]:
 def query_task_fd(tid: int, fd: int) -> dict[str, int | str]:
     """As :func:`task_fd_query`; raises OSError, and ValueError where the task is gone."""
     text = ctypes.create_string_buffer(256)
-    pid = _process_of(tid)
+    pid = process_of(tid)
     attr = ctypes.create_string_buffer(
         struct.pack("<4IQ2I2Q", pid, fd, 0, len(text), ctypes.addressof(text), 0, 0, 0, 0), 48
     )
@@ -245,11 +246,3 @@ def query_task_fd(tid: int, fd: int) -> dict[str, int | str]:
         found["probe_offset"] = offset
         found["probe_addr"] = addr
     return found
-
-
-def _process_of(tid: int) -> int:
-    with open(f"/proc/{tid}/status", encoding="ascii", errors="replace") as file:
-        for line in file:
-            if line.startswith("Tgid:"):
-                return int(line[5:])
-    raise ValueError(tid)

@@ -19,6 +19,7 @@ import fcntl
 import os
 from collections import OrderedDict
 
+from bpftrace_sys.record.proc import process_of
 from decoders.raw import EXIT, FdFact
 
 TYPE_CHECKING = False
@@ -299,10 +300,6 @@ def _pidfd_open(tid: int) -> int:
     try:
         return os.pidfd_open(tid, _PIDFD_THREAD)
     except OSError:
-        with open(f"/proc/{tid}/status", encoding="ascii", errors="replace") as file:
-            for line in file:
-                if line.startswith("Tgid:"):
-                    return os.pidfd_open(int(line[5:]))
-        raise
+        return os.pidfd_open(process_of(tid))
 
 

@@ -30,7 +30,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.record.machine.hardware import Machine
-from bpftrace_sys.record.machine.proc import read_text
+from bpftrace_sys.record.proc import read_text
 from bpftrace_sys.trace.facts import PASSING, Facts
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from bpftrace_sys.record import proc
 from bpftrace_sys.record.machine.processes import Pass, scan
 
 if TYPE_CHECKING:
@@ -45,10 +46,6 @@ class Opening:
 def process_of(tid: int) -> int:
     """The process of a thread; the number itself where it is gone."""
     try:
-        with open(f"/proc/{tid}/status", encoding="ascii", errors="replace") as file:
-            for line in file:
-                if line.startswith("Tgid:"):
-                    return int(line[5:])
-    except (OSError, ValueError):
-        pass
-    return tid
+        return proc.process_of(tid)
+    except (OSError, LookupError, ValueError):
+        return tid

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bpftrace_sys.record.machine.proc import read_text
+from bpftrace_sys.record.proc import read_text
 from decoders.formats.btf import Btf, Kind, Param, Type
 from decoders.formats.btf_c import c_type, func_prototype
 

@@ -40,13 +40,13 @@ def barrier() -> None:
 
 
 def _pending(pid: int, number: int) -> bool:
+    from bpftrace_sys.record.proc import status
+
     try:
-        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
-            status = file.read(8192)
-    except OSError:
+        pending = status(pid)["ShdPnd"]
+    except (OSError, LookupError):
         return False
-    _, found, rest = status.partition(b"\nShdPnd:\t")
-    return bool(found) and bool(int(rest[:16], 16) >> (number - 1) & 1)
+    return bool(int(pending, 16) >> (number - 1) & 1)
 
 
 def _stopped_for(tid: int, number: int, sender: int) -> bool:

@@ -5,26 +5,21 @@ from __future__ import annotations
 import errno
 import os
 
+from bpftrace_sys.record.proc import status
 
-def _status_text(tid: int) -> str:
+
+def _status(tid: int) -> dict[str, str]:
+    """The fields of /proc/TID/status; none where it is gone."""
     try:
-        with open(f"/proc/{tid}/status", "rb", buffering=0) as file:
-            return file.read(8192).decode("utf-8", "replace")
+        return status(tid)
     except OSError:
-        return ""
-
-
-def _status_field(tid: int, key: str) -> str | None:
-    for line in _status_text(tid).splitlines():
-        name, _, value = line.partition(":")
-        if name == key:
-            return value.strip()
-    return None
+        return {}
 
 
 def status_number(tid: int, key: str) -> int | None:
-    value = _status_field(tid, key)
-    return int(value) if value is not None and value.isdigit() else None
+    """A field that is a number, or None."""
+    value = _status(tid).get(key, "")
+    return int(value) if value.isdigit() else None
 
 
 def _yama() -> int:
@@ -38,7 +33,7 @@ def _yama() -> int:
 def _may_ptrace() -> bool:
     """Whether we have CAP_SYS_PTRACE (19) in effect."""
     try:
-        return bool(int(_status_field(os.getpid(), "CapEff") or "0", 16) & 1 << 19)
+        return bool(int(_status(os.getpid()).get("CapEff", "0"), 16) & 1 << 19)
     except ValueError:
         return False
 
@@ -47,7 +42,7 @@ def forbidden(pid: int, error: int) -> str:
     """Why a process may not even trace its own child."""
     text = f"ptrace is not permitted here: {os.strerror(error)}"
     if tracer := status_number(pid, "TracerPid"):
-        by = _status_field(tracer, "Name") or "a process"
+        by = _status(tracer).get("Name") or "a process"
         return (
             f"{text} ({by} ({tracer}) traces bpfstrace and what it starts, and a process has"
             " one tracer only)"
@@ -64,16 +59,16 @@ def forbidden(pid: int, error: int) -> str:
 
 def why_not(pid: int, tid: int, error: int) -> str:
     """Why PTRACE_SEIZE failed, in words."""
-    status = _status_text(tid)
-    if not status or error == errno.ESRCH:
+    fields = _status(tid)
+    if not fields or error == errno.ESRCH:
         return f"no process {pid}"
-    if (_status_field(tid, "State") or "").startswith(("Z", "X")):
+    if fields.get("State", "").startswith(("Z", "X")):
         return f"process {pid} is a zombie: it has ended, and waits for its parent to notice"
     tracer = status_number(tid, "TracerPid")
     if tracer:
-        by = _status_field(tracer, "Name") or "another process"
+        by = _status(tracer).get("Name") or "another process"
         return f"process {pid} is already traced by {by} ({tracer}); it can have one tracer only"
-    if _status_field(tid, "Kthread") == "1" or not _has_memory(status):
+    if fields.get("Kthread") == "1" or not {"VmSize", "VmPeak"} & fields.keys():
         return f"process {pid} is a kernel thread"
     if error not in (errno.EPERM, errno.EACCES):
         return f"process {pid}: {os.strerror(error)}"
@@ -85,12 +80,8 @@ def why_not(pid: int, tid: int, error: int) -> str:
             " `sysctl kernel.yama.ptrace_scope=0`"
         )
     if not _may_ptrace():
-        uids = (_status_field(tid, "Uid") or "").split()
+        uids = fields.get("Uid", "").split()
         if uids and uids[0] != str(os.getuid()):
             return f"{text}: it belongs to another user (uid {uids[0]}); run as root"
         return f"{text}: it has privileges that we lack; run as root"
     return f"{text} (in a container: it needs --cap-add=SYS_PTRACE and to share the PID namespace)"
-
-
-def _has_memory(status: str) -> bool:
-    return "\nVmSize:" in status or "\nVmPeak:" in status

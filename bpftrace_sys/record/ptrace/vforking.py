@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from bpftrace_sys.record.proc import status
 from decoders import arch as arches
 
 TYPE_CHECKING = False
@@ -27,19 +28,18 @@ def is_deaf(pid: int, number: int) -> bool:
     """Whether all threads of a process wait so, and none blocks, ignores or handles the signal,
     whose default action is to end it."""
     try:
-        folder = f"/proc/{pid}/task"
-        return all(_waits(f"{folder}/{tid}", number) for tid in os.listdir(folder))
+        tids = os.listdir(f"/proc/{pid}/task")
+        return all(_waits(f"{pid}/task/{tid}", number) for tid in tids)
     except (OSError, ValueError, LookupError):
         return False  # it has ended, or we may not know
 
 
-def _waits(folder: str, number: int) -> bool:
-    with open(f"{folder}/status", "rb", buffering=0) as file:
-        fields = dict(line.split(b":", 1) for line in file.read(8192).splitlines())
-    if not fields[b"State"].strip().startswith(b"D"):
+def _waits(task: str, number: int) -> bool:
+    fields = status(task)
+    if not fields["State"].startswith("D"):
         return False
     bit = 1 << (number - 1)
-    if any(int(fields[name], 16) & bit for name in (b"SigBlk", b"SigIgn", b"SigCgt")):
+    if any(int(fields[name], 16) & bit for name in ("SigBlk", "SigIgn", "SigCgt")):
         return False
-    with open(f"{folder}/syscall", "rb", buffering=0) as file:
+    with open(f"/proc/{task}/syscall", "rb", buffering=0) as file:
         return int(file.read(64).split()[0]) & ~arches.X32_BIT in _WAITS

@@ -13,6 +13,8 @@ import stat
 from bisect import bisect_right
 from typing import Final
 
+from bpftrace_sys.record.proc import status
+
 SIZE_LIMIT: Final = 16 << 20
 LINES: Final = 1 << 18
 _LINE: Final = re.compile(rb"^([0-9a-f]{1,16}) ([0-9a-f]{1,16}) ([^\n]{1,1024})", re.M | re.I)
@@ -84,8 +86,5 @@ class PerfMap:
 
 def _inner(tid: int) -> int:
     """The id of a thread's process in its own PID namespace: the one in the file's name."""
-    with open(f"/proc/{tid}/status", "rb", buffering=0) as file:
-        for line in file.read(8192).splitlines():
-            if line.startswith(b"NStgid:"):
-                return int(line.split()[-1])
-    return tid
+    inner = status(tid).get("NStgid", "").split()
+    return int(inner[-1]) if inner else tid
