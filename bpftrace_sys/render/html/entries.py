@@ -28,7 +28,8 @@ from bpftrace_sys.render.html.records import (
 from bpftrace_sys.render.html.words import count, span
 
 OPENED: Final = 100
-"""Programs stand open until so many instructions are shown."""
+LONG: Final = 400
+"""Programs stand open until so many instructions are shown; one that is longer is folded."""
 
 
 def programs(report: Report) -> Markup | None:
@@ -38,7 +39,7 @@ def programs(report: Report) -> Markup | None:
     opened: set[str] = set()
     room = OPENED
     for program in report.programs:
-        if program.error or room > 0:
+        if program.error or (room > 0 and (program.insns or 0) <= LONG):
             opened.add(program.anchor)
             room -= program.insns or 0
     targets: dict[int, list[str]] = {}
