@@ -14,6 +14,7 @@ from bpftrace_sys.story.objects import MADE, NotedCall, Object
 from bpftrace_sys.story.program_names import prog_key
 from bpftrace_sys.story.refusals import Refusal, Refusals
 from bpftrace_sys.story.renderer import Renderer
+from bpftrace_sys.trace.inventory import ObjectState
 from decoders.call import plain
 from decoders.formats import insn as isa
 from decoders.uapi import helpers
@@ -61,6 +62,10 @@ class Teller(Renderer):
     def header(self, header: Any) -> None:
         """The trace begins."""
         self.deeds.header(header)
+
+    def held(self, state: ObjectState, known: Object) -> None:
+        """An object that a process had when it was attached to."""
+        self._made.setdefault(id(known), _Load(known, None))
 
     def call(self, call: NotedCall) -> None:
         """Keeps what it made, and what was refused."""
@@ -130,7 +135,8 @@ class Teller(Renderer):
             found.origin,
             found.insns or 0,
             None if call is None else call.raw.seq,
-            attached_to=list(self._targets.get(id(found), ())),
+            # What it is attached to from before the trace, only the object knows.
+            attached_to=list({**self._targets.get(id(found), {}), **dict.fromkeys(found.attached)}),
             pins=list(found.pins),
         )
         self._lazily(made, call)

@@ -132,6 +132,8 @@ class Trace:
     def __init__(self, path: str | os.PathLike[str], *, partial: bool = False) -> None:
         self.path = os.fspath(path)
         """The file."""
+        if self.path == "-":
+            self.path = "./-"  # not stdin, which could be read once only
         self.partial = partial
         self.damage = ""
         """With ``partial``: what is wrong with the file, once it has been read to its end."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import bpftrace_sys
 from tests.support.running import LOADERS, environment, run_cli
 
 pytestmark = pytest.mark.usefixtures("needs_bpf")
@@ -85,6 +86,16 @@ def test_text_begins_with_what_is_held(attached: Attached) -> None:
         f"[{pid}] holds {array['fd']}, {said['kept']}<map calls id={array['id']} array 4/8>",
         f"[{pid}] holds {said['event']}<{target}>, of prog on_getppid id={prog['id']}",
     ]
+
+
+def test_programs_know_what_was_held(attached: Attached) -> None:
+    """By the Python API: an object from before, and where it is attached."""
+    trace = bpftrace_sys.open_trace(attached.trace)
+    prog, array = trace.programs["on_getppid"], trace.maps["calls"]
+    (fact,) = attached.said["facts"]["progs"]
+    assert (prog.id, prog.tag, prog.origin) == (fact["id"], fact["tag"], "before")
+    assert prog.attached_to == [f"uprobe {attached.said['path']}:getppid"]
+    assert (array.key_size, array.value_size, array.origin) == (4, 8, "before")
 
 
 def test_calls_name_what_was_held(attached: Attached) -> None:
