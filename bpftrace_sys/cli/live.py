@@ -381,6 +381,7 @@ class Telling:
     def _begin(self) -> None:
         """Sets up all that comes after the capture, and writes the header."""
         from bpftrace_sys.cli.renderers import renderers
+        from bpftrace_sys.record.capture.world import before
         from bpftrace_sys.record.machine.live_facts import LiveFacts
         from bpftrace_sys.story.lull import LullAlarm
         from bpftrace_sys.story.pipeline import Pipeline
@@ -395,6 +396,7 @@ class Telling:
         if self._stats is not None:
             facts.runs = self._stats.runs
         take: Callable[[Any], None] = LullAlarm(pipeline).take
+        take = before(take, facts)
         if self.capture.stacks is not None:
             take = self.capture.stacks.before(take)
         if self.views is not None:

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 SOL_SOCKET: Final = 1
 REFUSED: Final = frozenset({errno.EPERM, errno.EACCES})
 """Errors that may be a matter of capabilities."""
+PLACED: Final = frozenset({"bpf", "perf_event_open"})
+"""Calls whose refusal may have its reason in the caller's world (world.py)."""
 WATCHED: Final = StopFilter({"write": None, "close": None})
 WATCHING: Final = frozenset({"openat", "close"})
 """Calls after which there is something to watch, or no longer."""
@@ -343,6 +345,10 @@ class Capture:
             from bpftrace_sys.record.capture.credentials import credentials
 
             raw.extra = raw.extra._replace(cred=credentials(tracee.tid))
+        if failed and row.name in PLACED:
+            from bpftrace_sys.record.capture.world import keep
+
+            keep(raw, row.name)
         if row.loops:
             self._loops.learn(raw)
         if raw.extra.devices and not failed:

@@ -64,6 +64,7 @@ class Asked(Protocol):
     """LiveFacts, as far as evidence is asked of it."""
 
     pid: int
+    world: Any
 
     def fact(self, kind: str, key: int) -> str | None: ...
     def vmlinux(self) -> Any: ...
@@ -217,7 +218,9 @@ class Evidence:
 
     def _there(self, path: str) -> str | None:
         """A path of the tracee's as we can reach it; None if the tracee is gone."""
-        base = f"/proc/{self.facts.pid}/{'root' if path.startswith('/') else 'cwd'}"
+        name = "root" if path.startswith("/") else "cwd"
+        world = self.facts.world
+        base = (world and world.folder(name)) or f"/proc/{self.facts.pid}/{name}"
         return f"{base}/{path.lstrip('/')}" if os.path.exists(base) else None
 
     def path(self, path: str, key: int) -> str | None:
@@ -253,7 +256,8 @@ class Evidence:
         """``yes`` or ``-``: whether a task of that number lives in our pid namespace."""
         try:
             ours = os.stat("/proc/self/ns/pid").st_ino
-            theirs = os.stat(f"/proc/{self.facts.pid}/ns/pid").st_ino
+            known = self.facts.world and self.facts.world.pid_namespace
+            theirs = known or os.stat(f"/proc/{self.facts.pid}/ns/pid").st_ino
         except OSError:
             return None
         if ours != theirs:

@@ -71,6 +71,8 @@ class LiveFacts(Facts):
         super().__init__(machine.pmus, machine.cpus)
         self.pid = 0
         """The process that is asked about."""
+        self.world: Any = None
+        """capture.world.World of the call that is told, where it was kept."""
         self.record = record
         self.types: dict[tuple[str, int], int] = {}
         """Ids in vmlinux BTF that need not be asked for: what a program attaches to, what a

@@ -12,11 +12,18 @@ from bpftrace_sys.story.objects import Object, Prog, text_of
 from decoders.call import plain
 from decoders.values import Array, Flags, Int, Text
 
+CHOOSY: Final = word_set(
+    "SOCKMAP SOCKHASH REUSEPORT_SOCKARRAY XSKMAP PERF_EVENT_ARRAY DEVMAP DEVMAP_HASH CPUMAP"
+)
+"""Map types whose update answers EOPNOTSUPP to what is put in, by its state or type."""
+
 
 def no_operation(failure: Failure) -> list[str]:
     """ENOTSUPP and EOPNOTSUPP: what a kind of object cannot do."""
     fact = map_fact(failure)
     if fact is not None:
+        if map_kind(fact) in CHOOSY and failure.command == "BPF_MAP_UPDATE_ELEM":
+            return []  # it has updates, and refuses this socket or event
         return [f"maps of type {map_kind(fact).lower()} have no {failure.command}"]
     if failure.command == "BPF_PROG_TEST_RUN":
         prog = failure.model.by_fd(failure.call, "attr", "test", "prog_fd")
@@ -114,6 +121,8 @@ def no_device(failure: Failure) -> list[str]:
         value = failure.call.attr("attr", *path, "target_ifindex")
         if isinstance(value, Int):
             index = value.value
+            if index in failure.call.raw.extra.devices:
+                return []  # it was there when the call was made
             if index and failure.now(f"device {index}") == NONE:
                 return [f"there is no network device of index {signed(index)}"]
     return []

@@ -20,6 +20,9 @@ def pin_path(failure: Failure) -> list[str]:
     if failure.errno == errno.EEXIST:
         return [f"{path} exists already"] if _there(failure, path) else []
     kind = failure.now(f"file_system {folder}")
+    name = path.rpartition("/")[2]
+    if failure.errno == errno.EPERM and kind == "bpf" and "." in name:
+        return [f"{name} has a dot, and names on a bpf file system have none (bpf_lookup())"]
     if failure.errno == errno.EPERM and kind not in (None, "bpf"):
         return [f"{folder} is on {kind}; pins live on a bpf file system (mount -t bpf)"]
     return []

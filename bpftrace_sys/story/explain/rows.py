@@ -22,6 +22,20 @@ from bpftrace_sys.story.explain.elements import (
 )
 from bpftrace_sys.story.explain.failure import ANY, ANY_ERRNO, ENOTSUPP, Row
 from bpftrace_sys.story.explain.fds import no_fds, no_more_ids, wrong_fd
+from bpftrace_sys.story.explain.held import (
+    array_of_others,
+    bad_template,
+    batch_stopped,
+    does_not_fit,
+    no_socket,
+)
+from bpftrace_sys.story.explain.hooks import (
+    netfilter,
+    past_the_record,
+    raw_tracepoint_args,
+    raw_tracepoint_name,
+    xdp_modes,
+)
 from bpftrace_sys.story.explain.logs import btf_invalid, load_enospc, verifier
 from bpftrace_sys.story.explain.maps import map_create_invalid, map_too_big
 from bpftrace_sys.story.explain.perf import (
@@ -85,6 +99,7 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Row], ...]] = (
     (("perf_event_open",), errno.ESRCH, perf_nobody),
     (("perf_event_open",), errno.ENODEV, perf_nobody),
     (("PERF_EVENT_IOC_SET_BPF",), errno.EINVAL, set_bpf),
+    (("PERF_EVENT_IOC_SET_BPF",), errno.EACCES, past_the_record),
     (("PERF_EVENT_IOC_SET_BPF",), errno.EEXIST, set_bpf),
     (("bpf",), errno.E2BIG, too_big),
     (("BPF_PROG_LOAD",), errno.E2BIG, prog_too_big),
@@ -96,9 +111,22 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Row], ...]] = (
     (("bpf",), errno.EINVAL, unknown_command),
     (("bpf",), errno.EINVAL, leftovers),
     (("BPF_PROG_LOAD",), errno.EINVAL, prog_load_invalid),
+    (("BPF_PROG_LOAD",), errno.EINVAL, array_of_others),
+    (("BPF_MAP_CREATE",), errno.EINVAL, bad_template),
+    (("BPF_MAP_CREATE",), ENOTSUPP, bad_template),
     (("BPF_MAP_CREATE",), errno.EINVAL, map_create_invalid),
     (("BPF_BTF_LOAD",), errno.EINVAL, btf_invalid),
     (_ELEMENT, errno.EINVAL, element_invalid),
+    (("BPF_MAP_UPDATE_ELEM",), errno.EINVAL, does_not_fit),
+    (("BPF_MAP_UPDATE_ELEM",), errno.ENOTSOCK, no_socket),
+    (_BATCH, errno.E2BIG, batch_stopped),
+    (_BATCH, errno.ENOENT, batch_stopped),
+    (_BATCH, errno.EEXIST, batch_stopped),
+    (_BATCH, errno.ENOSPC, batch_stopped),
+    (("BPF_LINK_CREATE",), errno.EINVAL, xdp_modes),
+    (("BPF_LINK_CREATE",), errno.EAFNOSUPPORT, netfilter),
+    (("BPF_LINK_CREATE",), errno.EPROTO, netfilter),
+    (("BPF_LINK_CREATE",), errno.ERANGE, netfilter),
     (_ATTACH, errno.EINVAL, attach_invalid),
     (("BPF_LINK_CREATE",), errno.EINVAL, no_device),  # what XDP's says for ENODEV
     (("BPF_PROG_TEST_RUN",), errno.EINVAL, test_run_invalid),
@@ -107,7 +135,9 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Row], ...]] = (
     ((*_ELEMENT, *_BATCH, "BPF_PROG_TEST_RUN", *_ATTACH), ENOTSUPP, no_operation),
     ((*_ELEMENT, *_BATCH, *_ATTACH), errno.EOPNOTSUPP, no_operation),
     (("BPF_LINK_CREATE", "BPF_PROG_ATTACH", "BPF_PROG_QUERY"), errno.ENODEV, no_device),
+    (("BPF_RAW_TRACEPOINT_OPEN",), errno.ENOENT, raw_tracepoint_name),
     (("BPF_RAW_TRACEPOINT_OPEN",), errno.ENOENT, no_raw_tracepoint),
+    (("BPF_RAW_TRACEPOINT_OPEN",), errno.EINVAL, raw_tracepoint_args),
     (("BPF_LINK_CREATE",), errno.ENOENT, no_symbol),
     (("BPF_LINK_CREATE",), errno.ESRCH, no_symbol),
     (("BPF_MAP_FREEZE", "BPF_LINK_CREATE"), errno.EBUSY, busy),

@@ -1,0 +1,166 @@
+"""What does not fit into a map that holds programs, maps or sockets."""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+from bpftrace_sys.story.explain.elements import label_of, map_fact, map_kind
+from bpftrace_sys.story.explain.failure import ENOTSUPP, Failure, kind_of
+from bpftrace_sys.story.explain.fds import spoken_of
+from bpftrace_sys.story.explain.words import and_words, article, word_set
+from bpftrace_sys.story.objects import Prog
+from decoders.call import plain
+from decoders.raw import FdFact
+from decoders.uapi import const, names
+from decoders.values import Bytes
+
+MAPS_OF_MAPS: Final = word_set("ARRAY_OF_MAPS HASH_OF_MAPS")
+SOCKETS: Final = word_set("SOCKMAP SOCKHASH REUSEPORT_SOCKARRAY XSKMAP")
+COMPARED: Final = ("map_type", "key_size", "value_size", "map_flags")
+"""What bpf_map_meta_equal() compares (kernel/bpf/map_in_map.c); of arrays max_entries, too."""
+
+
+def held(failure: Failure) -> FdFact | None:
+    """What the fd in an element's value is."""
+    value = plain(failure.call.attr("attr", "value"))
+    if not isinstance(value, Bytes) or len(value.data) < 4:
+        return None
+    return failure.call.fd(int.from_bytes(value.data[:4], "little", signed=True))
+
+
+def does_not_fit(failure: Failure) -> list[str]:
+    """EINVAL of an update: a program of another type, a map that differs from the template."""
+    fact = map_fact(failure)
+    inside = held(failure)
+    if fact is None or inside is None:
+        return []
+    kind = map_kind(fact)
+    if kind == "PROG_ARRAY":
+        return _other_owner(failure, fact, inside)
+    if kind in MAPS_OF_MAPS and inside.kind == "map":
+        return _unlike_template(failure, fact, inside)
+    return []
+
+
+def _other_owner(failure: Failure, table: FdFact, inside: FdFact) -> list[str]:
+    prog = failure.model.object(inside, failure.call.raw.pid)
+    if inside.kind != "prog":
+        return [f"fd {inside.fd} is {spoken_of(inside)}, and a prog_array holds programs"]
+    if not isinstance(prog, Prog) or not prog.type:
+        return []
+    return _disagreement(failure, table, prog)
+
+
+def _disagreement(failure: Failure, table: FdFact, prog: Prog) -> list[str]:
+    """bpf_prog_map_compatible(): an array belongs to the kind of its first user."""
+    for other in failure.model.objects.values():
+        if not isinstance(other, Prog) or other is prog or other.call is None or not other.type:
+            continue
+        uses = any(fact.kind == "map" and fact.id == table.id for fact in other.call.raw.fds)
+        if uses and other.type != prog.type:
+            return [
+                f"{label_of(failure, table)} is used by {other.label}, {article(other.type)} "
+                f"program, and so is for {other.type} programs; "
+                f"{prog.label or 'this'} is {article(prog.type)} one"
+            ]
+    return []
+
+
+def array_of_others(failure: Failure) -> list[str]:
+    """EINVAL of a load that was verified: it uses a prog_array of another type's programs."""
+    kind = kind_of(failure, "prog_type", "BPF_PROG_TYPE_").lower()
+    loaded = Prog(name="", type=kind)
+    for fact in failure.call.raw.fds:
+        if fact.kind == "map" and map_kind(fact) == "PROG_ARRAY" and kind:
+            lines = _disagreement(failure, fact, loaded)
+            if lines:
+                return [lines[0].replace("; prog is", "; this is")]
+    return []
+
+
+def _unlike_template(failure: Failure, outer: FdFact, inside: FdFact) -> list[str]:
+    made = failure.model.object(outer, failure.call.raw.pid)
+    template = None
+    if made is not None and made.call is not None:
+        template = made.call.fact("attr", "inner_map_fd")
+    if template is None or template.kind != "map":
+        return []
+    compared = list(COMPARED)
+    flags = template.info.get("map_flags")
+    loose = isinstance(flags, int) and flags & const.BPF_F_INNER_MAP
+    if map_kind(template).endswith("ARRAY") and not loose:
+        compared.append("max_entries")
+    wrong = []
+    for name in compared:
+        asked, given = template.info.get(name), inside.info.get(name)
+        if asked is not None and given is not None and asked != given:
+            wrong.append(f"{name} {_told(name, given)} instead of {_told(name, asked)}")
+    if not wrong:
+        return []
+    said = label_of(failure, inside)
+    return [f"{said} differs from the template of {label_of(failure, outer)}: {and_words(wrong)}"]
+
+
+def _told(name: str, value: object) -> str:
+    if name == "map_type" and isinstance(value, int):
+        full = names.bpf_map_type.get(value, str(value))
+        return full.removeprefix("BPF_MAP_TYPE_").lower()
+    return hex(value) if name == "map_flags" and isinstance(value, int) else str(value)
+
+
+def bad_template(failure: Failure) -> list[str]:
+    """MAP_CREATE of a map of maps: no template, or one that cannot be inside."""
+    kind = kind_of(failure, "map_type", "BPF_MAP_TYPE_")
+    if kind not in MAPS_OF_MAPS:
+        return []
+    fact = failure.call.fact("attr", "inner_map_fd")
+    if fact is None or fact.kind != "map":
+        return []
+    inner = map_kind(fact)
+    said = label_of(failure, fact)
+    if inner in MAPS_OF_MAPS and failure.errno == errno.EINVAL:
+        return [f"inner_map_fd is {said}, itself a map of maps: they go one level deep"]
+    if failure.errno == ENOTSUPP:
+        return [f"inner_map_fd is {said}: {article(inner.lower())} cannot be inside of a map"]
+    return []
+
+
+def no_socket(failure: Failure) -> list[str]:
+    """ENOTSOCK: the value of a sockmap is no socket's fd."""
+    fact, inside = map_fact(failure), held(failure)
+    if fact is None or inside is None or map_kind(fact) not in SOCKETS:
+        return []
+    return [f"fd {inside.fd} is {spoken_of(inside)}, not a socket"]
+
+
+def batch_stopped(failure: Failure) -> list[str]:
+    """A batch that was done in part: which element was refused."""
+    batch = ("attr", "batch")
+    fact = failure.call.fact(*batch, "map_fd")
+    asked, done = _before_and_after(failure, *batch, "count")
+    if fact is None or asked is None or done is None or done >= asked:
+        return []
+    said = label_of(failure, fact)
+    if failure.errno == errno.ENOSPC:
+        return [f"count is {asked}: a bucket of {said} holds more elements than there is room for"]
+    why = {
+        errno.E2BIG: f"{said} is full",
+        errno.ENOENT: f"its key is not in {said}",
+        errno.EEXIST: f"its key is in {said} already",
+    }.get(failure.errno)
+    return [f"{done} of {asked} elements were done; at element {done}: {why}"] if why else []
+
+
+def _before_and_after(failure: Failure, *path: str) -> tuple[int | None, int | None]:
+    from decoders.values import Changed, Int
+
+    value = failure.call.attr(*path)
+    if isinstance(value, Changed):
+        old, new = value.before, value.after
+        return (
+            old.value if isinstance(old, Int) else None,
+            new.value if isinstance(new, Int) else None,
+        )
+    number = value.value if isinstance(value, Int) else None
+    return number, number
