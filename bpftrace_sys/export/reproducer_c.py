@@ -35,7 +35,8 @@ INLINE: Final = 256
 ROW: Final = 16
 LARGE: Final = 1 << 20
 """Bytes from which on memory is asked for as it is needed."""
-RUNTIME: Final = "reproducer_runtime.c"
+RUNTIME: Final = ("reproducer_runtime.c", "reproducer_places.c")
+"""Files beside this one, which every reproducer holds."""
 PLAIN: Final = frozenset(
     (string.ascii_letters + string.digits + " !#$%&'()*+,-./:;<=>@[]^_").encode()
 )
@@ -57,7 +58,8 @@ def write(made: Reproduction) -> Iterator[str]:
         f'\t[{number}] = "{errno_name(number)}",\n' for number in sorted({*errno.errorcode, 524})
     )
     yield "};\n\n"
-    yield resources.files(__package__).joinpath(RUNTIME).read_text(encoding="utf-8")
+    for name in RUNTIME:
+        yield resources.files(__package__).joinpath(name).read_text(encoding="utf-8") + "\n"
     yield from _Writer(made).pieces()
 
 
