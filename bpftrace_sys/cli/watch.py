@@ -28,6 +28,7 @@ from bpftrace_sys.record.ptrace.errors import EngineError
 from bpftrace_sys.record.ptrace.spawn import SpawnError, Starting, start
 from bpftrace_sys.render.output import complain, open_json, open_page, open_text
 from decoders.events import ProcessEvent
+from decoders.raw import RawCall
 
 if TYPE_CHECKING:
     from bpftrace_sys.cli.settings import Settings
@@ -42,19 +43,19 @@ NEEDS_STOPS: Final = {
     "stats": "--stats",
 }
 """Settings that this engine cannot serve."""
+STRANGERS: Final = 8_192
+"""Processes of which is remembered who they are."""
 
 
 def unserved(settings: Settings) -> str | None:
     """Why these settings cannot be had with this engine; None where they can."""
+    instead = "" if settings.everybody else "; try: --engine ptrace"
     for name, why in NEEDS_STOPS.items():
         if getattr(settings, name):
-            return f"--engine bpf cannot do {why}; try: --engine ptrace"
+            return f"--engine bpf cannot do {why}{instead}"
     others = sorted(set(settings.traced) - set(CALLS))
     if others:
-        return (
-            f"--engine bpf traces {', '.join(CALLS)}, not {', '.join(others)}; "
-            "try: --engine ptrace"
-        )
+        return f"--engine bpf traces {', '.join(CALLS)}, not {', '.join(others)}{instead}"
     return None
 
 
@@ -138,6 +139,10 @@ class Session:
         self._complained = False
         self._narrow = False
         self._cgroups = Cgroups()
+        self._introducing = settings.everybody or settings.events is not None
+        self._strangers: dict[int, Who] = {}
+        """Processes that asked something, but nothing yet that was told."""
+        self._known: dict[int, bool] = {}
 
     def run(self) -> int:
         """The exit code."""
@@ -162,7 +167,8 @@ class Session:
             pass
         for item in held:
             capture.take(item)
-        engine.tell(Told(capture.take, self._who, self._lost, self._unseen))
+        take = self._introduce if self._introducing else capture.take
+        engine.tell(Told(take, self._who, self._lost, self._unseen))
         self.telling.facts.types = engine.records.types
         if not engine.numbered_alike:
             complain(
@@ -277,12 +283,33 @@ class Session:
     # ------------------------------------------------------------ what is told besides calls
 
     def _who(self, who: Who) -> None:
-        """A process appears: told where it is not just the one that we were asked to trace."""
-        if self.settings.everybody or self.settings.events is not None:
-            from bpftrace_sys.record.ebpf.who import details
+        """A process appears: told before its first call, if that is one that we tell."""
+        if self._introducing:
+            self._strangers[who.pid] = who
+            if len(self._strangers) > STRANGERS:
+                del self._strangers[next(iter(self._strangers))]
 
-            told = ProcessEvent("who", who.time, who.pid, who.tid, details(who, self._cgroups))
-            self.telling.capture.take(told)
+    def _introduce(self, item: RawCall | ProcessEvent) -> None:
+        """Tells who somebody is ahead of what they do; of others nothing is told at all."""
+        take = self.telling.capture.take
+        if isinstance(item, RawCall):
+            who = self._strangers.pop(item.pid, None)
+            if who is not None:
+                from bpftrace_sys.record.ebpf.who import details
+
+                self._known[who.pid] = True
+                if len(self._known) > STRANGERS:
+                    del self._known[next(iter(self._known))]
+                seen = details(who, self._cgroups)
+                take(ProcessEvent("who", who.time, who.pid, who.tid, seen))
+        elif item.what != "lost":
+            ended = item.what == "exit" and item.tid == item.pid
+            if ended:
+                self._strangers.pop(item.pid, None)
+            known = self._known.pop(item.pid, False) if ended else item.pid in self._known
+            if not known and self.settings.everybody:
+                return
+        take(item)
 
     def _lost(self, lost: Lost) -> None:
         details = {"calls": lost.calls, "pieces": lost.pieces, "events": lost.events}
