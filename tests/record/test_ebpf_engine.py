@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from bpftrace_sys.record.ebpf import engine as engine_module
 from bpftrace_sys.record.ebpf.engine import Lost, Told, Wanted, Watch
 from decoders.raw import AUDIT_ARCH_I386, RawCall
 from tests.support.running import LOADERS, ROOT, TRACEES, environment, run_cli
@@ -121,6 +123,42 @@ def test_loss_is_counted_exactly() -> None:
     made = engine.lost.calls + engine.records.read
     assert made == max(item.seq for item in items if isinstance(item, RawCall)) or engine.lost.calls
     assert engine.lost.calls + len(seen) == 3000
+
+
+def test_the_reader_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By calls whose long pieces go ahead of them, too; each of ten, after all was read."""
+    monkeypatch.setattr(engine_module, "LONGEST", 3600.0)
+    script = UPDATES + (
+        "import sys\n"
+        "insns = ctypes.create_string_buffer(8 * 1000)\n"
+        "for _ in range(10):\n"
+        "    sys.stdin.readline()\n"
+        "    bpf(5, struct.pack('<IIQQ', 1, 1000, ctypes.addressof(insns), 0).ljust(48, b'\\0'))\n"
+    )
+    engine = Watch(Wanted(everybody=False, ring=1 << 20))
+    engine.open()
+    items: list[Any] = []
+    engine.tell(Told(items.append))
+    child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE)
+    assert child.stdin is not None
+    killer = threading.Timer(120, child.kill)
+    killer.start()
+    try:
+        for number in range(10):
+            child.stdin.write(b"go\n")
+            child.stdin.flush()
+
+            def loads() -> int:
+                return sum(isinstance(one, RawCall) and one.args[0] == 5 for one in items)
+
+            while loads() <= number:
+                if not engine.read():
+                    engine.wait(None)
+                assert child.poll() is None or loads() == 10, "nobody woke us"
+    finally:
+        killer.cancel()
+        child.communicate()
+        engine.close()
 
 
 def test_loss_is_told(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ BATCH: Final = 512
 """Records between two looks at what else there is to do."""
 BREATH: Final = 0.004
 """Seconds that we let the ring fill after it was read empty: who wakes us, pays for it."""
+LONGEST: Final = 1.0
+"""Seconds that we sleep at most."""
 ITSELF: Final = 1
 CHILDREN: Final = 2
 THREADS: Final = 4
@@ -336,7 +338,8 @@ class Watch:
         """
         if self._at_once:
             time.sleep(BREATH)
-        self._at_once = bool(self._poll.poll(timeout))
+        # Should a wake-up ever be missed, it is made up for soon.
+        self._at_once = bool(self._poll.poll(LONGEST if timeout is None else timeout))
 
     def register(self, fd: int) -> None:
         """Another fd whose readiness ends :meth:`wait`."""

@@ -18,8 +18,6 @@ volatile u64 lost_calls; /* calls of which no record could be sent */
 volatile u64 lost_pieces;
 volatile u64 lost_events;
 
-#define NO_WAKEUP 1 /* BPF_RB_NO_WAKEUP */
-
 INLINE void count(volatile u64 *counter)
 {
 	__sync_fetch_and_add(counter, 1);
@@ -102,7 +100,7 @@ NOINLINE long tell(struct state *st, u64 addr, const void *data, u32 size, u32 k
 	describe(out, st, addr, size, kind, 1);
 	bpf_probe_read_kernel(out + 1, bounded(size, INLINED), data);
 	out->got = size;
-	bpf_ringbuf_submit(out, NO_WAKEUP);
+	bpf_ringbuf_submit(out, 0);
 	return 0;
 }
 
@@ -154,11 +152,11 @@ static long one_page(u32 index, struct state **ctx)
 	if (out) {
 		describe(out, st, st->cursor, size, st->piece, !index);
 		ended = fill(st, out, st->cursor, size, SMALL, st->piece);
-		bpf_ringbuf_submit(out, NO_WAKEUP);
+		bpf_ringbuf_submit(out, 0);
 	} else if (size > SMALL && (out = bpf_ringbuf_reserve(&ring, sizeof(*out) + PAGE, 0))) {
 		describe(out, st, st->cursor, size, st->piece, !index);
 		ended = fill(st, out, st->cursor, size, PAGE, st->piece);
-		bpf_ringbuf_submit(out, NO_WAKEUP);
+		bpf_ringbuf_submit(out, 0);
 	} else {
 		st->header.lost++;
 	}

@@ -39,11 +39,17 @@ class Ring:
         consumed, data, words, mask = self._consumed, self._data, self._words, self._mask
         at = consumed[0]
         count = 0
-        while count < most and at < self._produced[0]:
+        looked = -1
+        while count < most:
             place = at & mask
+            if at >= self._produced[0] or words[place >> 2] & BUSY:
+                # Who writes next wakes us only if it finds that we have come so far: say it,
+                # and look once more whether it was faster.
+                if looked == at:
+                    break
+                consumed[0] = looked = at
+                continue
             head = words[place >> 2]
-            if head & BUSY:
-                break
             size = head & LENGTH
             if not head & DISCARDED:
                 take(data, place + HEAD, size)

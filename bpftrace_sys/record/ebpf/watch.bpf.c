@@ -230,7 +230,7 @@ INLINE void tell_who(struct state *st, struct task_struct *task, u64 id)
 	READ(end, mm->arg_end);
 	end = bounded(end - start, SMALL);
 	who->size = bpf_probe_read_user(who->args, end, (void *)start) ? 0 : end;
-	bpf_ringbuf_submit(who, NO_WAKEUP);
+	bpf_ringbuf_submit(who, 0);
 	bpf_map_update_elem(&told, &pid, &yes, 0);
 }
 
