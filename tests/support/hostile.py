@@ -63,15 +63,18 @@ def _fact(fact: FdFact) -> FdFact:
     return fact._replace(info=info)
 
 
-def looped(path: Path, calls: int) -> Path:
-    """A recording in which a map is updated again and again, with other values."""
+def looped(path: Path, calls: int, kinds: int = 99) -> Path:
+    """A recording in which maps are updated again and again, with other values.
+
+    ``kinds``: so many of the recording's own updates take turns.
+    """
     header, found = items(recording("libbpf-tcpconnect"))
-    return save(path, header, _more(found, calls))
+    return save(path, header, _more(found, calls, kinds))
 
 
-def _more(found: list[Item], calls: int) -> Iterable[Item]:
+def _more(found: list[Item], calls: int, kinds: int) -> Iterable[Item]:
     raw = [item for item in found if isinstance(item, RawCall)]
-    updates = [item for item in raw if item.nr == 321 and item.args[0] in (1, 2, 3)]
+    updates = [item for item in raw if item.nr == 321 and item.args[0] in (1, 2, 3)][:kinds]
     assert updates
     last = max(item.seq for item in raw)
     time = max(item.time + (item.duration or 0) for item in raw) + 1000

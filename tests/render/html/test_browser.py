@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from tests.render.html.test_report import NAMES, gathered, written
 from tests.support.browser import Browser
-from tests.support.hostile import hostile
+from tests.support.hostile import hostile, looped
 from tests.support.needs import needs_tool
 from tests.support.rewriting import recording
 from tests.support.running import run_cli
@@ -150,6 +151,21 @@ def test_jumps_and_the_refused_instruction(browser: Browser, tmp_path: Path) -> 
         "return document.getElementById(goal).classList.contains('lit')"
     )
     assert lit
+
+
+def test_a_loop_is_folded(browser: Browser, tmp_path: Path) -> None:
+    text = written(looped(tmp_path / "loop.jsonl", 400, kinds=1))
+    load(browser, tmp_path, text)
+    runs = browser.js("return [...document.querySelectorAll('#list > .chunk > .run')]"
+                      ".map(run => run.querySelector('summary').textContent)")  # fmt: skip
+    [run] = [line for line in runs if "BPF_MAP_UPDATE_ELEM" in line]
+    assert re.fullmatch(r"BPF_MAP_UPDATE_ELEM . 3\d\d on map [\w.]+ id=\d+: .*", run)
+    assert browser.js("return document.querySelectorAll('#list .call').length") < 100
+    # A call inside unfolds it, and a search finds them one by one.
+    browser.js("location.hash = 'call-390'")
+    browser.until("document.getElementById('call-390')?.open")
+    assert search(browser, "seq:390") == "1 of 400"
+    assert browser.log() == []
 
 
 def test_timeline(browser: Browser, tmp_path: Path) -> None:

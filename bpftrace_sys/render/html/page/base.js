@@ -33,7 +33,7 @@ const trace = read("d-trace");
 const rows = read("d-calls") || [];
 const SEQ = 0, TIME = 1, SPENT = 2, THREAD = 3, COMMAND = 4, FLAGS = 5, RESULT = 6, SUBJECT = 7,
   THINGS = 8, TEXT = 9, WHY = 10, GROUP = 11, STACK = 12;
-const FAILED = 1, UNFINISHED = 2, INJECTED = 4, RETRIED = 8;
+const FAILED = 1, UNFINISHED = 2, INJECTED = 4, MADE = 16;
 const bySeq = new Map(rows.map((row, at) => [row[SEQ], at]));
 const MARK = /([\ue000-\ue0ff])/;
 const unmarked = (text) => text.replace(/[\ue000-\ue0ff]/g, "");

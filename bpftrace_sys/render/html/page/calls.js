@@ -76,7 +76,9 @@ function select(query) {
       const list = [];
       for (let each = at; each <= end; each += 1) list.push(each);
       const thing = row[THINGS].length ? trace.things[row[THINGS][0]][3] : "";
-      items.push({ list, text: `${trace.commands[row[COMMAND]]} × ${list.length.toLocaleString("en")}${thing ? " on " + thing : ""}: ${row[SUBJECT]} … ${rows[end][SUBJECT]}` });
+      const failed = row[FLAGS] & FAILED ? ` = ${row[RESULT]}` : "";
+      const spread = row[SUBJECT] === rows[end][SUBJECT] ? row[SUBJECT] : `${row[SUBJECT]} … ${rows[end][SUBJECT]}`;
+      items.push({ list, text: `${trace.commands[row[COMMAND]]}${failed} × ${list.length.toLocaleString("en")}${thing ? " on " + thing : ""}${spread && spread !== thing ? ": " + spread : ""}` });
       count += list.length - 1;
       at = end;
     } else items.push(at);
@@ -84,8 +86,10 @@ function select(query) {
   return count;
 }
 
-const alike = (a, b) => a[THREAD] === b[THREAD] && a[COMMAND] === b[COMMAND] && a[FLAGS] === b[FLAGS]
-  && !b[GROUP] && !a[WHY] && !b[WHY] && a[THINGS][0] === b[THINGS][0] && a[THINGS].length > 0 && !(a[FLAGS] & 16);
+/** Calls of a loop: about one object, or word for word about the same; those that made something never. */
+const alike = (a, b) => a[THREAD] === b[THREAD] && a[COMMAND] === b[COMMAND] && a[FLAGS] === b[FLAGS] && !(a[FLAGS] & MADE)
+  && !b[GROUP] && a[THINGS][0] === b[THINGS][0] && (a[THINGS].length > 0 || a[SUBJECT] === b[SUBJECT])
+  && String(a[WHY]) === String(b[WHY]) && (!(a[FLAGS] & FAILED) || a[RESULT] === b[RESULT]);
 
 /** Text with what was searched for marked. */
 function marked(text) {
