@@ -7,6 +7,7 @@ here, so nothing of it can steer a terminal.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 INDENT: Final = "        "
 ITEMS_SHOWN: Final = 16
+HELD_SHOWN: Final = 20
+"""Objects of a kind that a process holds."""
 READS: Final = 8
 """Accesses of a program to its context that are shown where it is attached."""
 LOG_LINES: Final = 12
@@ -176,6 +179,9 @@ class TextRenderer(Renderer):
         self._words: dict[int, list[str]] = {}
         """The fields of the structs of this call on one line each, by the struct's id()."""
         self.folds = Folds()
+        self._held_seen: Counter[tuple[int, str]] = Counter()
+        self._held_more: Counter[tuple[int, str]] = Counter()
+        """What processes hold when they are attached to, by pid and kind; beyond HELD_SHOWN."""
         self._holes: list[int] | None = None
         """While a template is made: the widths of what stands for data, one after the other."""
         self._values: dict[type, Callable[[Any], str]] = {
@@ -196,12 +202,19 @@ class TextRenderer(Renderer):
     # ------------------------------------------------------------ the stream
 
     def _write(self, text: str) -> None:
-        if self.folds:
+        if self.folds or self._held_more:
             self.flush()
         self.out.write(text + "\n")
 
     def flush(self) -> None:
-        """Feature probes that waited to be told in a line."""
+        """Feature probes that waited to be told in a line, and what more was held."""
+        if self._held_more:
+            from bpftrace_sys.story.inventory import counted
+
+            more, self._held_more = self._held_more, Counter()
+            for (pid, kind), count in more.items():
+                text = f"holds {counted(count, kind, ' more')} (-v shows them)"
+                self.out.write(f"{self._pid(pid)} {self.paint('comment', text)}\n")
         for told in self.folds.take():
             if isinstance(told, NotedCall):
                 self._write(self.call_text(told))
@@ -276,6 +289,11 @@ class TextRenderer(Renderer):
         from bpftrace_sys.render.inventory import held_line
 
         for holder in state.holders if self._tells_held else ():
+            self._held_seen[holder.pid, state.kind] += 1
+            seen = self._held_seen[holder.pid, state.kind]
+            if seen > HELD_SHOWN and not self.options.verbose:
+                self._held_more[holder.pid, state.kind] += 1
+                continue
             line = held_line(state, known, holder, self.paint)
             self._write(f"{self._pid(holder.pid)} {line}")
 

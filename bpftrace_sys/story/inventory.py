@@ -43,6 +43,8 @@ KINDS: Final = {
     "token": "tokens",
 }  # fmt: skip
 SIZES: Final = ("key_size", "value_size", "max_entries")
+REMEMBERED: Final = 1 << 16
+"""Objects of an opening that a model knows; a trace may hold lines without end."""
 UNSEEN: Final = "something unseen"
 
 
@@ -86,6 +88,7 @@ class Opening:
         self._model = model
         self._states: dict[tuple[str, int], ObjectState] = {}
         self._words = Words(model.facts, self._states)
+        self._count = 0
 
     def take(self, state: ObjectState) -> Object:
         """The object of a state, which the model knows from now on."""
@@ -93,8 +96,9 @@ class Opening:
         if state.holders:
             model.facts.concerning(state.holders[0].pid)
         known = object_of(state, self._words, BEFORE)
-        if state.id is None:
+        if state.id is None or self._count > REMEMBERED:
             return known
+        self._count += 1
         if isinstance(known, PerfEvent):
             known.id = None  # as the model has them: by number only
             model.events_by_id[state.id] = known
@@ -115,6 +119,12 @@ class Opening:
             known.prog = model.prog_by_id(state.info.get("prog_id", 0))
         model.objects[state.kind, state.id] = known
         return known
+
+
+def counted(count: int, kind: str, more: str = "") -> str:
+    """``3 maps``, ``1 more map``."""
+    words = KINDS.get(kind, f"{kind}s")
+    return f"{count}{more} {words if count != 1 else words.removesuffix('s')}"
 
 
 def _and_more(found: list[str], more: int = 0) -> str:
@@ -348,9 +358,7 @@ class Machine:
                 what.setdefault(holder.pid, Counter())[state.kind] += 1
         for pid, holder in sorted(who.items()):
             having = ", ".join(
-                f"{what[pid][kind]} {words if what[pid][kind] != 1 else words.removesuffix('s')}"
-                for kind, words in KINDS.items()
-                if what[pid][kind]
+                counted(what[pid][kind], kind) for kind in KINDS if what[pid][kind]
             )
             table.rows.append(
                 (str(pid), printable(holder.comm), printable(holder.exe), printable(holder.cgroup),

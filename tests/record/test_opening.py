@@ -147,6 +147,27 @@ def test_what_holds_nothing_says_nothing(tmp_path: Path) -> None:
     assert "object" not in {json.loads(line)["type"] for line in trace.read_text().splitlines()}
 
 
+def test_a_crowd_is_counted(attached: Attached, tmp_path: Path) -> None:
+    """Of more than 20 of a kind the number is told; -v shows all."""
+    lines = [attached.lines[0]]
+    for kind, count in (("prog", 2), ("map", 300), ("link", 21)):
+        lines += [
+            {"type": "object", "object": {"kind": kind, "id": number, "name": f"{kind}{number}"},
+             "info": {"type": 1}, "attached": [], "pins": [],
+             "holders": [{"pid": 7, "comm": "x", "fds": [number]}]}
+            for number in range(1, count + 1)
+        ]  # fmt: skip
+    lines.append({"type": "end", "status": {"code": 0}})
+    crowd = tmp_path / "crowd.jsonl"
+    crowd.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    said = run_cli("replay", str(crowd)).stdout.splitlines()
+    assert len([line for line in said if "holds" in line]) == 2 + 21 + 21
+    assert said[22] == "[7] holds 280 more maps (-v shows them)"
+    assert said[43] == "[7] holds 1 more link (-v shows them)"
+    whole = run_cli("replay", "-v", str(crowd)).stdout
+    assert whole.count("] holds ") == 323
+
+
 @pytest.mark.parametrize(
     "line",
     [
