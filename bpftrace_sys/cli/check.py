@@ -21,8 +21,8 @@ OUTSIDE: Final = 1
 TROUBLE: Final = 2
 
 USAGE: Final = """\
-usage: bpfstrace check TRACE... --lock FILE [--json] [--junit FILE] [--sarif FILE]
-                       [--annotate=github]
+usage: bpfstrace check TRACE... --lock FILE [--json] [--junit FILE]
+                       [--sarif FILE] [--annotate=github]
        bpfstrace check TRACE... --lock FILE --update [--no-tags]
 
 Compares what traces do with a reviewed lock file (TOML, or JSON if FILE ends in

@@ -84,7 +84,7 @@ class _Writer:
         for listing, name in self._programs.items():
             yield f'\n\n{name} = """\n{listing}"""\n'
         yield from rest
-        yield f"\n\nTITLE = {self.made.title!r}\n"
+        yield f"\n\nTITLE = {printable(self.made.title)!r}\n"
         if self._blobs:
             yield "\n# " + "-" * 66 + " blobs\n"
         for data, name in self._blobs.items():

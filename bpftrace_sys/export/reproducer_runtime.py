@@ -291,7 +291,8 @@ class Dropped:
 def start() -> None:
     """Reads the command line, and prints the head of the report."""
     parser = argparse.ArgumentParser(
-        description=f"Issues recorded system calls again. {TITLE}",
+        # argparse fills in what %( begins
+        description=f"Issues recorded system calls again. {TITLE.replace('%(', '% (')}",
         epilog="Exit code: 0 as recorded, 1 something differs or was not issued, 2 trouble.",
     )
     parser.add_argument(

@@ -323,7 +323,7 @@ def test_stdout_holds_the_program(tmp_path: Path) -> None:
 
 PWNED = (
     'x"""\n)*/ */ #error pwned\nPWNED = __import__("os").abort()\n\\ '
-    "\'\'\' ??/ \u2028 \udc80 \x1b[31m %s"
+    "\'\'\' ??/ \u2028 \udc80 \x1b[31m %s %(prog)d"
 )
 
 
@@ -352,6 +352,8 @@ def hostile() -> Reproduction:
 
 def test_nothing_of_the_trace_becomes_code(tmp_path: Path) -> None:
     text = text_of(hostile())
+    (tmp_path / "repro.py").write_text(text)
+    assert "--as-recorded" in ran(tmp_path / "repro.py", "--help").stdout
     tree = ast.parse(text)
     assert not any(isinstance(node, ast.Name) and node.id == "PWNED" for node in ast.walk(tree))
     assert "\x1b" not in text
