@@ -40,6 +40,9 @@ _MACHINES: Final[dict[str, tuple[int, ...]]] = {
     "aarch64": (AUDIT_ARCH_AARCH64,),
 }
 
+NETLINK_CALLS: Final = ("sendto", "sendmsg", "recvfrom", "recvmsg")
+"""System calls that netlink is spoken with."""
+
 # One row a call: name, x86-64, i386, aarch64, x32 (without X32_BIT, where that
 # differs from x86-64). None: the architecture has no such call.
 _TABLE: Final[tuple[tuple[str, int | None, int | None, int | None, int | None], ...]] = (

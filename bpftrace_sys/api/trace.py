@@ -198,8 +198,7 @@ class Trace:
 
     def _open(self) -> tuple[Reader, RecordedFacts, Pipeline]:
         reader = Reader(self.path)
-        pmus = {number: name for name, number in reader.header.pmu_types.items()}
-        facts = RecordedFacts(pmus, reader.header.cpus)
+        facts = RecordedFacts.of(reader.header)
         return reader, facts, Pipeline(facts)
 
     def _step(self, steps: Iterator[None]) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bpftrace_sys.cli.getopt_long import UsageError
-from bpftrace_sys.cli.settings import NETLINK, NETLINK_CALLS, TRACED
+from bpftrace_sys.cli.settings import NETLINK, TRACED
+from decoders.arch import NETLINK_CALLS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

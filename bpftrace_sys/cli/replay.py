@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 
 from bpftrace_sys.cli.messages import OWN_FAILURE
 from bpftrace_sys.cli.options import UsageError, parse, said
@@ -19,10 +20,12 @@ from bpftrace_sys.render.output import (
     open_text,
 )
 from bpftrace_sys.story.pipeline import Pipeline
+from bpftrace_sys.story.whole_trace import fed
 from bpftrace_sys.trace.facts import RecordedFacts
-from bpftrace_sys.trace.items import End, Fact, Flush, TraceError
+from bpftrace_sys.trace.items import Item, TraceError
 from bpftrace_sys.trace.kernel_view import KernelView
 from bpftrace_sys.trace.reader import Reader
+from decoders.raw import RawCall
 
 TROUBLE = 2
 """Exit code for a trace that cannot be read, in whole or in part."""
@@ -38,6 +41,21 @@ def main(words: list[str]) -> int:
     except OutputError as error:
         complain(str(error))
         return TROUBLE
+
+
+class Held:
+    """What a trace holds of that which is recorded on request."""
+
+    stacks = views = False
+
+    def noted(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, looked at as they pass."""
+        for item in items:
+            if isinstance(item, RawCall):
+                self.stacks = self.stacks or item.stack is not None
+            elif isinstance(item, KernelView):
+                self.views = True
+            yield item
 
 
 def replay(settings: Settings) -> int:
@@ -67,7 +85,7 @@ def replay(settings: Settings) -> int:
     if page is not None:
         outputs.append(page)
     header = reader.header
-    facts = RecordedFacts({number: name for name, number in header.pmu_types.items()}, header.cpus)
+    facts = RecordedFacts.of(header)
     pipeline = Pipeline(facts)
     pipeline.faults.report = complain
     pipeline.faults.debug = settings.debug
@@ -78,27 +96,13 @@ def replay(settings: Settings) -> int:
         header.options["narrowed"] = [*(earlier if isinstance(earlier, list) else ()), *left_out]
     pipeline.header(header)
     code = 0
-    stacks = views = False
+    held = Held()
     # Between lines of text on the same terminal a bar would be in the way.
     seen = on_terminal() and all(is_file(output.stream) for output in outputs)
     progress = Progress(reader.position, reader.path, seen)
     try:
-        for item in reader:
+        for _ in fed(held.noted(reader), pipeline, facts):
             progress.tick()
-            if isinstance(item, Fact):
-                facts.learn(item.kind, item.key, item.name)
-                pipeline.fact(item.kind, item.key, item.name)
-            elif isinstance(item, Flush):
-                if item.lull:
-                    pipeline.lull()
-                else:
-                    pipeline.flush()
-            elif isinstance(item, End):
-                pipeline.end(item.status)
-            else:
-                stacks = stacks or getattr(item, "stack", None) is not None
-                views = views or isinstance(item, KernelView)
-                pipeline.take(item)
     except TraceError as error:
         progress.done()
         pipeline.cut()
@@ -107,9 +111,9 @@ def replay(settings: Settings) -> int:
         complain(f"{error}; what stood before was replayed")
         code = TROUBLE
     progress.done()
-    if settings.stacks and not stacks:
+    if settings.stacks and not held.stacks:
         complain(f"{reader.path} holds no stacks: they are recorded with -k, and only then")
-    if settings.kernel and not views:
+    if settings.kernel and not held.views:
         complain(
             f"{reader.path} does not hold what the kernel made of programs: "
             "it is recorded with -e kernel=, and only then"

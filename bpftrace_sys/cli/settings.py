@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 TRACED: Final = ("bpf", "perf_event_open", "ioctl", "openat", "setsockopt")
 NETLINK: Final = "netlink"
 """The word for the calls on route netlink sockets, which attach XDP and tc programs."""
-NETLINK_CALLS: Final = ("sendto", "sendmsg", "recvfrom", "recvmsg")
 
 
 class Settings:

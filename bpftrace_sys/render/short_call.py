@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bpftrace_sys.common.escape import printable as printable
 from bpftrace_sys.story.targets import _text
+from decoders.arch import NETLINK_CALLS
 from decoders.values import Fd, Struct
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def short_call(call: NotedCall) -> str:
         fact = call.fact("fd")
         path = printable(str(fact.info.get("path", ""))) if fact is not None else "?"
         return f'write({path}, "{_text(call.attr("buf")).removesuffix(chr(92) + "n")}")'
-    if name in ("sendto", "sendmsg", "recvfrom", "recvmsg"):
+    if name in NETLINK_CALLS:
         from bpftrace_sys.story.netlink_values import buffers
 
         types = [

@@ -40,7 +40,6 @@ from decoders.values import Bytes, Changed, Fd, Insns, Int, Name, Struct
 
 PATIENCE: Final = 0.4
 """Seconds that objects get to go when the last tracee is gone."""
-NETLINK_CALLS: Final = frozenset({"sendto", "sendmsg", "recvfrom", "recvmsg"})
 ROUNDED: Final = frozenset(
     {const.BPF_MAP_TYPE_LRU_PERCPU_HASH, const.BPF_MAP_TYPE_CPUMAP}
 )

@@ -7,17 +7,12 @@ comes; without it only the attributes that concern BPF are shown.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from decoders.call import Call, plain
 from decoders.formats import netlink
 from decoders.values import Array, Bytes, Changed, Fd, Int, Pointer, Struct, Text, Value
 
-if TYPE_CHECKING:
-    pass
-
-CALLS: Final = ("sendto", "sendmsg", "recvfrom", "recvmsg")
-"""What netlink is spoken with."""
 FD_ATTRIBUTES: Final = frozenset(
     {"IFLA_XDP_FD", "IFLA_XDP_EXPECTED_FD", "TCA_BPF_FD", "TCA_ACT_BPF_FD"}
 )
@@ -163,8 +158,4 @@ def _with_fds(value: Value, call: Call) -> Value:
         else:
             fields.append((name, _with_fds(each, call)))
     return Struct(tuple(fields))
-
-
-# ---------------------------------------------------------------- attaching
-
 

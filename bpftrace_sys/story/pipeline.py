@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from bpftrace_sys.story.attach.attachments import Attachments
 from bpftrace_sys.story.faults import Faults
-from bpftrace_sys.story.model import NETLINK_CALLS, Model
+from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Attachment, NotedCall, Object, Prog
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.typed_values import retype
 from bpftrace_sys.trace.facts import Facts
 from bpftrace_sys.trace.header import Header
+from decoders.arch import NETLINK_CALLS
 from decoders.events import ProcessEvent
 from decoders.raw import RawCall
 

@@ -1,8 +1,8 @@
-"""A whole trace file through the pipeline, for commands that print nothing on the way."""
+"""A trace file through the pipeline: whole, or item by item."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from bpftrace_sys.common.progress import Progress, on_terminal
 from bpftrace_sys.story.model import Model
@@ -10,7 +10,7 @@ from bpftrace_sys.story.pipeline import Pipeline
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.header import Header
-from bpftrace_sys.trace.items import End, Fact, Flush
+from bpftrace_sys.trace.items import End, Fact, Flush, Item
 from bpftrace_sys.trace.reader import Reader
 
 
@@ -22,7 +22,7 @@ def read(path: str, make: Callable[[Model], Renderer]) -> Header:
     """
     reader = Reader(path)
     header = reader.header
-    facts = RecordedFacts({number: name for name, number in header.pmu_types.items()}, header.cpus)
+    facts = RecordedFacts.of(header)
     pipeline = Pipeline(facts)
     pipeline.faults.fatal = True
     pipeline.renderers = [make(pipeline.model)]
@@ -36,12 +36,14 @@ def read(path: str, make: Callable[[Model], Renderer]) -> Header:
     return header
 
 
-def fed(reader: Reader, pipeline: Pipeline, facts: RecordedFacts) -> Iterator[None]:
+def fed(items: Iterable[Item], pipeline: Pipeline, facts: RecordedFacts) -> Iterator[None]:
     """Feeds the items of a trace one by one; what they led to has happened at each yield."""
-    for item in reader:
+    for item in items:
         if isinstance(item, Fact):
             facts.learn(item.kind, item.key, item.name)
             pipeline.fact(item.kind, item.key, item.name)
+        elif isinstance(item, Flush) and item.lull:
+            pipeline.lull()
         elif isinstance(item, Flush):
             pipeline.flush()
         elif isinstance(item, End):

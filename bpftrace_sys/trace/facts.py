@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from bpftrace_sys.trace.header import Header
+
 PASSING: Final = 4_096
 """Facts about single calls that are remembered."""
 
@@ -39,7 +41,13 @@ class RecordedFacts(Facts):
     def __init__(self, pmus: dict[int, str], cpus: int) -> None:
         super().__init__(pmus, cpus)
         self.known: dict[tuple[str, int], str] = {}
+        """By kind and key."""
         self._passing: deque[tuple[str, int]] = deque()
+
+    @classmethod
+    def of(cls, header: Header) -> RecordedFacts:
+        """With what a trace's header says of its machine."""
+        return cls({number: name for name, number in header.pmu_types.items()}, header.cpus)
 
     def learn(self, kind: str, key: int, name: str) -> None:
         """Takes a fact from the trace."""

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from bpftrace_sys.render.json_lines import JsonLines
 from bpftrace_sys.story.pipeline import Pipeline
+from bpftrace_sys.story.whole_trace import fed
 from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.header import Header
-from bpftrace_sys.trace.items import End, Fact, Flush, Item
+from bpftrace_sys.trace.items import Fact, Item
 from bpftrace_sys.trace.reader import Reader
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, Chunk, FdFact, RawCall
@@ -36,21 +37,13 @@ def items(path: Path) -> tuple[Header, list[Item]]:
 
 def save(path: Path, header: Header, found: Iterable[Item]) -> Path:
     """Writes items as a trace, decoded as bpfstrace does it."""
-    facts = RecordedFacts({number: name for name, number in header.pmu_types.items()}, header.cpus)
+    facts = RecordedFacts.of(header)
     pipeline = Pipeline(facts)
     with path.open("w", encoding="ascii") as file:
         pipeline.renderers = [JsonLines(file, pipeline.model)]
         pipeline.header(header)
-        for item in found:
-            if isinstance(item, Fact):
-                facts.learn(item.kind, item.key, item.name)
-                pipeline.fact(item.kind, item.key, item.name)
-            elif isinstance(item, Flush):
-                pipeline.flush()
-            elif isinstance(item, End):
-                pipeline.end(item.status)
-            else:
-                pipeline.take(item)
+        for _ in fed(found, pipeline, facts):
+            pass
     return path
 
 

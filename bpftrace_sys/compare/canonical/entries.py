@@ -24,7 +24,7 @@ READS: Final = frozenset(
 )
 """Calls that collect what programs wrote: how many there are, and what they find,
 depends on what happened on the machine.  Deleting is part of collecting."""
-WALKS: Final = frozenset(
+WALKS: Final[frozenset[str]] = frozenset(
     {
         "BPF_PROG_GET_NEXT_ID",
         "BPF_MAP_GET_NEXT_ID",

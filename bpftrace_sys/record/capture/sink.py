@@ -56,8 +56,6 @@ WATCHING: Final = frozenset({"openat", "close"})
 """Calls after which there is something to watch, or no longer."""
 FILTERED: Final = frozenset({"setsockopt", "write", "close"})
 """Calls of which only some are BPF's (the seccomp filter cannot tell all)."""
-NETLINK_CALLS: Final = ("sendto", "sendmsg", "recvfrom", "recvmsg")
-"""Calls that are BPF's on route netlink sockets, if they are traced at all."""
 WAITING: Final = 4096
 """Calls that may wait to be decoded while stops come thick."""
 BIG: Final = 1 << 15
@@ -128,7 +126,7 @@ class Capture:
         self._netlinks = {
             (arch, arches.number(arch, name))
             for arch in arches.NAMES
-            for name in NETLINK_CALLS
+            for name in arches.NETLINK_CALLS
             if name not in explicit
         }
         self.stacks: Stacks | None = None

@@ -7,8 +7,10 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, TypeVar
+
+from decoders.formats.netlink import attributes
 
 Answer = TypeVar("Answer")
 
@@ -17,7 +19,6 @@ NETLINK_ROUTE: Final = 0
 RTM_NEWLINK, RTM_GETLINK, NLM_F_REQUEST = 16, 18, 1
 IFLA_XDP: Final = 43
 IFLA_XDP_ATTACHED: Final = 2
-NESTED: Final = 0x7FFF
 XDP_MODES: Final = {1: "drv", 2: "skb", 3: "hw", 4: "multi"}
 """XDP_ATTACHED_* (include/uapi/linux/if_link.h)."""
 
@@ -59,17 +60,6 @@ def ifname(ifindex: int) -> str | None:
         return socket.if_indextoname(ifindex)
     except (OSError, OverflowError):
         return None
-
-
-def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(type, payload) of each netlink attribute; ends where they make no sense."""
-    at = 0
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("<HH", data, at)
-        if length < 4 or at + length > len(data):
-            return
-        yield kind & NESTED, data[at + 4 : at + length]
-        at += (length + 3) & ~3
 
 
 def xdp_mode(ifindex: int) -> str | None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from bpftrace_sys.story.attach.rows import ROWS
 from bpftrace_sys.story.attach.ways import TARGETS, Way
-from bpftrace_sys.story.model import NETLINK_CALLS, Model
+from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Attachment, Link, NotedCall, PerfEvent, Step
+from decoders.arch import NETLINK_CALLS
 from decoders.values import Int, Name
 
 
