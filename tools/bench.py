@@ -15,6 +15,8 @@ strace without its filter runs in the first round only where it takes longer tha
 bpfstrace is measured as installed: its packages, compiled to byte code, and its script are put
 into a virtual environment of their own below a temporary folder. Root is needed, as for BPF.
 
+A benchmark takes a minute or more; `ebpf-idle` waits 100 seconds a round.
+
 Exit code: 0 however the figures are, 1 when something could not be run, 2 for a wrong name.
 """
 

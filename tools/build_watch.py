@@ -9,6 +9,8 @@ before the programs run is done here: each program gets the subprograms that it 
 its own func_info, line_info and core_relos cut out of .BTF.ext, so that little is left to
 bpftrace_sys/record/ebpf/loader.py: create maps, write their fds into instructions, load.
 
+It takes seconds.
+
 The image is a line of JSON, then the bytes that it names, compressed.
 """
 

@@ -10,7 +10,7 @@
 bpfstrace --engine bpf watches bpfstrace --engine ptrace and the workload under it. Of what it
 records the calls of the workload's processes are kept. Both traces are of the same calls then, with
 the same ids and addresses, so their lines are compared as they stand: names, results, decoded
-arguments. What may differ is in NAMED. As root.
+arguments. What may differ is in NAMED. As root. A workload takes some ten seconds.
 
 Exit code: 0, 1 (calls differ), 2 (bad arguments, or a workload that failed).
 """

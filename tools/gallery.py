@@ -8,7 +8,7 @@
 
 Text is what bpfstrace prints on a terminal, as SVG; pages are opened in Chromium without a
 window (Debian's chromium and chromium-driver). Nothing is drawn by hand, so run it again when
-output or page have changed, and look at what came of it.
+output or page have changed, and look at what came of it. A picture takes some seconds.
 
 Exit code: 0, 1 when the pictures are larger than they may be together, 2 for a wrong name.
 """

@@ -5,7 +5,7 @@
     tools/gen_api.py            write it
     tools/gen_api.py --check    exit 1 if it is not what would be written
 
-`pdoc bpftrace_sys.api` shows the same as pages in a browser.
+It takes a second. `pdoc bpftrace_sys.api` shows the same as pages in a browser.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
 The source is decoders/walk/table.py, which follow() walks in Python; the eBPF engine's programs
 interpret the rows instead (record/ebpf/walk.h). They may copy more than follow() would read, where
 what decides is not known in the kernel, but never less. A length or a selector of
-decoders/walk/measures.py that is not in the tables here is an error.
+decoders/walk/measures.py that is not in the tables here is an error. It takes a second.
 
 Exit code: 0, 1 (--check: would change), 2 (a walk that no rows can do).
 """

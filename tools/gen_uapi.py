@@ -5,7 +5,7 @@ extract  headers, through gcc -> tools/uapi_facts.json (facts only)
 render   tools/uapi_facts.json -> decoders/uapi/*.py
 
 With --check nothing is written: exit status 1 says that something would change.
-See docs/uapi.md.
+It takes seconds. See docs/uapi.md.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 
 The declarations (decoders/declare/syscalls.py and what it names) are the source. Importing them
 takes some 40 ms, most of it for construct and for names that only decoding uses; a tracee
-would wait for that in its first stop.
+would wait for that in its first stop. It takes a second.
 
 Exit code: 0, 1 (--check: would change), 2 (a declaration that cannot be reduced).
 """

@@ -9,6 +9,8 @@
 
 A workload runs in a copy of its folder below /tmp, so that a recording holds no path of the
 machine that made it. docs/testing.md describes the manifest. Root is needed, as for tracing.
+A workload takes seconds; in the virtual machine its boot (15 s, 30 s with an aarch64 processor),
+and up to a minute more.
 
 Exit code: 0, 1 when a workload or a recording was not as its manifest says, 2 for a wrong name
 or manifest, 125 when the virtual machine could not be booted.

@@ -8,6 +8,8 @@
 #   tools/setup_test_env.sh --tables also ClickHouse (chDB) and Spark, 1.4 GB, for docs/many-traces.md;
 #                                    with CI=true in any case, if they come in time
 #
+# The first time it takes a minute or more, most of it the download; after that seconds.
+#
 # What it cannot do (no root, no apt, a mount that is refused) it says, and then exits 0, because
 # the tests that would need it skip with a reason. With CI=true it exits 1: there nothing may skip.
 set -uo pipefail

@@ -193,13 +193,20 @@ def test_set_up_without_root_says_so(tmp_path: Path) -> None:
         assert "NOT DONE: not root" in done.stdout
 
 
-def test_a_machine_ends_with_its_starter(tmp_path: Path) -> None:
+@pytest.mark.parametrize("amid", [False, True], ids=["later", "amid its start"])
+def test_a_machine_ends_with_its_starter(amid: bool, tmp_path: Path) -> None:
     """Killed by SIGTERM, tools/vm.py leaves neither qemu nor its folder behind."""
     vng = tmp_path / "vng"
     vng.write_text("#!/bin/sh\nsleep 600 & echo $$ $! > " + str(tmp_path / "pids") + "\nwait\n")
     vng.chmod(0o755)
     code = (
-        "import sys, vm; from pathlib import Path\n"
+        "import os, subprocess, sys, time, vm; from pathlib import Path\n"
+        "class Slow(subprocess.Popen):\n"
+        "    def __init__(self, *words, **options):\n"
+        "        super().__init__(*words, **options)\n"
+        f"        while not Path({str(tmp_path / 'pids')!r}).exists(): time.sleep(0.02)\n"
+        "        os.kill(os.getpid(), 15)\n"
+        f"if {amid}: subprocess.Popen = Slow\n"
         f"vm.find_vng = lambda cache: Path({str(vng)!r})\n"
         "vm.prepare = lambda *_: vm.Kernel('6.1', Path('/boot/vmlinuz'))\n"
         "sys.exit(vm.main(['run', '--', 'true']))\n"
@@ -212,7 +219,8 @@ def test_a_machine_ends_with_its_starter(tmp_path: Path) -> None:
             time.sleep(0.02)
             with contextlib.suppress(FileNotFoundError):
                 pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
-        starter.terminate()
+        if not amid:
+            starter.terminate()
         assert starter.wait(120) == 128 + signal.SIGTERM
     for pid in pids:
         while time.monotonic() < deadline and _runs(pid):
