@@ -63,11 +63,16 @@ def stop_filter(settings: Settings) -> StopFilter:
 def spawn_failure(error: SpawnError, argv: list[str]) -> str:
     """Why the program did not start, and what to do."""
     name = printable(argv[0])
+    if error.stage == "user":
+        return error.path
     if error.stage != "exec" or not argv[0]:
         return f"{name or repr('')}: {error if argv[0] else 'no such program'}"
     import shutil
 
-    file = error.path if "/" in argv[0] else shutil.which(argv[0]) or error.path
+    file = error.path if "/" in argv[0] else shutil.which(argv[0])
+    if file is None:
+        # Of a file of that name here nothing follows: it was not asked for.
+        return f"{name}: no such program in PATH"
     head = _head(file)
     if error.script:
         if head.startswith(b"\x7fELF"):
@@ -76,7 +81,13 @@ def spawn_failure(error: SpawnError, argv: list[str]) -> str:
         hint = f"; try: bpfstrace python3 {script}" if name.endswith(".py") else ""
         return f"Exec format error: {script} has no #! line{hint}"
     if error.errno == errno.ENOENT and head.startswith(b"#!"):
-        interpreter = head[2:].split(b"\n")[0].strip().decode("utf-8", "backslashreplace")
+        line = head[2:].split(b"\n")[0]
+        if line.endswith(b"\r"):
+            return (
+                f"{name}: its #! line ends in a carriage return, which becomes part of the "
+                "interpreter's name; sed -i 's/\\r$//' takes it away"
+            )
+        interpreter = line.strip().decode("utf-8", "backslashreplace")
         return f"{name}: its #! line names {printable(interpreter)}, which is not there"
     if error.exit_code == 127:
         return f"{name}: no such program" + ("" if "/" in name else " in PATH")

@@ -9,6 +9,7 @@ kernel/bpf/syscall.c.
 from __future__ import annotations
 
 import errno
+import re
 from typing import Any, Final, NamedTuple
 
 import construct as cs
@@ -50,6 +51,7 @@ from decoders.declare.fields import (
     InsnArray,
     Log,
     Many,
+    Meaning,
     Named,
     NotedField,
     Num,
@@ -90,6 +92,18 @@ def attach_fd_kind(scope: Any) -> str | None:
     """What attach_prog_fd is: prog (freplace, fentry on BPF) or btf (of a module)."""
     fact = scope.env.fd(scope["attach_prog_fd"]) if scope["attach_prog_fd"] else None
     return None if fact is None else fact.kind
+
+
+def ops_member(value: int, scope: Scope) -> str | None:
+    """``undo_cwnd of tcp_congestion_ops``: of struct_ops it is a member's index, and no enum's.
+
+    bpf_struct_ops_prog_init() in kernel/bpf/verifier.c.
+    """
+    ops = scope["attach_btf_id"]
+    declared = scope.env.fact(f"member_prototype {value}", ops) if ops else None
+    struct = scope.env.fact("btf_vmlinux", ops) if declared else None
+    found = re.search(r"(\w+)\(", declared or "")
+    return f"{found[1]} of {struct}" if found and struct else None
 
 
 def kern_version(value: int, scope: Scope) -> str | None:
@@ -215,7 +229,12 @@ PROG_LOAD = cs.Struct(
     "prog_flags" / FlagSet(cs.Int32ul, names.prog_flags, "BPF_F"),
     "prog_name" / Chars(16),
     "prog_ifindex" / IFINDEX,
-    "expected_attach_type" / ATTACH_TYPE,
+    "expected_attach_type" / Meaning(
+        cs.Int32ul,
+        this.prog_type,
+        {const.BPF_PROG_TYPE_STRUCT_OPS: NotedField(cs.Int32ul, ops_member)},
+        usual=ATTACH_TYPE,
+    ),
     "prog_btf_fd" / OPT_FD,
     "func_info_rec_size" / U32,
     "func_info" / In(Many(FUNC_INFO, this.func_info_cnt, stride=this.func_info_rec_size)),

@@ -206,14 +206,20 @@ class Meaning(Num):
     """A number whose meaning depends on other fields: the Field that ``key`` selects."""
 
     def __init__(
-        self, subcon: Any, key: Callable[[Any], Any], rows: Mapping[Any, Field], base: int = 10
+        self,
+        subcon: Any,
+        key: Callable[[Any], Any],
+        rows: Mapping[Any, Field],
+        base: int = 10,
+        usual: Field | None = None,
     ) -> None:
         super().__init__(subcon, base)
         self.key = key
         self.rows = rows
+        self.usual = usual
 
     def value(self, raw: Any, scope: Scope) -> Value:
-        chosen = self.rows.get(self.key(scope))
+        chosen = self.rows.get(self.key(scope), self.usual)
         return Int(raw, self.base) if chosen is None else chosen.value(raw, scope)
 
 

@@ -13,7 +13,7 @@ import pytest
 from bpftrace_sys import __version__
 from bpftrace_sys.cli.options import OPTIONS, UsageError, parse
 from tests.support.asking import ASKS, PYTHON, run, script
-from tests.support.running import environment
+from tests.support.running import ROOT, environment, run_cli
 
 # ------------------------------------------------------------------ help and usage
 
@@ -213,3 +213,30 @@ def test_json_dash_is_stdout_and_text_stays_on_stderr() -> None:
         "BPF_MAP_GET_NEXT_ID",
     ]
     assert "bpf(BPF_PROG_GET_NEXT_ID" in done.stderr
+
+
+# ------------------------------------------------------------------ why a program did not start
+
+
+def test_a_file_here_is_not_what_path_was_asked_for(tmp_path: Path) -> None:
+    script = tmp_path / "no-such-tool"
+    script.write_text("#!/bin/nosuch\n")
+    script.chmod(0o755)
+    done = run_cli("no-such-tool", cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT)))
+    assert done.returncode == 127
+    assert done.stderr == "bpfstrace: no-such-tool: no such program in PATH\n"
+
+
+def test_a_carriage_return_behind_the_interpreter(tmp_path: Path) -> None:
+    script = tmp_path / "crlf"
+    script.write_bytes(b"#!/bin/sh\r\necho hi\r\n")
+    script.chmod(0o755)
+    done = run_cli(str(script))
+    assert done.returncode == 127
+    assert "its #! line ends in a carriage return" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may be another user")
+def test_a_user_that_is_not_there() -> None:
+    done = run_cli("-u", "no-such-user", "true")
+    assert (done.returncode, done.stderr) == (125, "bpfstrace: no such user: no-such-user\n")

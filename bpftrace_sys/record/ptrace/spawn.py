@@ -55,9 +55,9 @@ class SpawnError(Exception):
 
     @property
     def exit_code(self) -> int:
-        """As a shell says it: 127 not found, 126 found but not executable, else 1."""
+        """As env(1) says it: 127 not found, 126 found but not executable, else 125."""
         if self.stage != "exec":
-            return 1
+            return 125
         return 127 if self.errno in (errno.ENOENT, errno.ENOTDIR) else 126
 
 
