@@ -7,6 +7,7 @@ import errno
 import os
 
 from bpftrace_sys.record.ptrace import requests as px
+from bpftrace_sys.record.ptrace.careful import holds_userfaultfd
 from bpftrace_sys.record.ptrace.errors import AttachError
 from bpftrace_sys.record.ptrace.refusals import status_number, why_not
 from bpftrace_sys.record.ptrace.tracee import Tracee
@@ -25,6 +26,7 @@ def attach(pid: int, tracees: dict[int, Tracee], follow: bool, more: int = 0) ->
     options = px.PTRACE_O_TRACESYSGOOD | px.PTRACE_O_TRACEEXEC | px.PTRACE_O_TRACECLONE | more
     if follow:
         options |= px.PTRACE_O_TRACEFORK | px.PTRACE_O_TRACEVFORK
+    careful = holds_userfaultfd(tgid)
     seen: set[int] = set()
     seized = 0
     while True:
@@ -50,6 +52,8 @@ def attach(pid: int, tracees: dict[int, Tracee], follow: bool, more: int = 0) ->
             tracee = Tracee(tid, tgid)
             tracee.every_call = True
             tracee.attached = True
+            if careful:
+                tracee.memory.be_careful()
             tracees[tid] = tracee
             with contextlib.suppress(OSError):
                 px.interrupt(tid)

@@ -112,6 +112,8 @@ class Family:
         child.every_call = parent.unfiltered if watching else parent.every_call
         child.silent = parent.silent or self._quiet
         child.attached = parent.attached
+        if parent.memory.careful:
+            child.memory.be_careful()
         child.cleared = parent.cleared
         # An attached process's new threads are its own; its children are not.
         child.detach = parent.detach or (

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Final
 
+    from bpftrace_sys.record.ptrace.careful import CarefulReader
+
 PAGE: Final = os.sysconf("SC_PAGESIZE")
 MAX_READ: Final = 64 << 20
 """No read returns more bytes than this, whatever a tracee claims."""
@@ -76,10 +78,12 @@ class LiveMemory:
     Short where memory is unmapped or the process is gone; at most MAX_READ bytes.
     """
 
-    __slots__ = ("_mem", "_slow", "tid")
+    __slots__ = ("_mem", "_slow", "careful", "tid")
 
     def __init__(self, tid: int) -> None:
         self.tid = tid
+        self.careful = False
+        """Some of its pages may never come; see be_careful()."""
         self._slow = False
         self._mem: int | None = None
 
@@ -164,6 +168,10 @@ class LiveMemory:
                     return result
         return [self.read(addr, size) for addr, size in ranges]
 
+    def be_careful(self) -> None:
+        """From now on no read waits for long for a page (see careful.py)."""
+        self.careful = self._slow = True
+
     def close(self) -> None:
         """Give back what the slow paths hold."""
         if self._mem is not None:
@@ -200,6 +208,8 @@ class LiveMemory:
         return _view[:done].tobytes()
 
     def _fallback(self, addr: int, size: int) -> bytes:
+        if self.careful:
+            return _carefully(self.tid, addr, size)
         if self._mem is None:
             try:
                 self._mem = os.open(f"/proc/{self.tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
@@ -242,3 +252,24 @@ class LiveMemory:
                 break
             pieces.append(piece)
         return b"".join(pieces)[addr - start : addr - start + size]
+
+
+def _carefully(tid: int, addr: int, size: int) -> bytes:
+    global _reader
+    if _reader is None:
+        from bpftrace_sys.record.ptrace.careful import CarefulReader
+
+        _reader = CarefulReader(_readv)
+    pieces: list[bytes] = []
+    end = addr + size
+    while addr < end:
+        step = min(end - addr, PAGE - addr % PAGE)
+        piece = _reader.page(tid, addr, step)
+        pieces.append(piece)
+        addr += step
+        if len(piece) < step:
+            break
+    return b"".join(pieces)
+
+
+_reader: CarefulReader | None = None

@@ -9,6 +9,7 @@ import signal
 
 from bpftrace_sys.record.ptrace import requests as px
 from bpftrace_sys.record.ptrace.errors import EngineError
+from bpftrace_sys.record.ptrace.memory import LiveMemory
 from decoders import arch as arches
 
 TYPE_CHECKING = False
@@ -104,6 +105,8 @@ class OtherStops:
         tracee = self._family.took_over(tid, former)
         tracee.former_tid = former
         tracee.memory.close()
+        if tracee.memory.careful:  # the memory is another
+            tracee.memory = LiveMemory(tid)
         tracee._comm = None
         if info is not None:
             _, tracee.arch, tracee.ip, tracee.sp, *_ = info

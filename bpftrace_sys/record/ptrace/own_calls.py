@@ -25,6 +25,8 @@ _SECCOMP_SET_MODE_FILTER: Final = 1
 _PTRACE_TRACEME: Final = 0
 _PTRACE_ATTACH: Final = 16
 _PTRACE_SEIZE: Final = 0x4206
+_UFFD_USER_MODE_ONLY: Final = 1
+_USERFAULTFD_IOC_NEW: Final = 0xAA00
 _CLONE_UNTRACED: Final = 0x00800000
 WATCHED: Final = StopFilter(
     {
@@ -33,6 +35,8 @@ WATCHED: Final = StopFilter(
         "ptrace": ArgRule(0, frozenset({_PTRACE_TRACEME, _PTRACE_ATTACH, _PTRACE_SEIZE})),
         "clone": ArgRule(0, frozenset({_CLONE_UNTRACED}), mask=_CLONE_UNTRACED),
         "clone3": None,  # its flags are in memory
+        "userfaultfd": ArgRule(0, frozenset({0}), mask=_UFFD_USER_MODE_ONLY),
+        "ioctl": ArgRule(1, frozenset({_USERFAULTFD_IOC_NEW})),  # of /dev/userfaultfd
     }
 )
 
@@ -71,6 +75,8 @@ class OwnCalls:
             tracee.target = args[1] & 0xFFFFFFFF if what != _PTRACE_TRACEME else 0
             if tracee.target:
                 self._refuse_to_be_traced(tracee)
+        elif called in ("userfaultfd", "ioctl"):
+            tracee.watched = "userfaultfd"
         elif called and (self._children or tracee.attached):
             self._unhide(tracee, called, args)
 
@@ -115,6 +121,10 @@ class OwnCalls:
             for other in self._family.tracees.values():
                 if other.pid == tracee.pid:
                     other.every_call = other.unfiltered = True
+        elif watched == "userfaultfd" and ret >= 0:
+            # Memory that others share with it is meant, too (CLONE_VM), which nothing tells.
+            for other in self._family.tracees.values():
+                other.memory.be_careful()
         elif watched == "strict":
             tracee.strict = True
             tracee.every_call = tracee.unfiltered = True
