@@ -125,6 +125,40 @@ def test_loss_is_counted_exactly() -> None:
     assert engine.lost.calls + len(seen) == 3000
 
 
+def test_records_that_go_over_the_ring_s_end() -> None:
+    """64 KB hold some 190 of these calls: 3,000, read as they come, are all there and whole."""
+    engine = Watch(Wanted(everybody=False, ring=1 << 16))
+    engine.open()
+    items: list[Any] = []
+    engine.tell(Told(items.append))
+    script = UPDATES + (
+        "import sys\n"
+        "for _ in range(30):\n"
+        "    work(99)\n"
+        "    print(flush=True); sys.stdin.readline()\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        for _ in range(30):
+            child.stdout.readline()
+            while engine.read():
+                pass
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+    finally:
+        child.communicate()
+        engine.close()
+    assert not engine.lost
+    updates = [one for one in items if isinstance(one, RawCall) and one.args[0] == 2]
+    assert len(updates) == 30 * 99
+    assert {tuple(len(chunk.data) for chunk in call.chunks) for call in updates} == {(32, 4, 8)}
+    assert {call.fds[0].kind for call in updates} == {"map"}
+
+
 def test_the_reader_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
     """By calls whose long pieces go ahead of them, too; each of ten, after all was read."""
     monkeypatch.setattr(engine_module, "LONGEST", 3600.0)
@@ -441,6 +475,32 @@ def test_a_page_that_nobody_has_touched(tmp_path: Path) -> None:
         if line["type"] == "syscall" and line["syscall"] == "bpf"
     ]  # fmt: skip
     assert [one["absent"] for one in insns] == ["not captured", "unreadable address"]
+
+
+def test_a_page_that_the_kernel_reads_in(tmp_path: Path) -> None:
+    """It is read when the call is over; the call says so."""
+    code = tmp_path / "insns"
+    code.write_bytes(bytes.fromhex("b700000000000000 9500000000000000").ljust(4096, b"\0"))
+    script = UPDATES + (
+        "import mmap\n"
+        f"file = open({str(code)!r}, 'r+b')\n"
+        "page = mmap.mmap(file.fileno(), 4096, mmap.MAP_PRIVATE)\n"
+        "addr = ctypes.addressof(ctypes.c_char.from_buffer(page))\n"
+        "gpl = ctypes.create_string_buffer(b'GPL')\n"
+        "bpf(5, struct.pack('<IIQQ', 1, 2, addr, ctypes.addressof(gpl)).ljust(48, b'\\0'))\n"
+        "print(hex(addr))\n"
+    )
+    trace = tmp_path / "trace.jsonl"
+    ran = run_cli("--engine", "bpf", "-q", "-o", "/dev/null", "--json", str(trace),
+                  "-e", "bpf=prog_load", sys.executable, "-c", script)  # fmt: skip
+    (load,) = [
+        line for line in lines_of(trace)
+        if line["type"] == "syscall" and line["syscall"] == "bpf"
+    ]  # fmt: skip
+    insns = load["args"]["attr"]["insns"]
+    assert insns["addr"] == ran.stdout.strip()
+    assert [one["text"] for one in insns["value"]] == ["(b7) r0 = 0", "(95) exit"]
+    assert load["raw"]["extra"]["late"] == [insns["addr"]]
 
 
 def test_an_fd_that_is_closed_at_once(tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ class Ring:
         self.fd = fd
         self._mask = size - 1
         ours = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        # The data is mapped twice in a row, so that no record is cut in two.
-        theirs = mmap.mmap(fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        # The kernel would show the data twice in a row, so that no record is cut in two; but each
+        # page would count twice for our memory.
+        theirs = mmap.mmap(fd, page + size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         view = memoryview(theirs)
         # Whole words: what struct unpacks byte by byte may be torn.
         self._consumed = memoryview(ours).cast("Q")
@@ -52,7 +53,12 @@ class Ring:
             head = words[place >> 2]
             size = head & LENGTH
             if not head & DISCARDED:
-                take(data, place + HEAD, size)
+                start = place + HEAD
+                if start + size > len(data):
+                    cut = bytes(data[start:]) + bytes(data[: start + size - len(data)])
+                    take(memoryview(cut), 0, size)
+                else:
+                    take(data, start, size)
                 count += 1
             at += (size + HEAD + 7) & ~7
             if not count % GIVEN_BACK:
