@@ -326,6 +326,7 @@ def test_tc_filters_and_xdp_by_iproute2(tmp_path: Path) -> None:
         cwd=tmp_path, check=True,
     )  # fmt: skip
     script = """set -e
+        mount -t bpf bpf /sys/fs/bpf
         ip link set lo up
         tc qdisc add dev lo clsact
         tc filter add dev lo ingress prio 7 bpf da obj letgo.o sec tc

@@ -49,7 +49,8 @@ def traced(folder: Path, pid: int, script: str, *options: str) -> tuple[str, lis
     text, trace = folder / "text", folder / "trace.jsonl"
     done = run_cli(
         "-f", "-o", str(text), "--json", str(trace), *options,
-        "nsenter", "--net", "--target", str(pid), "sh", "-ec", script, cwd=folder,
+        "nsenter", "--net", "--target", str(pid), "unshare", "--mount", "sh", "-ec",
+        f"mount -t bpf bpf /sys/fs/bpf\n{script}", cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     again = run_cli("replay", str(trace))
