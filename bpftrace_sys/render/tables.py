@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.render.style import wants_colour
 from bpftrace_sys.render.watching import KINDS, lost_words
@@ -18,6 +18,9 @@ from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.story.summary import Count, Counts, Table, counted, tables
 from decoders.events import ProcessEvent
 from decoders.raw import RawCall
+
+if TYPE_CHECKING:
+    from bpftrace_sys.story.refusals import RefusedPrograms
 
 GAP: Final = 2
 
@@ -134,12 +137,21 @@ class LedgerRenderer(Renderer):
         self.model = model
         self.always = always
         self.counts = Counts()
+        self.refused: RefusedPrograms | None = None
+        """Once a program was refused."""
         self.lost = dict.fromkeys(KINDS, 0)
         """What an eBPF engine's ring had no room for."""
 
     def call(self, call: NotedCall) -> None:
         """Counted."""
         self.counts.call(call)
+        if call.command.startswith("BPF_PROG_LOAD"):
+            if self.refused is None and call.raw.failed:
+                from bpftrace_sys.story.refusals import RefusedPrograms
+
+                self.refused = RefusedPrograms(self.model)
+            if self.refused is not None:
+                self.refused.call(call)
 
     def template(self, call: NotedCall) -> Counted:
         """Counts calls like this one."""
@@ -155,10 +167,12 @@ class LedgerRenderer(Renderer):
     def end(self, status: dict[str, Any]) -> None:
         """The tables."""
         made = any(found.call is not None for found in self.model.objects.values())
+        refused = None if self.refused is None else self.refused.table()
+        made = made or bool(refused and refused.rows)
         if not (self.always or made or any(self.lost.values()) or counted(self.model)):
             return
         colours = wants_colour(self.stream)
-        for table in tables(self.model, self.counts):
+        for table in tables(self.model, self.counts, refused):
             self.out.write("\n")
             if colours:
                 self.out.flush()

@@ -11,9 +11,11 @@ from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.story.explain.failure import Failure
 from bpftrace_sys.story.explain.logs import said
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import NotedCall, Object, text_of
+from bpftrace_sys.story.objects import NotedCall, Notes, Object, text_of
 from bpftrace_sys.story.places import Place, place_of
 from bpftrace_sys.story.program_names import prog_key
+from bpftrace_sys.story.summary import Table
+from bpftrace_sys.story.targets import printable
 
 REMEMBERED: Final = 10_000
 ANSWERS: Final = frozenset(
@@ -37,6 +39,10 @@ OPENING: Final = "openat"
 """Loaders look for files in several places."""
 
 
+LISTED: Final = 200
+"""Refused programs in a table."""
+
+
 @dataclass(slots=True)
 class Refusal:
     """A call that the kernel refused."""
@@ -54,6 +60,8 @@ class Refusal:
     """The whole explanation, as it stands under the call in the text."""
     place: Place | None = None
     """Of the instruction that the verifier spoke of."""
+    type: str = ""
+    """Of a program that was to be loaded: ``xdp``."""
 
     @property
     def text(self) -> str:
@@ -97,11 +105,52 @@ class Refusals:
         return [refusal for call, refusal in self._calls.values() if not call.notes.is_probe]
 
 
+class RefusedPrograms:
+    """Programs that the kernel refused in the end, for a table; takes failed PROG_LOADs in order.
+
+    What is kept of a call does not hold the call: its instructions and log may be large.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._known: dict[int, tuple[Notes, Refusal]] = {}
+        self.more = 0
+        """Refusals beyond those that are listed."""
+
+    def call(self, call: NotedCall) -> None:
+        """Takes one."""
+        retry = call.notes.retry
+        if retry is not None:
+            self._known.pop(retry.after, None)
+        if not call.raw.failed or call.raw.ret is None or call.notes.is_probe:
+            return
+        if len(self._known) >= LISTED:
+            self.more += 1
+            return
+        name = errno_name(-call.raw.ret)
+        found = refusal_of(call, "BPF_PROG_LOAD", name, self.model)
+        self._known[call.raw.seq] = (call.notes, found)
+
+    def table(self) -> Table:
+        """name, type, errno, place in the source, the reason's first line."""
+        table = Table("refused programs", ("name", "type", "errno", "source", "reason"))
+        for notes, refusal in self._known.values():
+            if notes.is_probe:
+                continue  # as was seen later
+            place = refusal.place
+            where = "" if place is None else place.where or f"insn {place.pc}"
+            cells = (refusal.name or "(anonymous)", refusal.type, refusal.errno, where)
+            table.rows.append((*map(printable, cells), printable(refusal.message)))
+        if self.more:
+            table.title += f" (and {self.more} more)"
+        return table
+
+
 def refusal_of(call: NotedCall, command: str, errno: str, model: Model) -> Refusal:
     """What there is to say of a refused call."""
-    name = ""
+    name = kind = ""
     if command == "BPF_PROG_LOAD":
-        name = prog_key(call, model)[0]
+        name, kind = prog_key(call, model)
     made = text_of(call.attr("attr", "map_name")) or text_of(call.attr("attr", "pathname"))
     name = name or made or text_of(call.attr("pathname"))
     if not name:
@@ -114,7 +163,7 @@ def refusal_of(call: NotedCall, command: str, errno: str, model: Model) -> Refus
         name = used.name if used is not None else ""
     lines = list(call.notes.explanation)
     message = lines[0] if lines else os.strerror(-(call.raw.ret or 0))
-    made_of = Refusal(call.raw.seq, command, errno, name, message, lines)
+    made_of = Refusal(call.raw.seq, command, errno, name, message, lines, type=kind)
     if command == "BPF_PROG_LOAD":
         answer = said(Failure(call, model, model.facts))
         if answer is not None:

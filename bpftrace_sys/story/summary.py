@@ -262,7 +262,10 @@ def calls(counts: Counts) -> Table:
     return table
 
 
-def tables(model: Model, counts: Counts) -> list[Table]:
-    """All that have rows."""
-    made = (programs(model), maps(model), links(model), remains(model), calls(counts))
+def tables(model: Model, counts: Counts, refused: Table | None = None) -> list[Table]:
+    """All that have rows; ``refused``: programs that the kernel refused (refusals.py)."""
+    made = (
+        programs(model), *([refused] if refused is not None else ()),
+        maps(model), links(model), remains(model), calls(counts),
+    )  # fmt: skip
     return [table for table in made if table.rows]

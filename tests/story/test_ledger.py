@@ -114,6 +114,24 @@ def test_calls_are_counted_as_they_are_in_the_trace(name: str, traced_loader: Tr
     )
 
 
+def test_refused_programs_have_a_table(tmp_path_factory: pytest.TempPathFactory) -> None:
+    needs_tool("bpftool")
+    trace = trace_of("errors", tmp_path_factory)
+    loads = {line["seq"]: line for line in trace.ran.calls("BPF_PROG_LOAD") if "probe" not in line}
+    for line in list(loads.values()):
+        if "retry" in line:
+            loads.pop(line["retry"]["after"], None)
+    refused = [line for line in loads.values() if line["ret"] == -1]
+    rows = tables_of(trace.ran.text)["refused programs"]
+    assert [row["errno"] for row in rows] == [line["errno"] for line in refused]
+    for row, line in zip(rows, refused, strict=True):
+        assert row["name"] == (line["args"]["attr"].get("prog_name") or "(anonymous)")
+        assert row["reason"]
+    (read,) = [row for row in rows if row["reason"] == "R2 !read_ok"]
+    assert (read["name"], read["type"], read["errno"]) == ("refused", "socket_filter", "EACCES")
+    assert read["source"] == "refused.c:2:1"
+
+
 def test_operations_of_a_map_are_counted(tmp_path_factory: pytest.TempPathFactory) -> None:
     needs_tool("bpftool")
     trace = trace_of("map_ops", tmp_path_factory)

@@ -152,7 +152,7 @@ def trace_of(name: str, folders: pytest.TempPathFactory) -> Traced:
     return _made[name]
 
 
-TITLES = ("programs", "maps", "links", "left behind", "calls")
+TITLES = ("programs", "refused programs", "maps", "links", "left behind", "calls")
 
 
 def tables_of(text: str) -> dict[str, list[dict[str, str]]]:
