@@ -260,6 +260,10 @@ def test_native_code_in_objdumps_words(syntax: str) -> None:
                 text = re.sub(r"^lock +", "lock ", insn.text)
                 ours = re.match(r"((?:lock )?\w+)", text)
                 assert ours is not None
+                if code[insn.offset : insn.offset + insn.size] == b"\x66\x90":
+                    # xchg %ax,%ax to objdump, and a nop to everybody else (before Linux 6.2).
+                    assert ours[1] == "nop"
+                    continue
                 said = SPELLED.get(ours[1], ours[1])
                 assert said == SPELLED.get(their.mnemonic, their.mnemonic), (insn, their)
                 count += 1
