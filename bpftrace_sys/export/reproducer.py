@@ -29,6 +29,7 @@ from bpftrace_sys.story.targets import defined_probes
 from bpftrace_sys.trace.header import Header
 from decoders import decode
 from decoders.call import plain
+from decoders.commands import LOOKS
 from decoders.declare.fields import layout_of
 from decoders.events import ProcessEvent
 from decoders.raw import AUDIT_ARCH_I386, ENTRY, EXIT, FdFact, RawCall
@@ -61,30 +62,13 @@ LOOSE: Final = {
             "BPF_MAP_GET_NEXT_KEY",
             "BPF_MAP_LOOKUP_BATCH",
             "BPF_MAP_LOOKUP_AND_DELETE_BATCH",
-            "BPF_PROG_STREAM_READ",
+            "BPF_PROG_STREAM_READ_BY_FD",
         ),
         "programs may have written there",
     ),
 }
 """Commands whose result depends on more than the calls before."""
-READS: Final = frozenset(
-    {
-        "BPF_MAP_CREATE",
-        "BPF_MAP_LOOKUP_ELEM",
-        "BPF_MAP_GET_NEXT_KEY",
-        "BPF_MAP_LOOKUP_BATCH",
-        "BPF_PROG_LOAD",
-        "BPF_OBJ_GET",
-        "BPF_OBJ_GET_INFO_BY_FD",
-        "BPF_PROG_QUERY",
-        "BPF_PROG_TEST_RUN",
-        "BPF_TASK_FD_QUERY",
-        "BPF_ITER_CREATE",
-        "BPF_PROG_STREAM_READ",
-        "PERF_EVENT_IOC_ID",
-        "PERF_EVENT_IOC_QUERY_BPF",
-    }
-)
+READS: Final = LOOKS | {"PERF_EVENT_IOC_ID", "PERF_EVENT_IOC_QUERY_BPF"}
 """Commands after which all is as before, but for what they make."""
 NOBODY: Final = 65534
 CHANGED: Final = frozenset({"map_fd", "target_fd", "target_ifindex", "link_fd", "fd"})

@@ -9,37 +9,8 @@ from typing import Final, NamedTuple
 from bpftrace_sys.compare.canonical.objects import Known
 from bpftrace_sys.compare.canonical.processes import Process
 from bpftrace_sys.story.objects import Notes
+from decoders.commands import COLLECTS, WALKS
 
-READS: Final = frozenset(
-    {
-        "BPF_MAP_LOOKUP_ELEM",
-        "BPF_MAP_GET_NEXT_KEY",
-        "BPF_MAP_LOOKUP_AND_DELETE_ELEM",
-        "BPF_MAP_LOOKUP_BATCH",
-        "BPF_MAP_LOOKUP_AND_DELETE_BATCH",
-        "BPF_MAP_DELETE_ELEM",
-        "BPF_MAP_DELETE_BATCH",
-        "BPF_PROG_STREAM_READ",
-    }
-)
-"""Calls that collect what programs wrote: how many there are, and what they find,
-depends on what happened on the machine.  Deleting is part of collecting."""
-WALKS: Final[frozenset[str]] = frozenset(
-    {
-        "BPF_PROG_GET_NEXT_ID",
-        "BPF_MAP_GET_NEXT_ID",
-        "BPF_BTF_GET_NEXT_ID",
-        "BPF_LINK_GET_NEXT_ID",
-        "BPF_PROG_GET_FD_BY_ID",
-        "BPF_MAP_GET_FD_BY_ID",
-        "BPF_BTF_GET_FD_BY_ID",
-        "BPF_LINK_GET_FD_BY_ID",
-        "BPF_OBJ_GET_INFO_BY_FD",
-        "BPF_TASK_FD_QUERY",
-    }
-)
-"""Calls that look at objects; of objects from before the trace they find what the
-machine has."""
 LOADS: Final = {
     "BPF_PROG_LOAD": "prog",
     "BPF_MAP_CREATE": "map",
@@ -100,7 +71,7 @@ class Entry:
     @property
     def collects(self) -> bool:
         """Whether it collects what programs wrote."""
-        return self.command in READS
+        return self.command in COLLECTS
 
 
 def walks(entry: Entry, objects: Sequence[Known]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bpftrace_sys.compare.canonical.entries import WALKS, Entry
+from bpftrace_sys.compare.canonical.entries import Entry
 from bpftrace_sys.compare.canonical.processes import Process
 from bpftrace_sys.compare.canonical.text import refs
 from bpftrace_sys.compare.diff import options
@@ -12,17 +12,13 @@ from bpftrace_sys.compare.diff.differences import CallChange, FieldChange, uncou
 from bpftrace_sys.compare.diff.names import Both, Named
 from bpftrace_sys.compare.diff.pairing import ALIKE, pair_processes
 from bpftrace_sys.compare.diff.side import Group, Seen, traced
+from decoders.commands import REPEATS, WALKS
 
-ELEMENTS: Final = frozenset(
-    {"BPF_MAP_UPDATE_ELEM", "BPF_MAP_UPDATE_BATCH", "BPF_PROG_TEST_RUN"}
-)
 QUIET: Final = frozenset(
     {
-        *ELEMENTS,
+        *REPEATS,
         *WALKS,
         "openat",
-        "BPF_OBJ_GET",
-        "BPF_PROG_QUERY",
         "PERF_EVENT_IOC_ID",
         "PERF_EVENT_IOC_QUERY_BPF",
         "PERF_EVENT_IOC_RESET",

@@ -8,6 +8,7 @@ from typing import Final
 from bpftrace_sys.story.explain.failure import Failure
 from bpftrace_sys.story.explain.words import and_words, article, word_set
 from decoders.call import plain
+from decoders.commands import READERS
 from decoders.raw import FdFact
 from decoders.uapi import const, names
 from decoders.values import Bytes, Flags, Pointer
@@ -38,9 +39,6 @@ def map_access(failure: Failure) -> list[str]:
     return []
 
 
-READERS: Final = frozenset(
-    {"BPF_MAP_LOOKUP_ELEM", "BPF_MAP_GET_NEXT_KEY", "BPF_MAP_LOOKUP_BATCH"}
-)
 HASHES: Final = word_set("HASH PERCPU_HASH LRU_HASH LRU_PERCPU_HASH HASH_OF_MAPS")
 ARRAYS: Final = word_set(
     """ARRAY PERCPU_ARRAY PROG_ARRAY PERF_EVENT_ARRAY CGROUP_ARRAY ARRAY_OF_MAPS SOCKMAP DEVMAP

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from bpftrace_sys.story.explain.failure import Failure
+from decoders.commands import KEYED
 from decoders.values import (
     UNREADABLE,
     Absent,
@@ -47,7 +47,6 @@ def unreadable(failure: Failure) -> list[str]:
     return found
 
 
-KEYED: Final = frozenset({"BPF_MAP_LOOKUP_ELEM", "BPF_MAP_UPDATE_ELEM", "BPF_MAP_DELETE_ELEM"})
 
 
 def _leads_nowhere(pointer: Pointer) -> bool:

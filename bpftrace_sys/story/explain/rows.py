@@ -62,20 +62,10 @@ from bpftrace_sys.story.explain.programs import (
     prog_too_big,
     test_run_invalid,
 )
+from decoders.commands import BATCH, ELEMENT
 
-_ELEMENT: Final = (
-    "BPF_MAP_LOOKUP_ELEM",
-    "BPF_MAP_UPDATE_ELEM",
-    "BPF_MAP_DELETE_ELEM",
-    "BPF_MAP_GET_NEXT_KEY",
-    "BPF_MAP_LOOKUP_AND_DELETE_ELEM",
-)
-_BATCH: Final = (
-    "BPF_MAP_LOOKUP_BATCH",
-    "BPF_MAP_LOOKUP_AND_DELETE_BATCH",
-    "BPF_MAP_UPDATE_BATCH",
-    "BPF_MAP_DELETE_BATCH",
-)
+_ELEMENT: Final = tuple(sorted(ELEMENT))
+_BATCH: Final = tuple(sorted(BATCH))
 _BY_ID: Final = tuple(sorted(ADMIN_COMMANDS))
 _ATTACH: Final = ("BPF_LINK_CREATE", "BPF_PROG_ATTACH")
 
