@@ -6,7 +6,6 @@ import ast
 import os
 import random
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -38,7 +37,7 @@ from bpftrace_sys.export.reproduction import (
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.whole_trace import read
 from decoders.raw import Chunk, RawCall
-from tests.support.needs import needs_tool
+from tests.support.needs import c_compiler, needs_tool
 from tests.support.rewriting import items, recording, save
 from tests.support.running import FIXTURES, LOADERS, ROOT, run_cli
 
@@ -148,11 +147,10 @@ def leftovers() -> set[str]:
 
 @pytest.mark.parametrize("name", ["bpftool-loadall", "cgroup-attach", "i386-tracee", "xdp-link"])
 def test_c_does_the_same(name: str, tmp_path: Path, needs_bpf: None) -> None:
-    needs_tool("cc")
     source = write(recording(name), tmp_path / "repro.c", "--c")
     program = tmp_path / "repro"
     built = subprocess.run(
-        ["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(source)],
+        [c_compiler(), "-O1", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(source)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
@@ -359,14 +357,14 @@ def test_nothing_of_the_trace_becomes_code(tmp_path: Path) -> None:
     assert "\x1b" not in text
     source = "".join(reproducer_c.write(hostile()))
     assert "\x1b" not in source
-    if shutil.which("cc"):
-        path = tmp_path / "repro.c"
-        path.write_text(source, encoding="utf-8", errors="backslashreplace")
-        built = subprocess.run(
-            ["cc", "-fsyntax-only", "-trigraphs", "-Wall", "-Werror", str(path)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert built.returncode == 0, built.stderr
+    path = tmp_path / "repro.c"
+    path.write_text(source, encoding="utf-8", errors="backslashreplace")
+    built = subprocess.run(
+        [c_compiler(), "-fsyntax-only", "-trigraphs", "-Wall", str(path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    assert "pwned" not in built.stderr
 
 
 def damaged(found: list[Any], seed: int) -> Iterator[Any]:
