@@ -86,6 +86,8 @@ def disassemble(
             if jump is not None:
                 operands = operands[: jump.start(1)] + f"{target - addr:#x}"
             target = None
+        elif mnemonic in _DATA:
+            target = None  # the literals behind the code have no names
         said = None if target is None else name(target)
         text = f"{mnemonic:<{_MNEMONIC}} {operands}".rstrip()
         yield NativeInsn(at - addr, size, f"{text} <{said}>" if said else text, target)
@@ -95,7 +97,8 @@ def disassemble(
 
 _BRANCH: Final = re.compile(r"(?:^|#|, ?)(0x[0-9a-f]+)$")
 _LOADED: Final = re.compile(r"\b(0x[0-9a-f]+)")
-_RELATIVE: Final = frozenset({"b", "bl", "ldr", "ldrsw", "adr"})
+_DATA: Final = frozenset({"ldr", "ldrsw", "adr"})
+_RELATIVE: Final = frozenset({"b", "bl", *_DATA})
 """Of aarch64: those whose last operand may be an address, told as a distance in the code."""
 _X86_64_JUMPS: Final = ("call", "j", "loop", "xbegin")
 

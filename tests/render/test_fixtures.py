@@ -25,7 +25,7 @@ import record
 from bpftrace_sys.cli.main import main
 from bpftrace_sys.trace.kernel_view import KernelView
 from bpftrace_sys.trace.reader import Reader
-from decoders.formats import native
+from decoders.formats import native, native_targets
 from tests.support.native_code import llvm_mc, same_operands
 from tests.support.needs import needs_tool
 from tests.support.running import FIXTURES, ROOT, environment
@@ -329,6 +329,8 @@ def test_aarch64s_native_code_as_llvm_mc_reads_it() -> None:
                 if mnemonic not in ("ldr", "b", "bl") or "[" in operands:
                     assert same_operands(operands, their.operands), (insn, their)
                 count += 1
+            shown = {insn.target for insn in ours if insn.target is not None}
+            assert shown <= set(native_targets.aarch64(code, addr))
             called = [insn.text for insn in ours if insn.text.startswith("blr")]
             assert called == ["blr    x10 <bpf_trace_printk>"]
     assert count > 30

@@ -312,6 +312,8 @@ def test_an_address_made_of_moves() -> None:
     found = list(native.disassemble(code, 0, "aarch64", name={address: "bpf_map_x"}.get))
     assert [insn.target for insn in found] == [None, None, address, address, None]
     assert found[3].text == "blr    x10 <bpf_map_x>"
+    if shutil.which("llvm-mc") is None:
+        return
     assert [row.mnemonic for row in llvm_mc(code, "aarch64")] == [
         insn.text.split()[0] for insn in found
     ]
