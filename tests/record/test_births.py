@@ -57,6 +57,22 @@ def test_every_way_to_have_children(
     assert len(done.markers()) == 8
 
 
+@pytest.mark.parametrize("seccomp", [True, False])
+@pytest.mark.parametrize("order", ["event first", "stop first"])
+@pytest.mark.parametrize("whose", ["sibling", "tracer's"])
+def test_children_of_other_parents(
+    trace: Tracer, births: str, whose: str, seccomp: bool, order: str
+) -> None:
+    """CLONE_PARENT: who made it has no child, but it is whom we hear of."""
+    done = trace(births, whose, follow=True, seccomp=seccomp, late=order)
+    assert done.returncode == 0
+    told_well(done)
+    assert done.markers() == ["/marker-child"]
+    maker, child, *_ = done.all("forked")[-1][1:]
+    assert child in {event[1] for event in done.all("entry")}
+    assert (maker == done.all("execed")[0][1]) is (whose != "sibling")
+
+
 @pytest.mark.parametrize("order", ["stop and end first", "end first"])
 def test_children_killed_at_birth(trace: Tracer, births: str, order: str) -> None:
     done = trace(births, "fork", follow=True, late=order)

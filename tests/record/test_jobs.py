@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -98,7 +99,8 @@ READS = (
     "while (word := input()) != \"end\": print(\"got\", word)'"
 )
 SLEEPS = (
-    f"{sys.executable} -S -E -c 'import time; print(\"re\" + \"ady\", flush=True); time.sleep(1); "
+    f"{sys.executable} -S -E -c 'import os, time; print(\"re\" + \"ady\", flush=True)\n"
+    "while not os.path.exists(\"FILE\"): time.sleep(0.02)\n"
     "print(\"do\" + \"ne\")'"
 )
 
@@ -130,7 +132,7 @@ def test_a_job_of_a_shell(shell: Terminal, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_in_the_background(shell: Terminal, mode: str) -> None:
+def test_in_the_background(shell: Terminal, mode: str, tmp_path: Path) -> None:
     """Reading the terminal there stops it (SIGTTIN), writing as well after stty tostop (SIGTTOU);
     fg lets it go on; bg continues what Ctrl-Z has stopped."""
     shell.type(f"{TRACED} {mode} -o /dev/null {READS} &\n")
@@ -148,11 +150,12 @@ def test_in_the_background(shell: Terminal, mode: str) -> None:
     shell.type("fg; stty -tostop\n")
     shell.until("written")
     # No shell: in the vfork that it starts a command with it could not be stopped, traced or not.
-    shell.type(f"{TRACED} {mode} -o /dev/null {SLEEPS}\n")
+    go = str(tmp_path / "go")
+    shell.type(f"{TRACED} {mode} -o /dev/null {SLEEPS.replace('FILE', go)}\n")
     shell.until("ready")
     shell.type("\x1a")
     shell.until("Stopped")
-    shell.type("bg; wait; echo =$?=\n")
+    shell.type(f"bg; touch {go}; wait; echo =$?=\n")
     shell.until("done")
     shell.until("=0=")
 

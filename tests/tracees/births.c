@@ -65,6 +65,21 @@ int main(int argc, char **argv)
         wait(&status);
         read(ends[0], &c, 1);
         return WTERMSIG(status);
+    } else if (!strcmp(what, "sibling") || !strcmp(what, "tracer's")) {
+        /* CLONE_PARENT: the child is its maker's sibling; and the tracer's child, where the maker
+           is what the tracer has started. */
+        static char stack[65536];
+        pipe(ends);
+        if (!strcmp(what, "sibling")) {
+            if (!fork()) {
+                clone(child, stack + sizeof stack, CLONE_PARENT | SIGCHLD, 0);
+                _exit(0);
+            }
+            while (wait(&status) > 0);
+        } else {
+            clone(child, stack + sizeof stack, CLONE_PARENT | SIGCHLD, 0);
+        }
+        read(ends[0], &c, 1);
     } else if (!strcmp(what, "fork")) {
         if (!fork()) { mark("child"); _exit(7); }
         wait(&status);
