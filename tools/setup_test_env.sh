@@ -106,7 +106,7 @@ install_packages() {
 
 # -- engines for tables --------------------------------------------------------------------------
 
-table_engines=${XDG_CACHE_HOME:-$HOME/.cache}/bpfstrace/engines
+table_engines=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/bpfstrace/engines
 tables_limit=200 # seconds
 
 # Neither is small, and nothing but one test needs them: a virtual environment of their own.
