@@ -7,6 +7,7 @@ them; compare their types, not only their contents.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
 from decoders.raw import FdFact
@@ -149,3 +150,60 @@ Value: TypeAlias = (
     | Absent
     | Changed
 )
+
+
+def rewritten(value: Value, change: Callable[[Value], Value | None]) -> Value:
+    """A tree of values with others in it.
+
+    ``change`` says what stands in a value's place; None: the same, with its parts rewritten.
+    """
+    new = change(value)
+    if new is not None:
+        return new
+    if isinstance(value, Pointer):
+        return value._replace(value=rewritten(value.value, change))
+    if isinstance(value, Changed):
+        return Changed(rewritten(value.before, change), rewritten(value.after, change))
+    if isinstance(value, Struct):
+        fields = tuple((name, rewritten(member, change)) for name, member in value.fields)
+        return value._replace(fields=fields)
+    if isinstance(value, Array):
+        return value._replace(items=tuple(rewritten(item, change) for item in value.items))
+    return value
+
+
+def rewritten_at(value: Value, path: tuple[str, ...], change: Callable[[Value], Value]) -> Value:
+    """A tree with another value at a path of fields, through pointers, before and after."""
+    if isinstance(value, Pointer):
+        return value._replace(value=rewritten_at(value.value, path, change))
+    if isinstance(value, Changed):
+        return Changed(
+            rewritten_at(value.before, path, change), rewritten_at(value.after, path, change)
+        )
+    if not path:
+        return change(value)
+    if isinstance(value, Struct):
+        fields = tuple(
+            (name, rewritten_at(member, path[1:], change) if name == path[0] else member)
+            for name, member in value.fields
+        )
+        return value._replace(fields=fields)
+    return value
+
+
+def below(value: Value, name: str = "", items: int = 1000) -> Iterator[tuple[str, Value]]:
+    """A value and all below it, each with its field's name; elements are ``name[0]`` and so on.
+
+    Of what the kernel changed, what stood there before.  ``items``: so many of an array.
+    """
+    yield name, value
+    if isinstance(value, Pointer):
+        yield from below(value.value, name, items)
+    elif isinstance(value, Changed):
+        yield from below(value.before, name, items)
+    elif isinstance(value, Struct):
+        for key, member in value.fields:
+            yield from below(member, key, items)
+    elif isinstance(value, Array):
+        for index, item in enumerate(value.items[:items]):
+            yield from below(item, f"{name}[{index}]", items)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from decoders.call import Call, plain
 from decoders.formats import netlink
-from decoders.values import Array, Bytes, Changed, Fd, Int, Pointer, Struct, Text, Value
+from decoders.values import Array, Bytes, Fd, Int, Struct, Text, Value, rewritten
 
 FD_ATTRIBUTES: Final = frozenset(
     {"IFLA_XDP_FD", "IFLA_XDP_EXPECTED_FD", "TCA_BPF_FD", "TCA_ACT_BPF_FD"}
@@ -102,27 +102,17 @@ def buffers(call: Call) -> Iterator[Bytes]:
 
 def retype(call: Call) -> None:
     """Puts all attributes that pyroute2 decodes in place of those that concern BPF."""
-    args = _change(call.args, call)
-    assert isinstance(args, Struct)
-    call.args = args
 
-
-def _change(value: Value, call: Call) -> Value:
-    if isinstance(value, Pointer):
-        return value._replace(value=_change(value.value, call))
-    if isinstance(value, Changed):
-        return Changed(_change(value.before, call), _change(value.after, call))
-    if isinstance(value, Struct):
-        return value._replace(
-            fields=tuple((name, _change(each, call)) for name, each in value.fields)
-        )
-    if isinstance(value, Array):
-        return value._replace(items=tuple(_change(each, call) for each in value.items))
-    if isinstance(value, Bytes) and isinstance(value.typed, Array):
+    def change(value: Value) -> Value | None:
+        if not isinstance(value, Bytes) or not isinstance(value.typed, Array):
+            return None
         found = zip(netlink.messages(value.data), value.typed.items, strict=False)
         items = tuple(_whole(message, each, call) for message, each in found)
         return value._replace(typed=value.typed._replace(items=items))
-    return value
+
+    args = rewritten(call.args, change)
+    assert isinstance(args, Struct)
+    call.args = args
 
 
 def _whole(message: netlink.Message, value: Value, call: Call) -> Value:
@@ -158,4 +148,3 @@ def _with_fds(value: Value, call: Call) -> Value:
         else:
             fields.append((name, _with_fds(each, call)))
     return Struct(tuple(fields))
-

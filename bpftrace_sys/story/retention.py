@@ -21,12 +21,11 @@ from decoders.values import (
     Absent,
     Array,
     Bytes,
-    Changed,
     Insns,
-    Pointer,
     Struct,
     Text,
     Value,
+    rewritten,
 )
 
 KEPT: Final = 32 << 20
@@ -115,25 +114,20 @@ def slim(call: NotedCall) -> NotedCall:
     notes = Notes(probe=call.notes.probe if call.notes.is_probe else None)
     if call.syscall.name == "perf_event_open":
         notes.made = call.notes.made
-    args = _slim(call.args)
+    args = rewritten(call.args, _slim)
     assert isinstance(args, Struct)
     return replace(call, raw=call.raw.replace(chunks=[]), args=args, notes=notes)
 
 
-def _slim(value: Value) -> Value:
-    if isinstance(value, Struct):
-        return value._replace(fields=tuple((name, _slim(part)) for name, part in value.fields))
-    if isinstance(value, Pointer):
-        return value._replace(value=_slim(value.value))
-    if isinstance(value, Changed):
-        return Changed(_slim(value.before), _slim(value.after))
-    if isinstance(value, Insns):
+def _slim(value: Value) -> Value | None:
+    """What is left of a value that is long; None: all of it."""
+    if (
+        isinstance(value, Insns)
+        or (isinstance(value, Text | Bytes) and len(value.data) > LONG)
+        or (isinstance(value, Array) and len(value.items) > LONG // 16)
+    ):
         return Absent(NOT_CAPTURED)
-    if isinstance(value, Text | Bytes) and len(value.data) > LONG:
-        return Absent(NOT_CAPTURED)
-    if isinstance(value, Array) and len(value.items) > LONG // 16:
-        return Absent(NOT_CAPTURED)
-    return value
+    return None
 
 
 __all__ = ["KEPT", "OBJECTS", "Retention", "slim"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bpftrace_sys.story.objects import Map
 from decoders.call import Call
 from decoders.uapi import const
-from decoders.values import Bytes, Changed, Int, Pointer, Struct, Value
+from decoders.values import Bytes, Int, Struct, Value, rewritten_at
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.model import Model
@@ -33,21 +33,13 @@ HOLDERS: Final = frozenset(
 Change = Callable[[Bytes], Bytes]
 
 
-def _change(value: Value, path: tuple[str, ...], change: Change) -> Value:
-    """``value`` with the Bytes at a path (through pointers) changed."""
-    if isinstance(value, Pointer):
-        return value._replace(value=_change(value.value, path, change))
-    if isinstance(value, Changed):
-        return Changed(_change(value.before, path, change), _change(value.after, path, change))
-    if not path:
-        return change(value) if isinstance(value, Bytes) else value
-    if isinstance(value, Struct):
-        fields = tuple(
-            (name, _change(member, path[1:], change) if name == path[0] else member)
-            for name, member in value.fields
-        )
-        return value._replace(fields=fields)
-    return value
+def _change(call: Call, path: tuple[str, ...], change: Change) -> None:
+    """Puts what ``change`` makes of the Bytes at a path of a call's arguments in their place."""
+    args = rewritten_at(
+        call.args, path, lambda value: change(value) if isinstance(value, Bytes) else value
+    )
+    assert isinstance(args, Struct)
+    call.args = args
 
 
 def _one(btf: Any, type_id: int, data: bytes) -> Value:
@@ -85,9 +77,7 @@ def retype(call: Call, model: Model) -> None:
         if isinstance(used, Map) and used.btf_id:
             _retype(call, model, used, where, batch)
         if isinstance(used, Map) and used.map_type in HOLDERS:
-            args = _change(call.args, (*where, "value"), _naming(model))
-            assert isinstance(args, Struct)
-            call.args = args
+            _change(call, (*where, "value"), _naming(model))
 
 
 def _naming(model: Model) -> Change:
@@ -122,12 +112,9 @@ def _retype(call: Call, model: Model, used: Map, where: tuple[str, ...], batch: 
         if batch
         else {"key": key, "next_key": key, "value": value}
     )
-    args: Value = call.args
     for name, (type_id, step) in types.items():
         if type_id and step:
-            args = _change(args, (*where, name), _many(btf, type_id, step))
-    assert isinstance(args, Struct)
-    call.args = args
+            _change(call, (*where, name), _many(btf, type_id, step))
 
 
 def _summarise(call: Call) -> None:
@@ -141,6 +128,4 @@ def _summarise(call: Call) -> None:
         except btf.BtfError as error:
             return found._replace(note=str(error))
 
-    args = _change(call.args, ("attr", "btf"), change)
-    assert isinstance(args, Struct)
-    call.args = args
+    _change(call, ("attr", "btf"), change)

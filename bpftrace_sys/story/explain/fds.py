@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from typing import Final
 
 from bpftrace_sys.story.explain.failure import Failure
 from bpftrace_sys.story.explain.words import signed
 from decoders.call import plain
 from decoders.raw import FdFact
-from decoders.values import Array, Fd, Insns, Pointer, Struct, Value
+from decoders.values import Fd, Insns, below
 
 FD_KINDS: Final[dict[str, str]] = {
     "map_fd": "map",
@@ -35,7 +34,9 @@ def wrong_fd(failure: Failure) -> list[str]:
     """An fd that is not open, or is something else."""
     call = failure.call
     found: list[str] = []
-    for name, value in _fds(call.args, ""):
+    for name, value in below(call.args, items=256):
+        if not isinstance(value, Fd):
+            continue
         number = value.value
         wanted = FD_KINDS.get(name)
         if value.fact is None:
@@ -60,19 +61,6 @@ def spoken_of(fact: FdFact) -> str:
     if fact.kind == "file":
         return str(fact.info.get("path", "a file"))
     return SPOKEN.get(fact.kind, "a perf event" if fact.kind == "perf_event" else fact.kind)
-
-
-def _fds(value: Value, name: str) -> Iterator[tuple[str, Fd]]:
-    if isinstance(value, Fd):
-        yield name, value
-    elif isinstance(value, Pointer):
-        yield from _fds(value.value, name)
-    elif isinstance(value, Struct):
-        for key, member in value.fields:
-            yield from _fds(member, key)
-    elif isinstance(value, Array):
-        for index, item in enumerate(value.items[:256]):
-            yield from _fds(item, f"{name}[{index}]")
 
 
 def _map_fds(failure: Failure) -> list[str]:

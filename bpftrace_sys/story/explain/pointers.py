@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from bpftrace_sys.story.explain.failure import Failure
 from decoders.commands import KEYED
 from decoders.values import (
     UNREADABLE,
     Absent,
-    Array,
     Bytes,
-    Changed,
     Insns,
     Pointer,
-    Struct,
     Text,
-    Value,
+    below,
 )
 
 
@@ -30,8 +25,8 @@ def unreadable(failure: Failure) -> list[str]:
         return []
     found = [
         f"{name} points to {pointer.addr:#x}, which cannot be read"
-        for name, pointer in _pointers(call.args, "")
-        if _leads_nowhere(pointer)
+        for name, pointer in below(call.args)
+        if isinstance(pointer, Pointer) and _leads_nowhere(pointer)
     ]
     if not found and failure.command in KEYED:
         for name in ("key", "value"):
@@ -58,17 +53,3 @@ def _leads_nowhere(pointer: Pointer) -> bool:
     if isinstance(value, Insns):
         return len(value.data) < value.total * 8
     return isinstance(value, Text) and not value.data and not value.whole
-
-
-def _pointers(value: Value, name: str) -> Iterator[tuple[str, Pointer]]:
-    if isinstance(value, Pointer):
-        yield name, value
-        yield from _pointers(value.value, name)
-    elif isinstance(value, Changed):
-        yield from _pointers(value.before, name)
-    elif isinstance(value, Struct):
-        for key, member in value.fields:
-            yield from _pointers(member, key)
-    elif isinstance(value, Array):
-        for index, item in enumerate(value.items[:1000]):
-            yield from _pointers(item, f"{name}[{index}]")
