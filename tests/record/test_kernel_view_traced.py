@@ -324,12 +324,16 @@ def without(capability: str, *words: str) -> str:
 def test_without_syslog_addresses_are_hidden_and_no_name_is_wrong() -> None:
     restrict = Path("/proc/sys/kernel/kptr_restrict")
     before = restrict.read_text()
-    if int(before) == 0:
+    # kallsyms_show_value(): at 0 it is the profiler's paranoia that decides.
+    paranoid = int(Path("/proc/sys/kernel/perf_event_paranoid").read_text())
+    change = int(before) == 0 and paranoid <= 1
+    if change:
         restrict.write_text("1")  # means nothing to who has CAP_SYSLOG
     try:
         said = without("syslog", "-e", "kernel=xlated,jited")
     finally:
-        restrict.write_text(before)
+        if change:
+            restrict.write_text(before)
     assert "kernel: its native code is hidden: this needs CAP_SYSLOG" in said
     assert "kernel: names of what it calls are hidden" in said
     assert "(85) call hidden#0" in said
