@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bpftrace_sys.story.attach import link_targets
 from decoders import commands
 from decoders.declare.bpf_attr import COMMANDS
 from decoders.uapi import const, helpers, names, perf, system
@@ -85,3 +86,9 @@ def test_traits_agree_with_declarations(name: str) -> None:
     number = {value: key for key, value in names.bpf_cmd.items()}[name]
     fields = {field.name for field in COMMANDS[number].attr.subcons}
     assert ("batch" if commands.TRAITS[name].batch else "map_fd") in fields
+
+
+def test_every_attach_type_has_a_row_or_a_reason() -> None:
+    assert not set(link_targets.TARGETS) & set(link_targets.NO_LINK)
+    known = set(names.bpf_attach_type.values())
+    assert set(link_targets.TARGETS) | set(link_targets.NO_LINK) == known

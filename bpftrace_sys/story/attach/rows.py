@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from bpftrace_sys.story.attach.link_targets import link_target
 from bpftrace_sys.story.attach.places import (
     _btf_name,
     _btf_target,
     _device,
     _file,
-    _iterator,
-    _multi,
     _name,
-    _netfilter,
     _ops_name,
     target_of,
-    xdp_mode,
 )
 from bpftrace_sys.story.attach.ways import TARGETS, Row, Way
 from bpftrace_sys.story.model import Model
@@ -27,7 +24,7 @@ from bpftrace_sys.story.objects import Link, Map, Object, PerfEvent, Prog, text_
 from bpftrace_sys.story.targets import hook_name
 from decoders.call import Call, plain
 from decoders.uapi import const
-from decoders.values import Bytes, Fd, Int, Struct
+from decoders.values import Bytes, Fd, Int, Name, Struct
 
 
 def set_bpf(call: Call, model: Model) -> Way | None:
@@ -71,29 +68,9 @@ def link_create(call: Call, model: Model) -> Way | None:
         if isinstance(other, Int) and other.value and holder is not None:
             return Way(prog, f"freplace {_btf_name(holder, other, model)}", "link")
         return Way(prog, _btf_target(prog, model) or "freplace", "link")
-    target = ""
-    if kind.startswith(("trace_kprobe_", "trace_uprobe_")):
-        target = _multi(call, model, kind)
-    elif kind == "xdp":
-        flags = call.number(*link, "flags") or 0
-        mode = xdp_mode(flags, call, call.number(*link, "target_ifindex"))
-        target = f"xdp on {_device(call.attr(*link, 'target_ifindex'))} ({mode})"
-    elif kind.startswith(("tcx_", "netkit_")):
-        target = f"{kind.replace('_', ' ')} on {_device(call.attr(*link, 'target_ifindex'))}"
-    elif kind == "netfilter":
-        target = _netfilter(call)
-    elif kind == "trace_iter":
-        target = _iterator(call, prog, model)
-    elif kind == "lsm_cgroup":
-        hook = _btf_target(prog, model) or kind
-        target = f"{hook} on {_file(call, model, *link, 'target_fd')}"
-    elif "cgroup" not in kind:
-        target = _btf_target(prog, model)
-    if not target and kind in ("trace_fentry", "trace_fexit", "modify_return", "lsm_mac"):
-        target = kind
-    return Way(
-        prog, target or f"{hook_name(kind)} on {_file(call, model, *link, 'target_fd')}", "link"
-    )
+    named = plain(call.attr(*link, "attach_type"))
+    name = (named.name or str(named.value)) if isinstance(named, Name) else ""
+    return Way(prog, link_target(call, prog, model, name), "link")
 
 
 def _attach_target(call: Call, model: Model) -> str:
