@@ -304,6 +304,7 @@ def test_a_command_is_traced(needs_bpf: None) -> None:
     assert not path.exists()
 
 
+@pytest.mark.live
 def test_a_trace_is_kept_where_it_is_told(tmp_path: Path) -> None:
     kept = tmp_path / "t.jsonl.gz"
     kept.write_text("something else")
@@ -314,6 +315,7 @@ def test_a_trace_is_kept_where_it_is_told(tmp_path: Path) -> None:
     assert kept.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.live
 def test_how_a_command_is_run(tmp_path: Path) -> None:
     words = ["sh", "-c", 'pwd; cat; echo "$X"; kill -9 $$']
     done = bpftrace_sys.run(
@@ -330,6 +332,7 @@ def test_calls_can_be_made_to_fail(needs_bpf: None) -> None:
     assert not list(done.calls("perf_event_open"))
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("words", "why"),
     [
@@ -348,6 +351,7 @@ def test_wrong_options_are_told() -> None:
         bpftrace_sys.run(["true"], options=["--nonsense"])
 
 
+@pytest.mark.live
 def test_what_takes_too_long_is_ended() -> None:
     begun = time.monotonic()
     with pytest.raises(bpftrace_sys.RunTimeoutError) as failure:
@@ -364,6 +368,7 @@ def test_what_takes_too_long_is_ended() -> None:
             assert words[:2] not in ([b"sleep", b"4711"], [b"sleep", b"4712"])
 
 
+@pytest.mark.live
 def test_the_caller_is_not_disturbed() -> None:
     """From several threads at once: its handlers, mask, children and descriptors stay its own."""
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}

@@ -191,6 +191,7 @@ def test_who_was_refused_had_fewer_privileges(tmp_path: Path, needs_bpf: None) -
     assert verdicts(ran(script, "--as-recorded").stdout) == {"as recorded": 4}
 
 
+@pytest.mark.live
 def test_without_root_it_says_what_it_could_not_do(tmp_path: Path) -> None:
     """No traceback, whoever runs it."""
     needs_tool("setpriv")
