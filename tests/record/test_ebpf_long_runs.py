@@ -26,7 +26,7 @@ def whole(path: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines[0]["type"] == "trace"
     assert lines[-1]["type"] == "end"
-    check(lines)
+    check([line for line in lines if line["type"] != "object"])  # what pytest holds itself
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -249,6 +250,26 @@ def test_a_new_command_needs_no_new_program(
     read_all(one, items)
     (call,) = [item for item in items if isinstance(item, RawCall) and item.args[0] == 39]
     assert b"what is new" + b"!" * 300 in [chunk.data for chunk in call.chunks]
+
+
+def bpf_fds() -> int:
+    """How many fds of ours lead to maps, programs and the like."""
+    links = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            links.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return sum(link.startswith(("anon_inode:bpf", "anon_inode:[event")) for link in links)
+
+
+def test_closing_lets_all_go(watch: Any) -> None:
+    """The mappings of maps are fds, too (mmap keeps a copy of its own)."""
+    before = bpf_fds()
+    one = watch()
+    one.tell(Told(lambda item: None))
+    read_all(one, [])
+    assert bpf_fds() > before
+    one.close()
+    assert bpf_fds() < before + 1
 
 
 def test_a_kernel_that_does_not_relocate_is_noticed(

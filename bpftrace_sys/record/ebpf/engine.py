@@ -355,9 +355,13 @@ class Watch:
         return self._records
 
     def close(self) -> None:
-        """Detaches and unloads; the ring can still be read afterwards."""
+        """Detaches and unloads; nothing can be read any more."""
         self.hooks.close()
+        # The mappings hold the maps, too: they go with the last that looks into them.
+        self._counters.clear()
+        self.__dict__.pop("_ring", None)
         self.programs.close()
+        self._poll.close()
 
 
 def _prefix(prefix: bytes) -> bytes:
