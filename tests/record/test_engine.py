@@ -716,7 +716,7 @@ def test_user(trace: Tracer, mode: dict[str, Any]) -> None:
     uid, gid, new = done.stdout.splitlines()
     assert (uid, gid, new) == ("65534", "65534", "NoNewPrivs:\t0")
     done = trace("true", user="no-such-user", **mode)
-    assert done.returncode == 1
+    assert done.returncode == 125
     assert refused(done)[1] == "user"
 
 
