@@ -48,6 +48,8 @@ def renderers(
             kernel=settings.kernel,
             syntax=settings.syntax,
             held=not settings.progs,
+            # Who names commands wants to see them.
+            walks=not settings.commands,
         )
         if settings.string_limit is not None:
             options.string_limit = settings.string_limit

@@ -24,6 +24,7 @@ from bpftrace_sys.story.probes.folds import Folds
 from bpftrace_sys.story.remarks import remarks
 from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.story.targets import open_note, printable
+from bpftrace_sys.story.walks import Walks
 from decoders.call import plain
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, FdFact, RawCall
@@ -49,6 +50,7 @@ from decoders.values import (
 if TYPE_CHECKING:
     from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.notes import Listing
+    from bpftrace_sys.story.walks import Key
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
 
 INDENT: Final = "        "
@@ -58,6 +60,8 @@ HELD_SHOWN: Final = 20
 READS: Final = 8
 """Accesses of a program to its context that are shown where it is attached."""
 LOG_LINES: Final = 12
+LISTINGS: Final = 8_192
+"""Programs of which is known that their listing was shown."""
 MEANINGFUL_ZERO: Final = frozenset({"probe_offset", "retval", "key_size"})
 """Fields whose zero says something, so it is not folded."""
 NAMED_ZERO: Final = frozenset({"config", "attach_type"})
@@ -101,6 +105,10 @@ class Options:
     """What of the kernel's view stands below a load (-e kernel=)."""
     syntax: str = "att"
     """Of native code."""
+    once: bool = True
+    """A listing that was shown is not shown again."""
+    walks: bool = True
+    """Runs of calls that only look are told in a line (story/walks.py)."""
     held: bool = True
     """What a process held when it was attached to stands before its calls (-p)."""
 
@@ -156,10 +164,28 @@ class TextTemplate(Template):
         ]
         if options.spent:
             words.append(spent(raw.duration, options.spent))
-        return not self._text.folds and [len(word) for word in words] == self._widths
+        waiting = self._text.folds or self._text.walks
+        return not waiting and [len(word) for word in words] == self._widths
 
     def write(self, raw: RawCall) -> None:
         self._text.out.write(self._form % tuple(self._words))
+
+
+class WalkTemplate(Template):
+    """One more call of a walk that is told in a line."""
+
+    __slots__ = ("_command", "_key", "_text")
+
+    def __init__(self, text: TextRenderer, command: str, key: Key) -> None:
+        self._text = text
+        self._command = command
+        self._key = key
+
+    def fits(self, raw: RawCall) -> bool:
+        return self._text.walks.goes_on(self._key)
+
+    def write(self, raw: RawCall) -> None:
+        self._text.walks.more(self._command)
 
 
 class TextRenderer(Renderer):
@@ -179,6 +205,9 @@ class TextRenderer(Renderer):
         self._words: dict[int, list[str]] = {}
         """The fields of the structs of this call on one line each, by the struct's id()."""
         self.folds = Folds()
+        self.walks = Walks(model)
+        self._listed: dict[str, tuple[str, int, int | None]] = {}
+        """By tag: whose listing was shown, its digest, and in which call."""
         self._held_seen: Counter[tuple[int, str]] = Counter()
         self._held_more: Counter[tuple[int, str]] = Counter()
         """What processes hold when they are attached to, by pid and kind; beyond HELD_SHOWN."""
@@ -202,12 +231,22 @@ class TextRenderer(Renderer):
     # ------------------------------------------------------------ the stream
 
     def _write(self, text: str) -> None:
-        if self.folds or self._held_more:
+        if self.folds or self.walks or self._held_more:
             self.flush()
         self.out.write(text + "\n")
 
     def flush(self) -> None:
-        """Feature probes that waited to be told in a line, and what more was held."""
+        """Feature probes and walks that waited to be told in a line, and what more was held."""
+        if self.walks:
+            calls, told_walk = self.walks.take()
+            for call in calls:
+                self._write(self.call_text(call))
+                self._remarks(call)
+            if told_walk is not None:
+                tid, line, reasons = told_walk
+                self._write(f"{self._pid(tid)} {self.paint('comment', printable(line))}")
+                for reason in reasons:
+                    self._write(self.paint("comment", printable(f"  why: {reason}")))
         if self._held_more:
             from bpftrace_sys.story.inventory import counted
 
@@ -229,16 +268,36 @@ class TextRenderer(Renderer):
         self.flush()
         self.out.flush()
 
+    def cut(self) -> None:
+        self.flush()
+
     def call(self, call: NotedCall) -> None:
-        """One call; a feature probe waits, to be told with others."""
-        if not self.options.verbose and self.folds.hold(call):
-            return
+        """One call; a feature probe or a part of a walk waits, to be told with others."""
+        if not self.options.verbose:
+            key = self._walk(call)
+            if (self.folds and key is not None) or self.walks.other(key):
+                self.flush()
+            if key is not None:
+                self.walks.hold(call, key)
+                return
+            if self.folds.hold(call):
+                return
         self._write(self.call_text(call))
         self._remarks(call)
 
-    def template(self, call: NotedCall) -> TextTemplate | None:
+    def _walk(self, call: NotedCall) -> Key | None:
+        """The walk that a call may be a part of, where walks are told in a line."""
+        options = self.options
+        if options.verbose or options.stacks or not options.walks:
+            return None
+        return self.walks.key(call)
+
+    def template(self, call: NotedCall) -> TextTemplate | WalkTemplate | None:
         """How calls are printed that are like this one but for their data."""
         options = self.options
+        key = self._walk(call)
+        if key is not None:
+            return WalkTemplate(self, call.command, key)
         if options.stamp is not None or (options.spent and call.raw.duration is None):
             return None
         widths = self._holes = []
@@ -553,11 +612,29 @@ class TextRenderer(Renderer):
 
             body = [f"{indent}  {line}" for line in disasm(insns.data)]
             return [f"{indent}{self._key(name)}[", *body, f"{indent}]{comma}"]
+        once = self.options.once and not self.options.verbose
+        shown = self._shown_before(call, found) if once and call is not None else None
+        if shown is not None:
+            return [f"{indent}{self._key(name)}{self._comment(f'as {shown}')}{comma}"]
         return [
             f"{indent}{self._key(name)}[",
             *self.listing_lines(found, indent + "  "),
             f"{indent}]{comma}",
         ]
+
+    def _shown_before(self, call: NotedCall, found: Listing) -> str | None:
+        """The program whose listing, already shown, is this one; else this one is from now on."""
+        made = call.notes.made
+        if not isinstance(made, Prog) or not made.tag or found.missing:
+            return None
+        # Programs of one tag may differ in the maps that they name.
+        digest = hash(tuple((line.text, line.comment) for line in found.lines))
+        label, known, seq = self._listed.get(made.tag, ("", 0, None))
+        if seq is not None and seq != call.raw.seq and known == digest:
+            return label
+        if len(self._listed) < LISTINGS:
+            self._listed[made.tag] = (made.label, digest, call.raw.seq)
+        return None
 
     def listing_lines(self, found: Listing, indent: str) -> Iterator[str]:
         """A listing: functions, source lines, instructions with comments in one column."""

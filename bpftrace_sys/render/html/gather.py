@@ -104,7 +104,7 @@ class Gather(Renderer):
             return None
         text = self.text.template(call)
         self.text.lines.take()
-        return None if text is None else PageTemplate(self, call, text)
+        return PageTemplate(self, call, text) if isinstance(text, TextTemplate) else None
 
     def attachment(self, told: Attachment) -> None:
         """A program attached, enabled, replaced or detached."""

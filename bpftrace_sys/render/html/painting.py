@@ -73,7 +73,7 @@ class PageText(TextRenderer):
         self.lines = Lines()
         out: Any = self.lines
         stream: IO[str] = out
-        super().__init__(stream, model, Options(width=96), marks.paint)
+        super().__init__(stream, model, Options(width=96, walks=False, once=False), marks.paint)
         self.marks = marks
 
     def _insn_block(self, name: str, insns: Insns, indent: str, comma: str) -> list[str] | None:
