@@ -5,7 +5,6 @@ Pure, and total: whatever the bytes say, a Call comes out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, Protocol, TypeVar, overload
 
 import construct
@@ -145,7 +144,6 @@ class _Decoder:
     def __init__(self, raw: RawCall, env: _Env) -> None:
         self.raw = raw
         self.env = env
-        self.kinds: dict[str, Callable[..., Value]] = {}
 
     def fields(
         self, entry: Node | None, leave: Node | None, latest: bool

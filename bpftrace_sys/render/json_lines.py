@@ -21,7 +21,7 @@ from bpftrace_sys.story.listing import listing_for
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Attachment, NotedCall
 from bpftrace_sys.story.renderer import Renderer, Template
-from bpftrace_sys.trace.header import FORMAT, Header
+from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.lines import event_line, fds_line, raw_line
 from bpftrace_sys.trace.pieces import Pieces, dumps_packed, pack
 from decoders.events import ProcessEvent
@@ -392,6 +392,3 @@ class JsonLines(Renderer):
         """The last line: the trace is whole."""
         self._write({"type": "end", "status": status})
         self.out.flush()
-
-
-__all__ = ["FORMAT", "JsonLines", "errno_name", "insns_json", "object_json"]

@@ -27,7 +27,7 @@ from bpftrace_sys.story.targets import open_note, printable
 from bpftrace_sys.story.walks import Walks
 from decoders.call import plain
 from decoders.events import ProcessEvent
-from decoders.raw import ENTRY, EXIT, FdFact, RawCall
+from decoders.raw import ENTRY, FdFact, RawCall
 from decoders.values import (
     BEYOND_SIZE,
     EMPTY,
@@ -846,10 +846,3 @@ class TextRenderer(Renderer):
         lines += [f"  {step.role:<7} {printable(short_call(step.call))}" for step in told.steps]
         lines += self._given(told)
         return "\n".join(["", *lines, ""])
-
-
-__all__ = [
-    "EXIT",
-    "Options",
-    "TextRenderer",
-]

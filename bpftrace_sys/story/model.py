@@ -36,7 +36,7 @@ from decoders.call import Call, plain
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, FdFact
 from decoders.uapi import const, names
-from decoders.values import Bytes, Changed, Fd, Insns, Int, Name, Struct
+from decoders.values import Bytes, Fd, Insns, Int, Name, Struct
 
 PATIENCE: Final = 0.4
 """Seconds that objects get to go when the last tracee is gone."""
@@ -423,12 +423,3 @@ def full_name(call: Call, model: Model) -> str:
         return ""
     type_id = items[0].get("type_id")
     return str(btf.name(type_id.value)) if isinstance(type_id, Int) else ""
-
-
-__all__ = [
-    "ENTRY",
-    "EXIT",
-    "Changed",
-    "Model",
-    "full_name",
-]

@@ -30,7 +30,6 @@ IFINDEX = FactField(cs.Int32ul, "ifindex")
 OUT_U32 = Written(Num(cs.Int32ul))
 OUT_U64 = Written(Num(cs.Int64ul))
 ATTACH_TYPE = Named(cs.Int32ul, names.bpf_attach_type, "bpf_attach_type")
-IDS_LIMIT: Final = 1 << 16
 TOO_SMALL: Final = frozenset({errno.ENOSPC})
 """Where the kernel fails with one of these, it has filled what room it was given."""
 

@@ -20,7 +20,7 @@ NESTED: Final = 0x7FFF
 IFLA_IFNAME, IFLA_XDP = 3, 43
 IFLA_XDP_FD, IFLA_XDP_FLAGS, IFLA_XDP_EXPECTED_FD = 1, 3, 8
 TCA_KIND, TCA_OPTIONS = 1, 2
-TCA_BPF_FD, TCA_BPF_NAME, TCA_BPF_FLAGS = 6, 7, 8
+TCA_BPF_FD, TCA_BPF_NAME = 6, 7
 TCA_ACT_BPF_FD, TCA_ACT_BPF_NAME = 5, 6
 ACTIONS: Final = {"bpf": 1, "flower": 3, "u32": 7, "matchall": 2, "basic": 3}
 """By a classifier's kind: the option that holds its actions."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decoders import newer
-from decoders.formats import btf_c, btf_values, line_info
+from decoders.formats import btf_c, btf_values
 from decoders.formats.btf import Btf, BtfError, parse
 from decoders.uapi.layouts import LAYOUTS
 from decoders.values import Array, Bytes, Struct, Text, Value
@@ -55,7 +55,6 @@ def use_everything(btf: Btf) -> None:
         for data in (b"", b"\xff" * 7, bytes(range(256)) * 2):
             value = btf_values.value(btf, type_id, data)
             assert count(value) <= 2 * btf_values.MAX_VALUES
-        line_info.access_path(btf, line_info.CoreRelo(0, type_id, "0:1:0:2", 0, None))
         assert all(found in (*btf.ids, 0) for found in btf.find_all(btf.name(type_id)))
     assert len(btf_c.summary(btf)) < 10_000 + 8 * 512
     for _text in btf_c.declarations(btf):
@@ -146,15 +145,6 @@ def test_spoiled_real_btf(data: st.DataObject) -> None:
         at = data.draw(st.integers(0, len(whole) - 1))
         whole[at] = data.draw(st.integers(0, 255))
     tried(bytes(whole[: data.draw(st.integers(0, len(whole)))]))
-
-
-@examples(200)
-@given(st.binary(max_size=200), st.integers(-2, 40))
-def test_random_records(data: bytes, size: int) -> None:
-    btf = Blob().parse()
-    assert len(line_info.func_infos(data, size)) <= len(data) // 4
-    assert len(line_info.Lines(line_info.line_infos(data, size, btf))) <= len(data) // 4
-    assert len(line_info.core_relos(data, size, None)) <= len(data) // 4
 
 
 def test_bombs() -> None:

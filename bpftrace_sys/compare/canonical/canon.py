@@ -51,14 +51,12 @@ class Canon(Renderer):
                 stable(escaped(told.target), self.known.processes.numbers),
                 told.via,
                 tuple(step.role for step in told.steps),
-                None if known is None else known.number,
             )
         )
 
     def call(self, call: NotedCall) -> None:
         raw = call.raw
         process = self.known.processes.get(raw.pid)
-        process.spoke = True
         process.comm = escaped(raw.comm) or process.comm
         made = call.notes.made
         entry = Entry(process, call.syscall.name, call.command, "", raw.failed, seq=raw.seq)

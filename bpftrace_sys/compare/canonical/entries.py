@@ -95,7 +95,6 @@ class Tied(NamedTuple):
     target: str
     via: str
     roles: tuple[str, ...]
-    prog_number: int | None
 
 
 def jump_text(line: Line, index_of: dict[int, int], at: int) -> str:

@@ -15,8 +15,6 @@ class Process:
     comm: str = ""
     children: int = 0
     exit: str = ""
-    spoke: bool = False
-    """It made a call that the trace shows."""
 
     @property
     def label(self) -> str:
