@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 LIVE_FOLDERS = {"record", "clients", "tracees", "cli"}
-LIVE_FIXTURES = {"needs_bpf", "traced", "tracefs"}
+LIVE_FIXTURES = {"needs_bpf", "traced", "tracefs", "kernel"}
 
 
 @pytest.hookimpl(tryfirst=True)

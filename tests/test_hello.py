@@ -18,6 +18,8 @@ from decoders.formats.tag import tags
 from tests.support import bpf_asm
 from tests.support.running import ROOT
 
+pytestmark = pytest.mark.live
+
 COMMAND = [sys.executable, "-m", "bpftrace_sys.hello"]
 INSNS = b"".join(struct.pack("<BBhi", *insn) for insn in hello.INSNS)
 NOBODY = 65534

@@ -97,6 +97,7 @@ def map_id(map_fd: int) -> str:
 
 @pytest.mark.skipif(bpf_asm.why_not() is not None, reason=str(bpf_asm.why_not()))
 @needs("bpftool", "clang")
+@pytest.mark.live
 def test_values_are_those_of_bpftool_map_dump(tmp_path: Path) -> None:
     blob = section(compiled(tmp_path), ".BTF")
     btf = parse(blob)

@@ -40,6 +40,7 @@ def test_known_tags() -> None:
     [program for program in PROGRAMS if program.accepted],
     ids=lambda program: program.name,
 )
+@pytest.mark.live
 def test_the_kernels_tag(column: str, program: Program) -> None:
     with loaded(program) as outcome:
         if outcome.fd < 0:

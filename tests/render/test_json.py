@@ -21,6 +21,8 @@ from bpftrace_sys import __version__
 from decoders.formats.tag import tags
 from tests.support.running import LOADERS, environment, run_cli
 
+pytestmark = pytest.mark.live
+
 PYTHON = sys.executable
 
 

@@ -101,6 +101,7 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("options", SHOWN)
+@pytest.mark.live
 def test_nothing_hostile_reaches_a_pipe(options: str, hostile: list[str]) -> None:
     done = run_cli("-f", *SHOWN[options], *hostile)
     assert done.returncode == 0, done.stderr
@@ -111,6 +112,7 @@ def test_nothing_hostile_reaches_a_pipe(options: str, hostile: list[str]) -> Non
 
 
 @pytest.mark.parametrize("options", SHOWN)
+@pytest.mark.live
 def test_nothing_hostile_reaches_a_terminal(options: str, hostile: list[str]) -> None:
     env = environment(TERM="xterm-256color")
     del env["NO_COLOR"]
@@ -125,6 +127,7 @@ def test_nothing_hostile_reaches_a_terminal(options: str, hostile: list[str]) ->
         assert "[red]m" in text
 
 
+@pytest.mark.live
 def test_nothing_hostile_reaches_a_terminal_from_replay(
     hostile: list[str], tmp_path: Path
 ) -> None:
@@ -139,6 +142,7 @@ def test_nothing_hostile_reaches_a_terminal_from_replay(
     assert commands(text) == set()
 
 
+@pytest.mark.live
 def test_a_hostile_program_name_in_a_failure(tmp_path: Path) -> None:
     name = os.fsdecode(EVIL.replace(b"/", b""))
     done = run_cli(f"./{name}", cwd=tmp_path)
@@ -342,6 +346,7 @@ libc.syscall(number, 1, 0, 0)
 """
 
 
+@pytest.mark.live
 def test_unknown_values_are_shown_as_numbers() -> None:
     done = run_cli("-q", PYTHON, "-S", "-c", ODD)
     text = done.stderr
@@ -368,6 +373,7 @@ def test_a_log_of_one_line_is_not_cut(needs_bpf: None) -> None:
     assert re.search(r'log_buf="processed 2 insns [^"]* mark_read 0\\n"', done.stderr)
 
 
+@pytest.mark.live
 def test_paths_with_a_newline_stay_on_their_line() -> None:
     done = run_cli("-q", PYTHON, "-S", "-c", HOSTILE)
     paths: list[Any] = re.findall(r'pathname="(.*)', done.stderr)
@@ -375,6 +381,7 @@ def test_paths_with_a_newline_stay_on_their_line() -> None:
     assert all("\\r\\n" in path and "end" in path for path in paths)
 
 
+@pytest.mark.live
 def test_it_says_how_it_ended() -> None:
     assert run_cli("sh", "-c", "kill -KILL $$").stderr.endswith("+++ killed by SIGKILL +++\n")
     assert run_cli("sh", "-c", "exit 3").stderr.endswith("+++ exited with 3 +++\n")

@@ -51,6 +51,7 @@ REJECTED: dict[str, tuple[bytes, int | None, str]] = {
 
 
 @pytest.mark.parametrize("name", REJECTED)
+@pytest.mark.live
 def test_the_rejected_instruction(name: str) -> None:
     insns, pc, words = REJECTED[name]
     log = asm.prog_load(insns, log_level=1).log
@@ -60,6 +61,7 @@ def test_the_rejected_instruction(name: str) -> None:
     assert found.pc == pc
 
 
+@pytest.mark.live
 def test_state_before_the_instruction() -> None:
     found = verdict(asm.prog_load(REJECTED["after a call"][0], log_level=1).log)
     assert found is not None
@@ -204,6 +206,7 @@ SCANNED: dict[str, tuple[bytes, int, str]] = {
 
 
 @pytest.mark.parametrize("name", SCANNED)
+@pytest.mark.live
 def test_a_fault_without_an_index_is_found(name: str) -> None:
     insns, pc, words = SCANNED[name]
     found = verdict(asm.prog_load(insns, log_level=1).log)

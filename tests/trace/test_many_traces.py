@@ -146,6 +146,7 @@ def program(line: dict[str, Any]) -> str:
     return str(line.get("fd", {}).get("name") or line["args"]["attr"]["prog_name"])
 
 
+@pytest.mark.live
 def test_a_trace_names_its_host(tmp_path: Path) -> None:
     first, again = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
     assert run_cli("--json", str(first), "-o", os.devnull, "true").returncode == 0

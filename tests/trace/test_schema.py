@@ -151,6 +151,7 @@ def test_readers_pass_over_what_they_do_not_know(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.live
 def test_writing_a_trace_again_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
     once, again = tmp_path / "once.jsonl", tmp_path / "again.jsonl"
     source = FIXTURES / name / "trace.jsonl.gz"

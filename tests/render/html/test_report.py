@@ -289,6 +289,7 @@ def test_gaps_are_compressed() -> None:
 # ------------------------------------------------------------ the command line
 
 
+@pytest.mark.live
 def test_the_command(tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     done = run_cli("report", str(recording("bcc-kprobe-hello")), "-o", str(out))
@@ -299,6 +300,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert piped.stdout == out.read_text()
 
 
+@pytest.mark.live
 def test_replay_makes_the_same_page(tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     done = run_cli("replay", "-q", "--report", str(out), str(recording("bpftool-loadall")))
@@ -349,6 +351,7 @@ def test_live(needs_bpf: None, tmp_path: Path) -> None:
     assert any(anchor.startswith("prog-") for anchor in parsed.ids)
 
 
+@pytest.mark.live
 def test_live_without_a_call(tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     done = run_cli("-q", "--report", str(out), "true")
