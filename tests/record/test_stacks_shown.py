@@ -103,7 +103,7 @@ def test_a_damaged_stack_in_a_trace(damage: dict[str, Any], tmp_path: Path) -> N
          "kernel": "", "machine": "", "cpus": 1, "start": 0, "pmu_types": {}, "options": {}},
         {"type": "syscall", "seq": 1, "time": 0, "duration": 0, "pid": 1, "tid": 1, "comm": "x",
          "syscall": "bpf", **damage, "args": {}, "ret": 0,
-         "raw": {"arch": 3221225534, "nr": 321, "args": ["0x0"]}},
+         "raw": {"arch": 3221225534, "nr": 321, "args": ["0x0"] * 6}},
     ]  # fmt: skip
     trace = tmp_path / "damaged.jsonl"
     trace.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -121,7 +121,7 @@ def test_names_in_a_trace_cannot_steer_a_terminal(tmp_path: Path) -> None:
         {"type": "syscall", "seq": 1, "time": 0, "duration": 0, "pid": 1, "tid": 1, "comm": "x",
          "syscall": "bpf", "stack": [{"addr": "0x1", "file": hostile, "symbol": hostile,
                                       "offset": -1}], "stack_ended": hostile,
-         "args": {}, "ret": 0, "raw": {"arch": 3221225534, "nr": 321, "args": ["0x0"]}},
+         "args": {}, "ret": 0, "raw": {"arch": 3221225534, "nr": 321, "args": ["0x0"] * 6}},
         {"type": "end", "status": {"code": 0}},
     ]  # fmt: skip
     trace = tmp_path / "hostile.jsonl"

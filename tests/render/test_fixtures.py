@@ -398,6 +398,7 @@ sys.exit(main(["replay", "-"]))
 """
 
 
+@pytest.mark.live
 def test_replay_needs_no_privileges_and_no_bpf(tmp_path: Path) -> None:
     """As nobody, and strace sees no call that would ask anything of the kernel's BPF."""
     needs_tool("strace")

@@ -131,7 +131,8 @@ def plain_lines(count: int, data: Any) -> list[bytes]:
     head = b'{"type":"trace","format":"bpfstrace","version":1}\n'
     lines = [
         b'{"type":"syscall","seq":%d,"time":5,"duration":1,"pid":1,"tid":1,"args":{},"ret":0,'
-        b'"raw":{"arch":3221225534,"nr":321,"args":["0x2"],"entry":[%b]}}\n'
+        b'"raw":{"arch":3221225534,"nr":321,'
+        b'"args":["0x2","0x0","0x0","0x0","0x0","0x0"],"entry":[%b]}}\n'
         % (number, b",".join(b'["0x%d000",%b]' % pair for pair in enumerate(data(number), 1)))
         for number in range(count)
     ]
