@@ -9,16 +9,12 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from bpftrace_sys.cli.messages import complain
+from bpftrace_sys.cli.messages import DIFFERENT, DONE, TROUBLE, complain
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.compare.policy.deeds import Deed, JudgementError, Where, deeds_of, describe
 from bpftrace_sys.compare.policy.lock_file import LockError, load, save, updated
 from bpftrace_sys.compare.policy.verdicts import Verdict, counted, in_order, judge
 from bpftrace_sys.story.targets import printable
-
-WITHIN: Final = 0
-OUTSIDE: Final = 1
-TROUBLE: Final = 2
 
 USAGE: Final = """\
 usage: bpfstrace check TRACE... --lock FILE [--json] [--junit FILE]
@@ -60,7 +56,7 @@ def main(words: list[str]) -> int:
     given = dict(pairs)
     if "-h" in given or "--help" in given:
         print(USAGE, end="")
-        return WITHIN
+        return DONE
     path = given.get("--lock")
     if not path or not traces:
         raise UsageError("check takes traces and --lock FILE; see bpfstrace check --help")
@@ -96,7 +92,7 @@ def _check(path: str, traces: list[str], given: dict[str, str]) -> int:
     if troubles:
         complain("; ".join(troubles))
         return TROUBLE
-    return OUTSIDE if any(each.outside for each in judged) else WITHIN
+    return DIFFERENT if any(each.outside for each in judged) else DONE
 
 
 def _tell(judged: Verdict) -> None:
@@ -151,9 +147,9 @@ def _update(path: str, traces: list[str], pin_tags: bool | None) -> int:
     save(made, path)
     if old is None:
         print(f"{printable(path)}: new: {counted(found)}")
-        return WITHIN
+        return DONE
     added = in_order(deed for deed in found if not old.allows(deed))
     print(f"{printable(path)}: written: {counted(found)}; {len(added)} that it did not allow")
     for deed in added:
         print(f"  + {describe(deed)}  [{found[deed]}]")
-    return WITHIN
+    return DONE

@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Final
 
+from bpftrace_sys.cli.messages import DIFFERENT, DONE, TROUBLE
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.compare.diff.compare import compare
 from bpftrace_sys.compare.diff.differences import Differences
@@ -16,10 +17,6 @@ from bpftrace_sys.compare.diff.whole import whole
 from bpftrace_sys.render.output import Output, OutputError, close, complain, open_page
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.trace.items import TraceError
-
-SAME: Final = 0
-DIFFERENT: Final = 1
-TROUBLE: Final = 2
 
 USAGE: Final = """\
 usage: bpfstrace diff [OPTIONS] A B     what differs between two traces, by meaning
@@ -99,7 +96,7 @@ def main(words: list[str]) -> int:
     settings = _Settings(words)
     if settings.help:
         print(USAGE, end="")
-        return SAME
+        return DONE
     try:
         a = whole(settings.paths[0], settings.options.strict)
         b = whole(settings.paths[1], settings.options.strict)
@@ -119,7 +116,7 @@ def main(words: list[str]) -> int:
     for text in caveats(a, b):
         print(f"bpfstrace: {printable(text)}", file=sys.stderr)
     found = compare(a, b, settings.options)
-    code = DIFFERENT if found else SAME
+    code = DIFFERENT if found else DONE
     if settings.report is not None and not _report(found, a, b, settings):
         return TROUBLE
     if settings.quiet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bpftrace_sys.cli.messages import BAD_USAGE, complain
+from bpftrace_sys.cli.messages import TROUBLE, complain
 from bpftrace_sys.cli.options import UsageError
 
 
@@ -24,7 +24,7 @@ def main(words: list[str]) -> int:
                 data = file.read()
     except OSError as error:
         complain(f"{words[0]}: {error.strerror}")
-        return BAD_USAGE
+        return TROUBLE
     lines = disasm(data)
     while part := list(islice(lines, 4096)):
         sys.stdout.write("\n".join(part) + "\n")

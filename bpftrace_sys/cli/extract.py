@@ -6,13 +6,12 @@ import getopt
 import sys
 from typing import Final
 
+from bpftrace_sys.cli.messages import DONE, TROUBLE
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.export.extraction import ExtractError, Extraction, files, write
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.targets import printable
 
-DONE: Final = 0
-TROUBLE: Final = 2
 USAGE: Final = """\
 usage: bpfstrace extract TRACE -o DIR [--force]
 

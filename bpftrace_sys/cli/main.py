@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from bpftrace_sys.cli.messages import BAD_USAGE, OWN_FAILURE, complain, fault_words
+from bpftrace_sys.cli.messages import OWN_FAILURE, TROUBLE, complain, fault_words
 from bpftrace_sys.cli.options import UsageError, parse, said
 
 TYPE_CHECKING = False
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None, own_process: bool = False) -> int:
     except UsageError as error:
         complain(str(error))
         print("Try 'bpfstrace --help'.", file=sys.stderr)
-        return BAD_USAGE
+        return TROUBLE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0

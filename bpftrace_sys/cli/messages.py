@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import sys
 
-BAD_USAGE = 2
+DONE = 0
+"""It was done; what was compared is the same, what was judged is within what is allowed."""
+DIFFERENT = 1
+"""diff found a difference, check something that is not allowed."""
+TROUBLE = 2
+"""Wrong arguments; or a trace or file that cannot be read, in whole or in part."""
 OWN_FAILURE = 125
 """bpfstrace itself could not do its work, or what it printed did not arrive; as env(1) has it."""
 

@@ -7,15 +7,12 @@ import os
 import sys
 from typing import IO, Final
 
-from bpftrace_sys.cli.messages import complain
+from bpftrace_sys.cli.messages import DONE, TROUBLE, complain
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.export.perfetto import Perfetto
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.whole_trace import read
 from bpftrace_sys.trace.items import TraceError
-
-DONE: Final = 0
-TROUBLE: Final = 2
 
 USAGE: Final = """\
 usage: bpfstrace perfetto TRACE -o FILE     a trace for https://ui.perfetto.dev

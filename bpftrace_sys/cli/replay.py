@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 
-from bpftrace_sys.cli.messages import OWN_FAILURE
+from bpftrace_sys.cli.messages import OWN_FAILURE, TROUBLE
 from bpftrace_sys.cli.options import UsageError, parse, said
 from bpftrace_sys.cli.renderers import renderers
 from bpftrace_sys.cli.settings import Settings, narrowed
@@ -26,9 +26,6 @@ from bpftrace_sys.trace.items import Item, TraceError
 from bpftrace_sys.trace.kernel_view import KernelView
 from bpftrace_sys.trace.reader import Reader
 from decoders.raw import RawCall
-
-TROUBLE = 2
-"""Exit code for a trace that cannot be read, in whole or in part."""
 
 
 def main(words: list[str]) -> int:

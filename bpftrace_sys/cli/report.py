@@ -6,7 +6,7 @@ import getopt
 import sys
 from typing import Final
 
-from bpftrace_sys.cli.messages import complain
+from bpftrace_sys.cli.messages import DONE, TROUBLE, complain
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.render.html.gather import Gather
 from bpftrace_sys.render.html.page import page
@@ -14,9 +14,6 @@ from bpftrace_sys.render.output import OutputError, open_page
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.whole_trace import read
 from bpftrace_sys.trace.items import TraceError
-
-DONE: Final = 0
-TROUBLE: Final = 2
 
 USAGE: Final = """\
 usage: bpfstrace report TRACE -o PAGE     a trace as one HTML file

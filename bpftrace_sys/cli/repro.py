@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
-from bpftrace_sys.cli.messages import complain
+from bpftrace_sys.cli.messages import DONE, TROUBLE, complain
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.export.reproducer import CALL_LIMIT, Collector
 from bpftrace_sys.export.reproducer_part import bad_range, part, range_of
@@ -17,8 +17,6 @@ from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.whole_trace import read
 from bpftrace_sys.trace.items import TraceError
 
-DONE: Final = 0
-TROUBLE: Final = 2
 TOLD: Final = 5
 """Calls that are left out and told of one by one."""
 USAGE: Final = """\

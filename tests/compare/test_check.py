@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpftrace_sys.cli.check import OUTSIDE, TROUBLE, WITHIN
 from bpftrace_sys.cli.check import main as check
+from bpftrace_sys.cli.messages import DIFFERENT, DONE, TROUBLE
 from bpftrace_sys.compare.policy.deeds import deeds_of
 from bpftrace_sys.compare.policy.lock_file import (
     Lock,
@@ -58,7 +58,7 @@ def edited(trace: Path, to: Path, edit: Edit) -> Path:
 def lock_of(tmp_path: Path) -> Callable[..., Path]:
     def make(trace: Path, *options: str, name: str = "bpf.lock.toml") -> Path:
         path = tmp_path / name
-        assert check([str(trace), "--lock", str(path), "--update", *options]) == WITHIN
+        assert check([str(trace), "--lock", str(path), "--update", *options]) == DONE
         return path
 
     return make
@@ -71,10 +71,10 @@ def lock_of(tmp_path: Path) -> Callable[..., Path]:
 @pytest.mark.parametrize("ending", ["toml", "json"])
 def test_what_update_writes_allows_the_trace(trace: Path, ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"lock.{ending}"
-    assert check([str(trace), "--lock", str(path), "--update"]) == WITHIN
+    assert check([str(trace), "--lock", str(path), "--update"]) == DONE
     first = path.read_bytes()
-    assert check([str(trace), "--lock", str(path)]) == WITHIN
-    assert check([str(trace), "--lock", str(path), "--update"]) == WITHIN
+    assert check([str(trace), "--lock", str(path)]) == DONE
+    assert check([str(trace), "--lock", str(path), "--update"]) == DONE
     assert path.read_bytes() == first
 
 
@@ -116,27 +116,27 @@ def test_another_compilation_changes_tags_only(
 ) -> None:
     path = lock_of(LOADALL)
     capsys.readouterr()
-    assert check([str(LOADALL_O1), "--lock", str(path)]) == OUTSIDE
+    assert check([str(LOADALL_O1), "--lock", str(path)]) == DIFFERENT
     first, *rest = capsys.readouterr().out.splitlines()
     assert first.endswith(f": {len(rest)}")
     assert rest
     assert all(" has the tag " in line for line in rest)
     path = lock_of(LOADALL, "--no-tags")
     assert tomllib.loads(path.read_text())["program"][0]["tags"]  # listed all the same
-    assert check([str(LOADALL_O1), "--lock", str(path)]) == WITHIN
+    assert check([str(LOADALL_O1), "--lock", str(path)]) == DONE
     # A later update keeps the decision, unless told otherwise.
     lock_of(LOADALL)
-    assert check([str(LOADALL_O1), "--lock", str(path)]) == WITHIN
+    assert check([str(LOADALL_O1), "--lock", str(path)]) == DONE
     lock_of(LOADALL, "--tags")
-    assert check([str(LOADALL_O1), "--lock", str(path)]) == OUTSIDE
+    assert check([str(LOADALL_O1), "--lock", str(path)]) == DIFFERENT
 
 
 def test_one_lock_for_two_kernels(lock_of: Callable[..., Path], tmp_path: Path) -> None:
     path = tmp_path / "both.toml"
     other = FIXTURES / "libbpf-opensnoop-6.1" / "trace.jsonl.gz"
     words = [str(OPENSNOOP), str(other), "--lock", str(path)]
-    assert check([*words, "--update"]) == WITHIN
-    assert check(words) == WITHIN
+    assert check([*words, "--update"]) == DONE
+    assert check(words) == DONE
 
 
 def _without(path: Path, text: str) -> None:
@@ -159,7 +159,7 @@ def test_what_is_outside_is_named_with_its_call(
     path = lock_of(HELLO)
     _without(path, taken)
     capsys.readouterr()
-    assert check([str(HELLO), "--lock", str(path)]) == OUTSIDE
+    assert check([str(HELLO), "--lock", str(path)]) == DIFFERENT
     _, line = capsys.readouterr().out.splitlines()
     assert line.startswith("  program hello_world (kprobe) ")
     assert told in line
@@ -173,7 +173,7 @@ def test_pins_and_maps_outside(
     text = text.replace("value_size = 24", "value_size = 16")
     path.write_text(text)
     capsys.readouterr()
-    assert check([str(LOADALL), "--lock", str(path)]) == OUTSIDE
+    assert check([str(LOADALL), "--lock", str(path)]) == DIFFERENT
     _, *rest = capsys.readouterr().out.splitlines()
     assert [line.partition("  [call #")[0].strip() for line in rest] == [
         "map totals (array 4/24)",
@@ -186,7 +186,7 @@ def test_another_program_is_outside_in_all_that_it_does(
 ) -> None:
     path = lock_of(LOADALL)
     capsys.readouterr()
-    assert check([str(HELLO), "--lock", str(path)]) == OUTSIDE
+    assert check([str(HELLO), "--lock", str(path)]) == DIFFERENT
     out = capsys.readouterr().out
     assert "outside" in out.splitlines()[0]
     assert "  program hello_world (kprobe)  [call #" in out
@@ -200,7 +200,7 @@ def test_refused_loads_count(
     path = lock_of(HELLO)
     capsys.readouterr()
     reject = FIXTURES / "verifier-reject" / "trace.jsonl.gz"
-    assert check([str(reject), "--lock", str(path)]) == OUTSIDE
+    assert check([str(reject), "--lock", str(path)]) == DIFFERENT
     out = capsys.readouterr().out
     assert re.search(r"program forgetful \(\w+\)  \[call #\d+, refused with EACCES\]", out)
 
@@ -382,12 +382,12 @@ def test_a_name_with_a_star_allows_only_itself(
 
     star = edited(HELLO, tmp_path / "star", named(b"hel*\x1b[31m"))
     path = tmp_path / "lock.toml"
-    assert check([str(star), "--lock", str(path), "--update"]) == WITHIN
-    assert check([str(star), "--lock", str(path)]) == WITHIN
+    assert check([str(star), "--lock", str(path), "--update"]) == DONE
+    assert check([str(star), "--lock", str(path)]) == DONE
     told = capsys.readouterr().out
     assert "\x1b" not in told
     assert "\x1b" not in path.read_text()
-    assert check([str(HELLO), "--lock", str(path)]) == OUTSIDE
+    assert check([str(HELLO), "--lock", str(path)]) == DIFFERENT
 
 
 def test_a_probe_that_is_attached_counts(tmp_path: Path) -> None:
@@ -420,7 +420,7 @@ def test_patterns_and_notes_of_people_stay(lock_of: Callable[..., Path]) -> None
     text = text.replace('name = "sum_sizes"', 'name = "sum_*"\nnote = "for billing"')
     text = text.replace('name = "totals"', 'name = "totals"\nnote = "24: three counters"')
     path.write_text(text)
-    assert check([str(LOADALL), "--lock", str(path)]) == WITHIN
+    assert check([str(LOADALL), "--lock", str(path)]) == DONE
     table = tomllib.loads(lock_of(LOADALL).read_text())
     assert table["pins"] == ["/sys/fs/bpf/*"]
     assert [(row["name"], row.get("note")) for row in table["program"]] == [

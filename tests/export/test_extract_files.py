@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from bpftrace_sys.cli.extract import DONE, TROUBLE
 from bpftrace_sys.cli.extract import main as extract
+from bpftrace_sys.cli.messages import DONE, TROUBLE
 from bpftrace_sys.export.elf_writer import R_BPF_64_32, R_BPF_64_64, Elf
 from bpftrace_sys.export.extraction import Names
 from decoders.formats import btf

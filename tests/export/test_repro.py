@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from bpftrace_sys.cli.messages import DONE, TROUBLE
 from bpftrace_sys.cli.options import UsageError
-from bpftrace_sys.cli.repro import DONE, TROUBLE, main
+from bpftrace_sys.cli.repro import main
 from bpftrace_sys.export import reproducer_c, reproducer_python
 from bpftrace_sys.export.reproducer import Collector
 from bpftrace_sys.export.reproducer_part import part, range_of

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from junit2htmlreport.parser import Junit
 from sarif_pydantic import Sarif
 
-from bpftrace_sys.cli.check import OUTSIDE, TROUBLE, WITHIN
 from bpftrace_sys.cli.check import main as check
+from bpftrace_sys.cli.messages import DIFFERENT, DONE, TROUBLE
 from bpftrace_sys.compare.policy.deeds import Deed, Where
 from bpftrace_sys.compare.policy.verdicts import Outside, Verdict
 from bpftrace_sys.render import verdicts
@@ -125,7 +125,7 @@ def test_files_are_named_from_the_repository(monkeypatch: pytest.MonkeyPatch) ->
 def narrow(tmp_path: Path) -> Path:
     """A lock file that allows the hello world all but its helper and its tag."""
     lock = tmp_path / "bpf.lock.toml"
-    assert check([str(HELLO), "--lock", str(lock), "--update"]) == WITHIN
+    assert check([str(HELLO), "--lock", str(lock), "--update"]) == DONE
     text = lock.read_text().replace('"bpf_trace_printk"', '"bpf_other"')
     lock.write_text(text.replace("38dd440716c4900f", "0").replace("c21893ee8040b45c", "1"))
     return lock
@@ -137,7 +137,7 @@ def judged(lock: Path, *options: str) -> Any:
 
 def test_json_has_the_verdict(narrow: Path) -> None:
     done = judged(narrow, "--json")
-    assert done.returncode == OUTSIDE
+    assert done.returncode == DIFFERENT
     found = json.loads(done.stdout)
     assert found["verdict"] == "outside"
     (trace,) = found["traces"]
@@ -152,7 +152,7 @@ def test_json_has_the_verdict(narrow: Path) -> None:
 
 def test_junit_is_read_by_others(narrow: Path, tmp_path: Path) -> None:
     done = judged(narrow, "--junit", str(tmp_path / "junit.xml"))
-    assert done.returncode == OUTSIDE
+    assert done.returncode == DIFFERENT
     assert "calls the helper bpf_trace_printk" in done.stdout  # the text is there as well
     suites = Junit(str(tmp_path / "junit.xml")).suites
     (suite,) = suites
@@ -166,7 +166,7 @@ def test_junit_is_read_by_others(narrow: Path, tmp_path: Path) -> None:
 
 def test_sarif_is_read_by_others(narrow: Path, tmp_path: Path) -> None:
     done = judged(narrow, "--sarif", str(tmp_path / "x.sarif"))
-    assert done.returncode == OUTSIDE
+    assert done.returncode == DIFFERENT
     log = Sarif.model_validate_json((tmp_path / "x.sarif").read_text())
     (run,) = log.runs
     assert run.results is not None
@@ -234,11 +234,11 @@ def test_trouble_is_an_error_everywhere(narrow: Path, tmp_path: Path) -> None:
 
 def test_within_is_within_everywhere(tmp_path: Path) -> None:
     lock = str(tmp_path / "l.toml")
-    assert check([str(HELLO), "--lock", lock, "--update"]) == WITHIN
+    assert check([str(HELLO), "--lock", lock, "--update"]) == DONE
     done = run_cli(
         "check", str(HELLO), "--lock", lock, "--annotate=github", "--sarif", "-"
     )
-    assert (done.returncode, done.stderr) == (WITHIN, "")
+    assert (done.returncode, done.stderr) == (DONE, "")
     log = Sarif.model_validate_json(done.stdout)
     assert log.runs[0].results == []
     assert log.runs[0].invocations is not None
@@ -302,9 +302,9 @@ def test_the_example_workflow_runs(tmp_path: Path, needs_bpf: None) -> None:
     done = run_cli(*shlex.split(words)[1:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert check([str(tmp_path / "trace.jsonl.gz"), "--lock", str(tmp_path / "bpf.lock.toml"),
-                  "--update"]) == WITHIN  # fmt: skip
+                  "--update"]) == DONE  # fmt: skip
     done = run_cli(*shlex.split(judge)[1:], cwd=tmp_path)
-    assert done.returncode == WITHIN, done.stderr
+    assert done.returncode == DONE, done.stderr
     assert Sarif.model_validate_json((tmp_path / "bpf.sarif").read_text()).runs[0].results == []
 
 

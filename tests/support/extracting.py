@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from bpftrace_sys.cli.extract import DONE
 from bpftrace_sys.cli.extract import main as extract
+from bpftrace_sys.cli.messages import DONE
 from bpftrace_sys.export.extraction import Extraction, files
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.whole_trace import read
