@@ -23,7 +23,8 @@ from bpftrace_sys.render.inventory import object_line, program_lines
 from bpftrace_sys.render.kernel_view_json import kernel_view_json
 from bpftrace_sys.render.output import Output, close
 from bpftrace_sys.render.style import painter
-from bpftrace_sys.render.text import Options, TextRenderer
+from bpftrace_sys.render.text import TextRenderer
+from bpftrace_sys.render.text_options import Options
 from bpftrace_sys.story.context import place
 from bpftrace_sys.story.inventory import Machine
 from bpftrace_sys.story.kernel_view import Seen, seen

@@ -10,7 +10,8 @@ from bpftrace_sys.render.output import Files, Output
 from bpftrace_sys.render.split import Split
 from bpftrace_sys.render.style import painter, plain_painter
 from bpftrace_sys.render.tables import LedgerRenderer
-from bpftrace_sys.render.text import Options, TextRenderer
+from bpftrace_sys.render.text import TextRenderer
+from bpftrace_sys.render.text_options import Options
 from bpftrace_sys.render.times import stamps
 from bpftrace_sys.story.selection import Selected, Selection
 

@@ -324,7 +324,7 @@ class Gather(Renderer):
             self._result(call),
             self._subject(call),
             self._things(call),
-            self.shown(self.text.call_text(call)),
+            self.shown(self.text.calls.call_text(call)),
             self._reasons(call),
             0,
         ]

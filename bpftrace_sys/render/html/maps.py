@@ -126,7 +126,7 @@ class Maps:
         used = None if fact is None else call.notes.objects.get((fact.fd, fact.stage))
         if not isinstance(used, objects.Map):
             return None
-        self.text.call_, self.text.objects = call, call.notes.objects
+        self.text.calls.call_, self.text.calls.objects = call, call.notes.objects
         if not batch:
             return Operation(
                 used,
@@ -154,8 +154,8 @@ class Maps:
     def _pair(self, key: Value | None, value: Value | None) -> tuple[str, str, int | None]:
         key, value = plain(key), plain(value)
         return (
-            "" if key is None else self.text.painted(self.text.value(key), VALUE),
-            "" if value is None else self.text.painted(self.text.value(value), VALUE),
+            "" if key is None else self.text.painted(self.text.calls.value(key), VALUE),
+            "" if value is None else self.text.painted(self.text.calls.value(value), VALUE),
             number_of(value),
         )
 

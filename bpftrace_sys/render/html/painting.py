@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from typing import IO, Any, Final
 
-from bpftrace_sys.render.text import Options, TextRenderer
+from bpftrace_sys.render.call_text import CallText
+from bpftrace_sys.render.text import TextRenderer
+from bpftrace_sys.render.text_options import Options
 from bpftrace_sys.story.model import Model
 from decoders.values import Insns
 
@@ -66,6 +68,13 @@ class Lines:
         return text
 
 
+class PageCallText(CallText):
+    """The text of calls, without listings where no instructions are shown."""
+
+    def _insn_block(self, name: str, insns: Insns, indent: str, comma: str) -> list[str] | None:
+        return super()._insn_block(name, insns, indent, comma) if self.options.insns else None
+
+
 class PageText(TextRenderer):
     """Calls as the text renderer tells them, in strings."""
 
@@ -73,12 +82,11 @@ class PageText(TextRenderer):
         self.lines = Lines()
         out: Any = self.lines
         stream: IO[str] = out
-        super().__init__(stream, model, Options(width=96, walks=False, once=False), marks.paint)
+        options = Options(width=96, walks=False, once=False)
+        super().__init__(
+            stream, model, options, marks.paint, PageCallText(model, options, marks.paint)
+        )
         self.marks = marks
-
-    def _insn_block(self, name: str, insns: Insns, indent: str, comma: str) -> list[str] | None:
-        # Instructions that are not shown here need no listing.
-        return super()._insn_block(name, insns, indent, comma) if self.options.insns else None
 
     def painted(self, text: str, limit: int) -> str:
         """With marks, and cut where it is too long."""
