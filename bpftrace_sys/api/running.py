@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bpftrace_sys.api.trace import Trace
+from bpftrace_sys.common import BpfstraceError
 from bpftrace_sys.trace.items import TraceError
 
 START: Final = (
@@ -30,7 +31,7 @@ GRACE: Final = 5.0
 """Seconds that a child which is to end may take."""
 
 
-class RunError(Exception):
+class RunError(BpfstraceError):
     """A command that could not be traced; says why."""
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 from bpftrace_sys.cli.getopt_long import UsageError
 from bpftrace_sys.cli.messages import OWN_FAILURE, complain
 from bpftrace_sys.cli.renderers import width_of
+from bpftrace_sys.common import BpfstraceError
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.record.capture.kernel_views import KernelViews
@@ -56,7 +57,7 @@ GIVEN: Final = 3
 """Places of which is said what the program is given there."""
 
 
-class NotFoundError(Exception):
+class NotFoundError(BpfstraceError):
     """No program is meant, or more than one."""
 
 

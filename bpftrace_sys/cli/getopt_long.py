@@ -6,12 +6,14 @@ along take longer to import than a short program takes to run.
 
 from __future__ import annotations
 
+from bpftrace_sys.common import BpfstraceError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 
-class UsageError(Exception):
+class UsageError(BpfstraceError):
     """Arguments that cannot be understood; the text says which and what would do."""
 
 

@@ -8,6 +8,7 @@ import sys
 
 from bpftrace_sys.cli.messages import OWN_FAILURE, TROUBLE, complain, fault_words
 from bpftrace_sys.cli.options import UsageError, parse, said
+from bpftrace_sys.common import BpfstraceError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ def main(argv: list[str] | None = None, own_process: bool = False) -> int:
     except UsageError as error:
         complain(str(error))
         print("Try 'bpfstrace --help'.", file=sys.stderr)
+        return TROUBLE
+    except BpfstraceError as error:
+        complain(str(error))
         return TROUBLE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bpftrace_sys.common import BpfstraceError
 from bpftrace_sys.export.bpf_object import Source, build
 from bpftrace_sys.story.listing import btf_fd
 from bpftrace_sys.story.model import Model
@@ -24,7 +25,7 @@ NAME_LIMIT: Final = 100
 """Characters of a file's name, without what makes it unique."""
 
 
-class ExtractError(Exception):
+class ExtractError(BpfstraceError):
     """Files that cannot be written; says which and why."""
 
 

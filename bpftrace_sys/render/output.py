@@ -12,6 +12,7 @@ import os
 import sys
 import time
 
+from bpftrace_sys.common import BpfstraceError
 from bpftrace_sys.common.escape import printable
 
 TYPE_CHECKING = False
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
 
-class OutputError(Exception):
+class OutputError(BpfstraceError):
     """An output that cannot be opened; says which and why."""
 
 

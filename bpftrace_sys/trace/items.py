@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
+from bpftrace_sys.common import BpfstraceError
 from decoders.events import ProcessEvent
 from decoders.raw import RawCall
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.trace.kernel_view import KernelView
 
 
-class TraceError(Exception):
+class TraceError(BpfstraceError):
     """A trace file that cannot be read on; says where and why."""
 
     def __init__(self, path: str, line: int, why: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from bpftrace_sys.common import BpfstraceError
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.compare.canonical.text import stable
 from bpftrace_sys.story.attach.rows import ROWS
@@ -31,7 +32,7 @@ WAITING: Final = 4096
 """Deeds of calls that may be probes, from which on it is looked which of them still may."""
 
 
-class JudgementError(Exception):
+class JudgementError(BpfstraceError):
     """A trace that cannot be judged; says why."""
 
 

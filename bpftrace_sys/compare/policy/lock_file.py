@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from bpftrace_sys.common import BpfstraceError
 from bpftrace_sys.compare.policy.deeds import Deed
 
 VERSION: Final = 1
 FILE_LIMIT: Final = 16 << 20
 
 
-class LockError(Exception):
+class LockError(BpfstraceError):
     """A lock file that cannot be used; says why."""
 
 

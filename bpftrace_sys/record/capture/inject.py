@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from bpftrace_sys.common import BpfstraceError
+
 if TYPE_CHECKING:
     from decoders.walk.follow import Node
 
@@ -32,7 +34,7 @@ TAMPERING: Final = {
 """Of -e inject=...:KEY=."""
 
 
-class InjectError(ValueError):
+class InjectError(BpfstraceError, ValueError):
     """A rule that cannot be understood."""
 
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from bpftrace_sys.common import BpfstraceError
 from bpftrace_sys.record.machine.bpf import bpf
 from decoders.uapi import const
 
@@ -41,7 +42,7 @@ RECURSION_MISSES: Final = 208
 LOG_SIZE: Final = 1 << 20
 
 
-class LoadError(Exception):
+class LoadError(BpfstraceError):
     """The kernel refused; ``errno`` and the call say what, ``log`` the verifier's last lines."""
 
     def __init__(self, what: str, error: OSError, log: str = "") -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bpftrace_sys.common import BpfstraceError
 
-class EngineError(Exception):
+
+class EngineError(BpfstraceError):
     """Tracing is not possible here; the text says why and what helps."""
 
 

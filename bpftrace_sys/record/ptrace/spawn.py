@@ -14,6 +14,8 @@ import os
 import signal
 import struct
 
+from bpftrace_sys.common import BpfstraceError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +36,7 @@ STAGES: Final = ("exec", "seccomp", "user", "fork")
 _REPORT: Final = struct.Struct("=BBi")  # stage, whether a file was met, errno; path follows
 
 
-class SpawnError(Exception):
+class SpawnError(BpfstraceError):
     """The tracee could not be started.
 
     ``errno``: why. ``stage``: one of STAGES, what failed. ``path``: for "exec" the
