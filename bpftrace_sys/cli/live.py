@@ -219,7 +219,7 @@ class Nobody:
     def entry(self, *_: Any) -> bool:
         return False
 
-    def idle(self) -> bool:
+    def work(self) -> bool:
         return False
 
     def nothing(self, *_: Any) -> None:

@@ -27,7 +27,7 @@ PLACES = {
     ),
     "probes": "from bpftrace_sys.story.probes.watch import Probes\nProbes.watch = broken",
     "the exit stop": (
-        "from bpftrace_sys.record.capture.copying import Row\nRow.leave = broken"
+        "from bpftrace_sys.record.capture.copying import CallCopier\nCallCopier.leave = broken"
     ),
     "out of memory": (
         "from bpftrace_sys.story.model import Model\n"

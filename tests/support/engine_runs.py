@@ -71,7 +71,7 @@ class Recorder:
     def exit(self, tracee: Tracee, ret: int, failed: bool, time_ns: int) -> None:
         self.tell("exit", tracee.tid, ret, failed)
 
-    def idle(self) -> bool:
+    def work(self) -> bool:
         queued, self.queued = self.queued, []
         for event in queued:
             self.file.write(json.dumps(event) + "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from bpftrace_sys.record.capture.copying import CallEnv, Row
+from bpftrace_sys.record.capture.copying import CallCopier, CallEnv
 from bpftrace_sys.trace.facts import RecordedFacts
 from decoders.raw import FdFact, RawCall
 from decoders.values import Array, Changed, Pointer, Struct, Value
@@ -97,7 +97,7 @@ def record(
     facts: Any = Facts()
     lookup: Any = Lookup(FDS if fds is None else fds)
     env = Env(raw, lookup, facts, facts.fact)
-    row = Row(arch, nr)
+    row = CallCopier(arch, nr)
     live: Any = before
     node = row.enter(raw, live, env)
     if after is not None:

@@ -149,7 +149,7 @@ def xdp_modes(raw: RawCall, name: str) -> None:
     raw.extra = raw.extra._replace(xdp_modes=found)
 
 
-class Row:
+class CallCopier:
     """What capture needs of a traced call; made when such a call is first seen."""
 
     __slots__ = ("_layout", "loops", "name", "returns")

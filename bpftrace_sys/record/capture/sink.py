@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Final, Protocol
 
-    from bpftrace_sys.record.capture.copying import Ask, Row
+    from bpftrace_sys.record.capture.copying import Ask, CallCopier
     from bpftrace_sys.record.capture.inject import Rule
     from bpftrace_sys.record.capture.loops import Loops, Plan
     from bpftrace_sys.record.machine.fds import FdLookup
@@ -134,7 +134,7 @@ class Capture:
         self.watchers: list[Returned] = []
         """-e kernel= and --stats; set before the first stop."""
         self._waiting = WAITING
-        self._rows: dict[tuple[int, int], Row] = {}
+        self._rows: dict[tuple[int, int], CallCopier] = {}
         self._before: dict[str, int] | None = None
         self._rules: list[Rule] = []
         self._skip: Callable[[Tracee, int], bool] | None = None
@@ -194,14 +194,14 @@ class Capture:
 
     @property
     def before(self) -> dict[str, int]:
-        """The highest ids of BPF objects before the first call of ours (see watermark.py)."""
+        """The highest ids of BPF objects before the first call of ours (see newest_ids.py)."""
         if self._before is None:
             from bpftrace_sys.record.machine.newest_ids import highest
 
             self._before = highest()
         return self._before
 
-    def _row(self, arch: int, nr: int) -> Row:
+    def _row(self, arch: int, nr: int) -> CallCopier:
         """What such calls need; made when the first is seen."""
         if not self._rows:
             _ = self.before  # now, as this very call may make an object
@@ -210,9 +210,9 @@ class Capture:
 
             self._lookup = FdLookup()
             self._loops = Loops(self._lookup)
-        from bpftrace_sys.record.capture.copying import Row
+        from bpftrace_sys.record.capture.copying import CallCopier
 
-        row = self._rows[(arch, nr)] = Row(arch, nr)
+        row = self._rows[(arch, nr)] = CallCopier(arch, nr)
         return row
 
     # ------------------------------------------------------------ calls
@@ -365,9 +365,9 @@ class Capture:
         while len(self._queue) > self._waiting:
             # More comes than can be told: better slow than without bounds.
             self._entered = 0
-            self.idle()
+            self.work()
 
-    def idle(self) -> bool:
+    def work(self) -> bool:
         queue = self._queue
         for watcher in self.watchers:
             if watcher.soon():

@@ -65,7 +65,7 @@ class LiveFacts(Facts):
         highest: dict[str, int] | None = None,
         machine: Machine | None = None,
     ) -> None:
-        """``highest``: the highest ids when the trace began, by kind (see watermark.py)."""
+        """``highest``: the highest ids when the trace began, by kind (see newest_ids.py)."""
         self.highest = highest or {}
         machine = machine or Machine()
         super().__init__(machine.pmus, machine.cpus)

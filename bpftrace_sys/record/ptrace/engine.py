@@ -274,7 +274,7 @@ class Engine:
         self._signals.block()
         try:
             self._loop()
-            while self.sink.idle():
+            while self.sink.work():
                 pass
         finally:
             self._signals.unblock()
@@ -319,7 +319,7 @@ class Engine:
                     try:
                         tid, status = waitpid(-1, flags)
                         while not tid and teller.working:
-                            teller.working = teller.sink.idle()
+                            teller.working = teller.sink.work()
                             tid, status = waitpid(-1, flags)
                         if not tid and pace.polls and len(tracees) <= TRACEES:
                             for _ in repeat(None, pace.polls):

@@ -125,7 +125,7 @@ class Interrupts:
 
     def _stop_ourselves(self) -> None:
         self._stop_with = False
-        while self._teller.sink.idle():
+        while self._teller.sink.work():
             pass
         stop_ourselves()
 

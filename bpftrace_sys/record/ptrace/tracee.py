@@ -32,7 +32,7 @@ if TYPE_CHECKING:
             restarted fails with the kernel's own ERESTARTSYS (512) and relatives.
             """
 
-        def idle(self) -> bool:
+        def work(self) -> bool:
             """No stop is waiting: time for a bite of queued work. True: there is more."""
 
         def forked(self, parent: Tracee, child_tid: int, child_pid: int, how: str) -> None:
