@@ -25,6 +25,12 @@ def main(words: list[str]) -> int:
     except OSError as error:
         complain(f"{words[0]}: {error.strerror}")
         return TROUBLE
+    if data.startswith(b"\x7fELF"):
+        complain(
+            f"{words[0]}: this is an ELF object, not raw instructions; "
+            "llvm-objdump -d shows what is in it"
+        )
+        return TROUBLE
     lines = disasm(data)
     while part := list(islice(lines, 4096)):
         sys.stdout.write("\n".join(part) + "\n")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from bpftrace_sys.cli.settings import TRACED
 from bpftrace_sys.render.output import Files, Output
 from bpftrace_sys.render.split import Split
-from bpftrace_sys.render.style import painter, plain_painter
+from bpftrace_sys.render.style import columns_of, painter, plain_painter
 from bpftrace_sys.render.tables import LedgerRenderer
 from bpftrace_sys.render.text import TextRenderer
 from bpftrace_sys.render.text_options import Options
@@ -81,7 +81,7 @@ def renderers(
     if json is not None:
         chosen.append(_lines(settings, json, pipeline))
     selection = Selection(
-        settings.statuses, settings.succeeded, settings.progs, settings.paths
+        settings.statuses, settings.succeeded, settings.progs, settings.paths, *_replayed(settings)
     )
     if selection:
         chosen = [Selected(renderer, selection) for renderer in chosen]
@@ -114,6 +114,18 @@ def renderers(
     return chosen
 
 
+def _replayed(settings: Settings) -> tuple[frozenset[str], frozenset[int]]:
+    """Calls and bpf commands that are shown of a trace; of what is traced live no others are."""
+    if not settings.replayed:
+        return frozenset(), frozenset()
+    calls = frozenset(settings.traced) if settings.traced != TRACED else frozenset()
+    if not settings.commands:
+        return calls, frozenset()
+    from bpftrace_sys.cli.expressions import bpf_commands
+
+    return calls, frozenset(bpf_commands(settings.commands))
+
+
 def _lines(settings: Settings, json: Output, pipeline: Any) -> Renderer:
     """The JSON lines; in files that can be begun anew where it is traced for long."""
     if settings.engine == "bpf" and not json.name.startswith("<"):
@@ -144,9 +156,4 @@ def _report(out: Output, pipeline: Any) -> Renderer:
 
 def width_of(output: Output) -> int:
     """Columns to fill: a terminal's own, else always the same."""
-    try:
-        if output.stream.isatty():
-            return max(os.get_terminal_size(output.stream.fileno()).columns, 40)
-    except (OSError, ValueError):
-        pass
-    return 100
+    return max(columns_of(output.stream) or 100, 40)

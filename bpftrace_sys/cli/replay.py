@@ -59,6 +59,9 @@ def replay(settings: Settings) -> int:
     """Replays the file that the settings name."""
     if len(settings.args) != 1:
         raise UsageError("replay takes one trace file" + (" (- is stdin)" * (not settings.args)))
+    if settings.injections:
+        raise UsageError("-e inject= makes calls fail as they are made; those of a trace are done")
+    settings.replayed = True
     try:
         reader = Reader(settings.args[0])
     except TraceError as error:

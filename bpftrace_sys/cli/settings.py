@@ -26,6 +26,8 @@ class Settings:
         self.append = False
         """-A: what stands in the output's file stays there."""
         self.json: str | None = None
+        self.replayed = False
+        """A trace is shown again: what is not asked for has to be left out here."""
         self.report: str | None = None
         """--report: the page's file."""
         self.traced: tuple[str, ...] = TRACED
@@ -115,6 +117,8 @@ if TYPE_CHECKING:
 def narrowed(settings: Settings) -> list[str]:
     """The options that leave something out of a trace, as they were given."""
     words = [f"-e bpf={pattern}" for pattern in settings.commands]
+    if settings.replayed and settings.traced != TRACED:
+        words.append(f"-e trace={','.join(settings.traced)}")
     words += [f"-e prog={pattern}" for pattern in settings.progs]
     words += [f"-P {path}" for path in settings.paths]
     words += [f"-e status={word}" for word in sorted(settings.statuses)]

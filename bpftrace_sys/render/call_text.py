@@ -282,9 +282,11 @@ class CallText:
             lines.append(self.paint("comment", kept))
         if dropped:
             lines.append(self.paint("comment", f"{indent}  ... {dropped} lines before (-v)"))
+        failed = self.call_ is not None and self.call_.raw.failed
+        style = "complaint" if failed else "string"
         for row in rows:
             shown = printable(row.decode("utf-8", "backslashreplace").replace("\t", "    "))
-            lines.append(f"{indent}  {self.paint('string', shown)}")
+            lines.append(f"{indent}  {self.paint(style, shown)}")
         return [*lines, f'{indent}"""{"" if text.whole else "..."}{comma}']
 
     def _insn_block(self, name: str, insns: Insns, indent: str, comma: str) -> list[str] | None:

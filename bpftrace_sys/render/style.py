@@ -24,6 +24,8 @@ STYLES: Final = {
     "comment": "bright_black",
     "object": "magenta",
     "error": "bold red",
+    "why": "bold red",
+    "complaint": "red",
     "insn": "",
     "source": "yellow",
     "function": "bold yellow",
@@ -63,6 +65,20 @@ def wants_colour(stream: IO[Any]) -> bool:
         return stream.isatty()
     except ValueError:
         return False
+
+
+def columns_of(stream: IO[Any]) -> int:
+    """A terminal's columns: COLUMNS, else what it says, else 80; 0 where there is no terminal."""
+    try:
+        if not stream.isatty():
+            return 0
+        word = os.environ.get("COLUMNS", "")
+        if word.isdecimal() and int(word[:9]) > 0:
+            return int(word[:9])
+        # A pseudo-terminal that nobody has given a size says 0.
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (AttributeError, OSError, ValueError):
+        return 0
 
 
 def painter(stream: IO[Any]) -> Painter:

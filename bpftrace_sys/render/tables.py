@@ -6,11 +6,10 @@ columns that never wrap, so that awk and diff can read them.
 
 from __future__ import annotations
 
-import os
 import textwrap
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from bpftrace_sys.render.style import wants_colour
+from bpftrace_sys.render.style import columns_of, wants_colour
 from bpftrace_sys.render.watching import KINDS, lost_words
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from bpftrace_sys.story.refusals import RefusedPrograms
 
 GAP: Final = 2
+MIDDLE: Final = 16
+"""Columns in which a folded path still tells something."""
 
 
 def plain_lines(table: Table) -> list[str]:
@@ -55,7 +56,7 @@ def narrow_lines(table: Table, width: int) -> list[str]:
     title, heads, *lines = plain_lines(head)
     told = [title[:width], heads[:width]]
     for row, line in zip(table.rows, lines, strict=True):
-        told += textwrap.wrap(line, width, drop_whitespace=False) if len(line) > width else [line]
+        told += _wrapped(line, width, drop_whitespace=False) if len(line) > width else [line]
         rest = list(zip(table.columns[fitting:], row[fitting:], strict=True))
         apart = "; " if any(", " in cell for _, cell in rest) else ", "
         text = apart.join(
@@ -63,19 +64,32 @@ def narrow_lines(table: Table, width: int) -> list[str]:
             for column, cell in rest
             if cell
         )
-        told += textwrap.wrap(
+        told += _wrapped(
             text, width, initial_indent=" " * 3 * GAP, subsequent_indent=" " * 4 * GAP
         )
     return told
 
 
+def _wrapped(text: str, width: int, **options: Any) -> list[str]:
+    """Lines of a text; a path that no line holds loses its middle, and none is broken."""
+    room = width - len(options.get("subsequent_indent", ""))
+    words = (
+        folded(word, room) if "/" in word and len(word) > room > MIDDLE else word
+        for word in text.split(" ")
+    )
+    return textwrap.wrap(" ".join(words), width, break_on_hyphens=False, **options)
+
+
+def folded(word: str, room: int) -> str:
+    """Begin and end of a word, as much as there is room for."""
+    head = (room - 1) // 2
+    return f"{word[:head]}\u2026{word[head + 1 - room :]}"
+
+
 def uncoloured(table: Table, stream: Any) -> list[str]:
     """A table for a pipe or file, or for a terminal without colours."""
     lines = plain_lines(table)
-    try:
-        width = os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
-    except (AttributeError, OSError, ValueError):
-        width = 0
+    width = columns_of(stream)
     return narrow_lines(table, width) if 0 < width < max(map(len, lines)) else lines
 
 
@@ -85,7 +99,7 @@ def draw(table: Table, stream: Any) -> None:
     from rich.table import Table as Drawn
     from rich.text import Text
 
-    console = Console(file=stream, highlight=False)
+    console = Console(file=stream, highlight=False, width=columns_of(stream) or None)
     if max(len(line) for line in plain_lines(table)) > console.width:
         title, heads, *rows = narrow_lines(table, console.width)
         console.print(Text(title, "bold"), Text(heads, "bold"), sep="\n")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.story.walks import Key
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
 
+WHY: Final = "  why: "
 HELD_SHOWN: Final = 20
 """Objects of a kind that a process holds."""
 READS: Final = 8
@@ -110,6 +111,8 @@ class TextRenderer(Renderer):
         self.calls = calls or CallText(model, options, paint)
         self.folds = Folds()
         self.walks = Walks(model)
+        self._idle: set[int] = set()
+        """Children that are there and of which no call was told."""
         self._held_seen: Counter[tuple[int, str]] = Counter()
         self._held_more: Counter[tuple[int, str]] = Counter()
         """What processes hold when they are attached to, by pid and kind; beyond HELD_SHOWN."""
@@ -132,7 +135,7 @@ class TextRenderer(Renderer):
                 tid, line, reasons = told_walk
                 self._write(f"{self.calls.pid(tid)} {self.paint('comment', printable(line))}")
                 for reason in reasons:
-                    self._write(self.paint("comment", printable(f"  why: {reason}")))
+                    self._write(self.paint("why", printable(f"{WHY}{reason}")))
         if self._held_more:
             from bpftrace_sys.story.inventory import counted
 
@@ -148,7 +151,7 @@ class TextRenderer(Renderer):
                 tid, line, reasons = told
                 self._write(f"{self.calls.pid(tid)} {self.paint('comment', line)}")
                 for reason in reasons:
-                    self._write(self.paint("comment", printable(f"  why: {reason}")))
+                    self._write(self.paint("why", printable(f"{WHY}{reason}")))
 
     def lull(self) -> None:
         self.flush()
@@ -159,6 +162,7 @@ class TextRenderer(Renderer):
 
     def call(self, call: NotedCall) -> None:
         """One call; a feature probe or a part of a walk waits, to be told with others."""
+        self._idle.discard(call.raw.pid)
         if not self.options.verbose:
             key = self._walk(call)
             if (self.folds and key is not None) or self.walks.other(key):
@@ -203,8 +207,11 @@ class TextRenderer(Renderer):
         return None if any(HOLE in part for part in parts) else TextTemplate(self, parts, widths)
 
     def _remarks(self, call: NotedCall) -> None:
+        explained = False
         for line in remarks(call):
-            self._write(self.paint("comment", printable(line)))
+            # The reason, which stands last, is what a person looks for.
+            explained = explained or line.startswith(WHY)
+            self._write(self.paint("why" if explained else "comment", printable(line)))
         if self.options.stacks and call.raw.stack is not None:
             from bpftrace_sys.render.stack import stack_lines
 
@@ -254,8 +261,15 @@ class TextRenderer(Renderer):
         return self.options.held and not self.options.quiet
 
     def process(self, event: ProcessEvent) -> None:
-        """A process's end; forks and execs are in the JSON."""
+        """A process's end, if it did anything that is told; forks and execs are in the JSON."""
+        if event.what == "fork":
+            child = event.details.get("child")
+            if isinstance(child, int) and not self.options.verbose:
+                self._idle.add(child)
         if event.what == "exit":
+            if event.tid in self._idle:
+                self._idle.discard(event.tid)
+                return
             self.flush()
         line = None if self.options.quiet else exit_line(event)
         if line is not None:

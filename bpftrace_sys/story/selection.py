@@ -1,4 +1,5 @@
-"""Which calls are shown: -z, -Z, -e prog=NAME, -P PATH.
+"""Which calls are shown: -z, -Z, -e prog=NAME, -P PATH; of a trace that is replayed, also
+-e trace= and -e bpf=.
 
 What is not shown is still seen: the model knows all objects, so names stay right.
 """
@@ -14,6 +15,7 @@ from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.trace.header import Header
 from decoders.call import Call, plain
 from decoders.events import ProcessEvent
+from decoders.uapi.const import BPF_COMMON_ATTRS
 from decoders.values import Struct, Text, Value
 
 if TYPE_CHECKING:
@@ -32,6 +34,10 @@ class Selection:
     progs: tuple[str, ...] = ()
     """Patterns of program names."""
     paths: tuple[str, ...] = ()
+    calls: frozenset[str] = frozenset()
+    """Names of system calls."""
+    commands: frozenset[int] = frozenset()
+    """Of bpf(2); other calls are shown whatever stands here."""
 
     def __bool__(self) -> bool:
         return (
@@ -39,10 +45,14 @@ class Selection:
             or bool(self.progs)
             or bool(self.paths)
             or bool(self.statuses)
+            or bool(self.calls)
+            or bool(self.commands)
         )
 
     def call(self, call: NotedCall) -> bool:
         """Whether a call is shown."""
+        if not self._asked(call):
+            return False
         if self.succeeded is not None and (
             call.raw.ret is None or call.raw.failed is self.succeeded
         ):
@@ -55,13 +65,21 @@ class Selection:
 
     def attachment(self, told: Attachment) -> bool:
         """Whether an attachment is shown."""
-        if self.succeeded is False:
+        if self.succeeded is False or (told.steps and not self._asked(told.steps[-1].call)):
             return False
         if self.progs and not (told.prog is not None and self._prog(told.prog)):
             return False
         return not self.paths or any(
             path in self.paths for step in told.steps for path in paths_of(step.call)
         )
+
+    def _asked(self, call: Call) -> bool:
+        """Whether it is one of the calls and commands that were named."""
+        if self.calls and call.syscall.name not in self.calls:
+            return False
+        if not self.commands or call.syscall.name != "bpf" or not call.raw.args:
+            return True
+        return call.raw.args[0] & 0xFFFF_FFFF & ~BPF_COMMON_ATTRS in self.commands
 
     def _prog(self, found: Object) -> bool:
         return any(fnmatch.fnmatchcase(found.name, pattern) for pattern in self.progs)

@@ -17,14 +17,15 @@ def open_for_writing(path: str) -> IO[str]:
     """
     if path == "-":
         return sys.stdout
+    # Before there is a file: none is left behind empty.
+    zstandard = _zstandard(path) if path.endswith(".zst") else None
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     raw = os.fdopen(fd, "wb")
     if path.endswith(".gz"):
         import gzip
 
         return io.TextIOWrapper(gzip.GzipFile("", "wb", 6, raw, 0), encoding="ascii")
-    if path.endswith(".zst"):
-        zstandard = _zstandard(path)
+    if zstandard is not None:
         return io.TextIOWrapper(
             zstandard.ZstdCompressor().stream_writer(raw, closefd=True), encoding="ascii"
         )

@@ -11,7 +11,9 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -200,3 +202,58 @@ def test_spoiled_traces_neither_crash_nor_reach_the_terminal(
         assert code in (0, 2)
         assert (code == 2) == bool(err.getvalue())
         assert commands(out.getvalue() + err.getvalue()) == set()
+
+
+# ------------------------------------------------------------------ a part of a trace
+
+
+FILTERS: dict[str, tuple[list[str], Callable[[dict[str, Any]], bool]]] = {
+    "calls": (["-e", "trace=ioctl"], lambda line: line["syscall"] == "ioctl"),
+    "all calls but some": (
+        ["-e", "trace=!openat,ioctl"], lambda line: line["syscall"] not in ("openat", "ioctl"),
+    ),
+    "commands": (
+        ["-e", "trace=bpf", "-e", "bpf=prog_load"],
+        lambda line: line["args"].get("cmd") == "BPF_PROG_LOAD",
+    ),
+    "commands and other calls": (
+        ["-e", "bpf=map_create"],
+        lambda line: line["syscall"] != "bpf" or line["args"].get("cmd") == "BPF_MAP_CREATE",
+    ),
+    "successful": (["-z"], lambda line: line["ret"] != -1),
+    "failed": (["-Z"], lambda line: line["ret"] == -1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_part_of_a_trace(name: str, tmp_path: Path) -> None:
+    options, wanted = FILTERS[name]
+    trace = str(FIXTURES / "bpftrace-tracepoint" / "trace.jsonl.gz")
+    kept: list[list[dict[str, Any]]] = []
+    for words in ([], options):
+        file = tmp_path / "again.jsonl"
+        done = run_cli("replay", "-q", "-v", *words, "--json", str(file), trace)
+        assert (done.returncode, done.stderr) == (0, "")
+        lines = map(json.loads, file.read_text().splitlines())
+        kept.append([line for line in lines if line["type"] == "syscall"])
+        for line in kept[-1]:
+            del line["raw"]  # which refers to lines before
+    whole, part = kept
+    assert part == [line for line in whole if wanted(line)]
+    assert 0 < len(part) < len(whole)
+    shown = sum(done.stdout.count(f"] {call}(") for call in {line["syscall"] for line in whole})
+    assert shown == len(part)
+
+
+def test_nothing_of_a_trace_can_be_made_to_fail() -> None:
+    trace = str(FIXTURES / "bpftrace-tracepoint" / "trace.jsonl.gz")
+    done = run_cli("replay", "-e", "inject=bpf:error=EPERM", trace)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert "inject=" in done.stderr
+
+
+def test_an_elf_object_is_not_read_as_instructions(tmp_path: Path) -> None:
+    done = run_cli("disasm", PYTHON)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "ELF object" in done.stderr

@@ -327,7 +327,28 @@ def test_any_width_works_and_says_the_same(columns: int, name: str) -> None:
 
 def test_width_without_a_size_is_harmless() -> None:
     # A terminal that says 0 columns, as under some serial lines.
-    assert text_of(columns=0)
+    assert text_of(columns=0) == text_of(columns=80)
+
+
+def test_columns_of_the_environment_are_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = text_of(columns=200)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert text_of(columns=70) == wide
+    monkeypatch.setenv("COLUMNS", "nonsense")
+    assert text_of(columns=200) == wide
+
+
+def test_the_reason_is_painted_and_a_refusing_log_is_not_green() -> None:
+    trace = FIXTURES / "verifier-reject" / "trace.jsonl.gz"
+    env = {**environment(), "TERM": "xterm-256color"}
+    env.pop("NO_COLOR", None)
+    code, text = on_terminal([*MAIN, "replay", "-q", str(trace)], env=env)
+    assert code == 0
+    (why,) = [line for line in text.splitlines() if "why: " in line]
+    assert why.startswith("\x1b[1;31m  why: ")
+    log = [line for line in text.splitlines() if "R0 invalid mem access" in line and line != why]
+    assert log
+    assert not [line for line in log if "\x1b[32m" in line]
 
 
 # ------------------------------------------------------------------ failures, logs

@@ -360,3 +360,15 @@ def test_narrow_lines_lose_nothing() -> None:
         text = "".join("".join(lines).split())
         assert all(cell.replace(" ", "") in text for row in table.rows for cell in row)
     assert narrow_lines(table, 200) == plain_lines(table)
+
+
+def test_a_path_that_fits_nowhere_loses_its_middle() -> None:
+    path = "/sys/fs/bpf/" + "a-folder/" * 20 + "the-map"
+    table = Table("things", ("name", "why"), [("short", f"pinned at {path}; open in x")])
+    lines = narrow_lines(table, 60)
+    (line,) = [line for line in lines if "/sys/fs/bpf/" in line]
+    assert "\u2026" in line
+    assert line.endswith("the-map;")
+    assert max(map(len, lines)) <= 60
+    short = Table("things", ("name", "why"), [("short", "pinned at /sys/fs/bpf/a-folder/a-map")])
+    assert "/sys/fs/bpf/a-folder/a-map" in " ".join(narrow_lines(short, 40))

@@ -371,3 +371,4 @@ def test_zst_without_the_package_is_explained(
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(TraceError, match=r"pip install 'bpfstrace\[zstd\]'"):
         open_for_writing(str(tmp_path / "t.zst"))
+    assert not list(tmp_path.iterdir())
