@@ -70,6 +70,8 @@ def spawn_failure(error: SpawnError, argv: list[str]) -> str:
     import shutil
 
     file = error.path if "/" in argv[0] else shutil.which(argv[0])
+    if file is None and argv[0] in (".", ".."):
+        file = argv[0]  # found in any folder of PATH
     if file is None:
         # Of a file of that name here nothing follows: it was not asked for.
         return f"{name}: no such program in PATH"
