@@ -90,7 +90,8 @@ def replay(settings: Settings) -> int:
     pipeline.faults.report = complain
     pipeline.faults.debug = settings.debug
     pipeline.renderers = renderers(settings, pipeline, text, json, [], page)
-    left_out = narrowed(settings)
+    # The trace itself was recorded whole, as far as its header says.
+    left_out = [f"replay {word}" for word in narrowed(settings)]
     if left_out:
         earlier = header.options.get("narrowed")
         header.options["narrowed"] = [*(earlier if isinstance(earlier, list) else ()), *left_out]

@@ -234,7 +234,10 @@ def test_a_part_of_a_trace(name: str, tmp_path: Path) -> None:
         file = tmp_path / "again.jsonl"
         done = run_cli("replay", "-q", "-v", *words, "--json", str(file), trace)
         assert (done.returncode, done.stderr) == (0, "")
-        lines = map(json.loads, file.read_text().splitlines())
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        marks = lines[0].get("options", lines[0]).get("narrowed", [])
+        assert bool(marks) is bool(words)
+        assert all(mark.startswith("replay -") for mark in marks)
         kept.append([line for line in lines if line["type"] == "syscall"])
         for line in kept[-1]:
             del line["raw"]  # which refers to lines before

@@ -48,7 +48,7 @@ def summary(calls: Iterable[NotedCall]) -> str:
     text = f"{count} feature probe{'s' if count != 1 else ''}"
     if refused:
         which = "" if count == 1 else "all " if len(refused) == count else f"{len(refused)} "
-        text += f", {which}refused with EPERM"
+        text += f", {which}refused with EPERM: {_listed(list(refused))}"
     if lacking:
         text += f", {len(lacking)} unsupported: {_listed(lacking)}"
     elif all(results.values()):
