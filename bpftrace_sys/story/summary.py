@@ -218,7 +218,21 @@ def reasons_of(found: Object, model: Model) -> list[str]:
         reasons.append(f"attached to {printable(target)}")
     if isinstance(found, Prog):
         reasons += [f"attached to {target}" for target in seen_at_the_end(found, model)]
+    if isinstance(found, Map) and not reasons:
+        users = [prog.label for prog in _made(model, Prog) if _uses(prog, found, model)]
+        more = f" and {len(users) - 3} more" if len(users) > 3 else ""
+        if users:
+            reasons.append(f"used by {', '.join(map(printable, users[:3]))}{more}")
     return reasons
+
+
+def _uses(prog: Prog, found: Map, model: Model) -> bool:
+    """Whether a program that is still there was loaded with this map."""
+    return (
+        prog.call is not None
+        and any(fact.kind == "map" and fact.id == found.id for fact in prog.call.raw.fds)
+        and model.facts.fact("alive_prog", prog.id or 0) is not None
+    )
 
 
 def remains(model: Model) -> Table:
@@ -235,7 +249,7 @@ def remains(model: Model) -> Table:
                 kind,
                 str(number),
                 printable(found.name),
-                "; ".join(reasons) or "held by something else",
+                "; ".join(reasons) or "held by something that was not seen",
             )
         )
     return table

@@ -214,6 +214,26 @@ def test_what_is_pinned_stays_behind(bpffs: Path) -> None:
     assert names.count("with_a_very_long_name") == 2
 
 
+def test_a_map_is_held_by_its_program(bpffs: Path) -> None:
+    """Nobody has pinned it, and no process has it open: a program of the same table holds it."""
+    needs_tool("bpftool")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from _common import *\n"
+        "kit = Kit(); counts = kit.map('ARRAY', 4, 8, 1, 'counted')\n"
+        "prog = kit.prog('SOCKET_FILTER', counting(counts), 'counter')\n"
+        "call('OBJ_PIN', pathname=os.fsencode(sys.argv[2]) + b'\\0', bpf_fd=prog, size=16)\n"
+    )
+    pin = bpffs / "counter"
+    done = run_cli("-f", sys.executable, "-c", code, str(LOADERS), str(pin))
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in tables_of(done.stderr)["left behind"]}
+    shown = bpftool("prog", "show", "pinned", str(pin))
+    assert shown["map_ids"] == [int(rows["counted"]["id"])]
+    assert rows["counted"]["why"] == f"used by prog counter id={shown['id']}"
+    assert rows["counter"]["why"] == f"pinned at {pin}"
+
+
 def test_what_is_attached_stays_behind(bpffs: Path) -> None:
     needs_tool("bpftool")
     cgroup = None
