@@ -24,7 +24,7 @@ NAME_LEN: Final = 15
 """What the kernel keeps of a name (BPF_OBJ_NAME_LEN, less the NUL)."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Object:
     """A kernel object; of some kinds more is known (below)."""
 
@@ -60,7 +60,7 @@ class Object:
         return self.label
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Prog(Object):
     """A program."""
 
@@ -93,7 +93,7 @@ class Prog(Object):
         return f"{self.label} tag={self.tag}" if self.tag else self.label
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Map(Object):
     """A map.  Numbers are None where they were not seen."""
 
@@ -128,7 +128,7 @@ class Map(Object):
         return f"{self.label} {known} {self.key_size}/{self.value_size}"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Link(Object):
     """A link."""
 
@@ -145,7 +145,7 @@ class Link(Object):
         return [kind, self.type, *rest, f"-> {self.target}" if self.target else ""]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class PerfEvent(Object):
     """A perf event; ``name`` says what it counts or probes."""
 
@@ -180,7 +180,7 @@ def new_object(
     return KINDS.get(kind, Object)(kind, id, name, origin, call)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Notes:
     """What the story adds to a call: each stage its own, in the order in which they stand here."""
 
@@ -220,14 +220,14 @@ class Notes:
         return self.probe is not None and self.probe.certain
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class NotedCall(Call):
     """A decoded call with the story's notes."""
 
     notes: Notes = field(default_factory=Notes)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Step:
     """A call on the way to an attachment; ``role`` is load, type, event, attach or enable."""
 
@@ -235,7 +235,7 @@ class Step:
     call: NotedCall
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Attachment:
     """A program attached to a target, or detached from one."""
 
