@@ -159,6 +159,9 @@ def trace(settings: Settings, own_process: bool = False) -> int:
             fault = error
 
     engine.resting = telling.rest
+    if settings.commands or "bpf" not in settings.traced:
+        # The calls that make objects are not seen, so what is older is known only from now.
+        _ = capture.before
     try:
         if settings.pids:
             from bpftrace_sys.record.machine.opening import Opening

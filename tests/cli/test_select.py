@@ -193,3 +193,13 @@ def test_names_stay_right_where_their_making_is_not_shown(tmp_path: Path) -> Non
     assert used["name"] == "map_two"
     assert used["origin"] == "found"
     assert "from before" not in ran.text
+
+
+def test_what_the_filter_hides_is_not_from_before(tmp_path: Path) -> None:
+    """The map's making is not seen; it is no older than the trace for that."""
+    out = tmp_path / "out.txt"
+    words = ["-f", "-q", "-o", str(out), "-e", "bpf=map_freeze", sys.executable, WORKLOAD, "two"]
+    assert run_cli(*words).returncode == 0
+    (line,) = [line for line in out.read_text().splitlines() if "BPF_MAP_FREEZE" in line]
+    assert "<map map_two id=" in line
+    assert "from before" not in line
