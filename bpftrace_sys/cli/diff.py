@@ -12,7 +12,7 @@ from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.compare.diff.compare import compare
 from bpftrace_sys.compare.diff.differences import Differences
 from bpftrace_sys.compare.diff.options import KINDS, Options
-from bpftrace_sys.compare.diff.side import Side, caveats, narrowed
+from bpftrace_sys.compare.diff.side import Side, caveats, how_narrowed, narrowed
 from bpftrace_sys.compare.diff.whole import whole
 from bpftrace_sys.render.output import Output, OutputError, close, complain, open_page
 from bpftrace_sys.story.targets import printable
@@ -106,11 +106,8 @@ def main(words: list[str]) -> int:
         return TROUBLE
     if narrowed(a) != narrowed(b):
         for path, side in zip(settings.paths, (a, b), strict=True):
-            left = printable(" ".join(narrowed(side)))
-            print(
-                f"bpfstrace: {path}: recorded {f'with {left}' if left else 'whole'}",
-                file=sys.stderr,
-            )
+            how = printable(how_narrowed(narrowed(side)))
+            print(f"bpfstrace: {path}: {how}", file=sys.stderr)
         print("bpfstrace: what one of them leaves out cannot be compared", file=sys.stderr)
         return TROUBLE
     for text in caveats(a, b):

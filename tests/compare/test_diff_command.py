@@ -179,7 +179,7 @@ def test_traces_that_leave_out_different_things(other: Path) -> None:
     run_cli("replay", "-z", "-o", os.devnull, "--json", str(other), str(path))
     done = run_cli("diff", str(path), str(other))
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"{other}: recorded with -z" in done.stderr
+    assert f"{other}: copied by replay -z" in done.stderr
     assert run_cli("diff", str(other), str(other)).returncode == 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -197,3 +198,13 @@ def narrowed(side: Side) -> list[str]:
     """The options by which something was left out of a trace."""
     found = side.header.options.get("narrowed") if side.header is not None else None
     return sorted(str(word) for word in found) if isinstance(found, list) else []
+
+
+def how_narrowed(words: Sequence[str]) -> str:
+    """``recorded with -e bpf=map_*``, ``copied by replay -z``; ``recorded whole``."""
+    live = [word for word in words if not word.startswith("replay ")]
+    copied = [word for word in words if word.startswith("replay ")]
+    parts = [f"recorded with {' '.join(live)}"] if live else []
+    if copied:
+        parts.append(f"copied by {' and '.join(copied)}")
+    return ", ".join(parts) or "recorded whole"

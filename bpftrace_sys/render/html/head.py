@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from bpftrace_sys.compare.diff.side import how_narrowed
 from bpftrace_sys.render.html.markup import Child, Markup, element
 from bpftrace_sys.render.html.records import ATTACHING, Report
 from bpftrace_sys.render.html.words import count, span, times
@@ -164,11 +165,12 @@ def notes(report: Report) -> Markup | None:
             element("p", {}, "Pages are bounded; bpfstrace replay prints the whole trace.")
         )
     if report.narrowed:
+        how = how_narrowed(report.narrowed)
         notes.append(
             element(
                 "p",
                 {},
-                f"Recorded with {' '.join(report.narrowed)}: what that leaves out was not looked "
+                f"{how[0].upper()}{how[1:]}: what that leaves out was not looked "
                 "at, so nothing is said of it.",
             )
         )
