@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.relocation import RelocationSection
+from elftools.elf.sections import SymbolTableSection
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "bpftrace_sys" / "record" / "ebpf"
 SOURCE: Final = FOLDER / "watch.bpf.c"
@@ -120,7 +122,7 @@ class Btf:
             return 8
         if kind == KIND_ARRAY:
             element, _, count = struct.unpack("<III", extra)
-            return self.size(element) * count
+            return self.size(element) * int(count)
         return self.size(ref) if kind in (8, 9, 10, 11, 18) else ref
 
     def map_definition(self, var: int) -> dict[str, int]:
@@ -164,17 +166,19 @@ class Object:
                 bool(section["sh_flags"] & 4) and section["sh_type"] == "SHT_PROGBITS"
                 for section in sections
             ]
+            table = elf.get_section_by_name(".symtab")
+            assert isinstance(table, SymbolTableSection)
             self.symbols = [
                 Symbol(
                     symbol.name, symbol["st_info"]["type"],
                     symbol["st_shndx"] if isinstance(symbol["st_shndx"], int) else 0,
                     symbol["st_value"], symbol["st_size"],
                 )
-                for symbol in elf.get_section_by_name(".symtab").iter_symbols()
+                for symbol in table.iter_symbols()
             ]  # fmt: skip
             self.relocations: dict[int, dict[int, tuple[int, Symbol]]] = {}
             for section in sections:
-                if section["sh_type"] == "SHT_REL":
+                if isinstance(section, RelocationSection):
                     self.relocations[section["sh_info"]] = {
                         rel["r_offset"]: (rel["r_info_type"], self.symbols[rel["r_info_sym"]])
                         for rel in section.iter_relocations()
@@ -358,7 +362,7 @@ def image(found: Object) -> bytes:
     """What the loader reads."""
     blobs = bytearray()
 
-    def put(data: bytes) -> list[int]:
+    def put(data: bytes | bytearray) -> list[int]:
         place = [len(blobs), len(data)]
         blobs.extend(data)
         return place

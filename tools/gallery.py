@@ -29,7 +29,8 @@ from typing import NamedTuple
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
-from rich.console import CONSOLE_SVG_FORMAT, Console  # noqa: E402
+from rich._export_format import CONSOLE_SVG_FORMAT  # noqa: E402
+from rich.console import Console  # noqa: E402
 from rich.terminal_theme import TerminalTheme  # noqa: E402
 from rich.text import Text  # noqa: E402
 

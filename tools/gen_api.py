@@ -39,10 +39,10 @@ def page() -> str:
     functions = [each for each in members if isinstance(each, pdoc.doc.Function)]
     classes = [each for each in members if isinstance(each, pdoc.doc.Class)]
     parts = [HEAD, text(module.docstring), "\n\n"]
-    for each in functions:
-        parts += function(each, "##")
-    for each in classes:
-        parts += class_(each)
+    for made in functions:
+        parts += function(made, "##")
+    for kind in classes:
+        parts += class_(kind)
     return "".join(parts).rstrip() + "\n"
 
 
