@@ -327,7 +327,7 @@ def test_a_killed_tracer_leaves_whole_lines(delay: float, tmp_path: Path) -> Non
     lines = [json.loads(line) for line in data.splitlines()]
     assert lines[0]["type"] == "trace"
     assert lines[-1]["type"] != "end"
-    done = run_cli("replay", str(path))
+    done = run_cli("replay", "-v", str(path))
     assert done.returncode == 2
     assert done.stdout.count("bpf(BPF_PROG_GET_NEXT_ID") == len(calls(lines, "bpf")) > 1
     assert done.stderr == (
