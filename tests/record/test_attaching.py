@@ -153,6 +153,7 @@ tracer = int(sys.argv[1]) if len(sys.argv) > 1 else 0
 while not tracer:
     with open("/proc/self/status") as file:
         tracer = int(file.read().partition("TracerPid:")[2].split()[0])
+time.sleep(0.5)  # calls are watched from the first stop on, a moment after that line has changed
 for request in (0x4206, 16):  # PTRACE_SEIZE, PTRACE_ATTACH
     print(libc.ptrace(request, tracer, None, None), ctypes.get_errno(), flush=True)
 """

@@ -225,6 +225,7 @@ def test_keys(browser: Browser, tmp_path: Path) -> None:
     press("?")
     assert "search calls" in browser.js("return document.querySelector('dialog').textContent")
     browser.js("document.querySelector('dialog').close()")
+    browser.until("!document.querySelector('dialog')")  # keys are its own as long as it is there
     before = browser.js("return getComputedStyle(document.body).backgroundColor")
     press("t")
     assert browser.js("return getComputedStyle(document.body).backgroundColor") != before
