@@ -194,7 +194,7 @@ def links(model: Model) -> Table:
     return table
 
 
-def reasons_of(found: Object, model: Model) -> list[str]:
+def reasons_of(found: Object, model: Model, users_of: dict[int, list[Prog]]) -> list[str]:
     """Why an object is still there, as far as that can be seen."""
     facts, number = model.facts, found.id or 0
     reasons = []
@@ -219,31 +219,39 @@ def reasons_of(found: Object, model: Model) -> list[str]:
     if isinstance(found, Prog):
         reasons += [f"attached to {target}" for target in seen_at_the_end(found, model)]
     if isinstance(found, Map) and not reasons:
-        users = [prog.label for prog in _made(model, Prog) if _uses(prog, found, model)]
+        users = [
+            prog.label
+            for prog in users_of.get(number, ())
+            if facts.fact("alive_prog", prog.id or 0) is not None
+        ]
         more = f" and {len(users) - 3} more" if len(users) > 3 else ""
         if users:
             reasons.append(f"used by {', '.join(map(printable, users[:3]))}{more}")
     return reasons
 
 
-def _uses(prog: Prog, found: Map, model: Model) -> bool:
-    """Whether a program that is still there was loaded with this map."""
-    return (
-        prog.call is not None
-        and any(fact.kind == "map" and fact.id == found.id for fact in prog.call.raw.fds)
-        and model.facts.fact("alive_prog", prog.id or 0) is not None
-    )
+def _users(model: Model) -> dict[int, list[Prog]]:
+    """The programs of the trace by the maps that they were loaded with."""
+    found: dict[int, list[Prog]] = {}
+    for prog in _made(model, Prog):
+        for fact in prog.call.raw.fds if prog.call is not None else ():
+            if fact.kind == "map" and fact.id is not None:
+                users = found.setdefault(fact.id, [])
+                if prog not in users[-1:]:
+                    users.append(prog)
+    return found
 
 
 def remains(model: Model) -> Table:
     """What is still in the kernel when the last tracee is gone, and why as far as was seen."""
     table = Table("left behind", ("what", "id", "name", "why"), right=frozenset({"id"}))
+    users_of = _users(model)
     for (kind, number), found in model.objects.items():
         if kind not in ("prog", "map", "link") or found.call is None:
             continue
         if model.facts.fact(f"alive_{kind}", number) is None:
             continue
-        reasons = reasons_of(found, model)
+        reasons = reasons_of(found, model, users_of)
         table.rows.append(
             (
                 kind,

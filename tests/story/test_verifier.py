@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bpftrace_sys.record.capture.copying import Recorder
 from bpftrace_sys.story.verifier.scan import place
 from bpftrace_sys.story.verifier.verdict import verdict
-from decoders.raw import EXIT
+from decoders.raw import ENTRY, EXIT, Chunk
 from decoders.walk.memory import Snapshot
 from tests.support import bpf_asm as asm
 from tests.support.running import TRACEES, Ran
@@ -259,3 +259,18 @@ def test_the_end_of_a_long_string_is_kept(length: int) -> None:
     replayed = Snapshot(recorder.chunks)
     assert replayed.late(0x1000, size, limit) == start
     assert replayed.cstr(start, limit) == (data, True)
+
+
+def test_what_the_kernel_did_not_write_is_not_looked_through() -> None:
+    memory = Buffer(0x1000, b"x" * 1000)
+    chunks = [Chunk(ENTRY, 0x1000, b"x" * 64, 64)]
+    asked: list[int] = []
+    read = memory.read
+
+    def counted(addr: int, size: int) -> bytes:
+        asked.append(size)
+        return read(addr, size)
+
+    memory.read = counted  # type: ignore[method-assign]
+    assert Recorder(memory, EXIT, chunks).late(0x1000, 1 << 30, 100) == 0x1000  # type: ignore[arg-type]
+    assert asked == [64]

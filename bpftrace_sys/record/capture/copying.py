@@ -58,9 +58,19 @@ class Recorder:
         return data, ended
 
     def late(self, addr: int, size: int, limit: int) -> int:
-        """The kernel has just written all that is looked through here: a log of some megabytes."""
+        """The kernel has just written all that is looked through here: a log of some megabytes.
+
+        What begins as it did before the call was not written; a gigabyte of the caller's own
+        making must not keep it in its stop.
+        """
+        if size <= limit:
+            return addr
+        heads = (chunk.data for chunk in self.chunks if (chunk.stage, chunk.addr) == (ENTRY, addr))
+        for head in heads:
+            if head[:1].strip(b"\0") and self._memory.read(addr, len(head)) == head:
+                return addr
         at = 0
-        while size > limit and at < size:
+        while at < size:
             wanted = min(SCANNED, size - at)
             data = self._memory.read(addr + at, wanted)
             end = data.find(b"\0")

@@ -91,6 +91,8 @@ def no_more_ids(failure: Failure) -> list[str]:
     """The end of an iteration over ids; an id that nobody has."""
     command = failure.command
     if command.endswith("_GET_NEXT_ID"):
+        if not failure.number("start_id"):
+            return ["there is none"]  # the first id was asked for, and nothing came before
         return ["that was the last id"]
     if command.endswith("_GET_FD_BY_ID"):
         kind = command.removeprefix("BPF_").removesuffix("_GET_FD_BY_ID").lower()
