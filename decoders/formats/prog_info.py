@@ -47,6 +47,7 @@ ARRAYS: Final = (
     Row("prog_tags", 180, 184, 8),
 )
 ROWS: Final = {row.name: row for row in ARRAYS}
+_BTF_ID: Final = 128
 _U32: Final = struct.Struct("<I")
 _U64: Final = struct.Struct("<Q")
 
@@ -62,6 +63,11 @@ def room_for(head: bytes) -> list[tuple[Row, int]]:
         if count and size:
             found.append((row, count * size))
     return found
+
+
+def btf_id_of(head: bytes) -> int:
+    """bpf_prog_info.btf_id of the struct as it came; 0 where the program has none."""
+    return int(_U32.unpack_from(head, _BTF_ID)[0])
 
 
 def request(head: bytes, addresses: Mapping[str, int]) -> bytearray:
@@ -175,7 +181,7 @@ class ProgInfo:
     @property
     def btf_id(self) -> int:
         """Its BTF; 0 where it has none."""
-        return self._u32(128)
+        return self._u32(_BTF_ID)
 
     @property
     def attach_btf_id(self) -> int:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 from bpftrace_sys.record.machine import prog_info
 from bpftrace_sys.trace.kernel_view import KernelView, Mapping
 from decoders import arch as arches
-from decoders.formats.prog_info import ProgInfo
+from decoders.formats.prog_info import ProgInfo, btf_id_of
 from decoders.raw import EXIT, RawCall
 from decoders.uapi import const
 
 if TYPE_CHECKING:
     from bpftrace_sys.record.machine.fds import FdLookup
-    from bpftrace_sys.record.machine.prog_info import Answer
+    from bpftrace_sys.record.machine.prog_info import Asked
 
 NOTHING: Final = ProgInfo(b"", {})
 
@@ -36,16 +36,19 @@ def command(raw: RawCall) -> int:
 class _Fetched:
     """What is known of a program before its load is told."""
 
-    answer: Answer
+    asked: Asked | None
     btf: bytes
     problem: str = ""
     """Why nothing is."""
     mapping: Mapping | None = None
+    _info: ProgInfo | None = None
 
     @property
     def info(self) -> ProgInfo:
         """What the answer says."""
-        return ProgInfo.answered(*self.answer)
+        if self._info is None:
+            self._info = ProgInfo.answered(*self.asked.answer()) if self.asked else NOTHING
+        return self._info
 
 
 class KernelViews:
@@ -78,14 +81,14 @@ class KernelViews:
         try:
             fd = lookup.duplicate(raw.tid, raw.ret)
             try:
-                answer = prog_info.ask(fd)
+                asked = prog_info.ask(fd)
             finally:
                 os.close(fd)
         except (OSError, ValueError, OverflowError) as error:
             why = str(getattr(error, "strerror", None) or error)
-            raw.carried += (_Fetched((b"", {}), b"", why),)
+            raw.carried += (_Fetched(None, b"", why),)
         else:
-            found = _Fetched(answer, self._unseen(ProgInfo(answer[0], {}).btf_id))
+            found = _Fetched(asked, self._unseen(btf_id_of(asked.head)))
             raw.carried += (found,)
             if "map" in self.asked:
                 self._copied.append((raw, found))

@@ -1,12 +1,14 @@
 """Asks the kernel for all that it gives of a program, by an fd.
 
 One call of BPF_OBJ_GET_INFO_BY_FD, or two where there is much.  ``ask`` is used in the exit stop of
-a BPF_PROG_LOAD: it copies and interprets nothing, and nothing slow is imported here.
+a BPF_PROG_LOAD: what came is taken out of its room, and interpreted, when the thread runs again,
+and nothing slow is imported here.
 """
 
 from __future__ import annotations
 
 import ctypes
+import operator
 import os
 import struct
 
@@ -43,7 +45,7 @@ def _get_info(fd: int, room: ctypes.Array[ctypes.c_char]) -> bool:
 
 
 class _Slab:
-    """The room of the first call; there is one, for its bytes are copied at once."""
+    """The room of a first call."""
 
     def __init__(self) -> None:
         self.arrays = ctypes.create_string_buffer(sum(SIZES.values()))
@@ -59,31 +61,57 @@ class _Slab:
             struct.pack_into("<Q", template, row.pointer_at, start + at)
             if row.rec_size_at:
                 struct.pack_into("<I", template, row.rec_size_at, row.size)
-            rows.append((row.name, at, row.size, size))
+            rows.append((row.name, at, row.size))
             at += size
         self.template = bytes(template)
         self.rows = tuple(rows)
-        self.counts = _counts([row.count_at for row in ARRAYS])
+        self.read_counts = _counts([row.count_at for row in ARRAYS]).unpack
+        self.most = self.read_counts(self.template)
+        self.counts: tuple[int, ...] = ()
+        self.head = b""
 
-    def ask(self, fd: int) -> Answer | None:
-        """The answer, if one call was enough."""
+    def fill(self, fd: int) -> bool:
+        """Asks; True if this one call was enough."""
         room = self.struct
         room.raw = self.template
         if not _get_info(fd, room):
-            return None  # a kernel with longer records, or with fewer fields, refuses
-        head = room.raw
-        xlated_len, ifindex = _CERTAIN.unpack_from(head)
+            return False  # a kernel with longer records, or with fewer fields, refuses
+        self.head = room.raw
+        xlated_len, ifindex = _CERTAIN.unpack_from(self.head)
         if not xlated_len or ifindex:
-            return None  # of a device's program, or where we may see nothing, counts are left
+            return False  # of a device's program, or where we may see nothing, counts are left
+        self.counts = self.read_counts(self.head)
+        return all(map(operator.le, self.counts, self.most))
+
+    def answer(self) -> Answer:
+        """What it was filled with."""
         view = self.view
-        arrays = {}
-        for count, (name, at, size, limit) in zip(self.counts.unpack(head), self.rows, strict=True):
-            taken = count * size
-            if taken > limit:
-                return None
-            if taken:
-                arrays[name] = view[at : at + taken].tobytes()
-        return head, arrays
+        return self.head, {
+            name: view[at : at + count * size].tobytes()
+            for count, (name, at, size) in zip(self.counts, self.rows, strict=True)
+            if count
+        }
+
+
+class Asked:
+    """An answer that may still stand in the room that the kernel wrote it to."""
+
+    __slots__ = ("_answer", "_slab", "head")
+
+    def __init__(self, head: bytes, answer: Answer | None, slab: _Slab | None) -> None:
+        self.head = head
+        """The struct, as the kernel left it."""
+        self._answer = answer
+        self._slab = slab
+
+    def answer(self) -> Answer:
+        """For ``ProgInfo.answered``; gives the room back."""
+        if self._slab is not None:
+            self._answer = self._slab.answer()
+            _free.append(self._slab)
+            self._slab = None
+        assert self._answer is not None
+        return self._answer
 
 
 _CERTAIN: Final = struct.Struct("<20xI56xI")
@@ -99,18 +127,28 @@ def _counts(offsets: list[int]) -> struct.Struct:
     return struct.Struct(f"{form}{ROOM - at}x")
 
 
-_slab: _Slab | None = None
+_free: list[_Slab] = []
+_made = 0
+_SLABS: Final = 16
+"""Rooms (45 KB each) that wait to be read at the same time, at most."""
 
 
-def ask(fd: int) -> Answer:
-    """All that the kernel gives of the program that ``fd`` is, for ``ProgInfo.answered``.
+def ask(fd: int) -> Asked:
+    """All that the kernel gives of the program that ``fd`` is.
 
     Arrays beyond LIMIT are left out.  OSError where the kernel does not answer.
     """
-    global _slab
-    if _slab is None:
-        _slab = _Slab()
-    return _slab.ask(fd) or _in_two_calls(fd)
+    global _made
+    if not _free:
+        _free.append(_Slab())
+        _made += 1
+    slab = _free[-1]
+    if not slab.fill(fd):
+        answer = _in_two_calls(fd)
+        return Asked(answer[0], answer, None)
+    if _made >= _SLABS and len(_free) == 1:
+        return Asked(slab.head, slab.answer(), None)
+    return Asked(slab.head, None, _free.pop())
 
 
 def _in_two_calls(fd: int) -> Answer:
@@ -138,4 +176,4 @@ def _in_two_calls(fd: int) -> Answer:
 
 def fetch(fd: int) -> ProgInfo:
     """What the kernel gives of the program that ``fd`` is; as :func:`ask`."""
-    return ProgInfo.answered(*ask(fd))
+    return ProgInfo.answered(*ask(fd).answer())
