@@ -21,6 +21,10 @@ COMMANDS: Final = frozenset(
     }
 )
 """Commands of which loops consist, and which change nothing that the model knows."""
+TRIED_AGAIN: Final = frozenset(
+    {const.BPF_MAP_CREATE, const.BPF_PROG_LOAD, const.BPF_BTF_LOAD}
+)
+"""Commands that loaders try again when they were refused, or to see whether they are."""
 NUMBERS: Final = frozenset(
     (arch, number) for arch in arches.NAMES if (number := arches.number(arch, "bpf")) is not None
 )

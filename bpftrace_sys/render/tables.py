@@ -132,8 +132,8 @@ class Counted(Template):
         self._count = count
 
     def write(self, raw: RawCall) -> None:
-        # The call has not failed.
         self._count.calls += 1
+        self._count.errors += raw.failed
         self._count.nanoseconds += raw.duration or 0
 
 

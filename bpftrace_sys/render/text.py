@@ -88,7 +88,7 @@ class WalkTemplate(Template):
         return self._text.walks.goes_on(self._key)
 
     def write(self, raw: RawCall) -> None:
-        self._text.walks.more(self._command)
+        self._text.walks.more(self._command, raw.failed)
 
 
 class TextRenderer(Renderer):
@@ -191,7 +191,7 @@ class TextRenderer(Renderer):
         if options.stamp is not None or (options.spent and call.raw.duration is None):
             return None
         widths = self.calls.holes = []
-        text = self.calls.call_text(call) + "\n"
+        text = "\n".join([self.calls.call_text(call), *self._remark_lines(call), ""])
         self.calls.holes = None
         if len(widths) != len(call.raw.chunks) - 1:
             return None
@@ -206,12 +206,16 @@ class TextRenderer(Renderer):
         parts.append(text)
         return None if any(HOLE in part for part in parts) else TextTemplate(self, parts, widths)
 
-    def _remarks(self, call: NotedCall) -> None:
+    def _remark_lines(self, call: NotedCall) -> Iterator[str]:
         explained = False
         for line in remarks(call):
             # The reason, which stands last, is what a person looks for.
             explained = explained or line.startswith(WHY)
-            self._write(self.paint("why" if explained else "comment", printable(line)))
+            yield self.paint("why" if explained else "comment", printable(line))
+
+    def _remarks(self, call: NotedCall) -> None:
+        for line in self._remark_lines(call):
+            self._write(line)
         if self.options.stacks and call.raw.stack is not None:
             from bpftrace_sys.render.stack import stack_lines
 

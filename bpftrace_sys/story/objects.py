@@ -203,7 +203,7 @@ class Notes:
 
     @property
     def usual(self) -> bool:
-        """Nothing is remarkable about the call."""
+        """Nothing is remarkable about the call, but that it may have been refused."""
         return (
             self.made is None
             and self.probe is None
@@ -211,7 +211,6 @@ class Notes:
             and self.listing is None
             and self.translated is None
             and not self.mismatch
-            and not self.explanation
         )
 
     @property

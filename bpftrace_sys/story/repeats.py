@@ -11,6 +11,7 @@ the same either way (the tests hold both against each other).
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from bpftrace_sys.story.objects import Map
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 REMEMBERED: Final = 256
 """Shapes; a program has few loops."""
+
+
+ANSWERS: Final = frozenset({-errno.ENOENT, -errno.EEXIST, -errno.E2BIG})
+"""Failures that loops are made of: the key is not there, or is, or there is no room for it."""
 
 
 class Known:
@@ -52,6 +57,8 @@ def shape(raw: RawCall) -> tuple[Any, ...]:
     return (
         raw.tid,
         raw.args,
+        raw.ret,
+        raw.failed,
         attr.data,
         # What follows from these in a trace of ours; one from elsewhere may say anything.
         raw.pid,
@@ -110,8 +117,7 @@ class Repeats:
             bool(raw.args)
             and raw.args[0] in COMMANDS
             and (raw.arch, raw.nr) in NUMBERS
-            and not raw.failed
-            and raw.ret == 0
+            and (raw.ret in ANSWERS if raw.failed else raw.ret == 0)
             and raw.watched_exit
             and 2 <= len(raw.chunks) <= 3
             and len(raw.fds) == 1
@@ -163,6 +169,12 @@ class Repeats:
         if not call.notes.usual or call.problem is not None:
             return  # the next one may be plainer
         self._known[key] = None
+        if raw.failed:
+            from bpftrace_sys.story.explain.elements import same_for_all_keys
+
+            assert raw.ret is not None
+            if not same_for_all_keys(raw.fds[0], -raw.ret):
+                return
         used = self._pipeline.model.by_fd(call, "attr", "map_fd")
         if not isinstance(used, Map) or raw.fds[0].id is None or not _just_bytes(call, used):
             return
@@ -200,6 +212,9 @@ def _just_bytes(call: Call, used: Map) -> bool:
     if not isinstance(attr, Struct) or len(first.data) != first.wanted:
         return False
     pointed = [value for _, value in attr.fields if isinstance(value, Pointer)]
+    if call.raw.failed:
+        # What the kernel did not write is no chunk.
+        pointed = [value for value in pointed if isinstance(value.value, Bytes)]
     if len(pointed) != len(chunks):
         return False
     spans: list[tuple[int, int, int]] = [(first.stage, first.addr, first.wanted)]

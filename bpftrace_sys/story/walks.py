@@ -58,6 +58,14 @@ class Run:
         """Calls."""
         return self.done.total()
 
+    def count_one(self, command: str, failed: bool) -> None:
+        """Counts one, that was not forbidden."""
+        if failed and command != QUERY:
+            self.done["failed"] += 1
+            self.missing += command == READ
+        else:
+            self.done[command] += 1
+
 
 class Walks:
     """The walk that goes on, if one does."""
@@ -94,10 +102,10 @@ class Walks:
         run = self._run
         return run is not None and run.key == key and not run.calls
 
-    def more(self, command: str) -> None:
-        """One more, that was done."""
+    def more(self, command: str, failed: bool) -> None:
+        """One more, of the commands on a map's entries."""
         assert self._run is not None
-        self._run.done[command] += 1
+        self._run.count_one(command, failed)
 
     def hold(self, call: NotedCall, key: Key) -> None:
         """Takes a call; what was held of another walk has been taken before."""
@@ -110,12 +118,9 @@ class Walks:
             run.done["refused"] += 1
             if len(run.reasons) < FEW:
                 run.reasons.update(dict.fromkeys(call.notes.explanation[:1]))
-        elif call.raw.failed and command != QUERY:
-            run.done["failed"] += 1
-            run.missing += command == READ
         else:
-            run.done[command] += 1
-            if command in BY_ID:
+            run.count_one(command, call.raw.failed)
+            if command in BY_ID and not call.raw.failed:
                 run.ids.add((BY_ID[command], call.number("attr", FIELDS[command])))
         if first:
             run.calls.append(call)

@@ -8,6 +8,7 @@ from decoders.raw import ENTRY, EXIT, Chunk, RawCall
 from decoders.uapi import const
 from decoders.walk.follow import Node, args_view, follow
 from decoders.walk.measures import command
+from decoders.walk.memory import Snapshot
 from decoders.walk.table import WALKS
 
 TYPE_CHECKING = False
@@ -188,6 +189,15 @@ class CallCopier:
         view = args_view(self._layout, raw.args, env)
         try:
             return follow(view, Recorder(memory, ENTRY, raw.chunks), ENTRY)
+        except MISTAKES as error:
+            env.trouble(error)
+            return Node(view)
+
+    def again(self, raw: RawCall, env: CallEnv) -> Node:
+        """The walk over what was copied at the entry without it: for an exit that needs it."""
+        view = args_view(self._layout, raw.args, env)
+        try:
+            return follow(view, Snapshot(raw.chunks), ENTRY)
         except MISTAKES as error:
             env.trouble(error)
             return Node(view)

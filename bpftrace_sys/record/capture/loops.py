@@ -1,98 +1,196 @@
-"""Loops of bpf(2) calls, captured without walking their declarations again.
+"""Calls of bpf(2) that come again, copied without walking their declarations again.
 
-Where a thread makes a call with the very same registers and attr as before, on
-the same map, the walk would read the same ranges of memory: a Plan remembers
-which.  The first calls of a loop are walked, and the plan is what they read.
+Where a thread makes a call with the very same registers and attr as before, on the same map, the
+walk would read the same ranges of memory: a Plan remembers which.  The first calls of a loop are
+walked, and the plan is what they read.  Failing loads come again, too, byte for byte: loaders try
+once more, and probe for features.  What such a call points at may decide what is read, so it takes
+the plan of its predecessor only where all of that is as it was.
 """
 
 from __future__ import annotations
 
-from decoders.loop_calls import COMMANDS, NUMBERS, alike
-from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
+from bpftrace_sys.record.ptrace.memory import Ranges
+from decoders.loop_calls import COMMANDS, NUMBERS, TRIED_AGAIN, alike
+from decoders.raw import ENTRY, EXIT, NOTHING, Chunk, RawCall
 from decoders.walk.map_fds import MEANT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final, NamedTuple
+    from collections.abc import Sequence
+    from typing import Final
 
-    from bpftrace_sys.record.machine.fds import FdLookup
+    from bpftrace_sys.record.machine.fds import FdLookup, Seen
     from bpftrace_sys.record.ptrace.memory import LiveMemory
-else:
-    from decoders.records import NamedTuple
+    from decoders.raw import FdFact
 
+    Key = tuple[int, int, int, tuple[int, ...]]
+    """Thread, architecture, number and arguments of a call."""
 
 ATTR_SIZES: Final = range(24, 513)
 """Sizes of the attr; plain callers pass that of the whole union, 168 bytes and growing."""
 PLANS: Final = 256
 """Plans that are remembered; then all are forgotten."""
 
-if TYPE_CHECKING:
-    Key = tuple[int, tuple[int, ...], bytes]
 
+class Plan:
+    """How calls are copied that are like one that was walked."""
 
-class Plan(NamedTuple):
-    """What to read at entry and at exit, besides the attr, and of which map."""
+    __slots__ = ("_at", "_seen", "bytewise", "chunks", "data", "exit", "facts", "failed", "ranges")
 
-    entry: tuple[tuple[int, int], ...]
-    exit: tuple[tuple[int, int], ...]
-    fact: FdFact
+    def __init__(self, raw: RawCall, bytewise: bool) -> None:
+        self.bytewise = bytewise
+        """It holds only where everything that the call points at is as it was."""
+        self.chunks = [chunk for chunk in raw.chunks if chunk.stage == ENTRY]
+        self.ranges = Ranges([(chunk.addr, chunk.wanted) for chunk in self.chunks])
+        self.data = b"".join(chunk.data for chunk in self.chunks)
+        """What was read at the entry."""
+        at = len(self.chunks[0].data)
+        self._at = []
+        for chunk in self.chunks[1:]:
+            self._at.append((chunk.addr, at, at + chunk.wanted, chunk.wanted))
+            at += chunk.wanted
+        self.facts = list(raw.fds)
+        self._seen: list[Seen] | None = None
+        self.exit: Sequence[Chunk] | None = None
+        """What was read at the exit of one that succeeded; None: not known yet."""
+        self.failed: tuple[int, list[Chunk], Ranges | None] | None = None
+        """The result and chunks of one that failed, and where those of the exit stand."""
+
+    def learn(self, raw: RawCall) -> None:
+        """What a call that took the plan read at its exit."""
+        after = [chunk for chunk in raw.chunks if chunk.stage == EXIT]
+        if not self.bytewise:
+            self.exit = self.exit if raw.failed else after
+        elif raw.failed:
+            assert raw.ret is not None
+            where = [(chunk.addr, chunk.wanted) for chunk in after]
+            whole = not after or (Ranges.possible(where) and _whole(after))
+            ranges = Ranges(where) if after and whole else None
+            self.failed = (raw.ret, raw.chunks, ranges) if whole else None
+
+    def enter(self, raw: RawCall, memory: LiveMemory, lookup: FdLookup) -> bool:
+        """Copies a call; False: it has to be walked."""
+        data = memory.gather(self.ranges)
+        if data is None:
+            return False
+        first = self.chunks[0]
+        if not (data == self.data if self.bytewise else data.startswith(first.data)):
+            return False
+        seen = self._seen
+        same = seen is not None and all(each.unchanged() for each in seen)
+        if not same and not self._look_again(raw, lookup):
+            return False
+        raw.fds = self.facts[:]
+        if self.bytewise:
+            raw.chunks = self.chunks[:]
+        else:
+            raw.chunks = chunks = [first]
+            for addr, start, end, wanted in self._at:
+                chunks.append(Chunk(ENTRY, addr, data[start:end], wanted))
+        return True
+
+    def _look_again(self, raw: RawCall, lookup: FdLookup) -> bool:
+        """Whether the fds are what they were; mostly they were just looked at."""
+        for index, known in enumerate(self.facts):
+            fact = lookup.fact(raw.tid, known.fd, ENTRY)
+            if fact is None or not (fact is known or alike(fact, known)):
+                return False
+            self.facts[index] = fact
+        where = [lookup.seen(fact, raw.tid) for fact in self.facts]
+        self._seen = [seen for seen in where if seen is not None]
+        if len(self._seen) < len(where):
+            self._seen = None
+        return True
+
+    def leave(self, raw: RawCall, memory: LiveMemory) -> bool:
+        """Copies what the call has written; False: for that the walk is needed."""
+        if not raw.failed:
+            if self.exit is None:
+                return False
+            for chunk in self.exit:
+                data = memory.read(chunk.addr, chunk.wanted)
+                raw.chunks.append(Chunk(EXIT, chunk.addr, data, chunk.wanted))
+            return True
+        if not self.bytewise:
+            return True  # of such commands one that fails writes nothing
+        if self.failed is None:
+            return False
+        ret, chunks, ranges = self.failed
+        if raw.ret != ret:
+            return False
+        if ranges is not None:
+            after = b"".join(chunk.data for chunk in chunks if chunk.stage == EXIT)
+            if memory.gather(ranges) != after:
+                return False
+        # The very list: who tells it sees at once that nothing differs.
+        raw.chunks = chunks
+        return True
 
 
 class Loops:
-    """The plans of a trace's loops."""
+    """The plans of a trace's calls."""
 
     def __init__(self, lookup: FdLookup) -> None:
         self._lookup = lookup
-        self._plans: dict[Key, Plan | None] = {}
+        self._plans: dict[tuple[Key, bytes], Plan | None] = {}
+        """By the attr, too.  None: such a call was seen once."""
+        self._last: dict[Key, Plan] = {}
+        """What calls with these registers took last."""
 
     def enter(self, raw: RawCall, memory: LiveMemory) -> Plan | None:
         """Copies a call for which there is a plan; None: it has to be walked."""
+        if not self._plans:
+            return None
         args = raw.args
-        if args[0] not in COMMANDS or args[2] not in ATTR_SIZES or not self._plans:
+        key = (raw.tid, raw.arch, raw.nr, args)
+        last = self._last.get(key)
+        if last is not None and last.enter(raw, memory, self._lookup):
+            return last
+        if args[2] not in ATTR_SIZES or not (args[0] in COMMANDS or args[0] in TRIED_AGAIN):
             return None
-        attr = memory.read(args[1], args[2])
-        plan = self._plans.get((raw.tid, args, attr))
-        if plan is None:
+        plan = self._plans.get((key, memory.read(args[1], args[2])))
+        if plan is None or plan is last or not plan.enter(raw, memory, self._lookup):
             return None
-        # Mostly the same object as then: the lookup has just seen that nothing changed.
-        fact = self._lookup.fact(raw.tid, plan.fact.fd, ENTRY)
-        if fact is None or not (fact is plan.fact or alike(fact, plan.fact)):
-            return None
-        raw.fds.append(fact)
-        chunks = raw.chunks
-        chunks.append(Chunk(ENTRY, args[1], attr, args[2]))
-        for (addr, size), data in zip(plan.entry, memory.read_many(plan.entry), strict=True):
-            chunks.append(Chunk(ENTRY, addr, data, size))
+        self._last[key] = plan
         return plan
-
-    def leave(self, plan: Plan, raw: RawCall, memory: LiveMemory) -> None:
-        """Copies what the call has written."""
-        if not raw.failed:
-            for addr, size in plan.exit:
-                raw.chunks.append(Chunk(EXIT, addr, memory.read(addr, size), size))
 
     def learn(self, raw: RawCall) -> None:
         """Takes a walked call for a model, when it comes for the second time."""
-        if (
-            raw.args[0] not in COMMANDS
-            or (raw.arch, raw.nr) not in NUMBERS
-            or raw.failed
-            or len(raw.fds) != 1
-            or raw.fds[0].info.get("map_type") in MEANT  # its values may name fds
-            or not raw.chunks
-        ):
+        command = raw.args[0]
+        bytewise = command in TRIED_AGAIN
+        if bytewise:
+            if not raw.failed or raw.extra._replace(cred=None) != NOTHING or raw.carried:
+                return
+            if any(fact.stage != ENTRY for fact in raw.fds):
+                return
+        elif command not in COMMANDS or len(raw.fds) != 1 or _means(raw.fds[0]):
             return
-        attr, *rest = raw.chunks
-        if attr.addr != raw.args[1] or len(attr.data) != raw.args[2]:
+        if (raw.arch, raw.nr) not in NUMBERS or not raw.chunks:
             return
-        key = (raw.tid, raw.args, attr.data)
+        attr = raw.chunks[0]
+        before = [chunk for chunk in raw.chunks if chunk.stage == ENTRY]
+        if attr.addr != raw.args[1] or len(attr.data) != raw.args[2] or not _whole(before):
+            return
+        if not bytewise and raw.failed and len(before) < len(raw.chunks):
+            return
+        if not Ranges.possible([(chunk.addr, chunk.wanted) for chunk in before]):
+            return
+        key = ((raw.tid, raw.arch, raw.nr, raw.args), attr.data)
         if key not in self._plans:
             if len(self._plans) >= PLANS:
                 self._plans.clear()
+                self._last.clear()
             self._plans[key] = None
             return
-        self._plans[key] = Plan(
-            tuple((chunk.addr, chunk.wanted) for chunk in rest if chunk.stage == ENTRY),
-            tuple((chunk.addr, chunk.wanted) for chunk in rest if chunk.stage == EXIT),
-            raw.fds[0],
-        )
+        plan = self._plans[key] = Plan(raw, bytewise)
+        plan.learn(raw)
+
+
+def _means(fact: FdFact) -> bool:
+    """Whether the values of a map may name fds."""
+    return fact.info.get("map_type") in MEANT
+
+
+def _whole(chunks: Sequence[Chunk]) -> bool:
+    """Whether all of it could be read."""
+    return all(len(chunk.data) == chunk.wanted for chunk in chunks)

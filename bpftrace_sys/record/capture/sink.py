@@ -327,27 +327,31 @@ class Capture:
         raw.ret, raw.failed = ret, failed
         raw.duration = time_ns - raw.time
         if plan is not None:
-            self._loops.leave(plan, raw, tracee.memory)
-            self._done(raw)
-            return
+            if plan.leave(raw, tracee.memory):
+                if failed:
+                    self._note_who(tracee, raw, ret)
+                self._done(raw)
+                return
+            row = self._rows[raw.arch, raw.nr]
+            env = row.env(raw, self._lookup, self.machine, self._ask)
+            walked = env, row.again(raw, env), row
         env, node, row = walked
         row.leave(node, raw, tracee.memory, env)
+        if plan is not None:
+            plan.learn(raw)
         if not failed:
             if row.returns_fd(node.view):
                 env.made(ret)
             if self.watchers and row.name in ("bpf", "ioctl"):
                 for watcher in self.watchers:
                     watcher.returned(raw, self._lookup)
-        elif -ret in REFUSED:
-            # Asked now, for the thread may drop its capabilities, or end.
-            from bpftrace_sys.record.capture.credentials import credentials
-
-            raw.extra = raw.extra._replace(cred=credentials(tracee.tid))
+        else:
+            self._note_who(tracee, raw, ret)
         if failed and row.name in PLACED:
             from bpftrace_sys.record.capture.world import keep
 
             keep(raw, row.name)
-        if row.loops:
+        if row.loops and plan is None:
             self._loops.learn(raw)
         if raw.extra.devices and not failed:
             from bpftrace_sys.record.capture.copying import xdp_modes
@@ -357,6 +361,13 @@ class Capture:
             self._watch(tracee, raw, row.name, node.view)
         self._long = self._take is None or sum(len(chunk.data) for chunk in raw.chunks) > BIG
         self._done(raw)
+
+    def _note_who(self, tracee: Tracee, raw: RawCall, ret: int) -> None:
+        """Of a refused call, who was refused: the thread may drop its capabilities, or end."""
+        if -ret in REFUSED:
+            from bpftrace_sys.record.capture.credentials import credentials
+
+            raw.extra = raw.extra._replace(cred=credentials(tracee.tid))
 
     def _done(self, raw: RawCall) -> None:
         """A call is complete and waits to be told."""

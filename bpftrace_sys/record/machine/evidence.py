@@ -146,12 +146,11 @@ class Evidence:
             from decoders.formats.btf import ENUMS
 
             values = self._enums[name] = {}
-            for type_id in vmlinux.find_all(name):
-                found = vmlinux.type(type_id)
-                if found is not None and found.kind in ENUMS:
-                    for item in found.enumerators:
-                        if "MAX_" not in item.name and not item.name.startswith("__"):
-                            values.setdefault(item.value & 0xFFFFFFFF, item.name)
+            # By kind: an index of the names of everything takes a tenth of a second.
+            for type_id in sorted(id for kind in ENUMS for id in vmlinux.find_all(name, kind)):
+                for item in vmlinux.type(type_id).enumerators:
+                    if "MAX_" not in item.name and not item.name.startswith("__"):
+                        values.setdefault(item.value & 0xFFFFFFFF, item.name)
         return values.get(key & 0xFFFFFFFF, NONE) if values else None
 
     def flag(self, name: str, key: int) -> str | None:

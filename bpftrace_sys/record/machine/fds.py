@@ -95,7 +95,7 @@ def _value(key: str, text: str) -> int | str:
     return int(text) if digits.isdigit() and len(digits) <= 20 else text
 
 
-class _Seen:
+class Seen:
     """What was last read about one (tid, fd)."""
 
     __slots__ = ("event", "facts", "file", "link", "raw")
@@ -107,6 +107,13 @@ class _Seen:
         self.event = 0
         self.facts: dict[int, FdFact] = {}
 
+    def unchanged(self) -> bool:
+        """Whether all reads as it did: then it is what it was, and its facts hold."""
+        try:
+            return os.pread(self.file, _READ, 0) == self.raw
+        except OSError:
+            return False
+
 
 class FdLookup:
     """Facts about tracees' fds. Not for use by several threads at a time."""
@@ -115,7 +122,7 @@ class FdLookup:
 
     def __init__(self, max_open: int = _MAX_OPEN) -> None:
         self._max_open = max_open
-        self._seen: OrderedDict[tuple[int, int], _Seen] = OrderedDict()
+        self._seen: OrderedDict[tuple[int, int], Seen] = OrderedDict()
         self._pidfds: dict[int, int] = {}
         self._events: set[int] = set()
         """Ids of perf events that were told of already."""
@@ -150,7 +157,7 @@ class FdLookup:
             if raw is None:
                 os.close(opened)
                 return None
-            seen = _Seen(opened)
+            seen = Seen(opened)
             self._seen[key] = seen
             if len(self._seen) > self._max_open:
                 self._drop(next(iter(self._seen)))
@@ -187,6 +194,13 @@ class FdLookup:
                     fact.info.update(task_fd_query(tid, fd))
         seen.facts[stage] = fact
         return fact
+
+    def seen(self, fact: FdFact, tid: int) -> Seen | None:
+        """Where a fact about a BPF object was read; None where that is no longer so."""
+        seen = self._seen.get((tid, fact.fd))
+        if seen is None or seen.link or seen.facts.get(fact.stage) is not fact:
+            return None
+        return seen
 
     def duplicate(self, tid: int, fd: int) -> int:
         """A duplicate of a tracee's fd, to be closed before its thread goes on.
@@ -239,6 +253,7 @@ class FdLookup:
         seen = self._seen.pop(key, None)
         if seen is not None:
             os.close(seen.file)
+            seen.file = -1  # whoever still has it is not to read another file
 
     def _open(self, tid: int, fd: int) -> int | None:
         path = f"/proc/{tid}/fdinfo/{fd}"

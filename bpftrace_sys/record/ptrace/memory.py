@@ -72,6 +72,28 @@ def _reserve(size: int) -> None:
         _local[0] = ctypes.addressof(_buffer)
 
 
+class Ranges:
+    """Ranges of memory that are read together again and again, laid out once."""
+
+    __slots__ = ("address", "array", "count", "size")
+
+    def __init__(self, ranges: Sequence[tuple[int, int]]) -> None:
+        words = [word for addr, size in ranges for word in (addr & _ADDRESS_BITS, size)]
+        self.array = (ctypes.c_ulong * len(words))(*words)
+        self.address = ctypes.c_void_p(ctypes.addressof(self.array))
+        self.count = ctypes.c_ulong(len(ranges))
+        self.size = sum(size for _, size in ranges)
+
+    @staticmethod
+    def possible(ranges: Sequence[tuple[int, int]]) -> bool:
+        """Whether :meth:`LiveMemory.gather` takes these."""
+        return (
+            0 < len(ranges) <= _RANGES
+            and all(size > 0 and addr & _ADDRESS_BITS < _USER_END for addr, size in ranges)
+            and sum(size for _, size in ranges) <= _SMALL
+        )
+
+
 class LiveMemory:
     """Memory of one thread's process (see decoders.walk.memory.Memory). Never raises.
 
@@ -167,6 +189,14 @@ class LiveMemory:
                         at += size
                     return result
         return [self.read(addr, size) for addr, size in ranges]
+
+    def gather(self, ranges: Ranges) -> bytes | None:
+        """All the bytes of some ranges, one after the other; None where not all can be read."""
+        if self._slow:
+            return None
+        size = _local[1] = ranges.size
+        got = _fast_readv(self.tid, _local_object, _ONE, ranges.address, ranges.count, _ZERO)
+        return _view[:size].tobytes() if got == size else None
 
     def be_careful(self) -> None:
         """From now on no read waits for long for a page (see careful.py)."""

@@ -71,6 +71,15 @@ def key_of(failure: Failure) -> bytes:
     return key.data if isinstance(key, Bytes) else b""
 
 
+SAME_FOR_ALL: Final = frozenset({errno.ENOENT, errno.EEXIST, errno.E2BIG})
+"""Errors of an element whose reason is the map's and the flags' alone, but in an array."""
+
+
+def same_for_all_keys(fact: FdFact, number: int) -> bool:
+    """Whether :func:`element_there` and :func:`element_too_big` say the same of every key."""
+    return number in SAME_FOR_ALL and map_kind(fact) not in ARRAYS
+
+
 def element_too_big(failure: Failure) -> list[str]:
     """An index past the end, or a full map."""
     fact = map_fact(failure)
