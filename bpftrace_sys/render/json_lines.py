@@ -305,6 +305,8 @@ class JsonLines(Renderer):
         self.out = out
         self.model = model
         self.pieces = Pieces()
+        self._again: tuple[NotedCall, str] | None = None
+        """The last call, where it was another attempt at one, and the form of such lines."""
 
     def _write(self, line: dict[str, Any]) -> None:
         self.out.write(dumps(line) + "\n")
@@ -322,6 +324,31 @@ class JsonLines(Renderer):
         line = decoded(call, _Values(call, self.model))
         line["raw"] = raw_line(call.raw, self._packed)
         self._write(line)
+
+    def again(self, call: NotedCall, before: NotedCall) -> None:
+        """Another attempt: its line is the last one's but for numbers, times and ``raw``."""
+        known = self._again
+        form = known[1] if known is not None and known[0] is before else self._form(call)
+        self._again = None if form is None else (call, form)
+        retry, raw = call.notes.retry, call.raw
+        if form is None or retry is None:
+            self.call(call)
+            return
+        duration = "null" if raw.duration is None else str(raw.duration)
+        words = (raw.seq, raw.time, duration, retry.attempt, retry.after)
+        self.out.write(form % (*words, dumps(raw_line(raw, self._packed))))
+
+    def _form(self, call: NotedCall) -> str | None:
+        """A line with holes for what another attempt has of its own."""
+        line = decoded(call, _Values(call, self.model))
+        line["seq"] = line["time"] = line["duration"] = line["raw"] = HOLE
+        if "retry" in line:
+            line["retry"]["attempt"] = line["retry"]["after"] = HOLE
+        parts = dumps(line).split(_HOLE)
+        # A name of the tracee's may look like a hole.
+        if len(parts) != 7:
+            return None
+        return "%s".join(part.replace("%", "%%") for part in parts) + "\n"
 
     def _packed(self, data: bytes) -> Any:
         return pack(data, self.pieces)

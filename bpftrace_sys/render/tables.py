@@ -167,6 +167,11 @@ class LedgerRenderer(Renderer):
             if self.refused is not None:
                 self.refused.call(call)
 
+    def again(self, call: NotedCall, before: NotedCall) -> None:
+        self.counts.call(call)
+        if self.refused is not None and call.command.startswith("BPF_PROG_LOAD"):
+            self.refused.again(call, before)
+
     def template(self, call: NotedCall) -> Counted:
         """Counts calls like this one."""
         return Counted(self.counts.of(call))

@@ -111,6 +111,8 @@ class TextRenderer(Renderer):
         self.calls = calls or CallText(model, options, paint)
         self.folds = Folds()
         self.walks = Walks(model)
+        self._again: tuple[NotedCall, str] | None = None
+        """The last call, and its text, where it was another attempt at one."""
         self._idle: set[int] = set()
         """Children that are there and of which no call was told."""
         self._held_seen: Counter[tuple[int, str]] = Counter()
@@ -173,6 +175,17 @@ class TextRenderer(Renderer):
             if self.folds.hold(call):
                 return
         self._write(self.calls.call_text(call))
+        self._remarks(call)
+
+    def again(self, call: NotedCall, before: NotedCall) -> None:
+        """Another attempt: only its number is new."""
+        options = self.options
+        known = self._again
+        same = known is not None and known[0] is before
+        text = known[1] if known is not None and same else self.calls.call_text(call)
+        dated = options.stamp is not None or options.spent
+        self._again = None if dated else (call, text)
+        self._write(text)
         self._remarks(call)
 
     def _walk(self, call: NotedCall) -> Key | None:

@@ -196,6 +196,8 @@ class Notes:
     """The retries': that it is another attempt."""
     explanation: list[str] = field(default_factory=list)
     """Why the call was refused, in lines; empty where nothing proves it."""
+    momentary: bool = False
+    """The explanation rests on what may be otherwise at the next call."""
     listing: Listing | None = None
     """Of the instructions that it loads, once a renderer has asked."""
     translated: Listing | None = None

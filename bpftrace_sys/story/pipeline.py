@@ -20,6 +20,7 @@ from decoders.events import ProcessEvent
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
+    from bpftrace_sys.story.again import Again
     from bpftrace_sys.story.inventory import Opening
     from bpftrace_sys.story.probes.watch import Probes
     from bpftrace_sys.story.repeats import Repeats
@@ -46,6 +47,7 @@ class Pipeline:
         self.waiting: Callable[[], None] | None = None
         """Told after a call that a renderer may hold back until a :meth:`lull`."""
         self._opening: Opening | None = None
+        self._again: Again | None = None
 
     def header(self, header: Header) -> None:
         """The trace begins."""
@@ -63,6 +65,7 @@ class Pipeline:
             self._process(item)
             return
         if not isinstance(item, RawCall):
+            self._forget_last()
             from bpftrace_sys.trace.kernel_view import KernelView
 
             try:
@@ -83,10 +86,29 @@ class Pipeline:
             self._comment = self._commentary()
             self.repeats = self._short_cut()
         repeats = self.repeats
-        if repeats is None or not repeats.eligible(item) or not repeats.take(item):
+        if repeats is not None and repeats.eligible(item) and repeats.take(item):
+            self._forget_last()
+        elif not self._same_again(item):
             self.usual(item)
 
+    def _forget_last(self) -> None:
+        """The next call does not follow at once on the last."""
+        if self._again is not None:
+            self._again.forget()
+
+    def _same_again(self, item: RawCall) -> bool:
+        """Tells a refused load that is the same as the call before; False: it is none."""
+        same = None if self._again is None else self._again.take(item)
+        if same is None:
+            return False
+        self.facts.concerning(item.pid)
+        self._each(lambda renderer: renderer.again(*same))
+        if self._retention is not None:
+            self._keep(same[0])
+        return True
+
     def _process(self, event: ProcessEvent) -> None:
+        self._forget_last()
         try:
             if event.what == "exit":
                 self._tell(self.attachments.flush(event.tid))
@@ -147,6 +169,8 @@ class Pipeline:
             self._keep(call)
         if self.waiting is not None and self.probes is not None and self.probes.recent:
             self.waiting()
+        if self._again is not None:
+            self._again.told(call)
         return call
 
     def _understand(self, call: NotedCall) -> Iterable[Attachment]:
@@ -184,10 +208,12 @@ class Pipeline:
 
     def _commentary(self) -> Callable[[NotedCall], None]:
         """What puts probes, retries and explanations into a call's notes."""
+        from bpftrace_sys.story.again import Again
         from bpftrace_sys.story.explain import Retries, explain
         from bpftrace_sys.story.probes.watch import Probes
         probes = self.probes = Probes(self.model)
         retries = Retries()
+        self._again = Again(retries)
 
         def comment(call: NotedCall) -> None:
             probes.watch(call)
@@ -201,6 +227,7 @@ class Pipeline:
 
     def lull(self) -> None:
         """Nothing has come for a while: nothing is held back any longer."""
+        self._forget_last()
         self.flush()
         if self.probes is not None:
             self.probes.recent = False

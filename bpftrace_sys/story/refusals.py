@@ -131,6 +131,14 @@ class RefusedPrograms:
         found = refusal_of(call, "BPF_PROG_LOAD", name, self.model)
         self._known[call.raw.seq] = (call.notes, found)
 
+    def again(self, call: NotedCall, before: NotedCall) -> None:
+        """Takes another attempt that failed as the one before it did."""
+        known = self._known.pop(before.raw.seq, None)
+        if known is None:
+            self.call(call)
+        else:
+            self._known[call.raw.seq] = (call.notes, known[1])
+
     def table(self) -> Table:
         """name, type, errno, place in the source, the reason's first line."""
         table = Table("refused programs", ("name", "type", "errno", "source", "reason"))

@@ -57,6 +57,10 @@ class Renderer:
         """How calls are written that are like this one but for their data; None: as any other."""
         return None
 
+    def again(self, call: NotedCall, before: NotedCall) -> None:
+        """A refused load that differs from the one just told in time and in its attempt only."""
+        self.call(call)
+
     def attachment(self, told: Attachment) -> None:
         """A program was attached, enabled, replaced or detached."""
 

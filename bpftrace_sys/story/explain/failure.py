@@ -48,6 +48,7 @@ class Failure:
 
     def now(self, question: str) -> str | None:
         """The same for what may change from call to call."""
+        self.call.notes.momentary = True
         return self.fact(question, self.call.raw.seq)
 
     def sysctl(self, name: str) -> int | None:

@@ -84,6 +84,15 @@ class Retries:
             self._failed[key] = attempt
 
 
+    def again(self, call: NotedCall) -> Retry:
+        """A call that equals the last one of its process and command, which failed, in all."""
+        attempt = self._failed[call.raw.pid, call.command]
+        attempt.count += 1
+        last, attempt.last = attempt.last.raw, call
+        name = errno_name(-(last.ret or 0))
+        return Retry(attempt.count, attempt.first.raw.seq, last.seq, name, {})
+
+
 def _same_name(before: Call, call: Call) -> bool:
     """The same name, or none any more, as for a kernel that knows no names."""
     for field in ("prog_name", "map_name"):
