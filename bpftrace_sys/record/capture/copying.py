@@ -8,7 +8,6 @@ from decoders.raw import ENTRY, EXIT, Chunk, RawCall
 from decoders.uapi import const
 from decoders.walk.follow import Node, args_view, follow
 from decoders.walk.measures import command
-from decoders.walk.memory import Snapshot
 from decoders.walk.table import WALKS
 
 TYPE_CHECKING = False
@@ -195,6 +194,8 @@ class CallCopier:
 
     def again(self, raw: RawCall, env: CallEnv) -> Node:
         """The walk over what was copied at the entry without it: for an exit that needs it."""
+        from decoders.walk.memory import Snapshot
+
         view = args_view(self._layout, raw.args, env)
         try:
             return follow(view, Snapshot(raw.chunks), ENTRY)

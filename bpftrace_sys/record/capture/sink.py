@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any, Final, Protocol
 
     from bpftrace_sys.record.capture.copying import Ask, CallCopier
+    from bpftrace_sys.record.capture.credentials import Credentials
     from bpftrace_sys.record.capture.inject import Rule
     from bpftrace_sys.record.capture.loops import Loops, Plan
     from bpftrace_sys.record.machine.fds import FdLookup
@@ -114,6 +115,7 @@ class Capture:
         self._explicit = explicit
         self.watch: Callable[[Tracee, StopFilter | None], None] | None = None
         """Engine.watch, where there is an engine."""
+        self._credentials: Credentials | None = None
         self._defining: dict[int, int] = {}
         """Thread -> the fd through which it defines probes in tracefs."""
         self._openats = (
@@ -365,9 +367,11 @@ class Capture:
     def _note_who(self, tracee: Tracee, raw: RawCall, ret: int) -> None:
         """Of a refused call, who was refused: the thread may drop its capabilities, or end."""
         if -ret in REFUSED:
-            from bpftrace_sys.record.capture.credentials import credentials
+            if self._credentials is None:
+                from bpftrace_sys.record.capture.credentials import Credentials
 
-            raw.extra = raw.extra._replace(cred=credentials(tracee.tid))
+                self._credentials = Credentials()
+            raw.extra = raw.extra._replace(cred=self._credentials.of(tracee.tid))
 
     def _done(self, raw: RawCall) -> None:
         """A call is complete and waits to be told."""
@@ -430,6 +434,8 @@ class Capture:
             self._tell(raw)
         if self._rows:
             self._lookup.close()
+        if self._credentials is not None:
+            self._credentials.close()
 
     # ------------------------------------------------------------ processes
 
@@ -447,6 +453,8 @@ class Capture:
         self._unfinished(tracee.tid)
         if self._rows:
             self._lookup.forget(tracee.tid)
+        if self._credentials is not None:
+            self._credentials.forget(tracee.tid)
         details: dict[str, Any] = {}
         if code is not None:
             details["code"] = code
