@@ -132,8 +132,9 @@ class Loops:
 
     def __init__(self, lookup: FdLookup) -> None:
         self._lookup = lookup
-        self._plans: dict[tuple[Key, bytes], Plan | None] = {}
-        """By the attr, too.  None: such a call was seen once."""
+        self._once: dict[tuple[Key, bytes], list[Chunk]] = {}
+        """Calls that were seen once, by the attr, too; and what another must have like them."""
+        self._plans: dict[tuple[Key, bytes], Plan] = {}
         self._last: dict[Key, Plan] = {}
         """What calls with these registers took last."""
 
@@ -176,11 +177,14 @@ class Loops:
         if not Ranges.possible([(chunk.addr, chunk.wanted) for chunk in before]):
             return
         key = ((raw.tid, raw.arch, raw.nr, raw.args), attr.data)
-        if key not in self._plans:
-            if len(self._plans) >= PLANS:
+        # Probes differ in their instructions, which only a plan that fits all bytes may not.
+        known = before if bytewise else before[:1]
+        if self._once.get(key) != known:
+            if len(self._once) >= PLANS:
+                self._once.clear()
                 self._plans.clear()
                 self._last.clear()
-            self._plans[key] = None
+            self._once[key] = known
             return
         plan = self._plans[key] = Plan(raw, bytewise)
         plan.learn(raw)
