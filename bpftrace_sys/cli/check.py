@@ -11,6 +11,7 @@ from typing import Final
 
 from bpftrace_sys.cli.messages import DIFFERENT, DONE, TROUBLE, complain
 from bpftrace_sys.cli.options import UsageError
+from bpftrace_sys.common.output_files import create
 from bpftrace_sys.compare.policy.deeds import Deed, JudgementError, Where, deeds_of, describe
 from bpftrace_sys.compare.policy.lock_file import LockError, load, save, updated
 from bpftrace_sys.compare.policy.verdicts import Verdict, counted, in_order, judge
@@ -131,7 +132,8 @@ def _write(path: str, text: str) -> None:
         sys.stdout.write(text)
         return
     try:
-        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
+        fd = create(path, mode=0o666)  # a verdict: nothing of a program's memory is in it
+        with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError as error:
         raise JudgementError(f"{path}: {error.strerror}") from None

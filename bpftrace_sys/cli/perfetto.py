@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import getopt
-import os
 import sys
 from typing import IO, Final
 
 from bpftrace_sys.cli.messages import DONE, TROUBLE, complain
 from bpftrace_sys.cli.options import UsageError
+from bpftrace_sys.common.output_files import create
 from bpftrace_sys.export.perfetto import Perfetto
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.whole_trace import read
@@ -49,8 +49,7 @@ def main(words: list[str]) -> int:
     try:
         if name == "-":
             return _write(paths[0], sys.stdout.buffer)
-        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as out:
+        with open(create(name), "wb") as out:
             return _write(paths[0], out)
     except BrokenPipeError:
         raise

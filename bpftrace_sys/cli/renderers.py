@@ -97,7 +97,7 @@ def renderers(
 
         stdout = settings.events == "-"
         to_file = Output(sys.stdout, "<stdout>") if stdout else open_text(
-            settings.events, sys.stdout, append=True, mode=0o600
+            settings.events, sys.stdout, append=True
         )
         outputs.append(to_file)
         chosen.append(Events(to_file, pipeline.model))  # type: ignore[arg-type]

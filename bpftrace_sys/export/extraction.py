@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bpftrace_sys.common import BpfstraceError
+from bpftrace_sys.common.output_files import create
 from bpftrace_sys.export.bpf_object import Source, build
 from bpftrace_sys.story.listing import btf_fd
 from bpftrace_sys.story.model import Model
@@ -212,9 +213,7 @@ def write(made: Iterable[File], folder: str, force: bool) -> None:
             path = os.path.join(folder, file.name)
             if os.path.lexists(path):
                 os.unlink(path)
-            # Never through a link that somebody put there; data is the tracee's memory.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            with os.fdopen(os.open(path, flags, 0o600), "wb") as out:
+            with open(create(path), "wb") as out:
                 out.write(file.data)
     except OSError as error:
         raise ExtractError(f"{error.filename or folder}: {error.strerror}") from None

@@ -14,6 +14,7 @@ import time
 
 from bpftrace_sys.common import BpfstraceError
 from bpftrace_sys.common.escape import printable
+from bpftrace_sys.common.output_files import create, readable_by_others
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Output:
         if not self.elsewhere:
             return False
         try:
-            fd = os.open(self.name, _flags(append=True), 0o666)
+            fd = create(self.name, append=True)
         except OSError as error:
             self._lose(error)
             return False
@@ -122,21 +123,23 @@ class Output:
             os.close(null)
 
 
-def _flags(append: bool) -> int:
-    return os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC)
+def _created(path: str, append: bool = False) -> int:
+    """An fd to write a file with; OutputError where it cannot be had, or should not."""
+    try:
+        fd = create(path, append)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+    mode = readable_by_others(fd)
+    if mode is not None:
+        complain(f"{path} was there before, and others may read it (mode {mode})")
+    return fd
 
 
-def open_text(
-    path: str | None, stderr: Any, append: bool = False, mode: int = 0o666
-) -> Output:
+def open_text(path: str | None, stderr: Any, append: bool = False) -> Output:
     """The text output: FILE of -o, begun anew unless ``append``; or stderr."""
     if path is None:
         return Output(stderr, "<stderr>")
-    try:
-        fd = os.open(path, _flags(append), mode)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from None
-    return Output(_as_text(fd), path)
+    return Output(_as_text(_created(path, append)), path)
 
 
 class Files:
@@ -164,7 +167,7 @@ class Files:
         path = f"{self._path}.{tid}"
         again = tid in self._ended  # the number is in use once more
         try:
-            stream: IO[str] = _as_text(os.open(path, _flags(self._append or again), 0o666))
+            stream: IO[str] = _as_text(create(path, self._append or again))
             why = None
         except OSError as error:
             stream, why = io.StringIO(), error.strerror
@@ -240,11 +243,7 @@ def open_page(path: str) -> Output:
     """The page's file, which only its owner may read; OutputError where it cannot be made."""
     if path == "-":
         return Output(sys.stdout, "<stdout>")
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from None
-    return Output(_as_text(fd), path)
+    return Output(_as_text(_created(path)), path)
 
 
 def open_json(path: str) -> Output:
@@ -255,8 +254,6 @@ def open_json(path: str) -> Output:
     if path == "-" and sys.__stdout__ is None:
         raise OutputError(f"cannot write {path}: stdout is closed")
     try:
-        return Output(open_for_writing(path), "<stdout>" if path == "-" else path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+        return Output(open_for_writing(path, _created), "<stdout>" if path == "-" else path)
     except TraceError as error:
         raise OutputError(str(error)) from None

@@ -5,22 +5,24 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Callable
 from typing import IO, Any
 
+from bpftrace_sys.common.output_files import create
 from bpftrace_sys.trace.items import TraceError
 
 
-def open_for_writing(path: str) -> IO[str]:
+def open_for_writing(path: str, opener: Callable[[str], int] = create) -> IO[str]:
     """A trace file, readable by its owner only: it holds the tracee's memory.
 
-    ``-`` is stdout; names ending in .gz or .zst are compressed.  OSError as open().
+    ``-`` is stdout; names ending in .gz or .zst are compressed.  ``opener`` gives the fd of a
+    path; what it raises is raised, by default OSError as ``create`` does.
     """
     if path == "-":
         return sys.stdout
     # Before there is a file: none is left behind empty.
     zstandard = _zstandard(path) if path.endswith(".zst") else None
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    raw = os.fdopen(fd, "wb")
+    raw = os.fdopen(opener(path), "wb")
     if path.endswith(".gz"):
         import gzip
 

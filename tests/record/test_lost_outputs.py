@@ -245,7 +245,7 @@ def test_what_waits_to_be_told_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
 
     from bpftrace_sys.record.capture import sink as capture
     from bpftrace_sys.record.capture.loops import Plan
-    from decoders.raw import AUDIT_ARCH_X86_64, FdFact, RawCall
+    from decoders.raw import AUDIT_ARCH_X86_64, ENTRY, Chunk, RawCall
 
     monkeypatch.setattr(capture, "WAITING", 40)
     told: list[Any] = []
@@ -253,9 +253,11 @@ def test_what_waits_to_be_told_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     sink.begin(told.append)
     sink._row(AUDIT_ARCH_X86_64, 321)
     tracee: Any = SimpleNamespace(tid=7, pid=7, memory=None)
-    plan = Plan((), (), FdFact(3, 0, "map", {}))
+    args = (2, 4096, 32, 0, 0, 0)
+    attr = Chunk(ENTRY, 4096, bytes(32), 32)
+    plan = Plan(RawCall(0, 0, 7, 7, "", AUDIT_ARCH_X86_64, 321, args, chunks=[attr]), False)
     for seq in range(1000):
-        raw = RawCall(seq, 0, 7, 7, "", AUDIT_ARCH_X86_64, 321, (2, 0, 0, 0, 0, 0))
+        raw = RawCall(seq, 0, 7, 7, "", AUDIT_ARCH_X86_64, 321, args)
         sink._pending[7] = (raw, plan, None)
         sink.exit(tracee, -2, True, 1)
         assert seq + 1 - len(told) <= 41
