@@ -8,7 +8,7 @@ import sys
 from typing import Final
 
 from bpftrace_sys.cli.messages import DIFFERENT, DONE, TROUBLE
-from bpftrace_sys.cli.options import UsageError
+from bpftrace_sys.cli.options import UsageError, colour_of
 from bpftrace_sys.compare.diff.compare import compare
 from bpftrace_sys.compare.diff.differences import Differences
 from bpftrace_sys.compare.diff.options import KINDS, Options
@@ -28,6 +28,7 @@ usage: bpfstrace diff [OPTIONS] A B     what differs between two traces, by mean
                       count, order, source, insns, result, probe (may be repeated)
   --strict            also what was read from maps, how often, the logs of loads that
                       succeeded, and exit codes
+  --color=WHEN        auto (on a terminal), always or never
   -q, --quiet         no output, only the exit code
   -h, --help          this text
 
@@ -35,16 +36,22 @@ Exit code: 0 the same, 1 different, 2 trouble (a trace that is damaged or not wh
 """
 
 
+FLAGS: Final = [
+    "json", "report=", "only=", "ignore=", "strict", "color=", "colour=", "quiet", "help",
+]  # fmt: skip
+
+
 class _Settings:
     def __init__(self, words: list[str]) -> None:
         self.json = self.quiet = self.help = False
         self.report: str | None = None
+        self.colour = "auto"
         only: list[str] = []
         ignore: list[str] = []
         strict = False
         try:
             pairs, self.paths = getopt.gnu_getopt(
-                words, "qh", ["json", "report=", "only=", "ignore=", "strict", "quiet", "help"]
+                words, "qh", FLAGS
             )
         except getopt.GetoptError as error:
             raise UsageError(f"diff: {error.msg}") from None
@@ -63,6 +70,8 @@ class _Settings:
                 strict = True
             elif flag == "--report":
                 self.report = value
+            elif flag in ("--color", "--colour"):
+                self.colour = colour_of(flag, value)
             elif flag == "--json":
                 self.json = True
             elif flag in ("-q", "--quiet"):
@@ -126,7 +135,8 @@ def main(words: list[str]) -> int:
     if settings.json:
         out.write(json.dumps(render.as_json(found, paths), indent=1) + "\n")
     else:
-        for line in render.text(found, paths, (a.header, b.header), painter(sys.stdout)):
+        paint = painter(sys.stdout, settings.colour)
+        for line in render.text(found, paths, (a.header, b.header), paint):
             out.write(line + "\n")
     out.flush()
     return TROUBLE if out.lost is not None and not out.closed_pipe else code

@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn
 
 from bpftrace_sys.cli.getopt_long import UsageError
 from bpftrace_sys.cli.messages import OWN_FAILURE, complain
+from bpftrace_sys.cli.options import colour_from
 from bpftrace_sys.cli.renderers import width_of
 from bpftrace_sys.common import BpfstraceError
 from bpftrace_sys.common.escape import printable
@@ -23,7 +24,7 @@ from bpftrace_sys.record.machine.live_facts import LiveFacts
 from bpftrace_sys.render.inventory import object_line, program_lines
 from bpftrace_sys.render.kernel_view_json import kernel_view_json
 from bpftrace_sys.render.output import Output, close
-from bpftrace_sys.render.style import painter
+from bpftrace_sys.render.style import painter, wants_colour
 from bpftrace_sys.render.text import TextRenderer
 from bpftrace_sys.render.text_options import Options
 from bpftrace_sys.story.context import place
@@ -44,6 +45,7 @@ usage: bpfstrace dump [--xlated] [--jited] [--intel] [-v] [--json] ID|NAME|PIN
   --intel    native code in Intel's syntax instead of AT&T's
   -v         with the bytes of native code, and source positions
   --json     as lines of JSON (bpfstrace schema describes them)
+  --color=WHEN  auto (on a terminal), always or never
 
 A program by its id, its name, or a path at which it or its link is pinned
 (bpfstrace ps lists them). A program called dump is traced by `bpfstrace -- dump`.
@@ -66,6 +68,7 @@ def main(words: list[str]) -> int:
     if any(word in ("-h", "--help") for word in words):
         print(USAGE, end="")
         return 0
+    colour, words = colour_from(words)
     flags = {word for word in words if word in FLAGS}
     names = [word for word in words if word not in FLAGS]
     if len(names) != 1 or names[0].startswith("-"):
@@ -92,7 +95,7 @@ def main(words: list[str]) -> int:
         if there is not None:
             told.known = replace(told.known, layout=there[1])
     out = Output(sys.stdout, "<stdout>")
-    _show(machine, told, known, state, flags, asked, out)
+    _show(machine, told, known, state, flags, asked, out, colour)
     out.flush()
     return 0 if out.closed_pipe or close([out]) else OWN_FAILURE
 
@@ -105,6 +108,7 @@ def _show(
     flags: set[str],
     asked: tuple[str, ...],
     out: Output,
+    colour: str,
 ) -> None:
     if "--json" in flags:
         pieces = Pieces()
@@ -112,7 +116,7 @@ def _show(
                      kernel_view_json(told, lambda data: pack(data, pieces))):  # fmt: skip
             out.write(dumps(line) + "\n")
         return
-    paint = painter(out.stream)
+    paint = painter(out.stream, colour)
     model = Model(machine.words.facts)
     out.write("\n".join(program_lines(machine, state, known, paint)) + "\n")
     for target in known.attached[:GIVEN]:
@@ -124,6 +128,7 @@ def _show(
         width=width_of(out),
         kernel=asked,
         syntax="intel" if "--intel" in flags else "att",
+        tokens=wants_colour(out.stream, colour),
     )
     stream: Any = out
     TextRenderer(stream, model, options, paint).kernel_view(told)

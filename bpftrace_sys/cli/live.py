@@ -497,7 +497,7 @@ def plain(settings: Settings, text: Output) -> bool:
         or settings.counts
         or settings.split
         or settings.style != "bpfstrace"
-        or wants_colour(text.stream)
+        or wants_colour(text.stream, settings.colour)
     )
 
 

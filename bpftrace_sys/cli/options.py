@@ -204,6 +204,30 @@ def _style(settings: Settings, flag: str, text: str) -> None:
     settings.style = text
 
 
+def colour_of(flag: str, text: str) -> str:
+    """What --color says; without a word, as grep's and ls's, always."""
+    if text not in ("", *COLOURS):
+        raise UsageError(f"{flag} takes {', '.join(COLOURS)}, not {text!r}")
+    return text or "always"
+
+
+def colour_from(words: list[str]) -> tuple[str, list[str]]:
+    """What --color says among the words of a command that has few options; the other words."""
+    colour, rest = "auto", []
+    for word in words:
+        flag, _, text = word.partition("=")
+        if flag in ("--color", "--colour"):
+            colour = colour_of(flag, text)
+        else:
+            rest.append(word)
+    return colour, rest
+
+
+def _colour(settings: Settings, flag: str, text: str) -> None:
+    settings.colour = colour_of(flag, text)
+
+
+COLOURS: Final = ("auto", "always", "never")
 INTERRUPTIBLE_WORDS: Final = {"anywhere": "1", "waiting": "2", "never": "3", "never_tstp": "4"}
 BACKGROUND: Final = {"": 1, "grandchild": 1, "pgroup": 2, "pgrp": 2, "session": 3}
 STYLES: Final = ("bpfstrace", "strace")
@@ -308,6 +332,8 @@ OPTIONS: Final = (
            _number("string_limit")),
     Option("q", "quiet", "[=SET]", "no exits of processes, no summary at the end", _late("quiet"),
            also=("silent", "silence")),
+    Option("", "color", "[=WHEN]", "auto (on a terminal), always or never", _colour,
+           also=("colour",)),
     Option("d", "debug", "", "where bpfstrace's own faults are, as tracebacks",
            _set("debug", True)),
     Option("", "no-seccomp", "", "stop on every system call rather than filter",

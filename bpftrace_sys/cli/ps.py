@@ -10,6 +10,7 @@ from typing import Final
 from bpftrace_sys import __version__
 from bpftrace_sys.cli.getopt_long import UsageError
 from bpftrace_sys.cli.messages import OWN_FAILURE
+from bpftrace_sys.cli.options import colour_from
 from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.record.machine.inventory import look
 from bpftrace_sys.record.machine.live_facts import LiveFacts
@@ -19,10 +20,11 @@ from bpftrace_sys.story.inventory import Machine
 from bpftrace_sys.trace.inventory import Inventory
 
 USAGE: Final = """\
-usage: bpfstrace ps [--json] [--watch SECONDS]
+usage: bpfstrace ps [--json] [--watch SECONDS] [--color=WHEN]
 
   --json           one JSON object a line (bpfstrace schema describes them)
   --watch SECONDS  again every so many seconds, until Ctrl-C
+  --color=WHEN     auto (on a terminal), always or never
 
 Programs, maps, links and BTF of this machine, who has them open or pinned, where
 they are attached. A program called ps is traced by `bpfstrace -- ps`.
@@ -34,7 +36,7 @@ CLEAR: Final = "\x1b[H\x1b[J"
 def main(words: list[str]) -> int:
     """``bpfstrace ps``; returns the exit code."""
     json, seconds = False, 0.0
-    rest = list(words)
+    colour, rest = colour_from(words)
     while rest:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
@@ -52,7 +54,7 @@ def main(words: list[str]) -> int:
                 f"ps takes no {word!r}; to trace the program ps: bpfstrace -- ps {' '.join(words)}"
             )
     try:
-        return _watch(json, seconds)
+        return _watch(json, seconds, colour)
     except KeyboardInterrupt:
         return 0
 
@@ -67,13 +69,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _watch(json: bool, seconds: float) -> int:
+def _watch(json: bool, seconds: float, colour: str) -> int:
     earlier: Inventory | None = None
     facts = LiveFacts()
     out = Output(sys.stdout, "<stdout>")
     while True:
         machine = Machine(look(lambda map_id: facts.fact("ops_members", map_id)), facts, earlier)
-        _show(machine, json, out, bool(seconds))
+        _show(machine, json, out, bool(seconds), colour)
         out.flush()
         if out.lost is not None or not seconds:
             return 0 if out.closed_pipe or close([out]) else OWN_FAILURE
@@ -81,7 +83,7 @@ def _watch(json: bool, seconds: float) -> int:
         time.sleep(seconds)
 
 
-def _show(machine: Machine, json: bool, out: Output, again: bool) -> None:
+def _show(machine: Machine, json: bool, out: Output, again: bool, colour: str) -> None:
     if json:
         uname = os.uname()
         header = {
@@ -102,6 +104,6 @@ def _show(machine: Machine, json: bool, out: Output, again: bool) -> None:
         return
     if again:
         out.write(time.strftime("%Y-%m-%d %H:%M:%S\n\n"))
-    write_tables(machine.tables(), out)
+    write_tables(machine.tables(), out, colour)
     if again:
         out.write("\n")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bpftrace_sys.cli.settings import TRACED
 from bpftrace_sys.render.output import Files, Output
 from bpftrace_sys.render.split import Split
-from bpftrace_sys.render.style import columns_of, painter, plain_painter
+from bpftrace_sys.render.style import columns_of, painter, plain_painter, wants_colour
 from bpftrace_sys.render.tables import LedgerRenderer
 from bpftrace_sys.render.text import TextRenderer
 from bpftrace_sys.render.text_options import Options
@@ -52,9 +52,10 @@ def renderers(
             # Who names commands wants to see them.
             walks=not settings.commands,
         )
+        options.tokens = wants_colour(text.stream, settings.colour)
         if settings.string_limit is not None:
             options.string_limit = settings.string_limit
-        paint = painter(text.stream)
+        paint = painter(text.stream, settings.colour)
 
         def to(out: Any, paint: Any) -> Renderer:
             if settings.style == "strace":
@@ -75,7 +76,8 @@ def renderers(
         if settings.split:
             files = Files(str(settings.output), settings.append)
             outputs.append(files)
-            chosen.append(Split(lambda tid: to(files.open(tid), plain_painter), files.ended))
+            asked = paint if settings.colour == "always" else plain_painter
+            chosen.append(Split(lambda tid: to(files.open(tid), asked), files.ended))
         else:
             chosen.append(to(stream, paint))
     if json is not None:
@@ -89,7 +91,9 @@ def renderers(
         settings.counts or not (settings.quiet or settings.style == "strace")
     ):
         # After the text and before the JSON's last line.
-        ledger = LedgerRenderer(stream, text.stream, pipeline.model, settings.counts)
+        ledger = LedgerRenderer(
+            stream, text.stream, pipeline.model, settings.counts, settings.colour
+        )
         chosen.insert(0 if settings.counts else 1, ledger)
     if settings.events is not None:
         from bpftrace_sys.render.events import Events

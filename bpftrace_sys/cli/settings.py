@@ -50,6 +50,8 @@ class Settings:
         """--columns was given."""
         self.string_limit: int | None = None
         self.quiet = False
+        self.colour = "auto"
+        """--color: auto, always or never."""
         self.seccomp = True
         self.split = False
         """-ff: a text file a thread."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
+from bpftrace_sys.render.insn_paint import InsnPainter
 from bpftrace_sys.render.style import Painter, plain_painter, visible
 from bpftrace_sys.render.text_quoting import octets, quoted
 from bpftrace_sys.render.times import spent
@@ -67,6 +68,7 @@ class CallText:
         self.model = model
         self.options = options
         self.paint = paint
+        self._insn = InsnPainter(paint) if options.tokens else None
         self.objects: dict[tuple[int, int], Object] = {}
         self.call_: NotedCall | None = None
         self._words: dict[int, list[str]] = {}
@@ -346,14 +348,16 @@ class CallText:
                     where = self.paint("comment", f"   ({printable(place)})")
                 yield indent + self.paint("source", f"; {printable(source)}".rstrip()) + where
             mark = ">" if target is not None and pc else " "
+            head = f"{mark}{str(pc).rjust(width)}: "
             # rjust() takes a third of the time of a format with a width in it.
             shown = text if text.isprintable() else printable(text)
-            line = f"{mark}{str(pc).rjust(width)}: {shown}"
+            painted = shown if self._insn is None else self._insn(shown)
             if said is None:
-                yield indent + line
+                yield f"{indent}{head}{painted}"
             else:
                 comment = self.paint("comment", f" /* {printable(said)} */")
-                yield f"{indent}{line:<{column}}{comment}"
+                gap = " " * (column - len(head) - len(shown))
+                yield f"{indent}{head}{painted}{gap}{comment}"
         if found.missing:
             yield indent + self.paint("error", f"{found.missing} more instructions unreadable")
 

@@ -66,9 +66,9 @@ def machine_lines(machine: Machine) -> Iterator[dict[str, Any]]:
         yield unseen_line(unseen)
 
 
-def write_tables(tables: Iterable[Table], out: Output) -> None:
-    """Tables with a blank line between them; drawn where the terminal has colours."""
-    colours = wants_colour(out.stream)
+def write_tables(tables: Iterable[Table], out: Output, colour: str = "auto") -> None:
+    """Tables with a blank line between them; drawn where there are colours."""
+    colours = wants_colour(out.stream, colour)
     first = True
     for table in tables:
         if not first:

@@ -1,13 +1,14 @@
-"""Colours: names of what is painted, and the escape sequences that rich makes of them.
+"""Colours: when there are any, names of what is painted, and the escape sequences of them.
 
-Without colours painting returns the text itself.  rich is imported only for a
-terminal that shows colours.
+Without colours painting returns the text itself.  rich is imported only where there
+are colours.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable
 
 TYPE_CHECKING = False
@@ -27,6 +28,11 @@ STYLES: Final = {
     "why": "bold red",
     "complaint": "red",
     "insn": "",
+    "opcode": "bright_black",
+    "register": "cyan",
+    "constant": "green",
+    "target": "bold blue",
+    "helper": "magenta",
     "source": "yellow",
     "function": "bold yellow",
     "attached": "bold green",
@@ -36,6 +42,9 @@ STYLES: Final = {
     "new": "green",
     "gone": "red",
 }
+
+THEME: Final = "BPFSTRACE_THEME"
+"""Environment: styles of one's own, as ``register=bold red:comment=dim``; in rich's words."""
 
 Painter = Callable[[str, str], str]
 
@@ -57,9 +66,22 @@ def visible(text: str) -> int:
     return len(_escape().sub("", text)) if "\x1b" in text else len(text)
 
 
-def wants_colour(stream: IO[Any]) -> bool:
-    """A terminal, no NO_COLOR (https://no-color.org) and not TERM=dumb."""
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+def wants_colour(stream: IO[Any], when: str = "auto") -> bool:
+    """Whether text on a stream is coloured; ``when`` is what --color said.
+
+    ``auto``: what the first of these says: NO_COLOR (https://no-color.org); CLICOLOR_FORCE
+    (https://bixense.com/clicolors) and FORCE_COLOR (https://force-color.org), which mean what
+    the shell opened and no file of -o; a terminal whose TERM is not dumb.
+    """
+    if when != "auto":
+        return when == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    if stream in (sys.stdout, sys.stderr) and any(
+        os.environ.get(name, "") not in ("", "0") for name in ("CLICOLOR_FORCE", "FORCE_COLOR")
+    ):
+        return True
+    if os.environ.get("TERM") == "dumb":
         return False
     try:
         return stream.isatty()
@@ -81,14 +103,46 @@ def columns_of(stream: IO[Any]) -> int:
         return 0
 
 
-def painter(stream: IO[Any]) -> Painter:
+def theme(text: str) -> tuple[dict[str, str], list[str]]:
+    """The styles that a theme sets, and what is wrong with it: that counts for nothing.
+
+    A link would be an address on the terminal, which is no colour.
+    """
+    from rich.errors import StyleSyntaxError
+    from rich.style import Style
+
+    found: dict[str, str] = {}
+    wrong = []
+    for word in filter(None, text.split(":")):
+        name, _, words = word.partition("=")
+        if name not in STYLES:
+            wrong.append(f"nothing is called {name!r}; there are {', '.join(STYLES)}")
+            continue
+        try:
+            if Style.parse(words).link is not None:
+                raise StyleSyntaxError
+        except StyleSyntaxError:
+            wrong.append(f"{name}={words!r} is no style, as 'bold red' or 'not bold #ff8700'")
+        else:
+            found[name] = words
+    return found, wrong
+
+
+def painter(stream: IO[Any], when: str = "auto") -> Painter:
     """How to paint on a stream."""
-    if not wants_colour(stream):
+    if not wants_colour(stream, when):
         return plain_painter
     from rich.color import ColorSystem
     from rich.style import Style
 
-    styles = {name: Style.parse(words) for name, words in STYLES.items() if words}
+    words, wrong = theme(os.environ.get(THEME, ""))
+    if wrong:
+        from bpftrace_sys.render.output import complain
+
+        for text in wrong:
+            complain(f"{THEME}: {text}")
+    chosen = {**STYLES, **words}
+    styles = {name: Style.parse(style) for name, style in chosen.items() if style}
     memo: dict[tuple[str, str], str] = {}
 
     def paint(style: str, text: str) -> str:
@@ -98,7 +152,11 @@ def painter(stream: IO[Any]) -> Painter:
         key = (style, text)
         painted = memo.get(key)
         if painted is None:
-            painted = found.render(text, color_system=ColorSystem.EIGHT_BIT)
+            # Each line by itself: less -R forgets colours at a line's end.
+            painted = "\n".join(
+                found.render(line, color_system=ColorSystem.EIGHT_BIT) if line else line
+                for line in text.split("\n")
+            )
             if len(memo) < 10_000:
                 memo[key] = painted
         return painted

@@ -94,13 +94,24 @@ def uncoloured(table: Table, stream: Any) -> list[str]:
 
 
 def draw(table: Table, stream: Any) -> None:
-    """A table on a terminal, by rich; below its rows what is too wide for it."""
+    """A coloured table, by rich; on a terminal, below its rows what is too wide for it."""
     from rich.console import Console
     from rich.table import Table as Drawn
     from rich.text import Text
 
-    console = Console(file=stream, highlight=False, width=columns_of(stream) or None)
-    if max(len(line) for line in plain_lines(table)) > console.width:
+    widest = max(len(line) for line in plain_lines(table))
+    # Whether there are colours is decided; the environment has been asked.
+    console = Console(
+        file=stream,
+        highlight=False,
+        # With both, rich does not take a dumb terminal for one of 80 columns.
+        width=columns_of(stream) or widest + GAP,
+        height=25,
+        force_terminal=True,
+        color_system="256",
+        no_color=False,
+    )
+    if widest > console.width:
         title, heads, *rows = narrow_lines(table, console.width)
         console.print(Text(title, "bold"), Text(heads, "bold"), sep="\n")
         for line in rows:
@@ -145,8 +156,11 @@ class LedgerRenderer(Renderer):
 
     has_templates = True
 
-    def __init__(self, out: IO[str], stream: IO[str], model: Model, always: bool) -> None:
+    def __init__(
+        self, out: IO[str], stream: IO[str], model: Model, always: bool, colour: str = "auto"
+    ) -> None:
         self.out = out
+        self.colour = colour
         self.stream = stream
         self.model = model
         self.always = always
@@ -190,7 +204,7 @@ class LedgerRenderer(Renderer):
         made = made or bool(refused and refused.rows)
         if not (self.always or made or any(self.lost.values()) or counted(self.model)):
             return
-        colours = wants_colour(self.stream)
+        colours = wants_colour(self.stream, self.colour)
         for table in tables(self.model, self.counts, refused):
             self.out.write("\n")
             if colours:

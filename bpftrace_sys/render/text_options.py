@@ -72,6 +72,8 @@ class Options:
     """A listing that was shown is not shown again."""
     walks: bool = True
     """Runs of calls that only look are told in a line (story/walks.py)."""
+    tokens: bool = False
+    """Parts of instructions have colours of their own."""
     held: bool = True
     """What a process held when it was attached to stands before its calls (-p)."""
 

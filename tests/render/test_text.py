@@ -14,7 +14,7 @@ import pytest
 from bpftrace_sys.render.text_quoting import octets, quoted
 from bpftrace_sys.story.targets import printable
 from tests.support.running import FIXTURES, environment, run_cli
-from tests.support.terminal import OWN_COLOURS, commands, on_terminal
+from tests.support.terminal import commands, on_terminal
 
 PYTHON = sys.executable
 MAIN = [PYTHON, "-m", "bpftrace_sys"]
@@ -202,52 +202,9 @@ def test_bytes_are_a_string_where_they_are_one() -> None:
     assert commands(octets(EVIL, 1000)) == set()
 
 
-# ------------------------------------------------------------------ colours
-
-
-def colours(text: str) -> bool:
-    return bool(OWN_COLOURS.search(text))
-
+# ------------------------------------------------------------------ layout
 
 TRACE = FIXTURES / "bcc-kprobe-hello" / "trace.jsonl.gz"
-
-
-@pytest.mark.parametrize(
-    ("change", "wanted"),
-    [
-        ({}, True),
-        ({"NO_COLOR": "1"}, False),
-        ({"NO_COLOR": ""}, True),  # as no-color.org says: not empty
-        ({"TERM": "dumb"}, False),
-    ],
-)
-def test_colours_on_a_terminal(change: dict[str, str], wanted: bool) -> None:
-    env = {**environment(TERM="xterm-256color", NO_COLOR=""), **change}
-    code, text = on_terminal([*MAIN, "replay", str(TRACE)], env=env)
-    assert code == 0
-    assert colours(text) == wanted
-    if not wanted:
-        assert "\x1b" not in text
-
-
-def test_no_colours_in_a_pipe_or_a_file(tmp_path: Path) -> None:
-    env = environment(TERM="xterm-256color", NO_COLOR="")
-    piped = run_cli("replay", str(TRACE), env=env).stdout
-    out = tmp_path / "t.txt"
-    code, text = on_terminal([*MAIN, "replay", "-o", str(out), str(TRACE)], env=env)
-    assert (code, text) == (0, "")
-    assert "\x1b" not in piped
-    assert out.read_text() == piped
-
-
-def test_colours_change_nothing_but_colours() -> None:
-    on = environment(TERM="xterm-256color", NO_COLOR="")
-    off = environment(TERM="dumb")
-    words = [*MAIN, "replay", "-q", str(TRACE)]
-    assert OWN_COLOURS.sub("", on_terminal(words, env=on)[1]) == on_terminal(words, env=off)[1]
-
-
-# ------------------------------------------------------------------ layout
 
 
 def text_of(*options: str, trace: Path = TRACE, columns: int | None = None) -> str:
