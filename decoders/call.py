@@ -37,7 +37,7 @@ class Call:
         """A value by its path below the args, through pointers; None if not there."""
         value: Value | None = self.args
         for name in path:
-            value = plain(value)
+            value = inner_value(value)
             if not isinstance(value, Struct):
                 return None
             value = value.get(name)
@@ -66,7 +66,7 @@ class Call:
         return None
 
 
-def plain(value: Value | None) -> Value | None:
+def inner_value(value: Value | None) -> Value | None:
     """A value without its pointer and its past."""
     while isinstance(value, Pointer | Changed):
         value = value.value if isinstance(value, Pointer) else value.after

@@ -15,7 +15,7 @@ from bpftrace_sys.story.program_names import prog_key
 from bpftrace_sys.story.refusals import Refusal, Refusals
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.trace.inventory import ObjectState
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.formats import insn as isa
 from decoders.uapi import helpers
 from decoders.values import Insns
@@ -144,7 +144,7 @@ class Teller(Renderer):
 
     def _refused(self, refusal: Refusal, call: NotedCall) -> Program:
         name, kind = prog_key(call, self.model)
-        insns = plain(call.attr("attr", "insns"))
+        insns = inner_value(call.attr("attr", "insns"))
         size = insns.total if isinstance(insns, Insns) else 0
         made = Program(name, kind, None, "", MADE, size, call.raw.seq, refusal)
         self._lazily(made, call)
@@ -202,7 +202,7 @@ def instructions(call: NotedCall, model: Model) -> list[Instruction]:
 
 def called(call: NotedCall, model: Model) -> tuple[list[str], list[str]]:
     """The helpers and the kfuncs that a PROG_LOAD's instructions call, sorted."""
-    insns = plain(call.attr("attr", "insns"))
+    insns = inner_value(call.attr("attr", "insns"))
     found: tuple[set[str], set[str]] = (set(), set())
     if isinstance(insns, Insns):
         for site in isa.calls(isa.insns(insns.data)):

@@ -35,7 +35,7 @@ from bpftrace_sys.story.listing import btf_fd, records
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Map, text_of
 from bpftrace_sys.story.program_names import prog_key
-from decoders.call import Call, plain
+from decoders.call import Call, inner_value
 from decoders.formats import insn as isa
 from decoders.formats.btf import LINKAGES, Btf, BtfError, Kind, Type
 from decoders.raw import EXIT
@@ -118,7 +118,7 @@ class _Object:
         self.call = call = source.call
         self.model = source.model
         self.source = source
-        insns = plain(call.attr("attr", "insns"))
+        insns = inner_value(call.attr("attr", "insns"))
         assert isinstance(insns, Insns)
         self.slots = len(insns.data) // isa.SLOT
         self.missing = max(0, insns.total - self.slots)
@@ -178,9 +178,9 @@ class _Object:
         return ", ".join(words)
 
     def _section(self, kind: str) -> str:
-        attach = plain(self.call.attr("attr", "expected_attach_type"))
+        attach = inner_value(self.call.attr("attr", "expected_attach_type"))
         name = attach.name or "" if isinstance(attach, Name) else ""
-        target = plain(self.call.attr("attr", "attach_btf_id"))
+        target = inner_value(self.call.attr("attr", "attach_btf_id"))
         flags = self.call.number("attr", "prog_flags") or 0
         return section_name(
             kind,
@@ -237,7 +237,7 @@ class _Object:
                 if isinstance(found, Map) and found.map_type is not None:
                     by_fd[fact.fd] = found
         by_index: dict[int, Map] = {}
-        array = plain(self.call.attr("attr", "fd_array"))
+        array = inner_value(self.call.attr("attr", "fd_array"))
         for index, item in enumerate(array.items if isinstance(array, Array) else ()):
             if isinstance(item, Fd) and item.value in by_fd:
                 by_index[index] = by_fd[item.value]

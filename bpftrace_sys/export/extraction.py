@@ -17,7 +17,7 @@ from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Attachment, Map, NotedCall
 from bpftrace_sys.story.program_names import prog_key
 from bpftrace_sys.story.renderer import Renderer
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.formats import insn as isa
 from decoders.formats.tag import tagged
 from decoders.values import Bytes, Insns
@@ -76,7 +76,7 @@ class Extraction(Renderer):
             self._update(call)
 
     def _btf(self, call: NotedCall) -> None:
-        data = plain(call.attr("attr", "btf"))
+        data = inner_value(call.attr("attr", "btf"))
         if not isinstance(data, Bytes) or len(data.data) != data.wanted:
             return
         digest = hashlib.sha256(data.data).digest()
@@ -89,7 +89,7 @@ class Extraction(Renderer):
 
     def _update(self, call: NotedCall) -> None:
         used = self.model.by_fd(call, "attr", "map_fd")
-        key, value = plain(call.attr("attr", "key")), plain(call.attr("attr", "value"))
+        key, value = inner_value(call.attr("attr", "key")), inner_value(call.attr("attr", "value"))
         if not isinstance(used, Map) or used.id is None or used.max_entries != 1:
             return
         if isinstance(key, Bytes) and not any(key.data) and isinstance(value, Bytes):
@@ -102,7 +102,7 @@ class Extraction(Renderer):
         return None if digest is None else self.blobs[digest]
 
     def _load(self, call: NotedCall) -> None:
-        insns = plain(call.attr("attr", "insns"))
+        insns = inner_value(call.attr("attr", "insns"))
         if not isinstance(insns, Insns) or len(insns.data) < isa.SLOT:
             return
         same = (

@@ -28,7 +28,7 @@ from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import defined_probes
 from bpftrace_sys.trace.header import Header
 from decoders import decode
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.commands import LOOKS
 from decoders.declare.fields import layout_of
 from decoders.events import ProcessEvent
@@ -439,7 +439,7 @@ def _what(call: NotedCall, model: Model) -> str:
     command = call.command.partition("|")[0]
     name = text_of(call.attr("attr", "prog_name")) or text_of(call.attr("attr", "map_name"))
     for path, prefix in KINDS.get(command, ()) if not name else ():
-        kind = plain(call.attr(*path))
+        kind = inner_value(call.attr(*path))
         if isinstance(kind, Name) and kind.name:
             name = kind.name.removeprefix(prefix).lower()
         elif isinstance(kind, Text):

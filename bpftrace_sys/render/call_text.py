@@ -18,7 +18,7 @@ from bpftrace_sys.render.times import spent
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall, Object, Prog
 from bpftrace_sys.story.targets import open_note, printable
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.raw import ENTRY, FdFact
 from decoders.values import (
     BEYOND_SIZE,
@@ -148,7 +148,7 @@ class CallText:
         if name == "tag" and type(value) is Bytes:
             return value.data.hex()
         if name in NAMES or name in LOGS:
-            inner = plain(value)
+            inner = inner_value(value)
             if isinstance(inner, Text):
                 shown = self.paint("string", quoted(inner.data, NAME_LIMIT, inner.whole))
                 if isinstance(value, Pointer) and self._shows_address():
@@ -158,12 +158,12 @@ class CallText:
 
     @staticmethod
     def _breakable(args: list[tuple[str, Value]]) -> bool:
-        return any(isinstance(plain(value), Struct) for _, value in args)
+        return any(isinstance(inner_value(value), Struct) for _, value in args)
 
     def _broken_args(self, args: list[tuple[str, Value]]) -> str:
         words = []
         for name, value in args:
-            struct = plain(value)
+            struct = inner_value(value)
             if isinstance(struct, Struct):
                 body = "\n".join(self._struct_lines(struct, INDENT))
                 words.append(f"{{\n{body}\n{INDENT[:-2]}}}")
@@ -253,7 +253,7 @@ class CallText:
 
     def _block(self, name: str, value: Value, indent: str, comma: str) -> list[str] | None:
         """The lines of a field that does not fit into one; None if it does."""
-        inner = plain(value)
+        inner = inner_value(value)
         if isinstance(inner, Insns):
             return self._insn_block(name, inner, indent, comma)
         several = isinstance(inner, Text) and b"\n" in inner.data.rstrip(b"\n")
@@ -264,7 +264,9 @@ class CallText:
             if flat is None or visible(indent + name + flat) + 2 > self.options.width:
                 body = self._struct_lines(inner, indent + "  ")
                 return [f"{indent}{self._key(name)}{{", *body, f"{indent}}}{comma}"]
-        if isinstance(inner, Array) and inner.items and isinstance(plain(inner.items[0]), Struct):
+        if isinstance(inner, Array) and any(
+            isinstance(inner_value(item), Struct) for item in inner.items[:1]
+        ):
             flat = self._array(inner)
             if visible(indent + name + flat) + 2 > self.options.width:
                 items = self._limited(inner)
@@ -379,7 +381,7 @@ class CallText:
         else:
             result = f" = {raw.ret}"
         if call.syscall.name == "openat":
-            path = plain(call.attr("pathname"))
+            path = inner_value(call.attr("pathname"))
             if isinstance(path, Text):
                 note = open_note(path.data.decode("utf-8", "replace"), self.model.facts)
                 if note:

@@ -155,9 +155,9 @@ def _identity(details: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str | None:
-    from decoders.call import plain
+    from decoders.call import inner_value
 
-    found = plain(value)
+    found = inner_value(value)
     return found.data.decode("utf-8", "backslashreplace") if isinstance(found, Text) else None
 
 

@@ -292,10 +292,10 @@ def given(target: str, call: Call | None, model: Model) -> Given | None:
 
 
 def _program(call: Call | None) -> list[Insn]:
-    from decoders.call import plain
+    from decoders.call import inner_value
     from decoders.values import Insns
 
-    insns = None if call is None else plain(call.attr("attr", "insns"))
+    insns = None if call is None else inner_value(call.attr("attr", "insns"))
     return list(isa.insns(insns.data)) if isinstance(insns, Insns) else []
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.notes import Listing
 from bpftrace_sys.story.objects import NotedCall, Object
-from decoders.call import Call, plain
+from decoders.call import Call, inner_value
 from decoders.formats import insn as isa
 from decoders.formats.insn_text import InsnNames
 from decoders.formats.insn_text import listing as insn_lines
@@ -22,7 +22,7 @@ from decoders.values import Array, Fd, Insns, Int, Struct, Value
 
 def records(value: Value | None, *names: str) -> list[tuple[int, ...]]:
     """Fields of each struct of an array behind a pointer."""
-    found = plain(value)
+    found = inner_value(value)
     rows = []
     for item in found.items if isinstance(found, Array) else ():
         if isinstance(item, Struct):
@@ -45,7 +45,7 @@ def _map_names(call: Call, model: Model) -> tuple[dict[int, str], dict[int, str]
             if found is not None:
                 by_fd[fact.fd] = _short(found)
     by_index: dict[int, str] = {}
-    array = plain(call.attr("attr", "fd_array"))
+    array = inner_value(call.attr("attr", "fd_array"))
     for index, item in enumerate(array.items if isinstance(array, Array) else ()):
         if isinstance(item, Fd) and item.value in by_fd:
             by_index[index] = by_fd[item.value]
@@ -65,7 +65,7 @@ def listing_of(call: NotedCall, model: Model) -> Listing | None:
     """The listing of a PROG_LOAD, or None where no instructions were seen."""
     if call.notes.listing is not None:
         return call.notes.listing
-    insns = plain(call.attr("attr", "insns"))
+    insns = inner_value(call.attr("attr", "insns"))
     if not isinstance(insns, Insns):
         return None
     call.notes.listing = listing(call, insns, model)
@@ -123,7 +123,7 @@ def translated(call: NotedCall, insns: Insns, model: Model) -> Listing:
         call.attr(*info, "line_info"),
     )
     maps: dict[int, str] = {}
-    ids = plain(call.attr(*info, "map_ids"))
+    ids = inner_value(call.attr(*info, "map_ids"))
     for item in ids.items if isinstance(ids, Array) else ():
         if isinstance(item, Int):
             known_map = model.objects.get(("map", item.value))

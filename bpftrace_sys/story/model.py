@@ -32,7 +32,7 @@ from bpftrace_sys.story.objects import (
 )
 from bpftrace_sys.story.targets import defined_probes
 from bpftrace_sys.trace.facts import Facts
-from decoders.call import Call, plain
+from decoders.call import Call, inner_value
 from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, FdFact
 from decoders.uapi import const, names
@@ -330,7 +330,7 @@ class Model:
             asked = call.attr("attr", "prog_type")
             kind = asked.name if isinstance(asked, Name) and asked.value == number else None
         made.type = (kind or "").removeprefix("BPF_PROG_TYPE_").lower()
-        insns = plain(call.attr("attr", "insns"))
+        insns = inner_value(call.attr("attr", "insns"))
         if isinstance(insns, Insns):
             made.insns = insns.total
         made.verify_ns = call.raw.duration
@@ -355,7 +355,7 @@ class Model:
             made.value_type = call.number("attr", "btf_value_type_id")
 
     def _btf_loaded(self, call: Call, made: Object) -> None:
-        data = plain(call.attr("attr", "btf"))
+        data = inner_value(call.attr("attr", "btf"))
         if isinstance(data, Bytes) and len(data.data) == data.wanted:
             assert made.id is not None
             self.btfs[made.id] = data.data
@@ -393,7 +393,7 @@ def disagreements(call: Call, fact: FdFact) -> list[str]:
             continue
         if isinstance(asked, int) and isinstance(got, int) and asked != got:
             found.append(f"{name} {asked} was read, and the kernel took {got}")
-    insns = plain(call.attr("attr", "insns")) if fact.kind == "prog" else None
+    insns = inner_value(call.attr("attr", "insns")) if fact.kind == "prog" else None
     tag = fact.info.get("prog_tag")
     whole = isinstance(insns, Insns) and insns.data and len(insns.data) == 8 * insns.total
     # CO-RE in the kernel changes instructions before it takes their tag.
@@ -417,7 +417,7 @@ def probed(fact: FdFact, facts: Facts) -> str:
 def full_name(call: Call, model: Model) -> str:
     """A program's name from its func_info, whole where the attr's is cut at 15."""
     btf = model.btf_of(call.fact("attr", "prog_btf_fd"))
-    infos = plain(call.attr("attr", "func_info"))
+    infos = inner_value(call.attr("attr", "func_info"))
     items = getattr(infos, "items", ())
     if btf is None or not items or not isinstance(items[0], Struct):
         return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from decoders.call import Call, plain
+from decoders.call import Call, inner_value
 from decoders.formats import netlink
 from decoders.values import Array, Bytes, Fd, Int, Struct, Text, Value, rewritten
 
@@ -89,13 +89,13 @@ def _plain_fields(found: dict[str, Any]) -> bool:
 def buffers(call: Call) -> Iterator[Bytes]:
     """The message buffers of a call."""
     if call.syscall.name in ("sendto", "recvfrom"):
-        found = plain(call.attr("buf"))
+        found = inner_value(call.attr("buf"))
         if isinstance(found, Bytes):
             yield found
         return
-    iov = plain(call.attr("msg", "iov"))
+    iov = inner_value(call.attr("msg", "iov"))
     for each in iov.items if isinstance(iov, Array) else (iov,):
-        base = plain(each.get("base")) if isinstance(each, Struct) else None
+        base = inner_value(each.get("base")) if isinstance(each, Struct) else None
         if isinstance(base, Bytes):
             yield base
 

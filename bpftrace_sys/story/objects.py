@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bpftrace_sys.story.notes import Given, Listing, Probe, Retry
-from decoders.call import Call, plain
+from decoders.call import Call, inner_value
 from decoders.uapi import names
 from decoders.values import Text, Value
 
@@ -258,7 +258,7 @@ class Attachment:
 
 def text_of(value: Value | None) -> str:
     """A Text as str; bytes that are not UTF-8 stay visible."""
-    value = plain(value)
+    value = inner_value(value)
     if isinstance(value, Text):
         return value.data.decode("utf-8", "backslashreplace")
     return ""

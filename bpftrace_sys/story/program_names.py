@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bpftrace_sys.story.model import Model, full_name
 from bpftrace_sys.story.objects import text_of
-from decoders.call import Call, plain
+from decoders.call import Call, inner_value
 from decoders.values import Name
 
 
@@ -14,7 +14,7 @@ def prog_key(call: Call, model: Model) -> tuple[str, str]:
     full = full_name(call, model)
     if full and full.startswith(name):
         name = full
-    kind = plain(call.attr("attr", "prog_type"))
+    kind = inner_value(call.attr("attr", "prog_type"))
     number = kind.value if isinstance(kind, Name) else None
     if isinstance(kind, Name) and kind.name is not None:
         return name, kind.name.removeprefix("BPF_PROG_TYPE_").lower()

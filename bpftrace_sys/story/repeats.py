@@ -200,14 +200,14 @@ def _just_bytes(call: Call, used: Map) -> bool:
     """Whether what the attr points at is the call's chunks, and means nothing beyond its bytes."""
     from itertools import pairwise
 
-    from decoders.call import plain
+    from decoders.call import inner_value
     from decoders.values import Bytes, Pointer, Struct
     from decoders.walk.map_fds import MEANT
 
     # Typed values differ in form, and fds lead to objects.
     if used.btf_id or call.raw.fds[0].info.get("map_type") in MEANT:
         return False
-    attr = plain(call.attr("attr"))
+    attr = inner_value(call.attr("attr"))
     first, *chunks = call.raw.chunks
     if not isinstance(attr, Struct) or len(first.data) != first.wanted:
         return False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bpftrace_sys.story.objects import Attachment, Link, NotedCall, Object, PerfEvent, Prog, text_of
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.trace.header import Header
-from decoders.call import Call, plain
+from decoders.call import Call, inner_value
 from decoders.events import ProcessEvent
 from decoders.uapi.const import BPF_COMMON_ATTRS
 from decoders.values import Struct, Text, Value
@@ -111,10 +111,10 @@ def paths_of(call: Call) -> list[str]:
     ]
 
     def walk(value: Value | None) -> None:
-        value = plain(value)
+        value = inner_value(value)
         if isinstance(value, Struct):
             for name, member in value.fields:
-                inner = plain(member)
+                inner = inner_value(member)
                 if isinstance(inner, Text) and "path" in name:
                     found.append(text_of(inner))
                 else:

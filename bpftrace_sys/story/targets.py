@@ -7,7 +7,7 @@ from typing import Final
 
 from bpftrace_sys.common.escape import printable as printable
 from bpftrace_sys.trace.facts import Facts
-from decoders.call import Call, plain
+from decoders.call import Call, inner_value
 from decoders.uapi import perf
 from decoders.values import Int, Name, Text, Value
 
@@ -23,7 +23,7 @@ _TRACEPOINT_ID = re.compile(r"/sys/kernel/(?:debug/)?tracing/events/([^/]+)/([^/
 
 
 def _text(value: Value | None) -> str:
-    value = plain(value)
+    value = inner_value(value)
     if isinstance(value, Text):
         return printable(value.data.decode("utf-8", "backslashreplace"))
     return ""

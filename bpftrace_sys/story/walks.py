@@ -15,7 +15,7 @@ from typing import Final
 
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall, Object
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.values import Insns
 
 FEW: Final = 8
@@ -93,7 +93,7 @@ class Walks:
             return ids if ret >= 0 or ret == -errno.ENOENT else None
         if command == INFO and ret >= 0 and self._run is not None and self._run.key == ids:
             # What it gives back of instructions has a listing.
-            dumped = plain(call.attr("attr", "info", "info", "xlated_prog_insns"))
+            dumped = inner_value(call.attr("attr", "info", "info", "xlated_prog_insns"))
             return None if isinstance(dumped, Insns) and dumped.data else ids
         return None
 

@@ -10,7 +10,7 @@ from bpftrace_sys.cli.messages import DONE
 from bpftrace_sys.export.extraction import Extraction, files
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.whole_trace import read
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.values import Insns
 from tests.support.running import FIXTURES
 
@@ -37,7 +37,7 @@ def objects(trace: Path, to: Path) -> dict[Path, bytes]:
     made = [file for file in files(found) if file.name.endswith(".o")]
     insns = []
     for call in found.programs():
-        value = plain(call.attr("attr", "insns"))
+        value = inner_value(call.attr("attr", "insns"))
         assert isinstance(value, Insns)
         insns.append(value.data)
     return {to / file.name: data for file, data in zip(made, insns, strict=True)}

@@ -16,7 +16,7 @@ from bpftrace_sys.compare.canonical.text import (
     stable,
 )
 from bpftrace_sys.story.objects import NotedCall
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.raw import ENTRY, EXIT
 from decoders.values import (
     BEYOND_SIZE,
@@ -110,7 +110,7 @@ class Fields:
 
     def changed(self, path: str, value: Changed, top: bool) -> None:
         """What the kernel wrote is what counts, where it is one value."""
-        before, after = plain(value.before), plain(value.after)
+        before, after = inner_value(value.before), inner_value(value.after)
         scalar = (Int, Name, Flags, Fd)
         if isinstance(before, scalar) and isinstance(after, scalar):
             leaf = path.rpartition(".")[2]
@@ -254,7 +254,7 @@ class Fields:
         self.block(path, lines)
 
     def array(self, path: str, value: Array) -> None:
-        if value.items and isinstance(plain(value.items[0]), Struct):
+        if value.items and isinstance(inner_value(value.items[0]), Struct):
             for index, item in enumerate(value.items[:ITEMS_SHOWN]):
                 self.value(f"{path}[{index}]", item)
             if len(value.items) > ITEMS_SHOWN:
@@ -272,7 +272,7 @@ class Fields:
             words.sort()
         more = value.total - len(words)
         if more > 0:
-            rest = repr([plain(item) for item in value.items[ITEMS_SHOWN:]]).encode()
+            rest = repr([inner_value(item) for item in value.items[ITEMS_SHOWN:]]).encode()
             words.append(f"{more} more, {digest(rest)}" if rest != b"[]" else f"{more} more")
         return f"[{', '.join(words)}]"
 

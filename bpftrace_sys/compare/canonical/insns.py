@@ -9,7 +9,7 @@ from bpftrace_sys.compare.canonical.entries import Line
 from bpftrace_sys.compare.canonical.text import escaped
 from bpftrace_sys.story.listing import btf_fd, records
 from bpftrace_sys.story.objects import NotedCall
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.formats import insn as isa
 from decoders.formats import insn_text
 from decoders.raw import ENTRY, EXIT
@@ -81,7 +81,7 @@ class Instructions:
         if insn.src in (isa.PSEUDO_MAP_FD, isa.PSEUDO_MAP_VALUE):
             text = self.map_of(insn.imm)
         elif insn.src in (isa.PSEUDO_MAP_IDX, isa.PSEUDO_MAP_IDX_VALUE):
-            array = plain(self.call.attr("attr", "fd_array"))
+            array = inner_value(self.call.attr("attr", "fd_array"))
             items = array.items if isinstance(array, Array) else ()
             item = items[insn.imm] if 0 <= insn.imm < len(items) else None
             text = self.map_of(item.value) if isinstance(item, Fd) else f"map fd_array[{insn.imm}]"

@@ -21,7 +21,7 @@ from bpftrace_sys.story.program_names import prog_key
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.trace.header import Header
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.uapi import helpers
 from decoders.values import Insns, Name
 
@@ -219,7 +219,7 @@ class Deeds(Renderer):
         if isinstance(call.notes.made, Prog):
             call.notes.made.key = key
         self._add(call, Deed("program", key), used=used)
-        insns = plain(call.attr("attr", "insns"))
+        insns = inner_value(call.attr("attr", "insns"))
         whole = isinstance(insns, Insns) and len(insns.data) == insns.total * 8
         if not whole and not call.raw.failed:
             self.trouble.append(
@@ -251,7 +251,7 @@ class Deeds(Renderer):
 
     def map_create(self, call: NotedCall) -> None:
         """MAP_CREATE."""
-        kind = plain(call.attr("attr", "map_type"))
+        kind = inner_value(call.attr("attr", "map_type"))
         number = kind.value if isinstance(kind, Name) else None
         name = kind.name if isinstance(kind, Name) else None
         shown = (name or str(number)).removeprefix("BPF_MAP_TYPE_").lower()

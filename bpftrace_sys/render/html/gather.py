@@ -32,7 +32,7 @@ from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.story.summary import Counts, calls, remains
 from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.inventory import ObjectState, Unseen
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.events import ProcessEvent
 from decoders.raw import RawCall
 from decoders.values import Fd, Text
@@ -372,7 +372,7 @@ class Gather(Renderer):
         used = [] if opened else _unique(call)
         found = [printable(known.label) for known in used if known.label]
         for name in ("pathname", "prog_name", "map_name"):
-            value = plain(call.attr(name) or call.attr("attr", name))
+            value = inner_value(call.attr(name) or call.attr("attr", name))
             if isinstance(value, Text) and value.data:
                 found.insert(0, printable(text_of(value)))
         return "  ".join(dict.fromkeys(found))[:SUBJECT]

@@ -13,7 +13,7 @@ from bpftrace_sys.render.html.records import Map, Report
 from bpftrace_sys.render.html.things import Things
 from bpftrace_sys.story import objects
 from bpftrace_sys.story.objects import MADE, NotedCall, Object
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.raw import RawCall
 from decoders.values import Array, Bytes, Int, Value
 
@@ -143,7 +143,7 @@ class Maps:
     @staticmethod
     def _parts(value: Value | None, size: object) -> Sequence[Value | None]:
         """The elements of a batch."""
-        found = plain(value)
+        found = inner_value(value)
         if not isinstance(found, Bytes) or not isinstance(size, int) or size <= 0:
             return found.items if isinstance(found, Array) else ()
         if isinstance(found.typed, Array):
@@ -152,7 +152,7 @@ class Maps:
         return [Bytes(data[at : at + size], size) for at in range(0, len(data), size)]
 
     def _pair(self, key: Value | None, value: Value | None) -> tuple[str, str, int | None]:
-        key, value = plain(key), plain(value)
+        key, value = inner_value(key), inner_value(value)
         return (
             "" if key is None else self.text.painted(self.text.calls.value(key), VALUE),
             "" if value is None else self.text.painted(self.text.calls.value(value), VALUE),

@@ -18,7 +18,7 @@ from bpftrace_sys.story.objects import MADE, NotedCall, Object, Prog, text_of
 from bpftrace_sys.story.remarks import remarks
 from bpftrace_sys.story.summary import runs_of
 from bpftrace_sys.story.verifier.verdict import verdict
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.formats import insn as isa
 from decoders.raw import ENTRY
 from decoders.uapi.helpers import bpf_func_id
@@ -53,7 +53,7 @@ class Programs:
         found = made if made is not None and made.kind == "prog" else None
         if not call.raw.failed and found is None:
             return  # never returned, or nothing is known of its fd
-        insns = plain(call.attr("attr", "insns"))
+        insns = inner_value(call.attr("attr", "insns"))
         identity = hash(insns.data) if isinstance(insns, Insns) else 0
         program = self._new(call, found, thread)
         if not program.anchor:
@@ -152,7 +152,7 @@ class Programs:
             program.why = [printable(line.strip()) for line in remarks(call)[:REASONS]]
         self._uses(call, program)
         self._log(call, program)
-        insns = plain(call.attr("attr", "insns"))
+        insns = inner_value(call.attr("attr", "insns"))
         if isinstance(insns, Insns):
             program.insns = insns.total
             self._listing(call, insns, program)
@@ -172,7 +172,7 @@ class Programs:
                 program.btf = number
 
     def _log(self, call: NotedCall, program: Program) -> None:
-        log = plain(call.attr("attr", "log_buf"))
+        log = inner_value(call.attr("attr", "log_buf"))
         if not isinstance(log, Text) or not log.data.strip(b"\0\n"):
             return
         data = log.data[-records.LOG :].decode("utf-8", "backslashreplace")
@@ -210,7 +210,7 @@ class Programs:
         """A BTF_LOAD that is no feature probe."""
         from decoders.formats import btf, btf_c
 
-        data = plain(call.attr("attr", "btf"))
+        data = inner_value(call.attr("attr", "btf"))
         made = call.notes.made
         if not isinstance(data, Bytes) or len(self.report.blobs) >= records.OBJECTS:
             return

@@ -7,20 +7,20 @@ from typing import Final
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Link, Object, Prog, text_of
 from bpftrace_sys.story.targets import printable, symbol_of
-from decoders.call import Call, plain
+from decoders.call import Call, inner_value
 from decoders.uapi import const
 from decoders.values import Absent, Array, Int, Name, Text, Value
 
 
 def _name(value: Value | None, prefix: str = "BPF_") -> str:
-    value = plain(value)
+    value = inner_value(value)
     if isinstance(value, Name):
         return (value.name or str(value.value)).removeprefix(prefix).lower()
     return ""
 
 
 def _device(value: Value | None) -> str:
-    value = plain(value)
+    value = inner_value(value)
     if isinstance(value, Int):
         return value.note or f"ifindex {value.value}"
     return "?"
@@ -84,12 +84,12 @@ def _btf_name(holder: Object | None, target: Int, model: Model) -> str:
 
 
 def _list(value: Value | None, limit: int = 3) -> str:
-    found = plain(value)
+    found = inner_value(value)
     if not isinstance(found, Array):
         return ""
     words = []
     for item in found.items[:limit]:
-        item = plain(item) or item
+        item = inner_value(item) or item
         if isinstance(item, Text):
             words.append(text_of(item))
         elif isinstance(item, Int):
@@ -109,7 +109,7 @@ def _probes(call: Call, way: str, fields: tuple[str, ...]) -> str:
 
 def _places(value: Value | None, path: str, model: Model, limit: int = 3) -> str:
     """Offsets in a file, by the functions that stand there."""
-    found = plain(value)
+    found = inner_value(value)
     if not isinstance(found, Array):
         return "?"
     words = [

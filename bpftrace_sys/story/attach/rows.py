@@ -22,7 +22,7 @@ from bpftrace_sys.story.attach.ways import TARGETS, Row, Way
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Link, Map, Object, PerfEvent, Prog, text_of
 from bpftrace_sys.story.targets import hook_name
-from decoders.call import Call, plain
+from decoders.call import Call, inner_value
 from decoders.uapi import const
 from decoders.values import Bytes, Fd, Int, Name, Struct
 
@@ -68,7 +68,7 @@ def link_create(call: Call, model: Model) -> Way | None:
         if isinstance(other, Int) and other.value and holder is not None:
             return Way(prog, f"freplace {_btf_name(holder, other, model)}", "link")
         return Way(prog, _btf_target(prog, model) or "freplace", "link")
-    named = plain(call.attr(*link, "attach_type"))
+    named = inner_value(call.attr(*link, "attach_type"))
     name = (named.name or str(named.value)) if isinstance(named, Name) else ""
     return Way(prog, link_target(call, prog, model, name), "link")
 
@@ -134,7 +134,7 @@ SLOTS: Final[dict[int | None, str]] = {
 def _slot(call: Call, model: Model) -> tuple[Object, str] | None:
     """The map of an update or delete, and a slot of it that holds a program, in words."""
     holder = model.by_fd(call, "attr", "map_fd")
-    key = plain(call.attr("attr", "key"))
+    key = inner_value(call.attr("attr", "key"))
     if not isinstance(holder, Map) or not isinstance(key, Bytes):
         return None
     what = SLOTS.get(holder.map_type)
@@ -148,7 +148,7 @@ def map_update(call: Call, model: Model) -> Way | None:
     holder = model.by_fd(call, "attr", "map_fd")
     if isinstance(holder, Map) and holder.map_type == const.BPF_MAP_TYPE_STRUCT_OPS:
         return _ops_update(call, holder, model)
-    value = plain(call.attr("attr", "value"))
+    value = inner_value(call.attr("attr", "value"))
     typed = value.typed if isinstance(value, Bytes) else None
     if isinstance(typed, Struct):
         typed = typed.get("bpf_prog.fd")
@@ -163,7 +163,7 @@ def map_update(call: Call, model: Model) -> Way | None:
 def _ops_update(call: Call, ops: Object, model: Model) -> Way | None:
     """A struct_ops map gets its value: registered at once, unless a link is to do it."""
     name = _ops_name(ops, model)
-    value = plain(call.attr("attr", "value"))
+    value = inner_value(call.attr("attr", "value"))
     typed = value.typed if isinstance(value, Bytes) else None
     for member, part in typed.fields if isinstance(typed, Struct) else ():
         prog = model.object(part.fact, call.raw.pid) if isinstance(part, Fd) else None

@@ -9,7 +9,7 @@ from bpftrace_sys.story.explain.elements import label_of, map_fact, map_kind
 from bpftrace_sys.story.explain.failure import NONE, Failure
 from bpftrace_sys.story.explain.words import article, signed, word_set
 from bpftrace_sys.story.objects import Object, Prog, text_of
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.values import Array, Flags, Int, Text
 
 CHOOSY: Final = word_set(
@@ -139,10 +139,10 @@ def no_raw_tracepoint(failure: Failure) -> list[str]:
 def no_symbol(failure: Failure) -> list[str]:
     """kprobe_multi with functions that the kernel has not; uprobe_multi in no file."""
     link = ("link_create",)
-    syms = plain(failure.call.attr("attr", *link, "kprobe_multi", "syms"))
+    syms = inner_value(failure.call.attr("attr", *link, "kprobe_multi", "syms"))
     found = []
     for item in syms.items[:100] if isinstance(syms, Array) else ():
-        inner = plain(item)
+        inner = inner_value(item)
         name = text_of(inner) if isinstance(inner, Text) else ""
         if name and failure.fact(f"function {name}") == NONE:
             found.append(name)

@@ -6,7 +6,7 @@ from typing import Final
 
 from bpftrace_sys.story.explain.failure import NONE, PAGE, Failure
 from bpftrace_sys.story.explain.words import and_words, decimal
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.uapi import layouts
 from decoders.values import Flags, Pointer, Struct, Text, Value
 
@@ -102,7 +102,7 @@ LAST_FIELDS: Final[dict[str, int]] = {
 
 def leftovers(failure: Failure) -> list[str]:
     """Non-zero bytes after the last field that the command has (CHECK_ATTR)."""
-    attr = plain(failure.call.args.get("attr"))
+    attr = inner_value(failure.call.args.get("attr"))
     if not isinstance(attr, Struct):
         return []
     end = LAST_FIELDS.get(failure.command)
@@ -149,7 +149,7 @@ _NAME_BYTES: Final = frozenset(
 
 def bad_name(failure: Failure, field: str) -> list[str]:
     """bpf_obj_name_cpy(): a character that no name may have, or no NUL."""
-    value = plain(failure.call.attr("attr", field))
+    value = inner_value(failure.call.attr("attr", field))
     if not isinstance(value, Text) or not value.data:
         return []
     bad = [byte for byte in value.data if byte not in _NAME_BYTES]

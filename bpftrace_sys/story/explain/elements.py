@@ -7,7 +7,7 @@ from typing import Final
 
 from bpftrace_sys.story.explain.failure import Failure
 from bpftrace_sys.story.explain.words import and_words, article, word_set
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.commands import READERS
 from decoders.raw import FdFact
 from decoders.uapi import const, names
@@ -67,7 +67,7 @@ def label_of(failure: Failure, fact: FdFact) -> str:
 
 def key_of(failure: Failure) -> bytes:
     """The bytes of an element's key."""
-    key = plain(failure.call.attr("attr", "key"))
+    key = inner_value(failure.call.attr("attr", "key"))
     return key.data if isinstance(key, Bytes) else b""
 
 

@@ -9,7 +9,7 @@ from bpftrace_sys.story.explain.words import decimal
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall, text_of
 from bpftrace_sys.trace.facts import Facts
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.raw import ENTRY
 
 ENOTSUPP: Final = 524
@@ -40,7 +40,7 @@ class Failure:
 
     def name(self, *path: str) -> str:
         """The name of an enum's value below attr; empty where no table has it."""
-        return getattr(plain(self.call.attr("attr", *path)), "name", None) or ""
+        return getattr(inner_value(self.call.attr("attr", *path)), "name", None) or ""
 
     def fact(self, question: str, key: int = 0) -> str | None:
         """What the machine of the trace answers; ``key`` is 0 for what does not change."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from bpftrace_sys.story.explain.failure import Failure
 from bpftrace_sys.story.explain.words import signed
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.raw import FdFact
 from decoders.values import Fd, Insns, below
 
@@ -65,7 +65,7 @@ def spoken_of(fact: FdFact) -> str:
 
 def _map_fds(failure: Failure) -> list[str]:
     """ld_imm64 with an fd that is no map's."""
-    insns = plain(failure.call.attr("attr", "insns"))
+    insns = inner_value(failure.call.attr("attr", "insns"))
     if not isinstance(insns, Insns):
         return []
     found: list[str] = []

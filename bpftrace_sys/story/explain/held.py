@@ -10,7 +10,7 @@ from bpftrace_sys.story.explain.failure import ENOTSUPP, Failure, kind_of
 from bpftrace_sys.story.explain.fds import spoken_of
 from bpftrace_sys.story.explain.words import and_words, article, word_set
 from bpftrace_sys.story.objects import Prog
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.raw import FdFact
 from decoders.uapi import const, names
 from decoders.values import Bytes
@@ -23,7 +23,7 @@ COMPARED: Final = ("map_type", "key_size", "value_size", "map_flags")
 
 def held(failure: Failure) -> FdFact | None:
     """What the fd in an element's value is."""
-    value = plain(failure.call.attr("attr", "value"))
+    value = inner_value(failure.call.attr("attr", "value"))
     if not isinstance(value, Bytes) or len(value.data) < 4:
         return None
     return failure.call.fd(int.from_bytes(value.data[:4], "little", signed=True))

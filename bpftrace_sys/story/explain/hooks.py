@@ -7,7 +7,7 @@ from typing import Final
 from bpftrace_sys.story.explain.failure import NONE, Failure
 from bpftrace_sys.story.explain.words import and_words
 from bpftrace_sys.story.objects import PerfEvent, Prog
-from decoders.call import Call, plain
+from decoders.call import Call, inner_value
 from decoders.formats import insn as isa
 from decoders.values import Insns
 
@@ -106,7 +106,7 @@ def furthest(load: Call) -> tuple[int | None, int]:
     """Where a program reads furthest into its context, and the end of that access in bytes."""
     from decoders.formats.ctx_flow import accesses
 
-    insns = plain(load.attr("attr", "insns"))
+    insns = inner_value(load.attr("attr", "insns"))
     program = list(isa.insns(insns.data)) if isinstance(insns, Insns) else []
     found = max(accesses(program), key=lambda access: access.offset + access.size, default=None)
     return (None, 0) if found is None else (found.pc, found.offset + found.size)

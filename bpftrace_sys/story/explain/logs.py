@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.story.explain.failure import Failure
 from bpftrace_sys.story.objects import text_of
-from decoders.call import plain
+from decoders.call import inner_value
 from decoders.values import Bytes, Insns, Text
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def said(failure: Failure) -> tuple[Verdict, int | None] | None:
     """The verdict that stands in the log, and the instruction that it is about."""
     from bpftrace_sys.story.verifier.verdict import verdict
 
-    log = plain(failure.call.attr("attr", "log_buf"))
+    log = inner_value(failure.call.attr("attr", "log_buf"))
     if not isinstance(log, Text) or not log.data:
         return None
     found = verdict(log.data[-LOG_READ:].decode("utf-8", "backslashreplace"))
@@ -60,7 +60,7 @@ def faulty(failure: Failure, words: tuple[str, ...]) -> int | None:
     """
     from bpftrace_sys.story.verifier.scan import place
 
-    insns = plain(failure.call.attr("attr", "insns"))
+    insns = inner_value(failure.call.attr("attr", "insns"))
     if not isinstance(insns, Insns) or len(insns.data) != 8 * insns.total:
         return None
     return place(words, insns.data)
@@ -88,7 +88,7 @@ def load_enospc(failure: Failure) -> list[str]:
     true = failure.number(f"{prefix}log_true_size")
     if size and true > size:
         return [f"the log needs {true} bytes, log_size is {size}", *verifier(failure)]
-    log = plain(failure.call.attr("attr", f"{prefix}log_buf"))
+    log = inner_value(failure.call.attr("attr", f"{prefix}log_buf"))
     if size and isinstance(log, Text) and len(log.data) >= size - 1:
         return [f"the log did not fit: log_size is {size}", *verifier(failure)]
     return []
@@ -100,7 +100,7 @@ def btf_invalid(failure: Failure) -> list[str]:
     said = [line for line in log.splitlines() if line.strip()]
     if said:
         return [f"BTF verifier: {said[-1].strip()}"]
-    blob = plain(failure.call.attr("attr", "btf"))
+    blob = inner_value(failure.call.attr("attr", "btf"))
     if isinstance(blob, Bytes) and len(blob.data) >= 2 and blob.data[:2] != b"\x9f\xeb":
         return [f"the blob does not begin with BTF's magic number: {blob.data[:2].hex(' ')}"]
     if isinstance(blob, Bytes) and len(blob.data) < 24 == blob.wanted:

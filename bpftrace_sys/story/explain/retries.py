@@ -9,7 +9,7 @@ from typing import Any, Final
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.story.notes import Retry
 from bpftrace_sys.story.objects import NotedCall, text_of
-from decoders.call import Call, plain
+from decoders.call import Call, inner_value
 from decoders.values import Absent, Bytes, Changed, Flags, Insns, Int, Name, Text
 
 TOLD: Final = {
@@ -105,12 +105,12 @@ def _same_name(before: Call, call: Call) -> bool:
 def _identity(call: Call) -> Any:
     """What makes two loads attempts at one: what is loaded, not how."""
     if call.command == "BPF_PROG_LOAD":
-        insns = plain(call.attr("attr", "insns"))
+        insns = inner_value(call.attr("attr", "insns"))
         if not isinstance(insns, Insns) or not insns.data:
             return None
         return ("prog", call.number("attr", "prog_type"), insns.data)
     if call.command == "BPF_BTF_LOAD":
-        blob = plain(call.attr("attr", "btf"))
+        blob = inner_value(call.attr("attr", "btf"))
         return ("btf", blob.data) if isinstance(blob, Bytes) and blob.data else None
     return tuple(call.number("attr", name) for name in ("map_type", "key_size", "value_size"))
 
@@ -119,7 +119,7 @@ def _short(call: Call, field: str) -> str:
     value = call.attr("attr", field)
     if isinstance(value, Changed):
         value = value.before
-    inner = plain(value)
+    inner = inner_value(value)
     if inner is None or isinstance(inner, Absent):
         return "none"
     if isinstance(inner, Text):

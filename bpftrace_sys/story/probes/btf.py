@@ -7,7 +7,7 @@ from typing import Final
 
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.probes.verdicts import Found
-from decoders.call import Call, plain
+from decoders.call import Call, inner_value
 from decoders.values import Bytes
 
 SMALL_BTF: Final = 256
@@ -71,7 +71,7 @@ BTF: Final[dict[tuple[tuple[tuple[int, int], ...], frozenset[bytes]], tuple[str,
 
 def btf_load(call: Call, model: Model) -> Found | None:
     """A BTF_LOAD, by the kinds and strings in the blob."""
-    blob = plain(call.attr("attr", "btf"))
+    blob = inner_value(call.attr("attr", "btf"))
     if not isinstance(blob, Bytes) or len(blob.data) != blob.wanted:
         return None
     signature = btf_signature(blob.data)

@@ -19,7 +19,7 @@ from bpftrace_sys.story.probes.verdicts import (
     name_of,
     string_of,
 )
-from decoders.call import Call, plain
+from decoders.call import Call, inner_value
 from decoders.uapi import helpers, names
 from decoders.values import Insns
 
@@ -146,7 +146,7 @@ def _type_name(number: int) -> str:
 
 
 def _load(call: Call) -> Load | None:
-    insns = plain(call.attr("attr", "insns"))
+    insns = inner_value(call.attr("attr", "insns"))
     data = b""
     if isinstance(insns, Insns):
         if insns.total * 8 > SMALL or len(insns.data) != insns.total * 8:

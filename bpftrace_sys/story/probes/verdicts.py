@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from decoders.call import Call, plain
+from decoders.call import Call, inner_value
 from decoders.values import Text, Value
 
 ENOTSUPP: Final = 524
@@ -21,12 +21,12 @@ ANY_FD: Final = 0xFFFFFFFF
 
 def name_of(value: Value | None) -> str:
     """The name of an enum's value; empty where it has none."""
-    return getattr(plain(value), "name", None) or ""
+    return getattr(inner_value(value), "name", None) or ""
 
 
 def string_of(value: Value | None) -> str:
     """A string; empty where there is none."""
-    found = plain(value)
+    found = inner_value(value)
     return found.data.decode("utf-8", "replace") if isinstance(found, Text) else ""
 
 
