@@ -37,7 +37,7 @@ def other(tmp_path: Path) -> Path:
 
 def test_beyond_what_is_held(other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = recording("bpftool-loadall")
-    monkeypatch.setattr(limits, "THINGS", 2)
+    monkeypatch.setattr(limits, "ONE_BY_ONE", 2)
     monkeypatch.setattr(limits, "DISTINCT", 1)
     monkeypatch.setattr(limits, "GROUPS", 1)
     assert same(first, first)

@@ -8,11 +8,11 @@ from typing import Final
 from bpftrace_sys.compare.diff import options as limits
 from bpftrace_sys.compare.diff.calls import Calls
 from bpftrace_sys.compare.diff.differences import Differences, ObjectChange, ProbeChange, uncounted
+from bpftrace_sys.compare.diff.loaded import changed, lone
 from bpftrace_sys.compare.diff.names import Both, Named, name_objects
 from bpftrace_sys.compare.diff.options import Options
 from bpftrace_sys.compare.diff.pairing import Pair, pair_things
 from bpftrace_sys.compare.diff.side import Side
-from bpftrace_sys.compare.diff.things import changed, lone
 from bpftrace_sys.compare.diff.ties import ties
 
 PARTS: Final = (("prog", "progs"), ("map", "maps"), ("btf", "btf"))
@@ -33,11 +33,11 @@ def compare(a: Side, b: Side, options: Options) -> Differences:
         if part in compared:
             found.objects += _things(kind, pairs, both)
     if compared >= {"progs", "maps"} and a.more_things != b.more_things:
-        found.calls.append(uncounted("programs, maps or BTF", limits.THINGS, "bpf"))
+        found.calls.append(uncounted("programs, maps or BTF", limits.ONE_BY_ONE, "bpf"))
     if "attachments" in compared and not options.ignores("target"):
         found.ties += ties(both)
         if a.more_ties != b.more_ties:
-            found.calls.append(uncounted("attachments", limits.THINGS, "attachments"))
+            found.calls.append(uncounted("attachments", limits.ONE_BY_ONE, "attachments"))
     if "probes" in compared and not options.ignores("probe"):
         found.probes += _probes(a.probes, b.probes)
     return found

@@ -11,7 +11,7 @@ KINDS: Final = ("progs", "maps", "attachments")
 ALL: Final = frozenset({"progs", "maps", "btf", "attachments", "probes", "calls"})
 KERNELS: Final = frozenset({"info.info.tag", "info.info.prog_tags"})
 """Fields that follow from the program and the kernel's way of hashing it."""
-THINGS: Final = 20_000
+ONE_BY_ONE: Final = 20_000
 """Programs, maps and BTF of a trace that are held one by one; the rest in a hash."""
 DISTINCT: Final = 2_000
 """Different calls about one object that are held one by one; the rest in a hash."""

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from bpftrace_sys.common.edits import edits
 from bpftrace_sys.compare.canonical.entries import Entry
 from bpftrace_sys.compare.canonical.processes import Process
-from bpftrace_sys.compare.diff.side import Side, Thing
+from bpftrace_sys.compare.diff.side import Loaded, Side
 
 COMPARED: Final = 64
 """Objects without a partner that are compared with each other for their likeness."""
@@ -18,22 +18,22 @@ LIKENED: Final = 1 << 20
 ALIKE: Final = 0.5
 """Part of the instructions that two programs share, if they are to be partners."""
 
-Pair: TypeAlias = tuple[Thing | None, Thing | None]
+Pair: TypeAlias = tuple[Loaded | None, Loaded | None]
 """What is the same thing in the first trace and in the second; None where that has none."""
 
 
 def pair_things(a: Side, b: Side) -> list[Pair]:
     """Partners among programs, maps and BTF: those of the first trace in order, then the others."""
     for side in (a, b):
-        for thing in side.things:
+        for thing in side.loaded:
             thing.base = _base(thing, side)
-    partner: dict[int, Thing] = {}
+    partner: dict[int, Loaded] = {}
     """By position among a's things."""
     taken: set[int] = set()
-    left: dict[int, Thing] = dict(enumerate(a.things))
-    right: dict[int, Thing] = dict(enumerate(b.things))
+    left: dict[int, Loaded] = dict(enumerate(a.loaded))
+    right: dict[int, Loaded] = dict(enumerate(b.loaded))
 
-    def pair(key: Callable[[Thing], object]) -> None:
+    def pair(key: Callable[[Loaded], object]) -> None:
         waiting: dict[object, list[int]] = {}
         for at, thing in right.items():
             if (made := key(thing)) is not None:
@@ -53,15 +53,15 @@ def pair_things(a: Side, b: Side) -> list[Pair]:
     pair(lambda thing: (thing.kind, thing.base) if _is_named(thing) else None)
     pair(lambda thing: (thing.kind, thing.digest))
     _pair_alike(left, right, partner, taken)
-    pairs: list[Pair] = [(thing, partner.get(at)) for at, thing in enumerate(a.things)]
-    pairs += ((None, thing) for at, thing in enumerate(b.things) if at not in taken)
+    pairs: list[Pair] = [(thing, partner.get(at)) for at, thing in enumerate(a.loaded)]
+    pairs += ((None, thing) for at, thing in enumerate(b.loaded) if at not in taken)
     return pairs
 
 
 def _pair_alike(
-    left: dict[int, Thing],
-    right: dict[int, Thing],
-    partner: dict[int, Thing],
+    left: dict[int, Loaded],
+    right: dict[int, Loaded],
+    partner: dict[int, Loaded],
     taken: set[int],
 ) -> None:
     """Pairs what is left by likeness, the most alike first."""
@@ -84,11 +84,11 @@ def _pair_alike(
             taken.add(-y)
 
 
-def _is_named(thing: Thing) -> bool:
+def _is_named(thing: Loaded) -> bool:
     return "(" not in thing.base and thing.base != thing.kind
 
 
-def _base(thing: Thing, side: Side) -> str:
+def _base(thing: Loaded, side: Side) -> str:
     """The name of what was loaded, or would have been."""
     entry = thing.entry
     if entry.made is not None:
@@ -101,7 +101,7 @@ def _base(thing: Thing, side: Side) -> str:
 class Traits:
     """What of a thing is compared with others, counted once."""
 
-    def __init__(self, thing: Thing) -> None:
+    def __init__(self, thing: Loaded) -> None:
         fields = dict(thing.entry.fields)
         self.prog_type: str | None = None
         if thing.entry.insns is not None:

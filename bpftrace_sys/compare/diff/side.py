@@ -58,7 +58,7 @@ class Group:
 
 
 @dataclass(slots=True)
-class Thing:
+class Loaded:
     """A program, map or BTF that was loaded, or refused."""
 
     kind: str
@@ -79,7 +79,7 @@ class Side:
         self.objects: list[Known] = []
         """All objects that were spoken of."""
         self.header: Header | None = None
-        self.things: list[Thing] = []
+        self.loaded: list[Loaded] = []
         self.more_things = Rest()
         self.maybe: list[Entry] = []
         self.probes: dict[str, set[str]] = {}
@@ -93,13 +93,13 @@ class Side:
         if isinstance(entry, Tied):
             if entry.verb in SWITCHED:
                 return
-            if len(self.ties) < options.THINGS or entry in self.ties:
+            if len(self.ties) < options.ONE_BY_ONE or entry in self.ties:
                 self.ties[entry] += 1
             else:
                 self.more_ties.add(f"{entry.verb} {entry.target}")
         elif entry.probe:
             self._probe(entry.probe, entry)
-        elif entry.notes is not None and len(self.maybe) < options.THINGS:
+        elif entry.notes is not None and len(self.maybe) < options.ONE_BY_ONE:
             self.maybe.append(entry)
         else:
             self._real(entry)
@@ -120,7 +120,7 @@ class Side:
         self.maybe.clear()
 
     def _probe(self, name: str, entry: Entry) -> None:
-        if len(self.probes) < options.THINGS or name in self.probes:
+        if len(self.probes) < options.ONE_BY_ONE or name in self.probes:
             result = entry.result if entry.failed else "ok"
             self.probes.setdefault(name, set()).add(result)
 
@@ -130,8 +130,8 @@ class Side:
     def _real(self, entry: Entry) -> None:
         kind = LOADS.get(entry.command)
         if kind is not None:
-            if len(self.things) < options.THINGS:
-                self.things.append(Thing(kind, entry, content(entry)))
+            if len(self.loaded) < options.ONE_BY_ONE:
+                self.loaded.append(Loaded(kind, entry, content(entry)))
             else:
                 self.more_things.add(content(entry).hex())
             return

@@ -88,7 +88,7 @@ def _program(
         fact("loaded by", f"{thread.comm} ({thread.tid}) in call " if thread else "", *made),
         fact("seen", {"before": "made before the trace", "found": "made elsewhere"}.get(
             program.origin, "")),
-        fact("maps", *listed([who(report, used, report.things[used].name or "(anonymous)")
+        fact("maps", *listed([who(report, used, report.page_objects[used].name or "(anonymous)")
                               for used in program.maps[:64]])),
         fact("BTF", None if program.btf is None else who(
             report, program.btf, with_id(report, program.btf))),
@@ -210,7 +210,7 @@ def blobs(report: Report) -> Markup | None:
     """An entry a piece of BTF."""
     entries = []
     for blob in report.blobs[:ENTRIES]:
-        what = "BTF" if blob.thing is None else report.things[blob.thing].anchor.replace(
+        what = "BTF" if blob.thing is None else report.page_objects[blob.thing].anchor.replace(
             "btf-", "BTF id ", 1)  # fmt: skip
         entries.append(element(
             "details",

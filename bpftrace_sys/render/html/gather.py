@@ -14,10 +14,10 @@ from bpftrace_sys.common.escape import printable
 from bpftrace_sys.render.exits import exit_line
 from bpftrace_sys.render.html import records
 from bpftrace_sys.render.html.maps import WHAT, Maps, Operation, number_in, subject
+from bpftrace_sys.render.html.page_objects import PageObjects
 from bpftrace_sys.render.html.painting import Marks, PageText
 from bpftrace_sys.render.html.programs import Programs
 from bpftrace_sys.render.html.records import ATTACHING, BEFORE, Report, Thread, Tie
-from bpftrace_sys.render.html.things import Things
 from bpftrace_sys.render.inventory import unseen_text
 from bpftrace_sys.render.short_call import short_call
 from bpftrace_sys.render.stack import stack_lines
@@ -42,7 +42,7 @@ SUBJECT: Final = 160
 REASONS: Final = 12
 """Lines that say why a call failed."""
 STEPS: Final = 12
-THINGS: Final = 16
+OBJECTS_OF_A_CALL: Final = 16
 """Objects that a row names."""
 
 
@@ -56,9 +56,9 @@ class Gather(Renderer):
         self.report = Report()
         self.marks = Marks()
         self.text = PageText(model, self.marks)
-        self.things = Things(self.report)
-        self.programs = Programs(self.report, self.things, model)
-        self.maps = Maps(self.report, self.things, self.text)
+        self.page_objects = PageObjects(self.report)
+        self.programs = Programs(self.report, self.page_objects, model)
+        self.maps = Maps(self.report, self.page_objects, self.text)
         self.counts = Counts()
         self._ready = ready
         self._threads: dict[int, int] = {}
@@ -124,11 +124,11 @@ class Gather(Renderer):
         ties.append(
             Tie(
                 told.verb,
-                None if prog is None else self.things.of(prog),
+                None if prog is None else self.page_objects.of(prog),
                 who[: records.NAME],
                 printable(told.target)[:1024],
                 printable(told.via),
-                None if link is None else self.things.of(link),
+                None if link is None else self.page_objects.of(link),
                 told.pid,
                 [
                     (step.role, printable(short_call(step.call))[:512], step.call.raw.seq)
@@ -142,10 +142,10 @@ class Gather(Renderer):
 
     def held(self, state: ObjectState, known: Object) -> None:
         """What a process held when it was attached to."""
-        self.things.of(known)
+        self.page_objects.of(known)
         for holder in state.holders:
             name = f"{printable(holder.comm)} ({holder.pid})"
-            if name not in self.report.holders and len(self.report.holders) < THINGS:
+            if name not in self.report.holders and len(self.report.holders) < OBJECTS_OF_A_CALL:
                 self.report.holders.append(name)
         if known.kind == "prog":
             self.programs.known(known)
@@ -208,15 +208,15 @@ class Gather(Renderer):
                 "calls",
                 f"{report.unlisted:,} of {report.calls:,} calls are counted, not listed",
             )
-        if report.things_left_out:
-            self._cut("objects", f"{report.things_left_out:,} objects have no entry")
+        if report.page_objects_left_out:
+            self._cut("objects", f"{report.page_objects_left_out:,} objects have no entry")
         if self._ready is not None:
             self._ready(report)
 
     def _standing(self) -> None:
         """Where programs that the trace did not see being attached are attached."""
         told = {(tie.prog, tie.target) for tie in self.report.ties}
-        for number, found in enumerate(self.things.objects):
+        for number, found in enumerate(self.page_objects.objects):
             if found.kind != "prog" or found.origin == MADE:
                 continue
             for used in self._used.get(id(found), ())[: records.OBJECTS]:
@@ -252,7 +252,7 @@ class Gather(Renderer):
                 self._run(runs.pop(call.raw.pid, []))
                 self._objects(call)
                 if row is not None:
-                    row[8] = self._things(call)
+                    row[8] = self._page_objects(call)
         for run in runs.values():
             self._run(run)
         self._maybe.clear()
@@ -323,7 +323,7 @@ class Gather(Renderer):
             self._flags(call),
             self._result(call),
             self._subject(call),
-            self._things(call),
+            self._page_objects(call),
             self.shown(self.text.calls.call_text(call)),
             self._reasons(call),
             0,
@@ -340,9 +340,9 @@ class Gather(Renderer):
             self.report.commands.append(command)
         return number
 
-    def _things(self, call: NotedCall) -> list[int]:
-        found = (self.things.of(known) for known in _unique(call))
-        return [number for number in found if number is not None][:THINGS]
+    def _page_objects(self, call: NotedCall) -> list[int]:
+        found = (self.page_objects.of(known) for known in _unique(call))
+        return [number for number in found if number is not None][:OBJECTS_OF_A_CALL]
 
     @staticmethod
     def _flags(call: NotedCall) -> int:
@@ -386,9 +386,9 @@ class Gather(Renderer):
         """What a call that is no probe says of programs, maps and BTF."""
         made = call.notes.made
         if made is not None:
-            self.things.of(made)
+            self.page_objects.of(made)
         for found in _unique(call):
-            self.things.of(found)
+            self.page_objects.of(found)
         command = call.command.partition("|")[0]
         if command == "BPF_PROG_LOAD":
             self.programs.load(call, self._threads[call.raw.tid])

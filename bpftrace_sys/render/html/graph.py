@@ -167,7 +167,7 @@ def _targets(
         gone = tie.verb == "detached"
         via = f"via {tie.via}" if tie.via not in ("", "link") else ""
         if tie.link is not None:
-            link = report.things[tie.link]
+            link = report.page_objects[tie.link]
             via = link.anchor.replace("-", " id ", 1)
         key = (tie.target, via if not gone else "")
         node = next(

@@ -69,7 +69,7 @@ def _menu(report: Report) -> Markup:
 def verdict(report: Report) -> list[Child]:
     """What came of it, in a sentence or two: only what the trace shows."""
     loaded = [program for program in report.programs if program.seq and not program.error]
-    whole = not report.things_left_out
+    whole = not report.page_objects_left_out
     refused = [program for program in report.programs if program.error]
     on = {tie.prog for tie in report.ties if tie.verb in ATTACHING}
     attached = [program for program in loaded if program.thing in on]
@@ -126,8 +126,8 @@ def _end(report: Report) -> str:
 def _numbers(report: Report) -> Markup:
     refused = sum(bool(program.error) for program in report.programs)
     loaded = sum(bool(program.seq) and not program.error for program in report.programs)
-    links = sum(thing.kind == "link" for thing in report.things)
-    more = ("program", "map", "link") if report.things_left_out else ()
+    links = sum(thing.kind == "link" for thing in report.page_objects)
+    more = ("program", "map", "link") if report.page_objects_left_out else ()
     rows = (
         (loaded, "program", "#programs", ""),
         (report.attached, "attachment", "#attachments", "good"),

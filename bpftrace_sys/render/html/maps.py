@@ -8,9 +8,9 @@ from typing import Final
 
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.render.html import records
+from bpftrace_sys.render.html.page_objects import PageObjects
 from bpftrace_sys.render.html.painting import PageText, unmarked
 from bpftrace_sys.render.html.records import Map, Report
-from bpftrace_sys.render.html.things import Things
 from bpftrace_sys.story import objects
 from bpftrace_sys.story.objects import MADE, NotedCall, Object
 from decoders.call import inner_value
@@ -48,9 +48,9 @@ class Operation:
 class Maps:
     """Takes map operations in order."""
 
-    def __init__(self, report: Report, things: Things, text: PageText) -> None:
+    def __init__(self, report: Report, page_objects: PageObjects, text: PageText) -> None:
         self.report = report
-        self.things = things
+        self.page_objects = page_objects
         self.text = text
         self._maps: dict[int, Map] = {}
         """By thing."""
@@ -89,12 +89,12 @@ class Maps:
 
     def of(self, used: Object) -> Map | None:
         """A map's entry."""
-        number = self.things.of(used) if isinstance(used, objects.Map) else None
+        number = self.page_objects.of(used) if isinstance(used, objects.Map) else None
         if number is None or not isinstance(used, objects.Map):
             return None
         known = self._maps.get(number)
         if known is None:
-            known = self._maps[number] = Map(self.report.things[number].anchor, number, "")
+            known = self._maps[number] = Map(self.report.page_objects[number].anchor, number, "")
             self._objects[number] = used
             self.report.maps.append(known)
             known.types = self._types(used)
@@ -173,7 +173,7 @@ class Maps:
 
     def finish(self) -> None:
         """What is known of the maps at the end; those come too that were only used by programs."""
-        for number, used in enumerate(self.things.objects):
+        for number, used in enumerate(self.page_objects.objects):
             if isinstance(used, objects.Map):
                 self.of(used)
                 known = self._maps[number]

@@ -24,12 +24,12 @@ def who(report: Report, number: int | None, text: str) -> Child:
     """A thing as a link."""
     if number is None:
         return text
-    return element("a", {"href": f"#{report.things[number].anchor}"}, text)
+    return element("a", {"href": f"#{report.page_objects[number].anchor}"}, text)
 
 
 def with_id(report: Report, number: int) -> str:
     """``link id 5``."""
-    return report.things[number].anchor.replace("-", " id ", 1)
+    return report.page_objects[number].anchor.replace("-", " id ", 1)
 
 
 def rest(entries: Sequence[object], what: str) -> Markup | None:

@@ -23,7 +23,7 @@ def payload(report: Report, styles: Sequence[str]) -> Iterator[Markup]:
             "styles": list(styles),
             "start": first // 1000,
             "things": [[thing.kind, thing.anchor, thing.name, thing.label]
-                       for thing in report.things],
+                       for thing in report.page_objects],
             "threads": [[thread.pid, thread.tid, thread.comm, thread.calls]
                         for thread in report.threads],
             "commands": report.commands,

@@ -8,8 +8,8 @@ from typing import Any, Final
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.render.html import records
+from bpftrace_sys.render.html.page_objects import PageObjects
 from bpftrace_sys.render.html.records import Blob, Program, Report
-from bpftrace_sys.render.html.things import Things
 from bpftrace_sys.story.kernel_view import Seen
 from bpftrace_sys.story.listing import btf_fd, listing_of
 from bpftrace_sys.story.model import Model
@@ -30,9 +30,9 @@ REASONS: Final = 12
 class Programs:
     """Takes loads, BTF and BIND_MAPs in order."""
 
-    def __init__(self, report: Report, things: Things, model: Model) -> None:
+    def __init__(self, report: Report, page_objects: PageObjects, model: Model) -> None:
         self.report = report
-        self.things = things
+        self.page_objects = page_objects
         self.model = model
         self._by_thing: dict[int, Program] = {}
         self._refused: dict[int, tuple[int, Program]] = {}
@@ -41,7 +41,7 @@ class Programs:
         self._logs = records.LOGS
         self._c = records.BTF_TEXT
         self._blobs: set[int] = set()
-        """Things."""
+        """Objects of the page, by their numbers."""
         self._same: dict[bytes, str] = {}
         """Anchors by the bytes; no more of them than are shown as C."""
 
@@ -75,10 +75,10 @@ class Programs:
 
     def known(self, found: Object) -> None:
         """A program that is attached; perhaps one from elsewhere."""
-        number = self.things.of(found)
+        number = self.page_objects.of(found)
         if number is None or number in self._by_thing or found.origin == MADE:
             return
-        anchor = self.report.things[number].anchor
+        anchor = self.report.page_objects[number].anchor
         program = Program(anchor, number, printable(found.name)[: records.NAME])
         program.id, program.origin = found.id, found.origin
         program.tag = found.tag if isinstance(found, Prog) else ""
@@ -97,14 +97,14 @@ class Programs:
 
     def uses(self, prog: Object, used: Object) -> None:
         """A program uses a map."""
-        number, map_number = self.things.of(prog), self.things.of(used)
+        number, map_number = self.page_objects.of(prog), self.page_objects.of(used)
         program = None if number is None else self._by_thing.get(number)
         if program is not None and map_number is not None and map_number not in program.maps:
             program.maps.append(map_number)
 
     def reads(self, prog: Object, reads: list[tuple[int, str]]) -> None:
         """What a program's instructions read of what it is given where it is attached."""
-        number = self.things.of(prog)
+        number = self.page_objects.of(prog)
         program = None if number is None else self._by_thing.get(number)
         if program is not None and not program.reads and program.rows:
             program.reads = {pc: printable(what)[: records.NAME]
@@ -112,7 +112,7 @@ class Programs:
 
     def view(self, seen: Seen) -> None:
         """What the kernel made of a program; one that is about to be known, perhaps."""
-        number = None if seen.prog is None else self.things.of(seen.prog)
+        number = None if seen.prog is None else self.page_objects.of(seen.prog)
         if seen.prog is not None and number not in self._by_thing:
             self.known(seen.prog)
         program = None if number is None else self._by_thing.get(number)
@@ -124,19 +124,19 @@ class Programs:
 
     def finish(self) -> None:
         """What is known of the programs at the end."""
-        self.things.finish()
+        self.page_objects.finish()
         for number, program in self._by_thing.items():
-            program.runs = runs_of(self.things.objects[number], self.model)
+            program.runs = runs_of(self.page_objects.objects[number], self.model)
 
     # ------------------------------------------------------------ a load
 
     def _new(self, call: NotedCall, found: Object | None, thread: int) -> Program:
         raw = call.raw
-        number = None if found is None else self.things.of(found)
+        number = None if found is None else self.page_objects.of(found)
         if number is not None:
-            anchor = self.report.things[number].anchor
+            anchor = self.report.page_objects[number].anchor
         else:
-            anchor = "" if found is not None else self.things.anchor(f"load-{raw.seq}")
+            anchor = "" if found is not None else self.page_objects.anchor(f"load-{raw.seq}")
         name = found.name if found is not None else text_of(call.attr("attr", "prog_name"))
         program = Program(anchor, number, printable(name)[: records.NAME] or "(anonymous)")
         program.seq, program.thread, program.duration = raw.seq, thread, raw.duration
@@ -163,7 +163,7 @@ class Programs:
         for (fd, stage), used in call.notes.objects.items():
             if stage != ENTRY:
                 continue
-            number = self.things.of(used) if used.kind in ("map", "btf") else None
+            number = self.page_objects.of(used) if used.kind in ("map", "btf") else None
             if number is None:
                 continue
             if used.kind == "map" and number not in program.maps:
@@ -214,13 +214,13 @@ class Programs:
         made = call.notes.made
         if not isinstance(data, Bytes) or len(self.report.blobs) >= records.OBJECTS:
             return
-        number = None if made is None else self.things.of(made)
+        number = None if made is None else self.page_objects.of(made)
         if number is not None and number in self._blobs:
             return
         anchor = (
-            self.things.anchor(f"btf-of-{call.raw.seq}")
+            self.page_objects.anchor(f"btf-of-{call.raw.seq}")
             if number is None
-            else self.report.things[number].anchor
+            else self.report.page_objects[number].anchor
         )
         if number is not None:
             self._blobs.add(number)

@@ -40,7 +40,7 @@ NAME: Final = 200
 
 
 @dataclass(slots=True)
-class Thing:
+class PageObject:
     """A program, map, link, BTF or perf event, by its anchor on the page."""
 
     kind: str
@@ -92,7 +92,7 @@ class Program:
     origin: str = ""
     license: str = ""
     maps: list[int] = field(default_factory=list)
-    """Things."""
+    """Objects of the page, by their numbers."""
     btf: int | None = None
     helpers: list[tuple[str, list[int]]] = field(default_factory=list)
     """Names, and the pcs of the calls."""
@@ -201,7 +201,7 @@ class Report:
     narrowed: list[str] = field(default_factory=list)
     status: dict[str, Any] | None = None
     """None: the trace ends without its end."""
-    things: list[Thing] = field(default_factory=list)
+    page_objects: list[PageObject] = field(default_factory=list)
     programs: list[Program] = field(default_factory=list)
     maps: list[Map] = field(default_factory=list)
     blobs: list[Blob] = field(default_factory=list)
@@ -218,7 +218,7 @@ class Report:
     failed: int = 0
     probes: int = 0
     unlisted: int = 0
-    things_left_out: int = 0
+    page_objects_left_out: int = 0
     holders: list[str] = field(default_factory=list)
     """The processes that were attached to and held something (-p)."""
     attached: int = 0

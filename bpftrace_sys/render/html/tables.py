@@ -14,7 +14,7 @@ def links(report: Report) -> Markup | None:
     rows: list[Sequence[Child]] = []
     anchors = []
     ties = {tie.link: tie for tie in report.ties if tie.link is not None}
-    for number, thing in enumerate(report.things):
+    for number, thing in enumerate(report.page_objects):
         if thing.kind != "link":
             continue
         tie = ties.get(number)
@@ -34,7 +34,7 @@ def _kind_of_link(label: str) -> str:
 
 def remains(report: Report) -> Markup | None:
     """What is still in the kernel when the last process is gone, and why."""
-    anchors = {(thing.kind, thing.anchor) for thing in report.things}
+    anchors = {(thing.kind, thing.anchor) for thing in report.page_objects}
     rows: list[Sequence[Child]] = []
     for kind, number, name, why in report.remains:
         anchor = f"{kind}-{number}"

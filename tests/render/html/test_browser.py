@@ -70,7 +70,7 @@ def test_every_recording(browser: Browser, name: str, tmp_path: Path) -> None:
     assert browser.js("return document.querySelectorAll('.code .i[id]').length") == listed
     bars = browser.js("return document.querySelectorAll('#lanes .bar').length")
     assert 0 < bars <= number
-    # No two things have one anchor, and it is not wider than the window.
+    # No two page_objects have one anchor, and it is not wider than the window.
     ids = browser.js("return [...document.querySelectorAll('[id]')].map(one => one.id)")
     assert len(ids) == len(set(ids))
     for width in (1280, 400):

@@ -212,7 +212,7 @@ def test_a_refused_program_in_one_place() -> None:
     assert "map_value_or_null" in program.state
     assert [row[:2] for row in program.rows if row[0] == 7] == [[7, "(79) r1 = *(u64 *)(r0 +0)"]]
     assert program.log.endswith("mark_read 0")
-    assert [report.things[number].name for number in program.maps] == ["counts"]
+    assert [report.page_objects[number].name for number in program.maps] == ["counts"]
     assert program.helpers == [("bpf_map_lookup_elem", [6])]
 
 
@@ -257,8 +257,8 @@ def test_more_than_a_page_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert report.calls == 3000
     assert len(report.rows) <= 105
     assert report.unlisted == 3000 - len(report.rows)
-    assert len(report.things) == 12
-    assert report.things_left_out > 0
+    assert len(report.page_objects) == 12
+    assert report.page_objects_left_out > 0
     assert len(report.cut) == 2
     assert sum(bool(program.rows) for program in report.programs) == 1
     text = "".join(page(report, []))

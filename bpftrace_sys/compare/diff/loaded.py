@@ -6,11 +6,11 @@ from bpftrace_sys.compare.diff.differences import FieldChange, ObjectChange
 from bpftrace_sys.compare.diff.instructions import instructions
 from bpftrace_sys.compare.diff.names import Both, Named
 from bpftrace_sys.compare.diff.options import Options
-from bpftrace_sys.compare.diff.side import Thing
+from bpftrace_sys.compare.diff.side import Loaded
 from bpftrace_sys.compare.diff.texts import texts
 
 
-def changed(left: Thing, right: Thing, both: Both) -> ObjectChange | None:
+def changed(left: Loaded, right: Loaded, both: Both) -> ObjectChange | None:
     """How partners differ; None if they do not."""
     one, two = left.entry, right.entry
     change = ObjectChange(left.kind, "changed", _name_of(left, both.a))
@@ -26,7 +26,7 @@ def changed(left: Thing, right: Thing, both: Both) -> ObjectChange | None:
     return change if change.fields or change.hunks or change.texts else None
 
 
-def lone(thing: Thing, named: Named, options: Options) -> ObjectChange:
+def lone(thing: Loaded, named: Named, options: Options) -> ObjectChange:
     """What is in one trace only."""
     entry = thing.entry
     change = ObjectChange(thing.kind, named.lone, _name_of(thing, named))
@@ -48,6 +48,6 @@ def lone(thing: Thing, named: Named, options: Options) -> ObjectChange:
     return change
 
 
-def _name_of(thing: Thing, named: Named) -> str:
+def _name_of(thing: Loaded, named: Named) -> str:
     number = thing.entry.made
     return thing.base if number is None else named.labels[number]

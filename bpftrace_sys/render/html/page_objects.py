@@ -6,13 +6,13 @@ from typing import Final
 
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.render.html import records
-from bpftrace_sys.render.html.records import Report, Thing
+from bpftrace_sys.render.html.records import PageObject, Report
 from bpftrace_sys.story.objects import Object
 
 SHOWN: Final = frozenset({"prog", "map", "link", "btf", "perf_event"})
 
 
-class Things:
+class PageObjects:
     """Numbers objects as they turn up."""
 
     def __init__(self, report: Report) -> None:
@@ -33,14 +33,14 @@ class Things:
         if len(self.objects) >= records.OBJECTS:
             if len(self._left_out) < records.ROWS:
                 self._left_out.add((found.kind, found.id))
-                self.report.things_left_out = len(self._left_out)
+                self.report.page_objects_left_out = len(self._left_out)
             return None
         number = self._numbers[id(found)] = len(self.objects)
         self.objects.append(found)
         kind = found.kind.replace("perf_", "")
         anchor = self.anchor(f"{kind}-{number if found.id is None else found.id}")
-        self.report.things.append(
-            Thing(
+        self.report.page_objects.append(
+            PageObject(
                 found.kind,
                 anchor,
                 printable(found.name)[: records.NAME],
@@ -60,6 +60,6 @@ class Things:
 
     def finish(self) -> None:
         """Names as they are known at the end."""
-        for thing, found in zip(self.report.things, self.objects, strict=True):
+        for thing, found in zip(self.report.page_objects, self.objects, strict=True):
             thing.name = printable(found.name)[: records.NAME]
             thing.label = printable(found.label)[: 2 * records.NAME]
