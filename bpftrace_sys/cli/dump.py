@@ -117,7 +117,7 @@ def _show(
             out.write(dumps(line) + "\n")
         return
     paint = painter(out.stream, colour)
-    model = Model(machine.words.facts)
+    model = Model(machine.place_text.facts)
     out.write("\n".join(program_lines(machine, state, known, paint)) + "\n")
     for target in known.attached[:GIVEN]:
         found = place(target, 0, model.facts)

@@ -220,11 +220,11 @@ class Collector(Renderer):
                 issue.handles.add(value)
                 thing = value.thing
             elif isinstance(value, Looked):
-                for word in value.words:
+                for word in value.args:
                     if isinstance(word, Handle):
                         issue.handles.add(word)
                         thing = word.thing
-                thing = thing or f"{value.how} {value.words[0] if value.words else ''}"
+                thing = thing or f"{value.how} {value.args[0] if value.args else ''}"
             elif isinstance(value, Buffer):
                 thing = f"pin {_pin_path(call)}"
             if thing:

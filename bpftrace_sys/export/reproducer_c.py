@@ -140,7 +140,7 @@ class _Writer:
         if isinstance(value, Handle):
             return f"fd_of(&{_handle(value)})"
         if isinstance(value, Looked):
-            return f"{value.how}({', '.join(_word(word) for word in value.words)})"
+            return f"{value.how}({', '.join(_word(word) for word in value.args)})"
         if isinstance(value, Nowhere):
             return "NOWHERE"
         assert isinstance(value, Buffer)

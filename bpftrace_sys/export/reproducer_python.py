@@ -133,7 +133,7 @@ class _Writer:
         if isinstance(value, Looked):
             if value.how in ("own_pid", "netns"):
                 return value.how
-            words = (w.name if isinstance(w, Handle) else repr(w) for w in value.words)
+            words = (w.name if isinstance(w, Handle) else repr(w) for w in value.args)
             return f"{value.how}({', '.join(words)})"
         if isinstance(value, Nowhere):
             return "NOWHERE"

@@ -53,7 +53,7 @@ class Looked:
     """
 
     how: str
-    words: tuple[str | int | Handle, ...] = ()
+    args: tuple[str | int | Handle, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

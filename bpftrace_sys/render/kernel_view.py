@@ -41,7 +41,7 @@ CELL: Final = 36
 class Options:
     """What the person asked for."""
 
-    words: tuple[str, ...]
+    parts: tuple[str, ...]
     """Of xlated, jited, map."""
     syntax: str
     width: int
@@ -66,12 +66,12 @@ class ViewText:
         """All that was asked for, after what is to be said of it."""
         for reason in reasons(self.seen.view):
             yield self._remark(reason)
-        words, functions = self.options.words, self._functions()
-        if "map" in words:
-            yield from self._map(functions if "jited" in words else ())
-        if "xlated" in words and not ("map" in words and self._mapped()):
+        parts, functions = self.options.parts, self._functions()
+        if "map" in parts:
+            yield from self._map(functions if "jited" in parts else ())
+        if "xlated" in parts and not ("map" in parts and self._mapped()):
             yield from self._xlated()
-        if "jited" in words and not ("map" in words and self._mapped()):
+        if "jited" in parts and not ("map" in parts and self._mapped()):
             yield from self._jited(functions)
         if self._missing:
             yield self._remark(self._missing)
@@ -84,7 +84,7 @@ class ViewText:
         return mapping is not None and not mapping.problem and self.seen.loaded is not None
 
     def _functions(self) -> list[NativeFunction]:
-        if "jited" not in self.options.words:
+        if "jited" not in self.options.parts:
             return []
         try:
             return native(self.seen.view, self.seen.known, self.options.syntax)

@@ -22,7 +22,7 @@ from bpftrace_sys.story.objects import (
     Prog,
     new_object,
 )
-from bpftrace_sys.story.standing import Words
+from bpftrace_sys.story.standing import PlaceText
 from bpftrace_sys.story.summary import RUNS, Table
 from bpftrace_sys.trace.facts import Facts
 from bpftrace_sys.trace.inventory import Holder, Inventory, ObjectState, Unseen
@@ -55,11 +55,11 @@ def type_of(state: ObjectState) -> str:
     return printable(table.get(number, str(number)).removeprefix(prefix).lower()) if table else ""
 
 
-def object_of(state: ObjectState, words: Words, origin: str = MADE) -> Object:
+def object_of(state: ObjectState, place_text: PlaceText, origin: str = MADE) -> Object:
     """An object as a trace has it. Fills in its places' targets."""
     for place in state.places:
         if not place.target:
-            place.target = words.target(place, state if state.kind == "prog" else None)
+            place.target = place_text.target(place, state if state.kind == "prog" else None)
     found = new_object(state.kind, state.id, state.name, origin)
     found.pins = list(state.pins)
     targets = [place.target for place in state.places if place.target]
@@ -77,7 +77,7 @@ def object_of(state: ObjectState, words: Words, origin: str = MADE) -> Object:
         found.type = type_of(state)
         found.target = state.places[0].target if state.places else ""
     elif isinstance(found, PerfEvent):
-        found.name = words.perf_event(info, None) if "fd_type" in info else ""
+        found.name = place_text.perf_event(info, None) if "fd_type" in info else ""
     return found
 
 
@@ -87,7 +87,7 @@ class Opening:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._states: dict[tuple[str, int], ObjectState] = {}
-        self._words = Words(model.facts, self._states)
+        self._place_text = PlaceText(model.facts, self._states)
         self._count = 0
 
     def take(self, state: ObjectState) -> Object:
@@ -95,7 +95,7 @@ class Opening:
         model = self._model
         if state.holders:
             model.facts.concerning(state.holders[0].pid)
-        known = object_of(state, self._words, BEFORE)
+        known = object_of(state, self._place_text, BEFORE)
         if state.id is None or self._count > REMEMBERED:
             return known
         self._count += 1
@@ -169,8 +169,8 @@ class Machine:
             for state in inventory.objects
             if state.id is not None
         }
-        self.words = Words(facts, self.states)
-        self.objects = [(state, object_of(state, self.words)) for state in inventory.objects]
+        self.place_text = PlaceText(facts, self.states)
+        self.objects = [(state, object_of(state, self.place_text)) for state in inventory.objects]
         self._comms = {
             holder.pid: holder.comm for state in inventory.objects for holder in state.holders
         }
@@ -211,7 +211,7 @@ class Machine:
         if way == "perf_event" and "pid" in info:
             return f"perf event of {info['pid']} ({printable(self._comms.get(info['pid'], '?'))})"
         if way in ("prog_array", "devmap", "cpumap", "struct_ops"):
-            return self.words.label("map", info.get("map_id", 0))
+            return self.place_text.label("map", info.get("map_id", 0))
         return "its attachment"
 
     def held_by(self, state: ObjectState) -> str:
@@ -232,7 +232,7 @@ class Machine:
         info = state.info
         uid = info.get("created_by_uid")
         loaded = _when(info.get("loaded"))
-        maps = [self.words.label("map", number) for number in info.get("map_ids", ())]
+        maps = [self.place_text.label("map", number) for number in info.get("map_ids", ())]
         runs = info.get("run_cnt", 0)
         took = info.get("run_time_ns", 0) // runs if runs else 0
         lines = [

@@ -409,9 +409,9 @@ def probed(fact: FdFact, facts: Facts) -> str:
     """What a perf event from elsewhere probes, if BPF_TASK_FD_QUERY told."""
     if fact.info.get("fd_type") is None:
         return ""
-    from bpftrace_sys.story.standing import Words
+    from bpftrace_sys.story.standing import PlaceText
 
-    return Words(facts).perf_event(fact.info, None)
+    return PlaceText(facts).perf_event(fact.info, None)
 
 
 def full_name(call: Call, model: Model) -> str:

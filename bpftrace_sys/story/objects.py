@@ -44,9 +44,9 @@ class Object:
     @property
     def label(self) -> str:
         """How an fd of it is named in an argument: ``map events id=4``."""
-        return " ".join(word for word in self._words() if word)
+        return " ".join(word for word in self._label_parts() if word)
 
-    def _words(self) -> list[str]:
+    def _label_parts(self) -> list[str]:
         return [
             "" if self.kind == "file" else self.kind,
             self.name,
@@ -140,8 +140,8 @@ class Link(Object):
     prog: Object | None = None
     """The program that it attaches, or the struct_ops map."""
 
-    def _words(self) -> list[str]:
-        kind, *rest = Object._words(self)
+    def _label_parts(self) -> list[str]:
+        kind, *rest = Object._label_parts(self)
         return [kind, self.type, *rest, f"-> {self.target}" if self.target else ""]
 
 
@@ -159,8 +159,8 @@ class PerfEvent(Object):
     attachment: Attachment | None = None
     """How, where it was by ioctl."""
 
-    def _words(self) -> list[str]:
-        _, name, *rest = Object._words(self)
+    def _label_parts(self) -> list[str]:
+        _, name, *rest = Object._label_parts(self)
         return [name or "perf event ?", *rest]
 
 

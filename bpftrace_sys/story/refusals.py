@@ -176,7 +176,7 @@ def refusal_of(call: NotedCall, command: str, errno: str, model: Model) -> Refus
         answer = said(Failure(call, model, model.facts))
         if answer is not None:
             verdict, pc = answer
-            made_of.message = " ".join(verdict.words)
+            made_of.message = " ".join(verdict.lines)
             if pc is not None:
                 made_of.place = place_of(call, model, pc)
     return made_of

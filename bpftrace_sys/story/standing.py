@@ -30,7 +30,7 @@ PREFIXES: Final = ("btf_trace_", "bpf_lsm_", "bpf_iter_")
 Info = Mapping[str, Any]
 
 
-class Words:
+class PlaceText:
     """Puts places into words; ``states``: objects whose names were seen, by (kind, id)."""
 
     def __init__(
@@ -219,27 +219,27 @@ class Words:
         return f"{_multi(info, 'uprobe')} {path}:{named}"
 
 
-ROWS: Final[dict[str, Callable[[Words, Info, ObjectState | None], str]]] = {
-    "perf_event": Words.perf_event,
-    "raw_tracepoint": Words.raw_tracepoint,
-    "tracing": Words.tracing,
-    "cgroup": Words.cgroup,
-    "xdp": Words.xdp,
-    "tcx": Words.hooked,
-    "netkit": Words.hooked,
-    "tc": Words.tc,
-    "action": Words.action,
-    "netns": Words.netns,
-    "sockmap": Words.sockmap,
-    "prog_array": Words.prog_array,
-    "devmap": Words.devmap,
-    "cpumap": Words.cpumap,
-    "struct_ops": Words.struct_ops,
-    "iter": Words.iter,
-    "netfilter": Words.netfilter,
-    "kprobe_multi": Words.kprobe_multi,
-    "tracing_multi": Words.tracing_multi,
-    "uprobe_multi": Words.uprobe_multi,
+ROWS: Final[dict[str, Callable[[PlaceText, Info, ObjectState | None], str]]] = {
+    "perf_event": PlaceText.perf_event,
+    "raw_tracepoint": PlaceText.raw_tracepoint,
+    "tracing": PlaceText.tracing,
+    "cgroup": PlaceText.cgroup,
+    "xdp": PlaceText.xdp,
+    "tcx": PlaceText.hooked,
+    "netkit": PlaceText.hooked,
+    "tc": PlaceText.tc,
+    "action": PlaceText.action,
+    "netns": PlaceText.netns,
+    "sockmap": PlaceText.sockmap,
+    "prog_array": PlaceText.prog_array,
+    "devmap": PlaceText.devmap,
+    "cpumap": PlaceText.cpumap,
+    "struct_ops": PlaceText.struct_ops,
+    "iter": PlaceText.iter,
+    "netfilter": PlaceText.netfilter,
+    "kprobe_multi": PlaceText.kprobe_multi,
+    "tracing_multi": PlaceText.tracing_multi,
+    "uprobe_multi": PlaceText.uprobe_multi,
 }
 NEEDED: Final = {
     "perf": "type", "perf_event": "fd_type", "raw_tracepoint": "tp_name", "iter": "target_name",
@@ -258,7 +258,7 @@ def link_target(fact: FdFact, facts: Facts) -> str:
         return ""
     if way == "tracing" and info.get("target_obj_id") != VMLINUX:
         return ""
-    return Words(facts).target(Place(way, dict(info)))
+    return PlaceText(facts).target(Place(way, dict(info)))
 
 
 def via(place: Place) -> str:

@@ -78,11 +78,11 @@ def seen_at_the_end(prog: Object, model: Model) -> list[str]:
     text = model.facts.fact("standing", prog.id)
     if text is None:
         return []
-    from bpftrace_sys.story.standing import Words
+    from bpftrace_sys.story.standing import PlaceText
     from bpftrace_sys.trace.inventory import places_of
 
-    words = Words(model.facts)
-    found = [words.target(place) for place in places_of(text)]
+    place_text = PlaceText(model.facts)
+    found = [place_text.target(place) for place in places_of(text)]
     return [target for target in found if target]
 
 

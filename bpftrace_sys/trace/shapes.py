@@ -50,9 +50,9 @@ class _Shape:
         self._numbers = numbers
         """For each chunk the piece that it is, or None where it stands in a hole."""
 
-    def words(self, text: bytes, at: int) -> list[bytes] | None:
+    def filled(self, text: bytes, at: int) -> list[bytes] | None:
         """What stands in the holes; None where anything else differs."""
-        words = []
+        fill = []
         for part in self._parts:
             if not text.startswith(part, at):
                 return None
@@ -60,23 +60,23 @@ class _Shape:
             end = text.find(b'"', at)
             if end < 0:
                 return None
-            words.append(text[at:end])
+            fill.append(text[at:end])
             at = end
         if text[at:] != self._last:
             return None
-        for word in words[: self._skipped]:
+        for word in fill[: self._skipped]:
             if not word.isalnum():
                 return None
-        for word in words[self._skipped :]:
+        for word in fill[self._skipped :]:
             if b"\\" in word:
                 return None  # JSON would have another word for it
-        return words[self._skipped :]
+        return fill[self._skipped :]
 
-    def call(self, words: list[bytes], head: re.Match[bytes], unpack: Unpack) -> RawCall:
+    def call(self, fill: list[bytes], head: re.Match[bytes], unpack: Unpack) -> RawCall:
         """The call of a line; ValueError where its data cannot be unpacked."""
         first = self._first
         chunks = []
-        left = iter(words)
+        left = iter(fill)
         for (stage, addr, _, _), number in zip(first.chunks, self._numbers, strict=True):
             data = unpack(next(left).decode("ascii") if number is None else number)
             chunks.append(Chunk(stage, addr, data, len(data)))
@@ -103,10 +103,10 @@ class LineShapes:
         if head is None:
             return None
         for shape in self._shapes:
-            words = shape.words(text, head.end())
-            if words is not None:
+            fill = shape.filled(text, head.end())
+            if fill is not None:
                 try:
-                    return shape.call(words, head, self._unpack)
+                    return shape.call(fill, head, self._unpack)
                 except ValueError:
                     return None  # parsing finds it as well, and says it
         return None
@@ -159,7 +159,7 @@ def _shape(text: bytes, raw: RawCall) -> _Shape | None:
     *middle, before = _HEX.split(text[head.end() : at])
     found = [*middle, before + b"," + begin[1:], *parts]
     shape = _Shape(raw, found, len(middle), numbers)
-    return shape if shape.words(text, head.end()) is not None else None
+    return shape if shape.filled(text, head.end()) is not None else None
 
 
 def _dumps(value: Any) -> bytes:

@@ -22,7 +22,7 @@ import pytest
 
 from bpftrace_sys.record.machine import network
 from bpftrace_sys.record.machine.inventory import Look
-from bpftrace_sys.story.standing import Words
+from bpftrace_sys.story.standing import PlaceText
 from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.inventory import ObjectState, Place
 from decoders.formats.netlink import Message
@@ -383,7 +383,7 @@ def test_tc_actions_are_read() -> None:
     assert (prog, place.way) == (77, "action")
     wanted = {"device": "v0", "priority": 9, "chain": 4, "name": "letgo"}
     assert wanted.items() <= place.info.items()
-    assert Words(RecordedFacts({}, 1)).target(Place("action", {**place.info, "netns": 0})) == (
+    assert PlaceText(RecordedFacts({}, 1)).target(Place("action", {**place.info, "netns": 0})) == (
         "tc action egress on v0"
     )
 
@@ -441,7 +441,7 @@ def test_an_old_kernels_link_is_completed_by_its_event() -> None:
     look._attach_event(event)
     assert prog.places == link.places == [place]
     assert place.info.items() >= {"link_id": 2, **probe}.items()
-    assert Words(RecordedFacts({}, 1)).target(place) == "uprobe /bin/sh:0x4"
+    assert PlaceText(RecordedFacts({}, 1)).target(place) == "uprobe /bin/sh:0x4"
 
 
 def test_a_thread_with_fds_of_its_own(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bpftrace_sys.story.inventory import Machine
-from bpftrace_sys.story.standing import ROWS, Words, link_target, via
+from bpftrace_sys.story.standing import ROWS, PlaceText, link_target, via
 from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.inventory import Holder, Inventory, ObjectState, Place, Unseen
 from decoders.raw import FdFact
@@ -42,10 +42,10 @@ STATES = {
 
 
 @pytest.fixture
-def words() -> Words:
+def words() -> PlaceText:
     facts = RecordedFacts({}, 1)
     facts.known.update(FACTS)
-    return Words(facts, STATES)
+    return PlaceText(facts, STATES)
 
 
 OBJECT, KERNEL = {"target_obj_id": 1}, 0xFFFFFFFF81000000
@@ -129,7 +129,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("way", "info", "text"), CASES)
-def test_words(way: str, info: dict[str, Any], text: str, words: Words) -> None:
+def test_words(way: str, info: dict[str, Any], text: str, words: PlaceText) -> None:
     assert words.target(Place(way, info)) == text
 
 
@@ -137,7 +137,7 @@ def test_each_way_is_tried() -> None:
     assert set(ROWS) <= {way for way, _, _ in CASES}
 
 
-def test_a_link_by_its_fdinfo_is_worded_alike(words: Words) -> None:
+def test_a_link_by_its_fdinfo_is_worded_alike(words: PlaceText) -> None:
     told = FdFact(3, 0, "link", {"link_type": "tcx", "link_id": 2, "ifindex": 3, "attach_type": 46})
     assert link_target(told, words.facts) == "tcx ingress on eth0"
     # Of a perf event older kernels' fdinfo tells nothing: nothing is said.

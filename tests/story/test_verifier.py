@@ -145,7 +145,7 @@ LOG_CASES: dict[str, tuple[tuple[str, ...], int, str | None]] = {
 def test_a_kernels_log(name: str) -> None:
     found = verdict((LOGS / f"{name}.log").read_text())
     assert found is not None
-    assert (found.words, found.pc, found.state) == LOG_CASES[name]
+    assert (found.lines, found.pc, found.state) == LOG_CASES[name]
 
 
 def test_every_log_has_its_case() -> None:
@@ -165,7 +165,7 @@ def test_a_null_check_settles_the_copies() -> None:
     found = verdict(log)
     assert found is not None
     assert found.state is None
-    assert found.words == (
+    assert found.lines == (
         "invalid access to map value, value_size=8 off=8 size=8",
         "R6 min value is outside of the allowed memory range",
     )
@@ -212,7 +212,7 @@ def test_a_fault_without_an_index_is_found(name: str) -> None:
     found = verdict(asm.prog_load(insns, log_level=1).log)
     assert found is not None
     assert words in found.message
-    assert place(found.words, insns) == pc
+    assert place(found.lines, insns) == pc
 
 
 def test_two_instructions_that_fit_are_no_evidence() -> None:

@@ -57,9 +57,9 @@ def _things(kind: str, pairs: list[Pair], both: Both) -> Iterator[ObjectChange]:
 def _probes(a: dict[str, set[str]], b: dict[str, set[str]]) -> Iterator[ProbeChange]:
     for name in dict.fromkeys((*a, *b)):
         if a.get(name) != b.get(name):
-            yield ProbeChange(name, _words(a, name), _words(b, name))
+            yield ProbeChange(name, _results(a, name), _results(b, name))
 
 
-def _words(probes: dict[str, set[str]], name: str) -> str | None:
+def _results(probes: dict[str, set[str]], name: str) -> str | None:
     found = probes.get(name)
     return None if found is None else ", ".join(sorted(found))

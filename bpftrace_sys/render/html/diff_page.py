@@ -18,7 +18,7 @@ from bpftrace_sys.compare.diff.differences import (
 from bpftrace_sys.render.diff import summary
 from bpftrace_sys.render.html.document import document
 from bpftrace_sys.render.html.markup import Child, Markup, element
-from bpftrace_sys.render.html.words import count
+from bpftrace_sys.render.html.quantities import count
 from bpftrace_sys.trace.header import Header
 
 SCRIPTS: Final = ("base.js", "start.js")

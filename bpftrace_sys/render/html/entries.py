@@ -16,6 +16,7 @@ from bpftrace_sys.render.html.parts import (
     who,
     with_id,
 )
+from bpftrace_sys.render.html.quantities import count, span
 from bpftrace_sys.render.html.records import (
     ATTACHING,
     BEFORE,
@@ -25,7 +26,6 @@ from bpftrace_sys.render.html.records import (
     Program,
     Report,
 )
-from bpftrace_sys.render.html.words import count, span
 
 OPENED: Final = 100
 LONG: Final = 400

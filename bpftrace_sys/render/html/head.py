@@ -6,8 +6,8 @@ import time
 
 from bpftrace_sys.compare.diff.side import how_narrowed
 from bpftrace_sys.render.html.markup import Child, Markup, element
+from bpftrace_sys.render.html.quantities import count, span, times
 from bpftrace_sys.render.html.records import ATTACHING, Report
-from bpftrace_sys.render.html.words import count, span, times
 
 
 def header(report: Report) -> Markup:

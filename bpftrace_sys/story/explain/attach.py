@@ -7,7 +7,7 @@ from typing import Final
 
 from bpftrace_sys.story.explain.elements import label_of, map_fact, map_kind
 from bpftrace_sys.story.explain.failure import NONE, Failure
-from bpftrace_sys.story.explain.words import article, signed, word_set
+from bpftrace_sys.story.explain.wording import article, signed, word_set
 from bpftrace_sys.story.objects import Object, Prog, text_of
 from decoders.call import inner_value
 from decoders.values import Array, Flags, Int, Text

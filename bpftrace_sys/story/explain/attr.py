@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bpftrace_sys.story.explain.failure import NONE, PAGE, Failure
-from bpftrace_sys.story.explain.words import and_words, decimal
+from bpftrace_sys.story.explain.wording import and_words, decimal
 from decoders.call import inner_value
 from decoders.uapi import layouts
 from decoders.values import Flags, Pointer, Struct, Text, Value

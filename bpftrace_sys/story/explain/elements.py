@@ -6,7 +6,7 @@ import errno
 from typing import Final
 
 from bpftrace_sys.story.explain.failure import Failure
-from bpftrace_sys.story.explain.words import and_words, article, word_set
+from bpftrace_sys.story.explain.wording import and_words, article, word_set
 from decoders.call import inner_value
 from decoders.commands import READERS
 from decoders.raw import FdFact

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from bpftrace_sys.story.explain.words import decimal
+from bpftrace_sys.story.explain.wording import decimal
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall, text_of
 from bpftrace_sys.trace.facts import Facts

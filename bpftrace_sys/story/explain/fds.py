@@ -6,7 +6,7 @@ import errno
 from typing import Final
 
 from bpftrace_sys.story.explain.failure import Failure
-from bpftrace_sys.story.explain.words import signed
+from bpftrace_sys.story.explain.wording import signed
 from decoders.call import inner_value
 from decoders.raw import FdFact
 from decoders.values import Fd, Insns, below

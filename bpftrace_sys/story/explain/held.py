@@ -8,7 +8,7 @@ from typing import Final
 from bpftrace_sys.story.explain.elements import label_of, map_fact, map_kind
 from bpftrace_sys.story.explain.failure import ENOTSUPP, Failure, kind_of
 from bpftrace_sys.story.explain.fds import spoken_of
-from bpftrace_sys.story.explain.words import and_words, article, word_set
+from bpftrace_sys.story.explain.wording import and_words, article, word_set
 from bpftrace_sys.story.objects import Prog
 from decoders.call import inner_value
 from decoders.raw import FdFact

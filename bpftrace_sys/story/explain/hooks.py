@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bpftrace_sys.story.explain.failure import NONE, Failure
-from bpftrace_sys.story.explain.words import and_words
+from bpftrace_sys.story.explain.wording import and_words
 from bpftrace_sys.story.objects import PerfEvent, Prog
 from decoders.call import Call, inner_value
 from decoders.formats import insn as isa

@@ -27,7 +27,7 @@ def said(failure: Failure) -> tuple[Verdict, int | None] | None:
     found = verdict(log.data[-LOG_READ:].decode("utf-8", "backslashreplace"))
     if found is None:
         return None
-    return found, faulty(failure, found.words) if found.pc is None else found.pc
+    return found, faulty(failure, found.lines) if found.pc is None else found.pc
 
 
 def verifier(failure: Failure) -> list[str]:
@@ -36,11 +36,11 @@ def verifier(failure: Failure) -> list[str]:
     if answer is None:
         return []
     found, pc = answer
-    first, *more = found.words
+    first, *more = found.lines
     lines = [f"verifier: {first}", *(f"          {line}" for line in more)]
     if pc is not None:
         lines += _place(failure, pc, found.insn)
-    for line in found.words:
+    for line in found.lines:
         taken = _TAKEN.search(line)
         if taken is not None and int(taken[1]) != pc:
             lines += _place(failure, int(taken[1]), None, "taken at")

@@ -8,7 +8,7 @@ from typing import Final
 from bpftrace_sys.story.explain.attr import bad_name, unknown_flags, unknown_type
 from bpftrace_sys.story.explain.elements import HASHES
 from bpftrace_sys.story.explain.failure import PAGE, Failure, kind_of
-from bpftrace_sys.story.explain.words import and_words, article, or_numbers
+from bpftrace_sys.story.explain.wording import and_words, article, or_numbers
 from decoders.uapi import const, names
 
 KMALLOC_MAX: Final = 4 << 20

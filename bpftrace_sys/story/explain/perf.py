@@ -9,7 +9,7 @@ from bpftrace_sys.story.explain.attr import beyond
 from bpftrace_sys.story.explain.failure import NONE, PAGE, Failure
 from bpftrace_sys.story.explain.fds import spoken_of
 from bpftrace_sys.story.explain.privileges import CAP_PERFMON, CAP_SYS_ADMIN
-from bpftrace_sys.story.explain.words import decimal
+from bpftrace_sys.story.explain.wording import decimal
 from bpftrace_sys.story.objects import PerfEvent, Prog
 from decoders.uapi import const
 from decoders.values import Flags, Int, Name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bpftrace_sys.story.explain.failure import Failure, kind_of
-from bpftrace_sys.story.explain.words import and_words, article, decimal, word_set
+from bpftrace_sys.story.explain.wording import and_words, article, decimal, word_set
 from decoders.uapi import const
 
 CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 12, 21, 38, 39

@@ -20,7 +20,7 @@ _ASSIGNED: Final = re.compile(r"\([0-9a-f]{2}\) [rw]\d+ = ")
 class Verdict:
     """What a log of a refused program says."""
 
-    words: tuple[str, ...]
+    lines: tuple[str, ...]
     """What the verifier said last: all lines since the last instruction."""
     pc: int | None = None
     """The index of the instruction that they are about."""
@@ -31,20 +31,20 @@ class Verdict:
 
     @property
     def message(self) -> str:
-        """Its last words."""
-        return self.words[-1]
+        """Its last lines."""
+        return self.lines[-1]
 
 
 def verdict(log: str) -> Verdict | None:
     """Reads a log; None if it does not say why."""
     known = Known()
     pending: Entry | None = None
-    words: list[str] = []
+    lines: list[str] = []
     for entry in entries(log):
         if entry.insn is None and entry.state is None:
-            words.append(entry.text)
+            lines.append(entry.text)
             continue
-        words.clear()
+        lines.clear()
         if entry.insn is None and entry.state is not None:
             if pending is not None:
                 known.ran(pending)
@@ -54,9 +54,9 @@ def verdict(log: str) -> Verdict | None:
         if pending is not None:
             known.ran(pending)
         pending = entry
-    if not words:
+    if not lines:
         return None
-    said = tuple(words[-WORDS:])
+    said = tuple(lines[-WORDS:])
     named = [int(number) for line in said for number in _AT.findall(line)]
     if pending is None:
         return Verdict(said, named[-1] if named else None)
@@ -65,11 +65,11 @@ def verdict(log: str) -> Verdict | None:
     return Verdict(said, pending.insn, pending.text, _state(said, pending, known))
 
 
-def _state(words: tuple[str, ...], insn: Entry, known: Known) -> str | None:
-    """The registers that the instruction or the words name, as far as they are certain."""
+def _state(lines: tuple[str, ...], insn: Entry, known: Known) -> str | None:
+    """The registers that the instruction or the lines name, as far as they are certain."""
     used = _ASSIGNED.sub("", insn.text)
     names = [f"R{number}" for number in _REGISTER.findall(used)]
-    names += [f"R{number}" for line in words for number in _REGISTER.findall(line)]
+    names += [f"R{number}" for line in lines for number in _REGISTER.findall(line)]
     if insn.text.startswith("(85) call"):
         names += ["R1", "R2", "R3", "R4", "R5"]
     parts = [known.parts[name] for name in dict.fromkeys(names) if name in known.parts]
