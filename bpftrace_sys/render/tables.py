@@ -165,7 +165,7 @@ class LedgerRenderer(Renderer):
         self.model = model
         self.always = always
         self.counts = Counts()
-        self.refused: RefusedPrograms | None = None
+        self.refused_programs: RefusedPrograms | None = None
         """Once a program was refused."""
         self.lost = dict.fromkeys(KINDS, 0)
         """What an eBPF engine's ring had no room for."""
@@ -174,17 +174,17 @@ class LedgerRenderer(Renderer):
         """Counted."""
         self.counts.call(call)
         if call.command.startswith("BPF_PROG_LOAD"):
-            if self.refused is None and call.raw.failed:
+            if self.refused_programs is None and call.raw.failed:
                 from bpftrace_sys.story.refusals import RefusedPrograms
 
-                self.refused = RefusedPrograms(self.model)
-            if self.refused is not None:
-                self.refused.call(call)
+                self.refused_programs = RefusedPrograms(self.model)
+            if self.refused_programs is not None:
+                self.refused_programs.call(call)
 
     def again(self, call: NotedCall, before: NotedCall) -> None:
         self.counts.call(call)
-        if self.refused is not None and call.command.startswith("BPF_PROG_LOAD"):
-            self.refused.again(call, before)
+        if self.refused_programs is not None and call.command.startswith("BPF_PROG_LOAD"):
+            self.refused_programs.again(call, before)
 
     def template(self, call: NotedCall) -> Counted:
         """Counts calls like this one."""
@@ -200,7 +200,7 @@ class LedgerRenderer(Renderer):
     def end(self, status: dict[str, Any]) -> None:
         """The tables."""
         made = any(found.call is not None for found in self.model.objects.values())
-        refused = None if self.refused is None else self.refused.table()
+        refused = None if self.refused_programs is None else self.refused_programs.table()
         made = made or bool(refused and refused.rows)
         if not (self.always or made or any(self.lost.values()) or counted(self.model)):
             return

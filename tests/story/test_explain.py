@@ -22,7 +22,7 @@ import pytest
 from bpftrace_sys.story.explain.attr import LAST_FIELDS
 from tests.support import bpf_asm as asm
 from tests.support.needs import needs_tool
-from tests.support.refused import WORKLOAD, refused, why
+from tests.support.refusals import WORKLOAD, refused, why
 from tests.support.running import LOADERS, Ran, run_cli
 
 pytestmark = pytest.mark.usefixtures("needs_bpf")

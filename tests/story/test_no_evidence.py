@@ -17,7 +17,7 @@ from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.lines import extra_of
 from decoders.decode import decode
 from decoders.raw import AUDIT_ARCH_X86_64, ENTRY, Chunk, RawCall
-from tests.support.refused import WORKLOAD, refused, why
+from tests.support.refusals import WORKLOAD, refused, why
 from tests.support.running import Ran
 
 pytestmark = pytest.mark.usefixtures("needs_bpf")

@@ -44,8 +44,6 @@ class Hooks:
         """Which of KINDS."""
         self.compat = False
         """Whether calls of 32-bit programs are seen."""
-        self.refused: dict[str, str] = {}
-        """Kinds that could not be had, and why."""
 
     def attach(self, calls: tuple[str, ...], find: int, kinds: tuple[str, ...] = KINDS) -> None:
         """Attaches processes' events, then calls; ``find``: the program that finds functions.
@@ -63,8 +61,7 @@ class Hooks:
                 ways[kind](calls, find)
                 self.kind = kind
                 return
-            except LoadError as error:
-                self.refused[kind] = str(error)
+            except LoadError:
                 for fd in reversed(self._fds[before:]):
                     os.close(fd)
                 del self._fds[before:]

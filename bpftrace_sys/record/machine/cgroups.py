@@ -33,7 +33,7 @@ class Cgroups:
     """A cgroup's id (its folder's inode) -> its folder."""
     progs: list[tuple[int, Place]] = field(default_factory=list)
     """(program's id, where)."""
-    refused: int = 0
+    denied: int = 0
     """Cgroups that we may not ask about."""
     error: int = 0
     """Why, as an errno."""
@@ -72,7 +72,7 @@ def _ask(path: str, inode: int, query: Query, hooks: list[int], found: Cgroups) 
     except FileNotFoundError:
         return
     except OSError as error:
-        found.refused += 1
+        found.denied += 1
         found.error = error.errno or 0
         return
     try:
@@ -83,7 +83,7 @@ def _ask(path: str, inode: int, query: Query, hooks: list[int], found: Cgroups) 
                 if error.errno == errno.EINVAL:  # this kernel has no such hook
                     hooks.remove(hook)
                     continue
-                found.refused += 1
+                found.denied += 1
                 found.error = error.errno or 0
                 return
             for prog in answer.prog_ids:

@@ -68,7 +68,7 @@ class Look:
         self._events: dict[int, ObjectState] = {}
         self._gone: dict[str, int] = {}
         self._btfs: dict[int, Any] = {}
-        self._refused: set[str] = set()
+        self._kinds_refused: set[str] = set()
 
     def whole(self) -> Inventory:
         """All objects of the machine, in the order of their kinds and ids."""
@@ -109,8 +109,8 @@ class Look:
                 own.add(("prog", prog))
         self._holders(seen)
         self._states = {key: state for key, state in self._states.items() if key in own}
-        if seen.refused:
-            self._found.unseen.append(unseen.processes_refused(seen.refused))
+        if seen.denied:
+            self._found.unseen.append(unseen.processes_refused(seen.denied))
         if seen.cut:
             self._found.unseen.append(self._cut(seen))
         places = {netns_of(each.pid) for each in seen.opens}
@@ -123,7 +123,7 @@ class Look:
             for number in ids(kind):
                 self._state(kind, number)
         except OSError as error:
-            self._refused.add(kind)
+            self._kinds_refused.add(kind)
             self._found.unseen.append(unseen.kind_unlisted(kind, error.errno or 0))
 
     def _state(self, kind: str, number: int, opened: Open | None = None) -> ObjectState | None:
@@ -138,8 +138,8 @@ class Look:
                 self._gone[kind] = self._gone.get(kind, 0) + 1
                 return None
             if opened is None:
-                if error.errno in unseen.REFUSED and kind not in self._refused:
-                    self._refused.add(kind)
+                if error.errno in unseen.REFUSED and kind not in self._kinds_refused:
+                    self._kinds_refused.add(kind)
                     self._found.unseen.append(unseen.kind_unlisted(kind, error.errno or 0))
                 return None
             info = by_fd(opened)
@@ -322,9 +322,9 @@ class Look:
             state = self._state(kind, number)
             if state is not None:
                 state.pins = paths
-        if found.refused:
-            count = len(found.refused)
-            what = f"pins at {found.refused[0]}" + (f" and {count - 1} more" if count > 1 else "")
+        if found.denied:
+            count = len(found.denied)
+            what = f"pins at {found.denied[0]}" + (f" and {count - 1} more" if count > 1 else "")
             self._found.unseen.append(Unseen(what, "we may not read them", count))
         if found.unread:
             what = f"pins in {found.unread} mount namespaces"
@@ -356,10 +356,10 @@ class Look:
         told = self._found.unseen
         if not groups.mounted:
             told.append(Unseen("programs on cgroups", "no cgroup2 file system is mounted here"))
-        elif groups.refused:
+        elif groups.denied:
             why = unseen.because(groups.error, "CAP_NET_ADMIN")
-            what = "a cgroup" if groups.refused == 1 else f"{groups.refused} cgroups"
-            told.append(Unseen(f"programs on {what}", why, groups.refused))
+            what = "a cgroup" if groups.denied == 1 else f"{groups.denied} cgroups"
+            told.append(Unseen(f"programs on {what}", why, groups.denied))
         if groups.partial:
             told.append(Unseen("cgroups outside of this cgroup namespace", "they are hidden"))
         if groups.cut:
@@ -381,8 +381,8 @@ class Look:
             )  # fmt: skip
 
     def _tell(self, seen: Pass) -> None:
-        if seen.refused:
-            self._found.unseen.append(unseen.processes_refused(seen.refused))
+        if seen.denied:
+            self._found.unseen.append(unseen.processes_refused(seen.denied))
         beyond = unseen.beyond_the_namespace()
         if beyond is not None:
             self._found.unseen.append(beyond)

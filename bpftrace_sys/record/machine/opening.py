@@ -37,7 +37,7 @@ class Opening:
     def held(self) -> list[ObjectState | Unseen]:
         """What they have open, and what that leads to; empty where it is nothing of BPF's."""
         seen = self._scan()
-        if not seen.opens and not seen.refused:
+        if not seen.opens and not seen.denied:
             return []
         found = self._prepared().held(seen)
         return [*found.objects, *found.unseen]

@@ -21,7 +21,7 @@ class Pins:
     """What was found, and what could not be looked at."""
 
     by_object: dict[tuple[str, int], list[str]] = field(default_factory=dict)
-    refused: list[str] = field(default_factory=list)
+    denied: list[str] = field(default_factory=list)
     """Paths of folders and files that we may not read."""
     unread: int = 0
     """Mount namespaces that we may not look into."""
@@ -65,7 +65,7 @@ def _pin(path: str, found: Pins) -> None:
         if path not in paths:
             paths.append(path)
     elif os.path.basename(path) not in OURS and os.path.lexists(path):
-        found.refused.append(path)
+        found.denied.append(path)
 
 
 def _files(top: str, found: Pins) -> Iterator[str]:
@@ -77,7 +77,7 @@ def _files(top: str, found: Pins) -> Iterator[str]:
                 inside = sorted(entries, key=lambda entry: entry.name)
         except OSError:
             if os.path.lexists(folder):
-                found.refused.append(folder)
+                found.denied.append(folder)
             continue
         for entry in inside:
             if entry.is_symlink():

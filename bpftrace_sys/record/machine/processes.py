@@ -61,7 +61,7 @@ class Pass:
     """Mount namespace's inode -> a process in it."""
     looked: int = 0
     """Fds."""
-    refused: int = 0
+    denied: int = 0
     """Processes whose fds we may not see."""
     cut: bool = False
     """There were more than SCANNED fds."""
@@ -95,7 +95,7 @@ def scan(
                 continue
             for tid in _tables(pid, same):
                 if not _fds(pid, tid, links, lookup, found, limit):
-                    found.refused += tid == pid
+                    found.denied += tid == pid
             if found.cut:
                 break
     return found

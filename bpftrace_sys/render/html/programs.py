@@ -35,7 +35,7 @@ class Programs:
         self.page_objects = page_objects
         self.model = model
         self._by_thing: dict[int, Program] = {}
-        self._refused: dict[int, tuple[int, Program]] = {}
+        self._last_refused: dict[int, tuple[int, Program]] = {}
         """The last load that was refused, by thread: the hash of its instructions with it."""
         self._room = records.LISTINGS
         self._logs = records.LOGS
@@ -58,7 +58,7 @@ class Programs:
         program = self._new(call, found, thread)
         if not program.anchor:
             return
-        before = self._refused.pop(call.raw.tid, None)
+        before = self._last_refused.pop(call.raw.tid, None)
         if before is not None and call.notes.retry is not None and before[0] == identity:
             # An attempt at the same: told in one place, with what is known of it now.
             program.attempts = [*before[1].attempts, before[1].seq]
@@ -71,7 +71,7 @@ class Programs:
         else:
             self.report.programs.append(program)
         if call.raw.failed:
-            self._refused[call.raw.tid] = (identity, program)
+            self._last_refused[call.raw.tid] = (identity, program)
 
     def known(self, found: Object) -> None:
         """A program that is attached; perhaps one from elsewhere."""

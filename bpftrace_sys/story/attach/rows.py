@@ -18,7 +18,7 @@ from bpftrace_sys.story.attach.places import (
     _ops_name,
     target_of,
 )
-from bpftrace_sys.story.attach.ways import TARGETS, Row, Way
+from bpftrace_sys.story.attach.ways import TARGETS, Reading, Way
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Link, Map, Object, PerfEvent, Prog, text_of
 from bpftrace_sys.story.targets import hook_name
@@ -216,7 +216,7 @@ def sockopt(call: Call, model: Model) -> Way | None:
     return None if prog is None else Way(prog, target, alone=True)
 
 
-ROWS: Final[dict[str, Row]] = {
+ROWS: Final[dict[str, Reading]] = {
     "BPF_MAP_UPDATE_ELEM": map_update,
     "BPF_MAP_DELETE_ELEM": map_delete,
     "TUNSETSTEERINGEBPF": ioctl_pointer,

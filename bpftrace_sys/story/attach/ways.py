@@ -29,4 +29,4 @@ class Way:
 
 TARGETS: Final = 4_096
 """Targets of a program that are remembered; a loop may put it into a map for ever."""
-Row = Callable[[Call, Model], Way | None]
+Reading = Callable[[Call, Model], Way | None]

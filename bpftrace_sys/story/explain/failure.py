@@ -86,7 +86,7 @@ class Failure:
         return max(pieces, key=len, default=b"")
 
 
-Row = Callable[[Failure], "list[str]"]
+Explainer = Callable[[Failure], "list[str]"]
 
 
 def kind_of(failure: Failure, field: str, prefix: str) -> str:

@@ -20,7 +20,7 @@ from bpftrace_sys.story.explain.elements import (
     element_too_big,
     map_access,
 )
-from bpftrace_sys.story.explain.failure import ANY, ANY_ERRNO, ENOTSUPP, Row
+from bpftrace_sys.story.explain.failure import ANY, ANY_ERRNO, ENOTSUPP, Explainer
 from bpftrace_sys.story.explain.fds import no_fds, no_more_ids, wrong_fd
 from bpftrace_sys.story.explain.held import (
     array_of_others,
@@ -69,7 +69,7 @@ _BATCH: Final = tuple(sorted(BATCH))
 _BY_ID: Final = tuple(sorted(ADMIN_COMMANDS))
 _ATTACH: Final = ("BPF_LINK_CREATE", "BPF_PROG_ATTACH")
 
-ROWS: Final[tuple[tuple[tuple[str, ...], int, Row], ...]] = (
+ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (("BPF_PROG_LOAD",), errno.EPERM, prog_load_eperm),
     (("BPF_MAP_CREATE",), errno.EPERM, map_create_eperm),
     (("BPF_BTF_LOAD",), errno.EPERM, btf_load_eperm),
@@ -139,7 +139,7 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Row], ...]] = (
 )
 """(commands or system calls, errno, what looks for the reason), in the order of looking."""
 
-TABLE: Final[dict[tuple[str, int], list[Row]]] = {}
+TABLE: Final[dict[tuple[str, int], list[Explainer]]] = {}
 for _commands, _number, _row in ROWS:
     for _command in _commands:
         TABLE.setdefault((_command, _number), []).append(_row)

@@ -9,7 +9,7 @@ from typing import Final
 from bpftrace_sys.story.verifier.lines import Entry, entries
 from bpftrace_sys.story.verifier.registers import Known
 
-WORDS: Final = 6
+LINES: Final = 6
 """Lines of a verdict that are told: its last ones."""
 _AT: Final = re.compile(r"\binsn ?(?:#|idx )?(\d{1,9})\b")
 _REGISTER: Final = re.compile(r"\b[Rrw](10|\d)\b")
@@ -56,7 +56,7 @@ def verdict(log: str) -> Verdict | None:
         pending = entry
     if not lines:
         return None
-    said = tuple(lines[-WORDS:])
+    said = tuple(lines[-LINES:])
     named = [int(number) for line in said for number in _AT.findall(line)]
     if pending is None:
         return Verdict(said, named[-1] if named else None)
