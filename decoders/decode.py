@@ -191,7 +191,7 @@ class _Decoder:
     ) -> None:
         kind = slot.kind
         raw = view.raws[slot.index]
-        if slot.idle and not raw:
+        if slot.must_be_zero and not raw:
             return
         called = slot.called
         name = slot.name if called is None or not called.when(view) else called.other

@@ -45,13 +45,13 @@ from decoders.declare.fields import (
     FactField,
     FdField,
     FlagSet,
-    Idle,
     In,
     InOut,
     InsnArray,
     Log,
     Many,
     Meaning,
+    MustBeZero,
     Named,
     NotedField,
     Num,
@@ -171,24 +171,24 @@ MAP_DELETE_ELEM = cs.Struct(
     "map_fd" / FD,
     "_" / Padding(4),
     "key" / KEY_IN,
-    "value" / Idle(X64),
-    "flags" / Idle(ELEM_FLAGS),
+    "value" / MustBeZero(X64),
+    "flags" / MustBeZero(ELEM_FLAGS),
 )
 MAP_GET_NEXT_KEY = cs.Struct(
     "map_fd" / FD,
     "_" / Padding(4),
     "key" / KEY_IN,
     "next_key" / Out(Blob(key_size)),
-    "flags" / Idle(ELEM_FLAGS),
+    "flags" / MustBeZero(ELEM_FLAGS),
 )
 # A hash map's key of LOOKUP_AND_DELETE is read; a queue's or stack's is NULL.
 MAP_LOOKUP_AND_DELETE_ELEM = MAP_LOOKUP_ELEM
 MAP_FREEZE = cs.Struct(
     "map_fd" / FD,
     "_" / Padding(4),
-    "key" / Idle(X64),
-    "value" / Idle(X64),
-    "flags" / Idle(ELEM_FLAGS),
+    "key" / MustBeZero(X64),
+    "value" / MustBeZero(X64),
+    "flags" / MustBeZero(ELEM_FLAGS),
 )
 
 
@@ -290,7 +290,7 @@ PROG_DETACH = cs.Struct(
     "attach_bpf_fd" / OPT_FD,
     "attach_type" / ATTACH_TYPE,
     "attach_flags" / ATTACH_FLAGS,
-    "replace_bpf_fd" / Idle(OPT_FD),
+    "replace_bpf_fd" / MustBeZero(OPT_FD),
     "relative" / relative(replaces_by_id),
     "expected_revision" / U64,
 )
@@ -324,7 +324,7 @@ GET_NEXT_ID = cs.Struct(
     "start_id" / U32,
     "next_id" / OUT_U32,
     "open_flags" / OPEN_FLAGS,
-    "fd_by_id_token_fd" / Idle(OPT_SFD),
+    "fd_by_id_token_fd" / MustBeZero(OPT_SFD),
 )
 
 

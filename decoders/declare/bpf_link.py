@@ -20,10 +20,10 @@ from decoders.declare.fields import (
     CStr,
     FactField,
     FlagSet,
-    Idle,
     In,
     Many,
     Meaning,
+    MustBeZero,
     Named,
     One,
     Padding,
@@ -130,7 +130,7 @@ def _ordered(name: str) -> Any:
 
 
 CGROUP = _ordered("cgroup")
-PLAIN = cs.Struct("target_btf_id" / Idle(U32))
+PLAIN = cs.Struct("target_btf_id" / MustBeZero(U32))
 
 VARIANTS: Final[dict[str, Any]] = {
     "BPF_TRACE_FENTRY": TRACING,

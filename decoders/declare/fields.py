@@ -237,7 +237,7 @@ class Called(Field):
         self.when = when
 
 
-class Idle(Field):
+class MustBeZero(Field):
     """A member that the kernel wants to be zero here: said only where it is not."""
 
     def __init__(self, field: Field) -> None:
@@ -496,12 +496,12 @@ def InOut(target: Target, always: bool | frozenset[int] = False) -> Ptr:  # noqa
 class Slot(layouts.Slot):
     """One field of a layout: its name, place and declaration."""
 
-    __slots__ = ("called", "field", "idle", "layout", "name", "plain")
+    __slots__ = ("called", "field", "layout", "must_be_zero", "name", "plain")
 
     def __init__(self, name: str, offset: int, size: int, field: Any, index: int) -> None:
         self.called = field if isinstance(field, Called) else None
-        self.idle = isinstance(field, Idle)
-        if isinstance(field, Called | Idle):
+        self.must_be_zero = isinstance(field, MustBeZero)
+        if isinstance(field, Called | MustBeZero):
             field = field.field
         self.name = name
         self.field = field
@@ -534,7 +534,7 @@ class Slot(layouts.Slot):
             self.kind in ("leaf", "fd", "asked")
             and not field.written
             and self.called is None
-            and not self.idle
+            and not self.must_be_zero
         )
 
 
@@ -646,7 +646,7 @@ __all__ = [
     "FdField",
     "Field",
     "FlagSet",
-    "Idle",
+    "MustBeZero",
     "In",
     "InOut",
     "InsnArray",
