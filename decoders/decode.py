@@ -165,7 +165,7 @@ class _Decoder:
                 reason = BEYOND_SIZE if view.wanted <= slot.offset else UNREADABLE
                 fields.append((slot.name or "", Absent(reason)))
                 break
-            if slot.plain:
+            if slot.one_value:
                 fields.append((slot.name, slot.field.value(view.raws[slot.index], view)))
                 continue
             self._slot(slot, view, entry, leave, latest, fields)

@@ -197,10 +197,10 @@ def _outside(text: str) -> list[str]:
 def _lower() -> dict[str, int]:
     from decoders.uapi import names
 
-    plain = {name.removeprefix("BPF_").lower(): number for number, name in names.bpf_cmd.items()}
+    numbers = {name.removeprefix("BPF_").lower(): number for number, name in names.bpf_cmd.items()}
     for alias, number in names.ALIASES.get("bpf_cmd", {}).items():
-        plain[alias.removeprefix("BPF_").lower()] = number
-    return plain
+        numbers[alias.removeprefix("BPF_").lower()] = number
+    return numbers
 
 
 def bpf_commands(patterns: Iterable[str]) -> frozenset[int]:

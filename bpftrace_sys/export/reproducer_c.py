@@ -37,7 +37,7 @@ LARGE: Final = 1 << 20
 """Bytes from which on memory is asked for as it is needed."""
 RUNTIME: Final = ("reproducer_runtime.c", "reproducer_places.c")
 """Files beside this one, which every reproducer holds."""
-PLAIN: Final = frozenset(
+UNESCAPED: Final = frozenset(
     (string.ascii_letters + string.digits + " !#$%&'()*+,-./:;<=>@[]^_").encode()
 )
 """What stands for itself in a string; a ? could begin a trigraph."""
@@ -217,7 +217,7 @@ def _bytes(data: bytes) -> str:
 
 def _string(data: bytes) -> str:
     """A C string with nothing in it that C could take for something else."""
-    chars = (chr(byte) if byte in PLAIN else f"\\{byte:03o}" for byte in data)
+    chars = (chr(byte) if byte in UNESCAPED else f"\\{byte:03o}" for byte in data)
     return f'"{"".join(chars)}"'
 
 

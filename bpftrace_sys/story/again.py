@@ -33,7 +33,7 @@ class Again:
             return
         if raw.args[0] not in TRIED_AGAIN or (raw.arch, raw.nr) not in NUMBERS:
             return
-        if notes.probe is None and not notes.mismatch and not notes.momentary and plain(raw):
+        if notes.probe is None and not notes.mismatch and not notes.momentary and is_bare(raw):
             self._last = call
 
     def forget(self) -> None:
@@ -58,7 +58,7 @@ class Again:
         return call, last
 
 
-def plain(raw: RawCall) -> bool:
+def is_bare(raw: RawCall) -> bool:
     """Whether a call has nothing with it but registers, memory and fds."""
     return raw.watched_exit and raw.stack is None and not raw.carried
 
@@ -77,5 +77,5 @@ def equal(raw: RawCall, other: RawCall) -> bool:
         and (raw.chunks is other.chunks or raw.chunks == other.chunks)
         and raw.fds == other.fds
         and raw.extra == other.extra
-        and plain(raw)
+        and is_bare(raw)
     )

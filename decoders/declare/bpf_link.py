@@ -130,7 +130,7 @@ def _ordered(name: str) -> Any:
 
 
 CGROUP = _ordered("cgroup")
-PLAIN = cs.Struct("target_btf_id" / MustBeZero(U32))
+TARGET_BTF_ID = cs.Struct("target_btf_id" / MustBeZero(U32))
 
 VARIANTS: Final[dict[str, Any]] = {
     "BPF_TRACE_FENTRY": TRACING,
@@ -177,7 +177,7 @@ LINK_CREATE = cs.Struct(
         / Pick(
             variant,
             {**VARIANTS, "cgroup": CGROUP, EXT: TRACING},
-            default=PLAIN,
+            default=TARGET_BTF_ID,
             size=48,
         ),
     )

@@ -496,7 +496,7 @@ def InOut(target: Target, always: bool | frozenset[int] = False) -> Ptr:  # noqa
 class Slot(layouts.Slot):
     """One field of a layout: its name, place and declaration."""
 
-    __slots__ = ("called", "field", "layout", "must_be_zero", "name", "plain")
+    __slots__ = ("called", "field", "layout", "must_be_zero", "name", "one_value")
 
     def __init__(self, name: str, offset: int, size: int, field: Any, index: int) -> None:
         self.called = field if isinstance(field, Called) else None
@@ -530,7 +530,7 @@ class Slot(layouts.Slot):
             kind = "leaf"
         super().__init__(kind, index, offset, size, visit)
         # Most fields: one value, the same at exit, under one name.
-        self.plain = (
+        self.one_value = (
             self.kind in ("leaf", "fd", "asked")
             and not field.written
             and self.called is None

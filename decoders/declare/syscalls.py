@@ -77,13 +77,13 @@ class Command(Field):
     """cmd of bpf(2), with or without BPF_COMMON_ATTRS."""
 
     def value(self, raw: Any, scope: Scope) -> Value:
-        plain = raw & ~const.BPF_COMMON_ATTRS
-        name = names.bpf_cmd.get(plain)
+        number = raw & ~const.BPF_COMMON_ATTRS
+        name = names.bpf_cmd.get(number)
         newer = False
         if name is None:
-            name = scope.env.newer("bpf_cmd", plain)
+            name = scope.env.newer("bpf_cmd", number)
             newer = name is not None
-        if name is not None and raw != plain:
+        if name is not None and raw != number:
             name += "|BPF_COMMON_ATTRS"
         return Name(raw, name, "bpf_cmd", newer)
 

@@ -283,7 +283,7 @@ _BY: Final = {code: Insn._fields.index(row.by) for code, row in VARIANTS.items()
 """Where the field that selects a variant stands in an Insn."""
 
 
-def _plain(insn: Sequence[Any]) -> str:
+def _unnamed(insn: Sequence[Any]) -> str:
     """The text of an instruction, without names; ``insn`` are the fields of an Insn."""
     code = insn[1]
     form = _FORMS[code]
@@ -379,13 +379,13 @@ def text(insn: Insn, names: InsnNames | None = None) -> str:
             special = f"({code:02x}) r{insn.dst} = {value}"
         if special is not None:
             return special
-    return _plain(insn)
+    return _unnamed(insn)
 
 
 def disasm(data: Buffer) -> Iterator[str]:
     """The lines of a listing in the plain dialect: pc, a colon, the text."""
     for insn in isa.slots(data):
-        yield f"{insn[0]:4}: {_plain(insn)}"
+        yield f"{insn[0]:4}: {_unnamed(insn)}"
 
 
 # ---------------------------------------------------------------------------
@@ -566,5 +566,5 @@ def _rows(program: Sequence[Insn], names: InsnNames | None) -> Iterator[tuple[An
             shown = text(insn, names)
         else:
             said = _spelled(insn, following) if code in _SPELLING else None
-            shown = _plain(insn)
+            shown = _unnamed(insn)
         yield pc, shown, said, reached.get(pc), None, None, None

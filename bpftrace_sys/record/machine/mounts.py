@@ -26,10 +26,10 @@ def mounts(pid: int | None = None) -> list[Mount]:
             head, _, tail = line.partition(b" - ")
             words, kind = head.split(), tail.split()
             if len(words) >= 5 and kind:
-                found.append(Mount(*map(_plain, (words[2], words[3], words[4], kind[0]))))
+                found.append(Mount(*map(_unescaped, (words[2], words[3], words[4], kind[0]))))
     return found
 
 
-def _plain(word: bytes) -> str:
+def _unescaped(word: bytes) -> str:
     text = _OCTAL.sub(lambda found: bytes([int(found[1], 8) & 255]), word)
     return text.decode("utf-8", "surrogateescape")

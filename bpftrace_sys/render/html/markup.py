@@ -86,14 +86,14 @@ def data(name: str, value: Any) -> Markup:
     Strings are text that ``printable`` has seen; should one have come by another way, what
     steers the display is shown by its number.
     """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_text_of_bytes)
     # What could end the block, or begin a comment in it, stands as JSON's own escape.
     text = UNSEEN.sub(lambda found: f"\\\\u{ord(found[0]):04x}", text)
     text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     return Markup(f'<script type="application/json" id="{escape(name)}">{text}</script>')
 
 
-def _plain(value: Any) -> Any:
+def _text_of_bytes(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     raise TypeError(type(value).__name__)

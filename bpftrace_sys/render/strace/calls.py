@@ -36,8 +36,8 @@ _ERRNO: Final = {35: "EDEADLK", 95: "EOPNOTSUPP"}
 def _bpf(line: Line) -> None:
     out = line.out
     cmd, addr, size = line.args[0] & 0xFFFFFFFF, line.args[1], line.args[2] & 0xFFFFFFFF
-    plain = cmd & ~const.BPF_COMMON_ATTRS
-    name = names.bpf_cmd.get(plain)
+    number = cmd & ~const.BPF_COMMON_ATTRS
+    name = names.bpf_cmd.get(number)
     known = line.call.args.get("cmd")
     shown = known.name if isinstance(known, Name) else names.bpf_cmd.get(cmd)
     out.append(f"{shown or f'{hexa(cmd)} /* BPF_??? */'}, ")
@@ -48,7 +48,7 @@ def _bpf(line: Line) -> None:
     else:
         line.struct(key, frame)
     out.append(f", {size}")
-    if cmd != plain and name is not None:
+    if cmd != number and name is not None:
         addr, size = line.args[3], line.args[4] & 0xFFFFFFFF
         out.append(", ")
         frame = line.frame(("attr_common",), addr, size) if 0 < size <= PAGE else None
