@@ -102,7 +102,7 @@ def run(
             os.unlink(path)  # what is read afterwards is of this run
     arguments = [sys.executable, "-c", START, _package_folder()]
     # The text is for nobody: -c makes the least of it.
-    arguments += ["-o", os.devnull, "-c", "--json", path]
+    arguments += ["--no-config", "-o", os.devnull, "-c", "--json", path]
     arguments += ["-f"] * follow
     arguments += [] if syscalls is None else ["-e", f"trace={syscalls}"]
     for rule in inject:

@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 
+from bpftrace_sys.cli.config import configured, prepended
 from bpftrace_sys.cli.messages import OWN_FAILURE, TROUBLE, complain, fault_words
 from bpftrace_sys.cli.options import UsageError, parse, said
 from bpftrace_sys.common import BpfstraceError
@@ -71,12 +72,20 @@ def _run(words: list[str], own_process: bool) -> int:
 
         rest = words[1:]
         if command != "replay":  # which has it among its options
-            rest = [word for word in rest if word not in DEBUG]
+            given = [word for word in rest if word not in DEBUG]
+            rest = prepended(given, command)
+            if len(rest) > len(given):
+                try:
+                    return int(import_module(f"bpftrace_sys.cli.{command}").main(rest))
+                except UsageError as error:
+                    why = f"with what [{command}] of the configuration file says"
+                    raise UsageError(f"{error} ({why})") from None
         code: int = import_module(f"bpftrace_sys.cli.{command}").main(rest)
         return code
     settings = parse(words, "live")
     if said(settings):
         return 0
+    settings = configured(settings, words, "live")
     if not (settings.args or settings.pids or settings.everybody):
         raise UsageError("no program to trace: bpfstrace [OPTIONS] PROG [ARGS]")
     from bpftrace_sys.cli.live import OWN_FAILURE, trace

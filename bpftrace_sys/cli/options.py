@@ -334,6 +334,8 @@ OPTIONS: Final = (
            also=("silent", "silence")),
     Option("", "color", "[=WHEN]", "auto (on a terminal), always or never", _colour,
            also=("colour",)),
+    Option("", "no-config", "", "without the options of the configuration file",
+           _set("config", False)),
     Option("d", "debug", "", "where bpfstrace's own faults are, as tracebacks",
            _set("debug", True)),
     Option("", "no-seccomp", "", "stop on every system call rather than filter",
@@ -368,8 +370,20 @@ examples:
 """
 
 
-def parse(words: list[str], command: str) -> Settings:
-    """Parses what follows ``bpfstrace`` (command ``live``) or ``bpfstrace replay``."""
+def meant_for(flag: str, command: str) -> bool:
+    """Whether an option is for a command; those that do not exist are for all."""
+    return all(
+        row.only in ("", command)
+        for row in (*OPTIONS, *SILENT)
+        if flag.removeprefix("--") in (row.long, *row.also)
+    )
+
+
+def parse(words: list[str], command: str, agree: bool = True) -> Settings:
+    """Parses what follows ``bpfstrace`` (command ``live``) or ``bpfstrace replay``.
+
+    ``agree``: options that need or exclude each other are looked at, too.
+    """
     by_flag: dict[str, Option] = {}
     takes: dict[str, bool | None] = {}
     for row in (*OPTIONS, *SILENT):
@@ -391,7 +405,8 @@ def parse(words: list[str], command: str) -> Settings:
         if row.only not in ("", command):
             raise UsageError(f"{flag} is only for when {WHERE[row.only]}")
         row.apply(settings, flag, text)
-    _agree(settings)
+    if agree:
+        _agree(settings)
     return settings
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 
+from bpftrace_sys.cli.config import configured
 from bpftrace_sys.cli.messages import OWN_FAILURE, TROUBLE
 from bpftrace_sys.cli.options import UsageError, parse, said
 from bpftrace_sys.cli.renderers import renderers
@@ -33,6 +34,7 @@ def main(words: list[str]) -> int:
     settings = parse(words, "replay")
     if said(settings):
         return 0
+    settings = configured(settings, words, "replay")
     try:
         return replay(settings)
     except OutputError as error:

@@ -50,6 +50,8 @@ class Settings:
         """--columns was given."""
         self.string_limit: int | None = None
         self.quiet = False
+        self.config = True
+        """The configuration file is read (cli/config.py)."""
         self.colour = "auto"
         """--color: auto, always or never."""
         self.seccomp = True

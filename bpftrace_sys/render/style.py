@@ -46,6 +46,10 @@ STYLES: Final = {
 THEME: Final = "BPFSTRACE_THEME"
 """Environment: styles of one's own, as ``register=bold red:comment=dim``; in rich's words."""
 
+configured: Final[dict[str, tuple[str, str]]] = {}
+"""What the configuration file says of styles: by name, and where it says so. A process has but
+one."""
+
 Painter = Callable[[str, str], str]
 
 
@@ -103,8 +107,8 @@ def columns_of(stream: IO[Any]) -> int:
         return 0
 
 
-def theme(text: str) -> tuple[dict[str, str], list[str]]:
-    """The styles that a theme sets, and what is wrong with it: that counts for nothing.
+def theme() -> tuple[dict[str, str], list[str]]:
+    """The styles that the file and the environment set, and what is wrong: that counts for nothing.
 
     A link would be an address on the terminal, which is no colour.
     """
@@ -113,16 +117,20 @@ def theme(text: str) -> tuple[dict[str, str], list[str]]:
 
     found: dict[str, str] = {}
     wrong = []
-    for word in filter(None, text.split(":")):
+    given = [(name, words, place) for name, (words, place) in configured.items()]
+    for word in filter(None, os.environ.get(THEME, "").split(":")):
         name, _, words = word.partition("=")
+        given.append((name, words, THEME))
+    for name, words, place in given:
         if name not in STYLES:
-            wrong.append(f"nothing is called {name!r}; there are {', '.join(STYLES)}")
+            wrong.append(f"{place}: nothing is called {name!r}; there are {', '.join(STYLES)}")
             continue
         try:
             if Style.parse(words).link is not None:
                 raise StyleSyntaxError
         except StyleSyntaxError:
-            wrong.append(f"{name}={words!r} is no style, as 'bold red' or 'not bold #ff8700'")
+            said = f"{name}={words!r} is no style, as 'bold red' or 'not bold #ff8700'"
+            wrong.append(f"{place}: {said}")
         else:
             found[name] = words
     return found, wrong
@@ -135,12 +143,12 @@ def painter(stream: IO[Any], when: str = "auto") -> Painter:
     from rich.color import ColorSystem
     from rich.style import Style
 
-    words, wrong = theme(os.environ.get(THEME, ""))
+    words, wrong = theme()
     if wrong:
         from bpftrace_sys.render.output import complain
 
         for text in wrong:
-            complain(f"{THEME}: {text}")
+            complain(text)
     chosen = {**STYLES, **words}
     styles = {name: Style.parse(style) for name, style in chosen.items() if style}
     memo: dict[tuple[str, str], str] = {}
