@@ -5,7 +5,7 @@ For programs: ``open_trace``, ``run``, ``diff``, ``check`` and the classes of wh
 fast as without them; their types stand in __init__.pyi beside this file.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _API = frozenset(
     {

@@ -33,6 +33,10 @@ packages=(
     binutils            # links the i386 tracee
     iproute2            # attaches XDP programs; network namespaces
     util-linux          # setpriv, unshare
+    man-db groff-base   # read the man pages as their readers do
+    mandoc              # a second opinion on them
+    zsh fish            # complete bpfstrace's options, as bash does
+    jq                  # a recipe of docs/cookbook.md
     kmod                # depmod for the virtual machine's kernel
 )
 # CPython's own tests, which run traced and have to end as untraced.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import getopt
 import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final
 
+from bpftrace_sys.cli.arguments import arguments
 from bpftrace_sys.cli.messages import DIFFERENT, DONE, TROUBLE, complain
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.common.output_files import create
@@ -17,47 +16,13 @@ from bpftrace_sys.compare.policy.lock_file import LockError, load, save, updated
 from bpftrace_sys.compare.policy.verdicts import Verdict, counted, in_order, judge
 from bpftrace_sys.story.targets import printable
 
-USAGE: Final = """\
-usage: bpfstrace check TRACE... --lock FILE [--json] [--junit FILE]
-                       [--sarif FILE] [--annotate=github]
-       bpfstrace check TRACE... --lock FILE --update [--no-tags]
-
-Compares what traces do with a reviewed lock file (TOML, or JSON if FILE ends in
-.json): programs by name, type and tag, the helpers and kfuncs that they call,
-where they are attached, maps, and pins. Whatever is outside the file is listed.
-
-  --lock FILE   the lock file
-  --json        the verdict as one JSON object instead of text
-  --junit FILE  besides, as JUnit's XML: a case for each thing that a trace does
-  --sarif FILE  besides, as a SARIF 2.1.0 log, with places in the source
-  --annotate=github
-                besides, as annotations of GitHub Actions, on stderr
-  --update      write FILE so that it allows just what these traces do
-  --no-tags     with --update: let instructions change (pin_tags = false)
-  --tags        with --update: hold them again
-
-Exit code: 0 nothing is outside, 1 something is, 2 trouble: a damaged or partial
-trace is never a pass.
-"""
-
 
 def main(words: list[str]) -> int:
     """``bpfstrace check``; returns the exit code."""
-    try:
-        pairs, traces = getopt.gnu_getopt(
-            words,
-            "h",
-            [
-                "lock=", "update", "no-tags", "tags", "json", "junit=", "sarif=", "annotate=",
-                "help",
-            ],
-        )  # fmt: skip
-    except getopt.GetoptError as error:
-        raise UsageError(error.msg) from None
-    given = dict(pairs)
-    if "-h" in given or "--help" in given:
-        print(USAGE, end="")
+    found = arguments("check", words)
+    if found is None:
         return DONE
+    given, traces = dict(found[0]), found[1]
     path = given.get("--lock")
     if not path or not traces:
         raise UsageError("check takes traces and --lock FILE; see bpfstrace check --help")

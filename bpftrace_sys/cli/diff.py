@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getopt
 import json
 import sys
-from typing import Final
 
+from bpftrace_sys.cli.arguments import arguments
 from bpftrace_sys.cli.messages import DIFFERENT, DONE, TROUBLE
 from bpftrace_sys.cli.options import UsageError, colour_of
+from bpftrace_sys.cli.suggest import meant
 from bpftrace_sys.compare.diff.compare import compare
 from bpftrace_sys.compare.diff.differences import Differences
 from bpftrace_sys.compare.diff.options import KINDS, Options
@@ -18,43 +18,22 @@ from bpftrace_sys.render.output import Output, OutputError, close, complain, ope
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.trace.items import TraceError
 
-USAGE: Final = """\
-usage: bpfstrace diff [OPTIONS] A B     what differs between two traces, by meaning
-
-  --json              one JSON object instead of text
-  --report PAGE       also a page for the browser, instructions side by side
-  --only PART         compare only progs, maps or attachments (may be repeated)
-  --ignore FIELD      leave a field out: license, attr.log_level, 'kern_*', target,
-                      count, order, source, insns, result, probe (may be repeated)
-  --strict            also what was read from maps, how often, the logs of loads that
-                      succeeded, and exit codes
-  --color=WHEN        auto (on a terminal), always or never
-  -q, --quiet         no output, only the exit code
-  -h, --help          this text
-
-Exit code: 0 the same, 1 different, 2 trouble (a trace that is damaged or not whole).
-"""
-
-
-FLAGS: Final = [
-    "json", "report=", "only=", "ignore=", "strict", "color=", "colour=", "quiet", "help",
-]  # fmt: skip
-
 
 class _Settings:
     def __init__(self, words: list[str]) -> None:
-        self.json = self.quiet = self.help = False
+        self.json = self.quiet = False
         self.report: str | None = None
         self.colour = "auto"
+        self.paths: list[str] = []
         only: list[str] = []
         ignore: list[str] = []
         strict = False
-        try:
-            pairs, self.paths = getopt.gnu_getopt(
-                words, "qh", FLAGS
-            )
-        except getopt.GetoptError as error:
-            raise UsageError(f"diff: {error.msg}") from None
+        found = arguments("diff", words)
+        self.help = found is None
+        """It was asked for, and is printed."""
+        if found is None:
+            return
+        pairs, self.paths = found
         for flag, value in pairs:
             if flag == "--only":
                 parts = value.split(",")
@@ -62,6 +41,7 @@ class _Settings:
                     if part not in KINDS:
                         raise UsageError(
                             f"--only {value}: {part!r} is none of {', '.join(KINDS)}"
+                            + meant(part, KINDS)
                         )
                 only += parts
             elif flag == "--ignore":
@@ -70,19 +50,26 @@ class _Settings:
                 strict = True
             elif flag == "--report":
                 self.report = value
-            elif flag in ("--color", "--colour"):
+            elif flag == "--color":
                 self.colour = colour_of(flag, value)
             elif flag == "--json":
                 self.json = True
-            elif flag in ("-q", "--quiet"):
-                self.quiet = True
             else:
-                self.help = True
+                self.quiet = True
         self.options = Options(frozenset(only), tuple(ignore), strict)
-        if not self.help and len(self.paths) != 2:
+        if len(self.paths) != 2:
             raise UsageError("diff takes two traces: bpfstrace diff A B")
         if self.paths == ["-", "-"]:
             raise UsageError("diff: only one of the traces can come from stdin")
+
+
+def _slips(options: Options) -> None:
+    """Says which fields of --ignore may be a slip: those that are like one that was compared,
+    and none of those."""
+    for word in options.ignore:
+        near = "" if word in options.asked else meant(word, options.asked)
+        if near and word.replace("_", "").isalnum():
+            complain(f"--ignore {word}: no field of that name was compared{near}")
 
 
 def _report(found: Differences, a: Side, b: Side, settings: _Settings) -> bool:
@@ -104,7 +91,6 @@ def main(words: list[str]) -> int:
     """``bpfstrace diff`` with what follows it; returns the exit code."""
     settings = _Settings(words)
     if settings.help:
-        print(USAGE, end="")
         return DONE
     try:
         a = whole(settings.paths[0], settings.options.strict)
@@ -122,6 +108,7 @@ def main(words: list[str]) -> int:
     for text in caveats(a, b):
         print(f"bpfstrace: {printable(text)}", file=sys.stderr)
     found = compare(a, b, settings.options)
+    _slips(settings.options)
     code = DIFFERENT if found else DONE
     if settings.report is not None and not _report(found, a, b, settings):
         return TROUBLE

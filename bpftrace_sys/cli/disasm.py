@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from bpftrace_sys.cli.messages import TROUBLE, complain
-from bpftrace_sys.cli.options import UsageError
+from bpftrace_sys.cli.arguments import arguments
+from bpftrace_sys.cli.getopt_long import UsageError
+from bpftrace_sys.cli.messages import DONE, TROUBLE, complain
 
 
 def main(words: list[str]) -> int:
     """``bpfstrace disasm``; returns the exit code."""
-    if len(words) != 1 or words[0] in ("-h", "--help"):
+    found = arguments("disasm", words)
+    if found is None:
+        return DONE
+    words = found[1]
+    if len(words) != 1:
         raise UsageError("disasm takes one file of raw instructions (- is stdin)")
     from itertools import islice
 

@@ -8,9 +8,10 @@ import sys
 from dataclasses import replace
 from typing import Any, Final, NoReturn
 
+from bpftrace_sys.cli.arguments import arguments, or_trace
 from bpftrace_sys.cli.getopt_long import UsageError
 from bpftrace_sys.cli.messages import OWN_FAILURE, complain
-from bpftrace_sys.cli.options import colour_from
+from bpftrace_sys.cli.options import colour_of
 from bpftrace_sys.cli.renderers import width_of
 from bpftrace_sys.common import BpfstraceError
 from bpftrace_sys.common.escape import printable
@@ -37,20 +38,6 @@ from bpftrace_sys.trace.kernel_view import KernelView
 from bpftrace_sys.trace.pieces import Pieces, pack
 from decoders import arch
 
-USAGE: Final = """\
-usage: bpfstrace dump [--xlated] [--jited] [--intel] [-v] [--json] ID|NAME|PIN
-
-  --xlated   the instructions that the verifier left (if neither is asked for)
-  --jited    the native code
-  --intel    native code in Intel's syntax instead of AT&T's
-  -v         with the bytes of native code, and source positions
-  --json     as lines of JSON (bpfstrace schema describes them)
-  --color=WHEN  auto (on a terminal), always or never
-
-A program by its id, its name, or a path at which it or its link is pinned
-(bpfstrace ps lists them). A program called dump is traced by `bpfstrace -- dump`.
-"""
-FLAGS: Final = ("--xlated", "--jited", "--intel", "-v", "--verbose", "--json")
 MISSING: Final = 1
 """Exit code where there is no such program, or we may not have it."""
 LISTED: Final = 10
@@ -65,18 +52,14 @@ class NotFoundError(BpfstraceError):
 
 def main(words: list[str]) -> int:
     """``bpfstrace dump``; returns the exit code."""
-    if any(word in ("-h", "--help") for word in words):
-        print(USAGE, end="")
+    found = arguments("dump", words)
+    if found is None:
         return 0
-    colour, words = colour_from(words)
-    flags = {word for word in words if word in FLAGS}
-    names = [word for word in words if word not in FLAGS]
-    if len(names) != 1 or names[0].startswith("-"):
-        wrong = next((word for word in names if word.startswith("-")), "")
-        raise UsageError(
-            (f"dump takes no {wrong!r}" if wrong else "dump takes one ID, NAME or PIN")
-            + f"; to trace the program dump: bpfstrace -- dump {' '.join(words)}"
-        )
+    given, names = dict(found[0]), found[1]
+    flags = set(given)
+    colour = colour_of("--color", given["--color"]) if "--color" in given else "auto"
+    if len(names) != 1:
+        raise UsageError(f"dump takes one ID, NAME or PIN{or_trace('dump', words)}")
     asked = tuple(word for word in ("xlated", "jited") if f"--{word}" in flags) or ("xlated",)
     facts = LiveFacts()
     machine = Machine(look(lambda map_id: facts.fact("ops_members", map_id)), facts)
@@ -124,7 +107,7 @@ def _show(
         if found is not None:
             out.write(f"  given     {printable(found[0])}\n")
     options = Options(
-        verbose=bool({"-v", "--verbose"} & flags),
+        verbose=bool("--verbose" in flags),
         width=width_of(out),
         kernel=asked,
         syntax="intel" if "--intel" in flags else "att",

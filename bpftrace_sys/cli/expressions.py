@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bpftrace_sys.cli.getopt_long import UsageError
 from bpftrace_sys.cli.settings import NETLINK, TRACED
+from bpftrace_sys.cli.suggest import meant
 from decoders.arch import NETLINK_CALLS
 
 TYPE_CHECKING = False
@@ -35,7 +36,7 @@ def choice(flag: str, text: str, known: Collection[str]) -> frozenset[str]:
         elif word in known:
             chosen.add(word)
         elif word != "none":
-            raise UsageError(f"{flag}: {word!r} is none of {', '.join(known)}")
+            raise UsageError(f"{flag}: {word!r} is none of {', '.join(known)}{meant(word, known)}")
     return frozenset(known) - chosen if negated else frozenset(chosen)
 
 
@@ -53,7 +54,7 @@ def expression(settings: Settings, flag: str, text: str) -> None:
     if key in QUALIFIERS:
         raise UsageError(f"{flag} {key}= is not supported: {UNSUPPORTED[QUALIFIERS[key]]}")
     known = ", ".join(f"{name}=" for name in EXPRESSIONS if len(name) > 1)
-    raise UsageError(f"{flag} {text}: {key!r} is none of {known}")
+    raise UsageError(f"{flag} {text}: {key!r} is none of {known}{meant(key, EXPRESSIONS)}")
 
 
 def trace(settings: Settings, flag: str, text: str) -> None:
@@ -67,7 +68,7 @@ def trace(settings: Settings, flag: str, text: str) -> None:
         elif word.removeprefix("?") in known:
             words.add(word.removeprefix("?"))
         elif not word.startswith("?"):
-            raise UsageError(f"{flag}: {word!r} is none of {', '.join(known)}")
+            raise UsageError(f"{flag}: {word!r} is none of {', '.join(known)}{meant(word, known)}")
     if not words:
         raise UsageError(f"{flag}: names no system call; take any of {', '.join(known)}")
     if negated:
@@ -177,7 +178,8 @@ def _inject(settings: Settings, flag: str, text: str) -> None:
         except InjectError as error:
             raise UsageError(f"{flag}: {error}") from None
         if rule.syscall not in TRACED:
-            raise UsageError(f"{flag}: {rule.syscall!r} is none of {', '.join(TRACED)}")
+            near = meant(rule.syscall, TRACED)
+            raise UsageError(f"{flag}: {rule.syscall!r} is none of {', '.join(TRACED)}{near}")
         settings.injections.append(rule)
 
 
@@ -219,7 +221,8 @@ def bpf_commands(patterns: Iterable[str]) -> frozenset[int]:
         word = pattern.removeprefix("!").lower().removeprefix("bpf_")
         found = {number for name, number in known.items() if fnmatch.fnmatchcase(name, word)}
         if not found:
-            raise UsageError(f"-e bpf={pattern}: no such bpf command; see bpf(2)")
+            near = meant(word, known)
+            raise UsageError(f"-e bpf={pattern}: no such bpf command{near or '; see bpf(2)'}")
         if pattern.startswith("!"):
             chosen -= found
         else:

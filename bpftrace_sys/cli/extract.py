@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import getopt
 import sys
-from typing import Final
 
+from bpftrace_sys.cli.arguments import arguments
 from bpftrace_sys.cli.messages import DONE, TROUBLE
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.export.extraction import ExtractError, Extraction, files, write
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.targets import printable
 
-USAGE: Final = """\
-usage: bpfstrace extract TRACE -o DIR [--force]
-
-Writes each program that a trace loads to DIR as an ELF object (NAME.o), with its
-maps, BTF and source lines, and each BTF blob as it was loaded (NAME.btf).
-`llvm-objdump -dS` disassembles the objects, `bpftool prog load` loads them.
-
-  -o, --output DIR   where to; made if need be
-  --force            overwrite files that are there
-
-Exit code: 0, or 2 for trouble; of a damaged trace, what stands before the damage
-is extracted.
-"""
-
 
 def main(words: list[str]) -> int:
     """``bpfstrace extract``; returns the exit code."""
-    try:
-        pairs, traces = getopt.gnu_getopt(words, "ho:", ["help", "output=", "force"])
-    except getopt.GetoptError as error:
-        raise UsageError(error.msg) from None
-    given = dict(pairs)
-    if "-h" in given or "--help" in given:
-        print(USAGE, end="")
+    found = arguments("extract", words)
+    if found is None:
         return DONE
-    folder = given.get("-o") or given.get("--output")
+    given, traces = dict(found[0]), found[1]
+    folder = given.get("--output")
     if len(traces) != 1 or not folder:
         raise UsageError("extract takes one trace and -o DIR; see bpfstrace extract --help")
     return _extract(traces[0], folder, "--force" in given)

@@ -74,7 +74,10 @@ def spawn_failure(error: SpawnError, argv: list[str]) -> str:
         file = argv[0]  # found in any folder of PATH
     if file is None:
         # Of a file of that name here nothing follows: it was not asked for.
-        return f"{name}: no such program in PATH"
+        from bpftrace_sys.cli.commands import BY_NAME
+        from bpftrace_sys.cli.suggest import meant
+
+        return f"{name}: no such program in PATH{meant(argv[0], BY_NAME, 'bpfstrace {}')}"
     head = _head(file)
     if error.script:
         if head.startswith(b"\x7fELF"):

@@ -8,7 +8,7 @@ import sys
 
 from bpftrace_sys.cli.config import configured, prepended
 from bpftrace_sys.cli.messages import OWN_FAILURE, TROUBLE, complain, fault_words
-from bpftrace_sys.cli.options import UsageError, parse, said
+from bpftrace_sys.cli.options import UsageError, parse
 from bpftrace_sys.common import BpfstraceError
 
 TYPE_CHECKING = False
@@ -83,8 +83,11 @@ def _run(words: list[str], own_process: bool) -> int:
         code: int = import_module(f"bpftrace_sys.cli.{command}").main(rest)
         return code
     settings = parse(words, "live")
-    if said(settings):
-        return 0
+    if settings.help or settings.version:
+        from bpftrace_sys.cli.help import said
+
+        if said(settings):
+            return 0
     settings = configured(settings, words, "live")
     if not (settings.args or settings.pids or settings.everybody):
         raise UsageError("no program to trace: bpfstrace [OPTIONS] PROG [ARGS]")

@@ -211,18 +211,6 @@ def colour_of(flag: str, text: str) -> str:
     return text or "always"
 
 
-def colour_from(words: list[str]) -> tuple[str, list[str]]:
-    """What --color says among the words of a command that has few options; the other words."""
-    colour, rest = "auto", []
-    for word in words:
-        flag, _, text = word.partition("=")
-        if flag in ("--color", "--colour"):
-            colour = colour_of(flag, text)
-        else:
-            rest.append(word)
-    return colour, rest
-
-
 def _colour(settings: Settings, flag: str, text: str) -> None:
     settings.colour = colour_of(flag, text)
 
@@ -237,14 +225,39 @@ FOR_BPF: Final = {"ring": "--ring", "uid": "--uid", "cgroup": "--cgroup"}
 """Settings of the eBPF engine."""
 
 
+WHOM: Final = "Whom to trace"
+WHICH: Final = "Which calls"
+SHOWN: Final = "What is shown"
+TIMES: Final = "What stands beside a call"
+OUTPUT: Final = "Where it is written"
+HOW: Final = "How it is traced"
+SELF: Final = "About bpfstrace"
+GROUPS: Final = (WHOM, WHICH, SHOWN, TIMES, OUTPUT, HOW, SELF)
+"""In the order of the help."""
+EXPRESSIONS_HELP: Final = """\
+trace=CALLS: any of bpf, perf_event_open, ioctl, openat, setsockopt, netlink (XDP and tc; alone: \
+besides the others), !CALLS, all
+bpf=prog_load,map_*,!map_freeze: only these commands
+prog=NAME: only what concerns that program
+status=successful,failed,unfinished: only these
+kernel=xlated,jited,map[,intel]: what the kernel made of programs, as instructions and as native \
+code, and which became which (--kernel= too)
+inject=bpf(prog_load,name=x):error=EPERM:when=2+: make calls fail
+--trace=, --status=, --inject= do the same"""
+
+
 class Option(NamedTuple):
     """A row of the table."""
 
     short: str
     long: str
     metavar: str
-    """In brackets: may be left out, and is taken by the long form only."""
+    """In brackets: may be left out, and is taken by the long form only. docs/extending.md says
+    which words completions know (FILE, DIR, USER, PID, or ``a|b`` for a choice)."""
+    group: str
+    """Under which of GROUPS the help has it."""
     help: str
+    """A line or more, wrapped where it is shown; a line break is one there, too."""
     apply: Apply
     only: str = ""
     """``live`` or ``replay`` where it makes sense for one of them only."""
@@ -253,121 +266,114 @@ class Option(NamedTuple):
 
 
 OPTIONS: Final = (
-    Option("f", "follow-forks", "", "follow forks, vforks, clones and threads",
-           _follow, "live"),
-    Option("", "output-separately", "", "with -o FILE: a file a thread, FILE.TID (also -ff)",
-           _split, "live"),
-    Option("p", "attach", "PID", "attach to running processes (repeat, or separate by commas);\n"
-           "Ctrl-C detaches", _pids, "live"),
-    Option("a", "all", "", "everybody on this machine, until Ctrl-C; by eBPF",
-           _set("everybody", True), "live"),
-    Option("", "engine", "ENGINE", "ptrace (stops PROG at each call), or bpf (never stops it)",
-           _engine, "live"),
-    Option("", "ring", "SIZE", "with bpf: how much may wait to be read (64M)", _ring, "live"),
-    Option("", "rotate", "SIZE,N", "with bpf and --json FILE: begin another file after SIZE,\n"
-           "and keep N old ones", _rotate, "live"),
-    Option("", "events", "FILE", "a flat JSON object for each load, attachment, pin and\n"
-           "refusal, appended to FILE (- is stdout)", _text("events")),
-    Option("", "uid", "USER", "with bpf: only processes of USER", _text("uid"), "live"),
-    Option("", "cgroup", "DIR", "with bpf: only processes in this cgroup and below",
-           _text("cgroup"), "live"),
-    Option("u", "user", "USER", "run PROG as USER, with USER's groups", _text("user"), "live",
-           also=("username",)),
-    Option("E", "env", "VAR=VAL", "set VAR for PROG; -E VAR takes it away", _environment, "live"),
-    Option("", "argv0", "NAME", "PROG's own idea of its name", _text("argv0"), "live"),
-    Option("D", "daemonize", "[=HOW]", "trace from the background, as a grandchild (-DD, pgroup:\n"
-           "own process group; -DDD, session: own session)", _background, "live"),
-    Option("I", "interruptible", "N", "1, 2: Ctrl-C ends tracing; 3: it is ignored; 4: Ctrl-Z too",
-           _interruptible, "live"),
-    Option("", "kill-on-exit", "", "PROG dies with bpfstrace (it does so in any case)",
-           _set("kill", True), "live"),
-    Option("o", "output", "FILE", "text to FILE instead of stderr", _text("output")),
-    Option("A", "output-append-mode", "", "with -o: append to FILE", _set("append", True)),
-    Option("", "json", "FILE", "the trace as JSON lines to FILE (- is stdout), for replay",
-           _text("json")),
-    Option("", "report", "FILE", "a page for the browser to FILE, at the end (bpfstrace report\n"
-           "makes one of a saved trace)", _text("report")),
-    Option("e", "expr", "EXPR", "trace=CALLS: any of bpf, perf_event_open, ioctl,\n"
-           "openat, setsockopt, netlink (XDP and tc; alone: besides\n"
-           "the others), !CALLS, all;\n"
-           "bpf=prog_load,map_*,!map_freeze: only these commands;\n"
-           "prog=NAME: only what concerns that program;\n"
-           "status=successful,failed,unfinished: only these;\n"
-           "kernel=xlated,jited,map[,intel]: what the kernel made of\n"
-           "programs, as instructions and as native code, and\n"
-           "which became which (--kernel= too);\n"
-           "inject=bpf(prog_load,name=x):error=EPERM:when=2+:\n"
-           "make calls fail; --trace=, --status=, --inject= too", _late("expression")),
-    Option("P", "trace-path", "PATH", "only calls that have to do with PATH", _add("paths")),
-    Option("z", "successful-only", "", "only calls that succeeded", _set("succeeded", True)),
-    Option("Z", "failed-only", "", "only calls that failed", _set("succeeded", False),
-           also=("failing-only",)),
-    Option("c", "summary-only", "", "only the tables at the end", _set("counts", True)),
-    Option("v", "verbose", "[=all]", "fold nothing: all fields, all log lines, where lines come\n"
-           "from",
+    Option("f", "follow-forks", "", WHOM,
+           "follow forks, vforks, clones and threads", _follow, "live"),
+    Option("p", "attach", "PID", WHOM,
+           "attach to running processes (repeat, or separate by commas); Ctrl-C detaches",
+           _pids, "live"),
+    Option("a", "all", "", WHOM,
+           "everybody on this machine, until Ctrl-C; by eBPF", _set("everybody", True), "live"),
+    Option("", "engine", "ptrace|bpf", HOW,
+           "ptrace stops PROG at each call, bpf never stops it", _engine, "live"),
+    Option("", "ring", "SIZE", HOW, "with bpf: how much may wait to be read (64M)", _ring, "live"),
+    Option("", "uid", "USER", WHOM, "with bpf: only processes of USER", _text("uid"), "live"),
+    Option("", "cgroup", "DIR", WHOM,
+           "with bpf: only processes in this cgroup and below", _text("cgroup"), "live"),
+    Option("u", "user", "USER", WHOM,
+           "run PROG as USER, with USER's groups", _text("user"), "live", also=("username",)),
+    Option("E", "env", "VAR=VAL", WHOM,
+           "set VAR for PROG; -E VAR takes it away", _environment, "live"),
+    Option("", "argv0", "NAME", WHOM, "PROG's own idea of its name", _text("argv0"), "live"),
+    Option("D", "daemonize", "[=HOW]", HOW,
+           "trace from the background, as a grandchild (-DD, pgroup: own process group; -DDD, "
+           "session: own session)", _background, "live"),
+    Option("I", "interruptible", "N", HOW,
+           "1, 2: Ctrl-C ends tracing; 3: it is ignored; 4: Ctrl-Z too", _interruptible, "live"),
+    Option("", "kill-on-exit", "", WHOM,
+           "PROG dies with bpfstrace (it does so in any case)", _set("kill", True), "live"),
+    Option("o", "output", "FILE", OUTPUT, "text to FILE instead of stderr", _text("output")),
+    Option("A", "output-append-mode", "", OUTPUT, "with -o: append to FILE", _set("append", True)),
+    Option("", "json", "FILE", OUTPUT,
+           "the trace as JSON lines to FILE (- is stdout), for replay", _text("json")),
+    Option("", "output-separately", "", OUTPUT,
+           "with -o FILE: a file a thread, FILE.TID (also -ff)", _split, "live"),
+    Option("", "rotate", "SIZE,N", OUTPUT,
+           "with bpf and --json FILE: begin another file after SIZE, and keep N old ones",
+           _rotate, "live"),
+    Option("", "events", "FILE", OUTPUT,
+           "a flat JSON object for each load, attachment, pin and refusal, appended to FILE (- "
+           "is stdout)", _text("events")),
+    Option("", "report", "FILE", OUTPUT,
+           "a page for the browser to FILE, at the end (bpfstrace report makes one of a saved "
+           "trace)", _text("report")),
+    Option("e", "expr", "EXPR", WHICH,
+           EXPRESSIONS_HELP, _late("expression")),
+    Option("P", "trace-path", "PATH", WHICH, "only calls that have to do with PATH", _add("paths")),
+    Option("z", "successful-only", "", WHICH, "only calls that succeeded", _set("succeeded", True)),
+    Option("Z", "failed-only", "", WHICH,
+           "only calls that failed", _set("succeeded", False), also=("failing-only",)),
+    Option("c", "summary-only", "", SHOWN, "only the tables at the end", _set("counts", True)),
+    Option("v", "verbose", "[=all]", SHOWN,
+           "fold nothing: all fields, all log lines, where lines come from",
            _late("verbose"), also=("no-abbrev",)),
-    Option("", "no-insns", "", "instruction listings as one word", _set("insns", False)),
-    Option("", "style", "STYLE", "strace: one line a call, in the syntax of strace -v",
-           _style),
-    Option("", "canonical", "", "stable text, without pids, fds, ids, addresses and times,\n"
-           "for plain diff and git's textconv", _set("canonical", True), "replay"),
-    Option("", "annotate", "WHERE", "github: what was refused as annotations of GitHub Actions,\n"
-           "with the verifier's place in the source; on stderr", _annotate),
-    Option("", "columns", "N", "with --style strace: align results at column N (40)",
-           _column),
-    Option("t", "absolute-timestamps", "[=HOW]", "time of day before each call; -tt with\n"
-           "microseconds, -ttt as seconds since the epoch;\n"
-           "HOW: time or unix, s, ms, us or ns", _times, also=("timestamps",)),
-    Option("r", "relative-timestamps", "[=UNIT]", "time since the call before", _since),
-    Option("T", "syscall-times", "[=UNIT]", "time that each call took", _spent),
-    Option("Y", "decode-pids", "[=comm]", "names of processes with their ids",
-           _late("decode_pids")),
-    Option("y", "decode-fds", "[=SET]", "what fds are (is shown in any case)",
-           _late("decode_fds")),
-    Option("k", "stack-traces", "", "after each call the stack of the code that made it",
-           _set("stacks", True)),
-    Option("", "stats", "", "count runs of programs and their time meanwhile, for all\n"
-           "programs of the machine", _set("stats", True), "live"),
-    Option("s", "string-limit", "N", "show at most N bytes of a string (64)",
-           _number("string_limit")),
-    Option("q", "quiet", "[=SET]", "no exits of processes, no summary at the end", _late("quiet"),
-           also=("silent", "silence")),
-    Option("", "color", "[=WHEN]", "auto (on a terminal), always or never", _colour,
-           also=("colour",)),
-    Option("", "no-config", "", "without the options of the configuration file",
-           _set("config", False)),
-    Option("d", "debug", "", "where bpfstrace's own faults are, as tracebacks",
-           _set("debug", True)),
-    Option("", "no-seccomp", "", "stop on every system call rather than filter",
-           _set("seccomp", False), "live"),
-    Option("", "same-cpu", "", "bind PROG and bpfstrace to one CPU: cheaper stops, but\n"
-           "PROG and its children see that CPU only", _set("same_cpu", True), "live"),
-    Option("h", "help", "", "this text", _set("help", True)),
-    Option("V", "version", "", "the version", _set("version", True)),
+    Option("", "no-insns", "", SHOWN, "instruction listings as one word", _set("insns", False)),
+    Option("", "style", "bpfstrace|strace", SHOWN,
+           "strace: one line a call, in the syntax of strace -v", _style),
+    Option("", "canonical", "", SHOWN,
+           "stable text, without pids, fds, ids, addresses and times, for plain diff and git's "
+           "textconv", _set("canonical", True), "replay"),
+    Option("", "annotate", "github", OUTPUT,
+           "what was refused as annotations of GitHub Actions, with the verifier's "
+           "place in the source; on stderr", _annotate),
+    Option("", "columns", "N", SHOWN,
+           "with --style strace: align results at column N (40)", _column),
+    Option("t", "absolute-timestamps", "[=HOW]", TIMES,
+           "time of day before each call; -tt with microseconds, -ttt as seconds since the "
+           "epoch; HOW: time or unix, s, ms, us or ns", _times, also=("timestamps",)),
+    Option("r", "relative-timestamps", "[=UNIT]", TIMES, "time since the call before", _since),
+    Option("T", "syscall-times", "[=UNIT]", TIMES, "time that each call took", _spent),
+    Option("Y", "decode-pids", "[=comm]", TIMES,
+           "names of processes with their ids", _late("decode_pids")),
+    Option("y", "decode-fds", "[=SET]", SHOWN,
+           "what fds are (is shown in any case)", _late("decode_fds")),
+    Option("k", "stack-traces", "", SHOWN,
+           "after each call the stack of the code that made it", _set("stacks", True)),
+    Option("", "stats", "", SHOWN,
+           "count runs of programs and their time meanwhile, for all programs of the machine",
+           _set("stats", True), "live"),
+    Option("s", "string-limit", "N", SHOWN,
+           "show at most N bytes of a string (64)", _number("string_limit")),
+    Option("q", "quiet", "[=SET]", SHOWN,
+           "no exits of processes, no summary at the end",
+           _late("quiet"), also=("silent", "silence")),
+    Option("", "color", "[=WHEN]", SHOWN,
+           "auto (on a terminal), always or never", _colour, also=("colour",)),
+    Option("", "no-config", "", SELF,
+           "without the options of the configuration file", _set("config", False)),
+    Option("d", "debug", "", SELF,
+           "where bpfstrace's own faults are, as tracebacks", _set("debug", True)),
+    Option("", "no-seccomp", "", HOW,
+           "stop on every system call rather than filter", _set("seccomp", False), "live"),
+    Option("", "same-cpu", "", HOW,
+           "bind PROG and bpfstrace to one CPU: cheaper stops, but PROG and its children see "
+           "that CPU only", _set("same_cpu", True), "live"),
+    Option("h", "help", "", SELF, "this text", _set("help", True)),
+    Option("V", "version", "", SELF, "the version", _set("version", True)),
 )
-"""In the order of the help."""
+"""In the order of the help, inside of each group."""
 SILENT: Final = (
-    Option("C", "summary", "", "", _nothing),
-    Option("w", "summary-wall-clock", "", "", _nothing),
-    Option("", "seccomp-bpf", "", "", _nothing, "live"),
-    Option("", "abbrev", "SET", "", _late("abbreviate")),
-    Option("", "trace", "SET", "", _late("trace")),
-    Option("", "status", "SET", "", _late("status")),
-    Option("", "kernel", "SET", "", _late("kernel")),
-    Option("", "signal", "SET", "", _late("signals")),
-    Option("", "inject", "RULE", "", _late("inject"), "live"),
-    Option("", "fault", "RULE", "", _late("fault"), "live"),
+    Option("C", "summary", "", "", "", _nothing),
+    Option("w", "summary-wall-clock", "", "", "", _nothing),
+    Option("", "seccomp-bpf", "", "", "", _nothing, "live"),
+    Option("", "abbrev", "SET", "", "", _late("abbreviate")),
+    Option("", "trace", "SET", "", "", _late("trace")),
+    Option("", "status", "SET", "", "", _late("status")),
+    Option("", "kernel", "SET", "", "", _late("kernel")),
+    Option("", "signal", "SET", "", "", _late("signals")),
+    Option("", "inject", "RULE", "", "", _late("inject"), "live"),
+    Option("", "fault", "RULE", "", "", _late("fault"), "live"),
 )
 """Options of strace's that ask for what is done anyway, or that have a better name here."""
-
-EXAMPLES: Final = """\
-examples:
-  bpfstrace -f python3 hello.py           what hello.py asks of the kernel's BPF
-  bpfstrace -f -o out.txt ./loader        the loader's own output stays apart
-  bpfstrace -f --json trace.jsonl ./loader
-  bpfstrace replay -v trace.jsonl         the same text again, unfolded
-  bpfstrace -f -e bpf=prog_load,link_create ./loader
-"""
 
 
 def meant_for(flag: str, command: str) -> bool:
@@ -396,16 +402,18 @@ def parse(words: list[str], command: str, agree: bool = True) -> Settings:
     try:
         pairs, rest = scan(words, takes, anywhere=command != "live")
     except UnknownOptionError as error:
+        from bpftrace_sys.cli.suggest import meant
         from bpftrace_sys.cli.unsupported import why
 
-        raise UsageError(why(error.flag) or str(error)) from None
+        text = why(error.flag) or f"{error}{meant(error.flag, takes)}"
+        raise UsageError(text) from None
     settings = Settings(rest)
     for flag, text in pairs:
         row = by_flag[flag]
         if row.only not in ("", command):
             raise UsageError(f"{flag} is only for when {WHERE[row.only]}")
         row.apply(settings, flag, text)
-    if agree:
+    if not settings.help:
         _agree(settings)
     return settings
 
@@ -456,48 +464,3 @@ def _agree_on_engine(settings: Settings) -> None:
         for name, flag in FOR_BPF.items():
             if getattr(settings, name) is not None:
                 raise UsageError(f"{flag} is for --engine bpf, or -a")
-
-
-def usage() -> str:
-    """The help text."""
-    lines = [
-        "usage: bpfstrace [OPTIONS] PROG [ARGS]     trace a program's use of eBPF",
-        "       bpfstrace -a [OPTIONS]              the whole machine's",
-        "       bpfstrace replay [OPTIONS] FILE     print a saved trace again",
-        "       bpfstrace report FILE -o PAGE       a saved trace as a page for the browser",
-        "       bpfstrace perfetto FILE -o OUT      a saved trace for ui.perfetto.dev",
-        "       bpfstrace diff [OPTIONS] A B        what differs between two traces",
-        "       bpfstrace check FILE --lock LOCK    only what a reviewed file allows?",
-        "       bpfstrace extract FILE -o DIR       its programs as ELF objects, its BTF",
-        "       bpfstrace ps [--json] [--watch N]   BPF on this machine: whose, attached where",
-        "       bpfstrace dump ID|NAME|PIN          a program of this machine: translated, native",
-        "       bpfstrace repro FILE -o PROGRAM     a program that issues its calls again",
-        "       bpfstrace schema                    the JSON Schema of a trace's lines",
-        "       bpfstrace disasm FILE               print raw instructions",
-        "",
-        "options (before PROG):",
-    ]
-    for row in OPTIONS:
-        flags = f"-{row.short}, " if row.short else "    "
-        gap = "" if row.metavar.startswith("[") or not row.metavar else " "
-        flags += f"--{row.long}{gap}{row.metavar}"
-        first, *more = row.help.split("\n")
-        if len(flags) > 26:
-            lines.append(f"  {flags}")
-            flags = ""
-        lines.append(f"  {flags:<26} {first}")
-        lines += [f"  {'':<26} {line}" for line in more]
-    return "\n".join([*lines, "", EXAMPLES])
-
-
-def said(settings: Settings) -> bool:
-    """Whether --help or --version was asked for, and is said."""
-    if settings.help:
-        print(usage(), end="")
-    elif settings.version:
-        from bpftrace_sys import __version__
-
-        print(f"bpfstrace {__version__}")
-    else:
-        return False
-    return True

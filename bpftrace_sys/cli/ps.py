@@ -8,9 +8,10 @@ import time
 from typing import Final
 
 from bpftrace_sys import __version__
+from bpftrace_sys.cli.arguments import arguments, or_trace
 from bpftrace_sys.cli.getopt_long import UsageError
 from bpftrace_sys.cli.messages import OWN_FAILURE
-from bpftrace_sys.cli.options import colour_from
+from bpftrace_sys.cli.options import colour_of
 from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.record.machine.inventory import look
 from bpftrace_sys.record.machine.live_facts import LiveFacts
@@ -19,40 +20,21 @@ from bpftrace_sys.render.output import Output, close
 from bpftrace_sys.story.inventory import Machine
 from bpftrace_sys.trace.inventory import Inventory
 
-USAGE: Final = """\
-usage: bpfstrace ps [--json] [--watch SECONDS] [--color=WHEN]
-
-  --json           one JSON object a line (bpfstrace schema describes them)
-  --watch SECONDS  again every so many seconds, until Ctrl-C
-  --color=WHEN     auto (on a terminal), always or never
-
-Programs, maps, links and BTF of this machine, who has them open or pinned, where
-they are attached. A program called ps is traced by `bpfstrace -- ps`.
-"""
 CLEAR: Final = "\x1b[H\x1b[J"
 """To the upper left, and nothing from there on: what was scrolled away stays."""
 
 
 def main(words: list[str]) -> int:
     """``bpfstrace ps``; returns the exit code."""
-    json, seconds = False, 0.0
-    colour, rest = colour_from(words)
-    while rest:
-        word = rest.pop(0)
-        name, equals, value = word.partition("=")
-        if word in ("-h", "--help"):
-            print(USAGE, end="")
-            return 0
-        if word == "--json":
-            json = True
-        elif name == "--watch":
-            if not equals and not rest:
-                raise UsageError("--watch takes a number of seconds")
-            seconds = _seconds(value if equals else rest.pop(0))
-        else:
-            raise UsageError(
-                f"ps takes no {word!r}; to trace the program ps: bpfstrace -- ps {' '.join(words)}"
-            )
+    found = arguments("ps", words)
+    if found is None:
+        return 0
+    given, rest = dict(found[0]), found[1]
+    if rest:
+        raise UsageError(f"ps takes no {rest[0]!r}{or_trace('ps', words)}")
+    json = "--json" in given
+    colour = colour_of("--color", given["--color"]) if "--color" in given else "auto"
+    seconds = _seconds(given["--watch"]) if "--watch" in given else 0.0
     try:
         return _watch(json, seconds, colour)
     except KeyboardInterrupt:

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from bpftrace_sys.cli.config import configured
+from bpftrace_sys.cli.help import said
 from bpftrace_sys.cli.messages import OWN_FAILURE, TROUBLE
-from bpftrace_sys.cli.options import UsageError, parse, said
+from bpftrace_sys.cli.options import UsageError, parse
 from bpftrace_sys.cli.renderers import renderers
 from bpftrace_sys.cli.settings import Settings, narrowed
 from bpftrace_sys.common.progress import Progress, is_file, on_terminal
@@ -32,7 +33,7 @@ from decoders.raw import RawCall
 def main(words: list[str]) -> int:
     """``bpfstrace replay``; returns the exit code."""
     settings = parse(words, "replay")
-    if said(settings):
+    if said(settings, "replay"):
         return 0
     settings = configured(settings, words, "replay")
     try:

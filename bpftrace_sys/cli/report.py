@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import getopt
 import sys
-from typing import Final
 
+from bpftrace_sys.cli.arguments import arguments
 from bpftrace_sys.cli.messages import DONE, TROUBLE, complain
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.render.html.gather import Gather
@@ -15,33 +14,13 @@ from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.whole_trace import read
 from bpftrace_sys.trace.items import TraceError
 
-USAGE: Final = """\
-usage: bpfstrace report TRACE -o PAGE     a trace as one HTML file
-
-  -o, --output PAGE   the file to write (- is stdout, and so is none in a pipe)
-  -h, --help          this text
-
-The page needs nothing but a browser: no network, no other file.  It holds what the
-trace holds, the program's memory included.  TRACE may be - (stdin).
-Live: bpfstrace --report PAGE PROG.  Two traces: bpfstrace diff --report PAGE A B.
-
-Exit code: 0, or 2 where the trace is damaged or not whole (the page shows what stood
-before) or the page could not be written.
-"""
-
 
 def main(words: list[str]) -> int:
     """``bpfstrace report`` with what follows it; returns the exit code."""
-    output: str | None = None
-    try:
-        pairs, paths = getopt.gnu_getopt(words, "ho:", ["help", "output="])
-    except getopt.GetoptError as error:
-        raise UsageError(f"report: {error.msg}") from None
-    for flag, value in pairs:
-        if flag in ("-h", "--help"):
-            print(USAGE, end="")
-            return DONE
-        output = value
+    found = arguments("report", words)
+    if found is None:
+        return DONE
+    output, paths = dict(found[0]).get("--output"), found[1]
     if len(paths) != 1:
         raise UsageError("report takes one trace file: bpfstrace report TRACE -o PAGE")
     if output is None and sys.stdout.isatty():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import getopt
 import os
 import sys
 from collections.abc import Iterator
 from typing import Final
 
+from bpftrace_sys.cli.arguments import arguments
 from bpftrace_sys.cli.messages import DONE, TROUBLE, complain
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.export.reproducer import CALL_LIMIT, Collector
@@ -19,41 +19,21 @@ from bpftrace_sys.trace.items import TraceError
 
 TOLD: Final = 5
 """Calls that are left out and told of one by one."""
-USAGE: Final = """\
-usage: bpfstrace repro TRACE [-o FILE] [--seq A-B] [--c]
-
-Writes a program that issues the calls of a trace again and prints what each
-returns beside what was recorded, DIFFERS where they are not the same: one file
-that needs Python's standard library. It runs as root; its --help says more.
-
-  -o, --output FILE  where to, else stdout; readable by its owner only, for it
-                     holds the tracee's memory
-  --seq A-B          only these calls (A-, -B, or one number), and all earlier
-                     ones that they depend on
-  --c                in C instead: cc -o repro repro.c
-
-Exit code: 0, or 2 for trouble; of a damaged trace, what stands before the
-damage is written.
-"""
 
 
 def main(words: list[str]) -> int:
     """``bpfstrace repro``; returns the exit code."""
-    try:
-        pairs, traces = getopt.gnu_getopt(words, "ho:", ["help", "output=", "seq=", "c"])
-    except getopt.GetoptError as error:
-        raise UsageError(f"repro: {error.msg}") from None
-    given = dict(pairs)
-    if "-h" in given or "--help" in given:
-        print(USAGE, end="")
+    found = arguments("repro", words)
+    if found is None:
         return DONE
+    given, traces = dict(found[0]), found[1]
     if len(traces) != 1:
         raise UsageError("repro takes one trace; see bpfstrace repro --help")
     wanted = given.get("--seq")
     why = None if wanted is None else bad_range(wanted)
     if why is not None:
         raise UsageError(why)
-    return _repro(traces[0], given.get("-o") or given.get("--output"), wanted, "--c" in given)
+    return _repro(traces[0], given.get("--output"), wanted, "--c" in given)
 
 
 def _repro(trace: str, output: str | None, wanted: str | None, in_c: bool) -> int:

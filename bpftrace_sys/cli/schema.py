@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from importlib import resources
 
-from bpftrace_sys.cli.options import UsageError
+from bpftrace_sys.cli.arguments import arguments
+from bpftrace_sys.cli.getopt_long import UsageError
 
 NAME = "schema.json"
 
@@ -17,10 +18,10 @@ def schema() -> str:
 
 def main(words: list[str]) -> int:
     """``bpfstrace schema``; returns the exit code."""
-    if words and words[0] not in ("-h", "--help"):
-        raise UsageError("schema takes no arguments")
-    if words:
-        print("usage: bpfstrace schema     prints the JSON Schema of the lines of a trace")
+    found = arguments("schema", words)
+    if found is None:
         return 0
+    if found[1]:
+        raise UsageError("schema takes no arguments")
     sys.stdout.write(schema())
     return 0

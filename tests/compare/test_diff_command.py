@@ -109,7 +109,7 @@ def test_help() -> None:
     assert done.returncode == 0
     for word in ("--json", "--only", "--ignore", "--strict", "Exit code"):
         assert word in done.stdout
-    assert "bpfstrace diff" in run_cli("--help").stdout
+    assert "  diff  " in run_cli("--help").stdout
 
 
 def test_colours_on_a_terminal() -> None:

@@ -45,7 +45,7 @@ def test_the_command_prints_it() -> None:
     assert json.loads(done.stdout) == SCHEMA
     assert run_cli("schema", "--help").returncode == 0
     assert run_cli("schema", "x").returncode == 2
-    assert "bpfstrace schema" in run_cli("--help").stdout
+    assert "  schema  " in run_cli("--help").stdout
 
 
 @pytest.mark.parametrize("name", NAMES)

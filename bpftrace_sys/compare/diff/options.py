@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 KINDS: Final = ("progs", "maps", "attachments")
@@ -27,6 +27,8 @@ class Options:
     ignore: tuple[str, ...] = ()
     """Patterns of field names, whole paths or their last parts."""
     strict: bool = False
+    asked: set[str] = field(default_factory=set, compare=False)
+    """Names of fields of which it was asked whether they are left out."""
 
     @property
     def compared(self) -> frozenset[str]:
@@ -38,6 +40,7 @@ class Options:
         last = name.rpartition(".")[2].partition("[")[0]
         if not self.strict and name in KERNELS:
             return True
+        self.asked.add(last)
         return any(
             fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(last, pattern)
             for pattern in (word.removeprefix("attr.") for word in self.ignore)
