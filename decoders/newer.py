@@ -14,8 +14,9 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
 
-from decoders.formats.btf import COMPOSITES, ENUMS, MAX_DEPTH, Btf, Kind, Type
+from decoders.formats.btf import MAX_DEPTH, Btf
 from decoders.formats.btf_c import c_type
+from decoders.formats.btf_types import COMPOSITES, ENUMS, Kind, Type
 from decoders.uapi.layouts import BASES
 from decoders.values import Bytes, Int, Name, Struct, Text, Value
 

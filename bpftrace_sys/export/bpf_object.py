@@ -37,7 +37,8 @@ from bpftrace_sys.story.objects import Map, text_of
 from bpftrace_sys.story.program_names import prog_key
 from decoders.call import Call, inner_value
 from decoders.formats import insn as isa
-from decoders.formats.btf import LINKAGES, Btf, BtfError, Kind, Type
+from decoders.formats.btf import Btf
+from decoders.formats.btf_types import LINKAGES, BtfError, Kind, Type
 from decoders.raw import EXIT
 from decoders.uapi import const
 from decoders.values import Array, Fd, Insns, Int, Name

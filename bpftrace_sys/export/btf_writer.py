@@ -11,7 +11,9 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from decoders.formats.btf import MAGIC, Btf, Kind, parse
+from decoders.formats.btf import Btf, parse
+from decoders.formats.btf_records import MAGIC
+from decoders.formats.btf_types import Kind
 
 _HEADER: Final = struct.Struct("<HBBIIIII")
 _LAYOUT: Final = struct.Struct("<II")

@@ -19,13 +19,34 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from enum import IntEnum
-from struct import Struct
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final
 
-import construct
+from decoders.formats.btf_records import (
+    BTF_HEADER,
+    BTF_LAYOUT,
+    ELEMENT_WORDS,
+    FIXED_WORDS,
+    FOLLOWING,
+    NR_KINDS,
+    TYPE_WORDS,
+    UNPACKERS,
+    WORD,
+    Following,
+    read_header,
+    unpacker,
+)
+from decoders.formats.btf_types import (
+    TRANSPARENT,
+    VOID,
+    Enumerator,
+    Member,
+    Param,
+    Type,
+    Variable,
+)
+from decoders.formats.btf_types import BtfError as BtfError
+from decoders.formats.btf_types import Kind as Kind
 
-MAGIC: Final = 0xEB9F
 MAX_NAME: Final = 511
 """Bytes of a name that are kept: the kernel's KSYM_NAME_LEN - 1, which it
 enforces on types.  Without it, overlapping strings would let a small blob make
@@ -36,223 +57,6 @@ to another: the kernel's MAX_RESOLVE_DEPTH."""
 POINTER_SIZE: Final = 8  # the BPF machine's, and that of every kernel that we run on
 _MEMO_TYPES: Final = 1 << 16  # so walking a kernel's types does not keep them all
 
-ByteOrder = Literal["little", "big"]
-
-
-class BtfError(ValueError):
-    """The bytes are no BTF: too short, no magic number, or a header that does not fit."""
-
-
-class Kind(IntEnum):
-    """BTF_KIND_*."""
-
-    VOID = 0  # BTF_KIND_UNKN: never in the data, but type id 0 means void
-    INT = 1
-    PTR = 2
-    ARRAY = 3
-    STRUCT = 4
-    UNION = 5
-    ENUM = 6
-    FWD = 7
-    TYPEDEF = 8
-    VOLATILE = 9
-    CONST = 10
-    RESTRICT = 11
-    FUNC = 12
-    FUNC_PROTO = 13
-    VAR = 14
-    DATASEC = 15
-    FLOAT = 16
-    DECL_TAG = 17
-    TYPE_TAG = 18
-    ENUM64 = 19
-
-
-MODIFIERS: Final = frozenset({Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG})
-"""Kinds that change nothing about the bytes of the type that they refer to."""
-COMPOSITES: Final = frozenset({Kind.STRUCT, Kind.UNION})
-ENUMS: Final = frozenset({Kind.ENUM, Kind.ENUM64})
-
-INT_SIGNED: Final = 1  # BTF_INT_*: Type.encoding of an INT
-INT_CHAR: Final = 2
-INT_BOOL: Final = 4
-
-LINKAGES: Final = ("static", "global", "extern")  # BTF_FUNC_*, BTF_VAR_*: Type.linkage
-
-
-class Member(NamedTuple):
-    """A member of a struct or union; ``bits`` is 0 where it is no bit-field."""
-
-    name: str
-    type: int
-    bit_offset: int
-    bits: int
-
-
-class Enumerator(NamedTuple):
-    """A name of an enum."""
-
-    name: str
-    value: int
-
-
-class Param(NamedTuple):
-    """A parameter of a function; a last one without name and type stands for ``...``."""
-
-    name: str
-    type: int
-
-
-class Variable(NamedTuple):
-    """A variable in a section: ``type`` is that of a VAR, offset and size in bytes."""
-
-    type: int
-    offset: int
-    size: int
-
-
-class Type(NamedTuple):
-    """One type; what its kind has no use for is zero or empty."""
-
-    id: int
-    kind: int
-    """A `Kind`, or a newer number where a layout section tells its length."""
-    name: str
-    """Empty for an anonymous one; hostile text, as `Btf.string` gives it."""
-    kind_flag: bool
-    vlen: int
-    """The number of elements that the type claims; fewer can be there."""
-    size: int
-    """Bytes, of an INT, FLOAT, ENUM, ENUM64, STRUCT, UNION, DATASEC."""
-    type: int
-    """The type referred to; of an ARRAY, its elements' type."""
-    encoding: int = 0
-    bit_offset: int = 0
-    bits: int = 0
-    """Of an INT, as are ``encoding`` and ``bit_offset``."""
-    index_type: int = 0
-    nelems: int = 0
-    linkage: int = 0
-    """Of a FUNC or VAR: an index of `LINKAGES`, or an unknown number."""
-    component: int = -1
-    """Of a DECL_TAG: the member or parameter, -1 for the whole."""
-    members: tuple[Member, ...] = ()
-    enumerators: tuple[Enumerator, ...] = ()
-    params: tuple[Param, ...] = ()
-    variables: tuple[Variable, ...] = ()
-
-
-VOID: Final = Type(0, Kind.VOID, "void", False, 0, 0, 0)
-
-_U8, _U16, _U32, _S32 = construct.Int8ul, construct.Int16ul, construct.Int32ul, construct.Int32sl
-
-BTF_HEADER: Final = construct.Struct(
-    "magic" / _U16,
-    "version" / _U8,
-    "flags" / _U8,
-    "hdr_len" / _U32,
-    "type_off" / _U32,
-    "type_len" / _U32,
-    "str_off" / _U32,
-    "str_len" / _U32,
-    "layout_off" / _U32,
-    "layout_len" / _U32,
-)
-BTF_LAYOUT: Final = construct.Struct("info_sz" / _U8, "elem_sz" / _U8, "flags" / _U16)
-BTF_TYPE: Final = construct.Struct("name_off" / _U32, "info" / _U32, "size_or_type" / _U32)
-BTF_INT: Final = construct.Struct("info" / _U32)
-BTF_ARRAY: Final = construct.Struct("type" / _U32, "index_type" / _U32, "nelems" / _U32)
-BTF_VAR: Final = construct.Struct("linkage" / _U32)
-BTF_DECL_TAG: Final = construct.Struct("component_idx" / _S32)
-BTF_MEMBER: Final = construct.Struct("name_off" / _U32, "type" / _U32, "offset" / _U32)
-BTF_ENUM: Final = construct.Struct("name_off" / _U32, "val" / _U32)
-BTF_ENUM64: Final = construct.Struct("name_off" / _U32, "val_lo32" / _U32, "val_hi32" / _U32)
-BTF_PARAM: Final = construct.Struct("name_off" / _U32, "type" / _U32)
-BTF_VAR_SECINFO: Final = construct.Struct("type" / _U32, "offset" / _U32, "size" / _U32)
-
-
-def unpacker(record: Any, byteorder: ByteOrder = "little") -> Struct:
-    """The `struct.Struct` of a construct Struct of plain integers, for loops.
-
-    Raises AttributeError for a record that holds anything but integers.
-    """
-    codes = "".join(field.subcon.fmtstr[1:] for field in record.subcons)
-    return Struct(("<" if byteorder == "little" else ">") + codes)
-
-
-class _Row(NamedTuple):
-    """What follows a btf_type of a kind: one ``fixed`` record, and vlen ``elements``."""
-
-    fixed: Any = None
-    element: Any = None
-    sized: bool = False  # size_or_type is a size
-
-
-_ROWS: Final[dict[int, _Row]] = {
-    Kind.INT: _Row(BTF_INT, sized=True),
-    Kind.PTR: _Row(),
-    Kind.ARRAY: _Row(BTF_ARRAY),
-    Kind.STRUCT: _Row(element=BTF_MEMBER, sized=True),
-    Kind.UNION: _Row(element=BTF_MEMBER, sized=True),
-    Kind.ENUM: _Row(element=BTF_ENUM, sized=True),
-    Kind.FWD: _Row(),
-    Kind.TYPEDEF: _Row(),
-    Kind.VOLATILE: _Row(),
-    Kind.CONST: _Row(),
-    Kind.RESTRICT: _Row(),
-    Kind.FUNC: _Row(),  # its vlen is its linkage
-    Kind.FUNC_PROTO: _Row(element=BTF_PARAM),
-    Kind.VAR: _Row(BTF_VAR),
-    Kind.DATASEC: _Row(element=BTF_VAR_SECINFO, sized=True),
-    Kind.FLOAT: _Row(sized=True),
-    Kind.DECL_TAG: _Row(BTF_DECL_TAG),
-    Kind.TYPE_TAG: _Row(),
-    Kind.ENUM64: _Row(element=BTF_ENUM64, sized=True),
-}
-_NR_KINDS: Final = 128
-_WORD: Final = _U32.sizeof()
-_TYPE_WORDS: Final = BTF_TYPE.sizeof() // _WORD
-_UNKNOWN: Final = -1
-
-
-def _words_of(record: Any) -> int:
-    return 0 if record is None else record.sizeof() // _WORD
-
-
-_FIXED: Final = [_UNKNOWN] * _NR_KINDS  # by kind: 32-bit words
-_ELEMENT: Final = [0] * _NR_KINDS
-for _kind, _row in _ROWS.items():
-    _FIXED[_kind] = _words_of(_row.fixed)
-    _ELEMENT[_kind] = _words_of(_row.element)
-
-
-_BYTE_ORDERS: Final[tuple[ByteOrder, ...]] = ("little", "big")
-_UNPACKERS: Final = {
-    (order, record): unpacker(record, order)
-    for row in _ROWS.values()
-    for record in (row.fixed, row.element)
-    if record is not None
-    for order in _BYTE_ORDERS
-}
-
-
-class Header(NamedTuple):
-    """struct btf_header; the layout's fields are 0 where the header ends before them."""
-
-    magic: int
-    version: int
-    flags: int
-    hdr_len: int
-    type_off: int
-    type_len: int
-    str_off: int
-    str_len: int
-    layout_off: int
-    layout_len: int
-
-
-_SHORT_HEADER: Final = 24  # offsetofend(struct btf_header, str_len): all BTF has that much
-
 
 class Btf:
     """Parsed BTF; made by `parse`.
@@ -262,7 +66,7 @@ class Btf:
     """
 
     def __init__(self, data: bytes, base: Btf | None = None) -> None:
-        self.byteorder, self.header = _header(data)
+        self.byteorder, self.header = read_header(data)
         self.base = base
         self.start_id = base.end_id if base else 1
         self._problems: list[str] = []
@@ -276,7 +80,7 @@ class Btf:
         unpack = unpacker(BTF_LAYOUT, self.byteorder)
         self._layout = tuple(unpack.iter_unpack(layout[: len(layout) // unpack.size * unpack.size]))
         self._check_strings()
-        self._words = array("I", bytes(self._types[: len(self._types) // _WORD * _WORD]))
+        self._words = array("I", bytes(self._types[: len(self._types) // WORD * WORD]))
         if self.byteorder != sys.byteorder:
             self._words.byteswap()
         self._positions = array("I")  # of types in _words; the first is of start_id
@@ -352,7 +156,7 @@ class Btf:
         """Where a type of this BTF's own begins, in bytes from the start of the types."""
         if not self.start_id <= type_id < self.end_id:
             return None
-        return int(self._positions[type_id - self.start_id] * _WORD)
+        return int(self._positions[type_id - self.start_id] * WORD)
 
     def type(self, type_id: int) -> Type | None:
         """The type of that id (0 is `VOID`); None where there is none."""
@@ -421,7 +225,7 @@ class Btf:
         """
         for _ in range(MAX_DEPTH):
             found = self.type(type_id)
-            if found is None or found.kind not in _TRANSPARENT:
+            if found is None or found.kind not in TRANSPARENT:
                 return found
             type_id = found.type
         return None
@@ -440,7 +244,7 @@ class Btf:
             self._tags = {}
             for each in self.ids_of(Kind.DECL_TAG):
                 position = self._positions[each - self.start_id]
-                where = self._words[position + 2], self._words[position + _TYPE_WORDS]
+                where = self._words[position + 2], self._words[position + TYPE_WORDS]
                 self._tags.setdefault(where, []).append(each)
         found = self.base.tags(type_id, component) if self.base and type_id < self.start_id else []
         return found + self._tags.get((type_id, component & 0xFFFFFFFF), [])
@@ -482,63 +286,63 @@ class Btf:
 
     def _index_types(self) -> None:
         words = self._words
-        fixed, element = _FIXED, _ELEMENT
+        fixed, element = FIXED_WORDS, ELEMENT_WORDS
         layout = self._layout or (self.base._layout if self.base else ())
         if len(layout) > Kind.ENUM64 + 1:
             fixed, element = self._with_layout(layout)
         add = self._positions.append
         position, end = 0, len(words)
-        trailing = len(self._types) - end * _WORD
-        while position + _TYPE_WORDS <= end:
+        trailing = len(self._types) - end * WORD
+        while position + TYPE_WORDS <= end:
             info = words[position + 1]
             kind = info >> 24 & 0x7F
             words_fixed = fixed[kind]
             if words_fixed < 0:
                 self._problems.append(
-                    f"type {self.end_id} at byte {position * _WORD} of the type section has the"
+                    f"type {self.end_id} at byte {position * WORD} of the type section has the"
                     f" unknown kind {kind}; it and what follows cannot be read"
                 )
                 return
-            after = position + _TYPE_WORDS + words_fixed
+            after = position + TYPE_WORDS + words_fixed
             if after > end:
                 break
             add(position)
             after += element[kind] * (info & 0xFFFFFF)
             if after > end:
                 self._problems.append(
-                    f"type {self.end_id - 1} at byte {position * _WORD} of the type section"
+                    f"type {self.end_id - 1} at byte {position * WORD} of the type section"
                     f" claims {info & 0xFFFFFF} elements, more than there are"
                 )
                 return
             position = after
-        trailing += (end - position) * _WORD
+        trailing += (end - position) * WORD
         if trailing:
             self._problems.append(
-                f"type {self.end_id} at byte {position * _WORD} of the type section is cut off"
+                f"type {self.end_id} at byte {position * WORD} of the type section is cut off"
                 f" after {trailing} bytes"
             )
 
     def _with_layout(self, layout: tuple[tuple[int, ...], ...]) -> tuple[list[int], list[int]]:
         """The word counts, with those of kinds that only the layout section knows."""
-        fixed, element = list(_FIXED), list(_ELEMENT)
-        for kind, (info_size, element_size, _flags) in enumerate(layout[:_NR_KINDS]):
-            if kind > Kind.ENUM64 and not (info_size % _WORD or element_size % _WORD):
-                fixed[kind], element[kind] = info_size // _WORD, element_size // _WORD
+        fixed, element = list(FIXED_WORDS), list(ELEMENT_WORDS)
+        for kind, (info_size, element_size, _flags) in enumerate(layout[:NR_KINDS]):
+            if kind > Kind.ENUM64 and not (info_size % WORD or element_size % WORD):
+                fixed[kind], element[kind] = info_size // WORD, element_size // WORD
         return fixed, element
 
     def _make(self, type_id: int) -> Type:
         position = self._positions[type_id - self.start_id]
-        name_off, info, size_or_type = self._words[position : position + _TYPE_WORDS]
+        name_off, info, size_or_type = self._words[position : position + TYPE_WORDS]
         kind = info >> 24 & 0x7F
         vlen = info & 0xFFFFFF
-        row = _ROWS.get(kind, _Row())
-        start = (position + _TYPE_WORDS) * _WORD
+        row = FOLLOWING.get(kind, Following())
+        start = (position + TYPE_WORDS) * WORD
         details: dict[str, Any] = {}
         if row.fixed is not None:
-            fixed = _UNPACKERS[self.byteorder, row.fixed].unpack_from(self._types, start)
+            fixed = UNPACKERS[self.byteorder, row.fixed].unpack_from(self._types, start)
             details = _FIXED_DETAILS[kind](*fixed)
         elif row.element is not None:
-            unpack = _UNPACKERS[self.byteorder, row.element]
+            unpack = UNPACKERS[self.byteorder, row.element]
             # The count is the tracee's: only what the section holds is read.
             end = min(start + vlen * unpack.size, len(self._types))
             end -= (end - start) % unpack.size
@@ -551,7 +355,7 @@ class Btf:
         size, refers = (size_or_type, 0) if row.sized else (0, size_or_type)
         return Type(
             type_id,
-            Kind(kind) if kind in _ROWS else kind,
+            Kind(kind) if kind in FOLLOWING else kind,
             self.string(name_off),
             bool(info >> 31),
             vlen,
@@ -568,7 +372,7 @@ class Btf:
             if found.kind == Kind.PTR:
                 return count * POINTER_SIZE
             if found.kind != Kind.ARRAY:
-                row = _ROWS.get(found.kind)
+                row = FOLLOWING.get(found.kind)
                 return count * found.size if row and row.sized else None
             count *= found.nelems
             type_id = found.type
@@ -596,29 +400,6 @@ class Btf:
                 if offset:
                     names.setdefault(hash(self.string(offset)), []).append(type_id)
         return names
-
-
-_TRANSPARENT: Final = MODIFIERS | {Kind.TYPEDEF, Kind.VAR, Kind.FUNC}
-
-
-def _header(data: bytes) -> tuple[ByteOrder, Header]:
-    if len(data) < 2:
-        raise BtfError(f"no BTF: {len(data)} bytes")
-    for byteorder in _BYTE_ORDERS:
-        if int.from_bytes(data[:2], byteorder) == MAGIC:
-            break
-    else:
-        raise BtfError(f"no BTF: starts with {data[:2].hex(' ')}, not with the magic number eb9f")
-    unpack = unpacker(BTF_HEADER, byteorder)
-    header = Header(*unpack.unpack(data[: unpack.size].ljust(unpack.size, b"\0")))
-    if len(data) < _SHORT_HEADER or header.hdr_len > len(data):
-        raise BtfError(f"no BTF: {len(data)} bytes do not hold the header")
-    if header.hdr_len < _SHORT_HEADER:
-        raise BtfError(f"no BTF: a header of {header.hdr_len} bytes is too short")
-    if header.hdr_len < unpack.size:
-        # What follows a short header is no part of it.
-        header = header._replace(layout_off=0, layout_len=0)
-    return byteorder, header
 
 
 def _int_details(info: int) -> dict[str, Any]:

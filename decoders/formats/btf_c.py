@@ -16,16 +16,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from decoders.formats.btf import (
-    COMPOSITES,
-    ENUMS,
-    MAX_DEPTH,
-    MODIFIERS,
-    Btf,
-    Kind,
-    Type,
-)
+from decoders.formats.btf import MAX_DEPTH, Btf
 from decoders.formats.btf_layout import Layouts
+from decoders.formats.btf_types import COMPOSITES, ENUMS, MODIFIERS, Kind, Type
 
 TYPE_LIMIT: Final = 1 << 12
 """The most characters of a type or prototype, give or take a name."""

@@ -22,19 +22,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from decoders.formats.btf import (
+from decoders.formats.btf import MAX_DEPTH, Btf
+from decoders.formats.btf_c import c_type
+from decoders.formats.btf_types import (
     COMPOSITES,
     ENUMS,
     INT_BOOL,
     INT_CHAR,
     INT_SIGNED,
-    MAX_DEPTH,
     MODIFIERS,
-    Btf,
     Kind,
     Type,
 )
-from decoders.formats.btf_c import c_type
 from decoders.values import BEYOND_SIZE, Absent, Array, Bytes, Int, Name, Struct, Text, Value
 
 MAX_VALUES: Final = 1 << 14

@@ -20,9 +20,9 @@ from typing import Any, Final
 
 import pytest
 
-from decoders.formats import btf as btf_module
-from decoders.formats import btf_c
-from decoders.formats.btf import Btf, BtfError, Kind, parse
+from decoders.formats import btf_c, btf_types
+from decoders.formats.btf import Btf, parse
+from decoders.formats.btf_types import BtfError, Kind
 from tests.support.btf import (
     ARRAY,
     DATASEC,
@@ -56,7 +56,7 @@ from tests.support.btf import (
 _ENCODINGS: Final = {0: "(none)", 1: "SIGNED", 2: "CHAR", 4: "BOOL"}
 
 
-def as_bpftool(found: btf_module.Type) -> dict[str, Any]:
+def as_bpftool(found: btf_types.Type) -> dict[str, Any]:
     """A type in the form of `bpftool btf dump format raw -j`."""
     kind = found.kind
     assert isinstance(kind, Kind)
@@ -86,7 +86,7 @@ def as_bpftool(found: btf_module.Type) -> dict[str, Any]:
     elif kind == FWD:
         row["fwd_kind"] = "union" if found.kind_flag else "struct"
     elif kind in (FUNC, VAR):
-        row["linkage"] = btf_module.LINKAGES[found.linkage]
+        row["linkage"] = btf_types.LINKAGES[found.linkage]
     elif kind == PROTO:
         row["params"] = [
             {"name": each.name or "(anon)", "type_id": each.type} for each in found.params

@@ -13,7 +13,8 @@ from typing import Final
 import pytest
 
 from decoders.formats import btf_c
-from decoders.formats.btf import Btf, Kind, parse
+from decoders.formats.btf import Btf, parse
+from decoders.formats.btf_types import Kind
 from tests.support.btf import (
     CONST,
     DATASEC,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from decoders import newer
 from decoders.formats import btf_c, btf_values
-from decoders.formats.btf import Btf, BtfError, parse
+from decoders.formats.btf import Btf, parse
+from decoders.formats.btf_types import BtfError
 from decoders.uapi.layouts import LAYOUTS
 from decoders.values import Array, Bytes, Struct, Text, Value
 from tests.support.btf import (

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from decoders.formats import btf_values
-from decoders.formats.btf import Btf, Kind, parse
+from decoders.formats.btf import Btf, parse
+from decoders.formats.btf_types import Kind
 from decoders.values import BEYOND_SIZE, Absent, Array, Bytes, Int, Name, Struct, Text, Value
 from tests.support import bpf_asm
 from tests.support.btf import (

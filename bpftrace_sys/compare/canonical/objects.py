@@ -107,7 +107,7 @@ def _btf_name(found: Object, model: Model) -> str:
     btf = None if found.id is None else model.btf(found.id)
     if btf is None:
         return ""
-    from decoders.formats.btf import Kind
+    from decoders.formats.btf_types import Kind
 
     for kind in (Kind.FUNC, Kind.DATASEC, Kind.STRUCT, Kind.TYPEDEF, Kind.ENUM):
         for type_id in btf.ids_of(kind)[:1]:

@@ -106,7 +106,7 @@ class Evidence:
         vmlinux = self.facts.vmlinux()
         if vmlinux is None:
             return None
-        from decoders.formats.btf import Kind
+        from decoders.formats.btf_types import Kind
 
         return vmlinux.find(name, Kind.STRUCT) or vmlinux.find(name, Kind.UNION)
 
@@ -120,7 +120,7 @@ class Evidence:
         top = self._type(name)
         if top is None:
             return None
-        from decoders.formats.btf import COMPOSITES
+        from decoders.formats.btf_types import COMPOSITES
 
         vmlinux = self.facts.vmlinux()
         names: dict[str, None] = {}
@@ -143,7 +143,7 @@ class Evidence:
             return None
         values = self._enums.get(name)
         if values is None:
-            from decoders.formats.btf import ENUMS
+            from decoders.formats.btf_types import ENUMS
 
             values = self._enums[name] = {}
             # By kind: an index of the names of everything takes a tenth of a second.
@@ -159,7 +159,7 @@ class Evidence:
         if vmlinux is None:
             return None
         if self._anonymous is None:
-            from decoders.formats.btf import ENUMS
+            from decoders.formats.btf_types import ENUMS
 
             names = []
             for kind in ENUMS:

@@ -377,7 +377,7 @@ class LiveFacts(Facts):
     def _ask_ops_members(self, key: int) -> str | None:
         """The functions of a struct_ops map's value: ``data.init:256 ...``."""
         from bpftrace_sys.record.machine import bpf
-        from decoders.formats.btf import Kind
+        from decoders.formats.btf_types import Kind
 
         vmlinux = self.vmlinux()
         value = self.types.get(("map", key)) or bpf.vmlinux_value_type(key)

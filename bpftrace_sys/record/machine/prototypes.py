@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from bpftrace_sys.record.proc import read_text
-from decoders.formats.btf import Btf, Kind, Param, Type
+from decoders.formats.btf import Btf
 from decoders.formats.btf_c import c_type, func_prototype
+from decoders.formats.btf_types import Kind, Param, Type
 
 INDEXED: Final = 10
 """From so many functions on they are looked for by an index of all names."""
