@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 
 from decoders.formats import insn as isa
 from decoders.formats.insn import CallSite, Insn, calls, insns, targets, written
-from decoders.formats.insn_text import (
-    VARIANTS,
-    WORDINGS,
-    InsnNames,
-    comment,
-    disasm,
-    listing,
-    text,
-)
+from decoders.formats.insn_text import InsnNames, comment, disasm, listing, text
+from decoders.formats.insn_wordings import VARIANTS, WORDINGS
 from decoders.uapi import const, helpers
 from tests.support import bpf_asm as asm
 from tests.support.bpf_asm import R0, R1, R2, R3, R10

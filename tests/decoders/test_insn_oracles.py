@@ -16,13 +16,8 @@ from hypothesis import strategies as st
 
 from decoders.formats import insn as isa
 from decoders.formats.insn import Insn, insns
-from decoders.formats.insn_text import (
-    VARIANTS,
-    WORDINGS,
-    InsnNames,
-    listing,
-    text,
-)
+from decoders.formats.insn_text import InsnNames, listing, text
+from decoders.formats.insn_wordings import VARIANTS, WORDINGS
 from decoders.uapi import helpers
 from tests.support import bpf_asm as asm
 from tests.support.bpf_asm import R0, R1, R2, R3, R10

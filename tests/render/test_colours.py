@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bpftrace_sys.render.insn_paint import InsnPainter
-from decoders.formats.insn_text import VARIANTS, WORDINGS
+from decoders.formats.insn_wordings import VARIANTS, WORDINGS
 from tests.support.running import FIXTURES, environment, run_cli
 from tests.support.terminal import OWN_COLOURS, on_terminal
 
