@@ -30,6 +30,7 @@ from bpftrace_sys.export.elf_writer import (
     Section,
     Symbol,
 )
+from bpftrace_sys.export.map_definitions import MapTypes, map_flags, u32
 from bpftrace_sys.export.section_names import section_name
 from bpftrace_sys.story.listing import btf_fd, records
 from bpftrace_sys.story.model import Model
@@ -259,7 +260,7 @@ class _Object:
             self.left.add("maps that the trace does not know")
         elif insn.src not in MAP_VALUES:
             self._clear(insn, 0, self._map(found))
-        elif (_u32(found.map_type), _u32(found.max_entries)) != (ARRAY, 1):
+        elif (u32(found.map_type), u32(found.max_entries)) != (ARRAY, 1):
             self.left.add("addresses in maps that are no data sections")
         else:
             data = self._data(found)
@@ -292,9 +293,9 @@ class _Object:
         known = self.data.get(key)
         if known is not None:
             return known
-        size = _u32(found.value_size)
+        size = u32(found.value_size)
         content = self.source.contents.get(found.id) if found.id is not None else None
-        rodata = bool(_flags(found) & const.BPF_F_RDONLY_PROG)
+        rodata = bool(map_flags(found) & const.BPF_F_RDONLY_PROG)
         datasec = self._datasec(found)
         wanted = ".rodata" if rodata else ".data" if content and any(content) else ".bss"
         if datasec is not None and DATA_SECTIONS.fullmatch(datasec.name):
@@ -317,7 +318,7 @@ class _Object:
         """The section that a data map's values are, by the program's BTF."""
         if self.btf is None or not self._shares_btf(found):
             return None
-        kind = self.btf.type(_u32(found.value_type))
+        kind = self.btf.type(u32(found.value_type))
         return kind if kind is not None and kind.kind == Kind.DATASEC else None
 
     def _shares_btf(self, found: Map) -> bool:
@@ -348,7 +349,7 @@ class _Object:
         self._retire_sections()
         if not self.maps:
             return
-        defs = _MapTypes(self.writer)
+        defs = MapTypes(self.writer)
         variables = []
         size = 0
         section = self.elf.section(".maps", flags=SHF_ALLOC | SHF_WRITE)
@@ -381,7 +382,7 @@ class _Object:
 
     def _inner(self, found: Map) -> Map | None:
         """The map that a map of maps was made after."""
-        if _u32(found.map_type) not in MAPS_OF_MAPS or found.call is None:
+        if u32(found.map_type) not in MAPS_OF_MAPS or found.call is None:
             return None
         inner = self.model.by_fd(found.call, "attr", "inner_map_fd")
         return inner if isinstance(inner, Map) else None
@@ -456,75 +457,6 @@ def _btf(data: bytes | None) -> tuple[BtfWriter, Btf | None]:
 
 def _key(found: Map) -> str:
     return f"{found.kind} {found.id}" if found.id is not None else f"object {id(found)}"
-
-
-def _attr(found: Map, name: str) -> int:
-    """A number of the map's MAP_CREATE, where that was seen."""
-    return 0 if found.call is None else found.call.number("attr", name) or 0
-
-
-def _u32(number: int | None) -> int:
-    """A number that the model noted of a map, as wide as the kernel's."""
-    return 0 if number is None else number & 0xFFFFFFFF
-
-
-def _flags(found: Map) -> int:
-    return _attr(found, "map_flags")
-
-
-class _MapTypes:
-    """Definitions of maps as BTF types, the way that libbpf's __uint and __type make them."""
-
-    EACH: Final = 8  # a member is a pointer
-
-    def __init__(self, writer: BtfWriter) -> None:
-        self.writer = writer
-        self.index = writer.integer("int", 4)
-        # Of one byte, so that no count makes an array too large for the kernel.
-        self.element = writer.integer("char", 1)
-        self._numbers: dict[int, int] = {}
-
-    def _number(self, value: int) -> int:
-        if value not in self._numbers:
-            if value < 1 << 32:
-                array = self.writer.array(self.element, self.index, value)
-                self._numbers[value] = self.writer.pointer(array)
-            else:
-                self._numbers[value] = self.writer.enum64("value", value)
-        return self._numbers[value]
-
-    def define(self, found: Map, inner: Map | None, typed: bool) -> tuple[int, int]:
-        """The type of a map's definition, and its size."""
-        members = [("type", self._number(_u32(found.map_type)))]
-        sizes = {"key": _u32(found.key_size), "value": _u32(found.value_size)}
-        types = {"key": _u32(found.key_type), "value": _u32(found.value_type)}
-        read = self.writer.read
-        fits = (
-            typed
-            and read is not None
-            and all(types[name] and read.size_of(types[name]) == sizes[name] for name in sizes)
-        )
-        for name, size in sizes.items():
-            if fits:
-                members.append((name, self.writer.pointer(types[name])))
-            elif size:
-                members.append((f"{name}_size", self._number(size)))
-        flags = _flags(found)
-        for name, number in (
-            ("max_entries", _u32(found.max_entries)),
-            ("map_flags", flags),
-            ("numa_node", _attr(found, "numa_node") if flags & const.BPF_F_NUMA_NODE else 0),
-            ("map_extra", _attr(found, "map_extra")),
-        ):
-            if number:
-                members.append((name, self._number(number)))
-        if inner is not None and inner.map_type is not None:
-            struct, _ = self.define(inner, None, False)
-            members.append(
-                ("values", self.writer.array(self.writer.pointer(struct), self.index, 0))
-            )
-            return self.writer.struct(members, self.EACH), len(members) * self.EACH
-        return self.writer.struct(members, self.EACH), len(members) * self.EACH
 
 
 __all__ = ["Built", "Source", "build", "identifier"]
