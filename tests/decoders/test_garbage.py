@@ -24,7 +24,7 @@ from bpftrace_sys.story.objects import NotedCall
 from bpftrace_sys.trace.lines import raw_call
 from bpftrace_sys.trace.pieces import Pieces
 from decoders import arch as arches
-from decoders.declare import bpf_attr, perf_ioctl
+from decoders.declare import bpf_attr, bpf_map_attr, perf_ioctl
 from decoders.declare.fields import READ_LIMIT, Ptr, layout_of
 from decoders.decode import Call, decode
 from decoders.newer import NewerField, packed
@@ -243,7 +243,7 @@ def test_traces_of_garbage(
 @given(
     st.binary(max_size=200),
     st.integers(1, 200),
-    st.sampled_from((bpf_attr.MAP_CREATE, bpf_attr.PROG_LOAD, bpf_attr.BTF_LOAD)),
+    st.sampled_from((bpf_map_attr.MAP_CREATE, bpf_attr.PROG_LOAD, bpf_attr.BTF_LOAD)),
 )
 @QUICK
 def test_truncated(data: bytes, size: int, declaration: Any) -> None:

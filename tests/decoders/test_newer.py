@@ -15,7 +15,8 @@ from typing import Any
 import construct as cs
 import pytest
 
-from decoders.declare.bpf_attr import MAP_CREATE, PROG_ATTACH
+from decoders.declare.bpf_attr import PROG_ATTACH
+from decoders.declare.bpf_map_attr import MAP_CREATE
 from decoders.declare.fields import U32, kernel, layout_of
 from decoders.newer import NewerField, explained, packed, read, struct_for, unpacked
 from decoders.values import Bytes, Int, Name, Struct, Text

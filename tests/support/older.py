@@ -38,7 +38,7 @@ def forget_fields() -> None:
     """Takes fields out of layouts and declarations, and a command."""
     import construct as cs
 
-    from decoders.declare import bpf_attr, bpf_info, perf_attr
+    from decoders.declare import bpf_attr, bpf_info, bpf_map_attr, perf_attr
     from decoders.declare.fields import Bits, kernel
 
     def shorter(name: str, declaration: Any, size: int) -> Any:
@@ -58,7 +58,7 @@ def forget_fields() -> None:
     bpf_attr.COMMANDS.pop(32)
     bpf_attr.ATTR.rows.pop(32)  # type: ignore[attr-defined]
     bpf_attr.ATTR.rows[0] = shorter(  # type: ignore[index]
-        "bpf_attr.MAP_CREATE", bpf_attr.MAP_CREATE, 64
+        "bpf_attr.MAP_CREATE", bpf_map_attr.MAP_CREATE, 64
     )
     bpf_info.INFO.rows["prog"] = shorter(  # type: ignore[index]
         "bpf_prog_info", bpf_info.PROG_INFO, 216
