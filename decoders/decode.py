@@ -10,7 +10,7 @@ from typing import Final, Protocol, TypeVar, overload
 import construct
 
 from decoders.call import Call
-from decoders.declare.fields import CStr, Log, Many, One, Ptr, Slot, Tail, Target, layout_of
+from decoders.declare.structs import CStr, Log, Many, One, Ptr, Slot, Tail, Target, layout_of
 from decoders.declare.syscalls import Syscall, syscall_of
 from decoders.raw import ENTRY, EXIT, FdFact, RawCall
 from decoders.values import (

@@ -24,7 +24,7 @@ from typing import Any, Final
 REPO: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
-from decoders.declare import fields  # noqa: E402
+from decoders.declare import structs  # noqa: E402
 from decoders.declare.map_value import ValueIn  # noqa: E402
 from decoders.declare.syscalls import SYSCALLS  # noqa: E402
 from decoders.walk import layouts, map_fds, measures  # noqa: E402
@@ -158,7 +158,7 @@ class Writer:
 
 
 def _row_layout(row: Any) -> Any:
-    return None if row is None else fields.layout_of(row)
+    return None if row is None else structs.layout_of(row)
 
 
 def _constant(value: bool | frozenset[int]) -> str:
@@ -190,7 +190,7 @@ def _many(writer: Writer, many: layouts.Many) -> str:
 
 
 def _one(writer: Writer, one: Any) -> str:
-    pick = isinstance(one.item, fields.Pick)
+    pick = isinstance(one.item, structs.Pick)
     words = [writer.union(one.item) if pick else writer.layout(_row_layout(one.item))]
     if one.length is not None:
         words.append(writer.expression(one.length))
@@ -242,7 +242,7 @@ def module() -> str:
     rows = []
     for name in CALLS:
         row = SYSCALLS[name]
-        layout = writer.layout(fields.layout_of(row.args))
+        layout = writer.layout(structs.layout_of(row.args))
         rows.append(f"    {name!r}: ({layout}, {_constant(row.returns)}),")
     table = [
         "",

@@ -30,7 +30,7 @@ from bpftrace_sys.trace.header import Header
 from decoders import decode
 from decoders.call import inner_value
 from decoders.commands import LOOKS
-from decoders.declare.fields import layout_of
+from decoders.declare.structs import layout_of
 from decoders.events import ProcessEvent
 from decoders.raw import AUDIT_ARCH_I386, ENTRY, EXIT, FdFact, RawCall
 from decoders.uapi import perf

@@ -20,8 +20,9 @@ from bpftrace_sys.export.reproduction import (
     Part,
     Value,
 )
-from decoders.declare.fields import FactField, FdField, Layout, Many, Ptr, Slot, layout_of
+from decoders.declare.fields import FactField, FdField
 from decoders.declare.perf_attr import PmuType
+from decoders.declare.structs import Layout, Many, Ptr, Slot, layout_of
 from decoders.formats import insn as isa
 from decoders.raw import RawCall
 from decoders.uapi import const

@@ -16,10 +16,9 @@ from decoders.declare.fields import (
     Named,
     NotedField,
     Num,
-    Pick,
     Written,
-    kernel,
 )
+from decoders.declare.structs import Pick, kernel
 from decoders.uapi import names
 from decoders.walk.measures import by_ifindex
 

@@ -26,22 +26,16 @@ from decoders.declare.fields import (
     U64,
     X64,
     Bits,
-    Blob,
     Chars,
-    CStr,
     FactField,
     FlagSet,
-    InsnArray,
-    Many,
     Named,
     Num,
-    Out,
     Padding,
-    Pick,
     Raw,
-    kernel,
     this,
 )
+from decoders.declare.structs import Blob, CStr, InsnArray, Many, Out, Pick, kernel
 from decoders.uapi import names, perf, system
 from decoders.values import Int, Value
 from decoders.walk.measures import (

@@ -17,19 +17,15 @@ from decoders.declare.fields import (
     U64,
     X64,
     Called,
-    CStr,
     FactField,
     FlagSet,
-    In,
-    Many,
     Meaning,
     MustBeZero,
     Named,
-    One,
     Padding,
-    Pick,
     this,
 )
+from decoders.declare.structs import CStr, In, Many, One, Pick
 from decoders.uapi import const, names, system
 from decoders.walk.measures import EXT, is_id, is_path_fd, iter_target, variant
 

@@ -17,18 +17,16 @@ from decoders.declare.bpf_fields import (
 from decoders.declare.fields import (
     U32,
     X64,
-    Blob,
     Chars,
     FactField,
     FlagSet,
-    In,
     MustBeZero,
     Named,
-    Out,
     Padding,
     this,
 )
 from decoders.declare.map_value import ValueIn, ValueOut
+from decoders.declare.structs import Blob, In, Out
 from decoders.uapi import const, names
 from decoders.values import Flags, Value
 from decoders.walk.measures import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from decoders.declare.fields import Blob
+from decoders.declare.structs import Blob
 from decoders.uapi import const
 from decoders.values import Bytes, Fd, Int, Struct, Value
 from decoders.walk import map_fds

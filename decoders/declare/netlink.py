@@ -12,7 +12,8 @@ import errno
 from collections.abc import Iterable
 from typing import Any, Final
 
-from decoders.declare.fields import Blob, Expr, flags
+from decoders.declare.fields import flags
+from decoders.declare.structs import Blob, Expr
 from decoders.formats.netlink import (
     _LINK,
     _TC,

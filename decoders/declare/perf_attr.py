@@ -18,22 +18,18 @@ from decoders.declare.fields import (
     U64,
     X64,
     Bits,
-    CStr,
     FactField,
     Field,
     FlagSet,
-    In,
     Meaning,
     Named,
     NotedField,
     Num,
-    One,
     Padding,
-    Pick,
     Written,
-    kernel,
     this,
 )
+from decoders.declare.structs import CStr, In, One, Pick, kernel
 from decoders.raw import AUDIT_ARCH_AARCH64, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64
 from decoders.uapi import const, perf, system
 from decoders.values import Int, Name, Value

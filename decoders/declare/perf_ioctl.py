@@ -11,25 +11,9 @@ from typing import Any, Final, NamedTuple
 import construct as cs
 
 from decoders.declare.bpf_fields import TOO_SMALL
-from decoders.declare.fields import (
-    S32,
-    U32,
-    U64,
-    X64,
-    CStr,
-    FdField,
-    Field,
-    FlagSet,
-    In,
-    InOut,
-    One,
-    Out,
-    Skip,
-    Tail,
-    Written,
-    kernel,
-)
+from decoders.declare.fields import S32, U32, U64, X64, FdField, Field, FlagSet, Skip, Written
 from decoders.declare.perf_attr import PERF_ATTR_POINTER
+from decoders.declare.structs import CStr, In, InOut, One, Out, Tail, kernel
 from decoders.uapi import perf, system
 from decoders.walk.measures import query_bpf_size
 

@@ -20,26 +20,18 @@ from decoders.declare.fields import (
     U64,
     X32,
     X64,
-    Blob,
-    Chunked,
-    CStr,
     FdField,
     Field,
     FlagSet,
-    In,
-    Many,
     Named,
     Num,
-    One,
-    Out,
-    Pick,
-    Ptr,
     Skip,
     flags,
     this,
 )
 from decoders.declare.netlink import Messages
 from decoders.declare.perf_attr import PERF_ATTR_POINTER
+from decoders.declare.structs import Blob, Chunked, CStr, In, Many, One, Out, Pick, Ptr
 from decoders.raw import AUDIT_ARCH_AARCH64
 from decoders.uapi import const, names, perf, system
 from decoders.values import Flags, Name, Struct, Value

@@ -17,7 +17,7 @@ from bpftrace_sys.cli.getopt_long import UsageError, scan
 from bpftrace_sys.record.ptrace import requests
 from bpftrace_sys.trace.reader import Reader
 from decoders.declare import syscalls
-from decoders.declare.fields import layout_of
+from decoders.declare.structs import layout_of
 from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
 from decoders.walk import follow, memory
 from decoders.walk.table import WALKS

@@ -25,7 +25,7 @@ from bpftrace_sys.trace.lines import raw_call
 from bpftrace_sys.trace.pieces import Pieces
 from decoders import arch as arches
 from decoders.declare import bpf_attr, bpf_map_attr, perf_ioctl
-from decoders.declare.fields import READ_LIMIT, Ptr, layout_of
+from decoders.declare.structs import READ_LIMIT, Ptr, layout_of
 from decoders.decode import Call, decode
 from decoders.newer import NewerField, packed
 from decoders.raw import (

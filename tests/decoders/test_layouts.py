@@ -18,18 +18,14 @@ from decoders.declare.fields import (
     Bits,
     Field,
     FlagSet,
-    Many,
     Meaning,
     Named,
-    One,
     Padding,
-    Pick,
-    Ptr,
     Skip,
     Written,
-    layout_of,
     table_name,
 )
+from decoders.declare.structs import Many, One, Pick, Ptr, layout_of
 from decoders.declare.syscalls import SYSCALLS
 from decoders.uapi import const, names, perf, system
 from decoders.uapi.layouts import LAYOUTS, SIZES, Member

@@ -17,7 +17,8 @@ import pytest
 
 from decoders.declare.bpf_attr import PROG_ATTACH
 from decoders.declare.bpf_map_attr import MAP_CREATE
-from decoders.declare.fields import U32, kernel, layout_of
+from decoders.declare.fields import U32
+from decoders.declare.structs import kernel, layout_of
 from decoders.newer import NewerField, explained, packed, read, struct_for, unpacked
 from decoders.values import Bytes, Int, Name, Struct, Text
 from tests.support.decoded import Traced, plain

@@ -39,7 +39,8 @@ def forget_fields() -> None:
     import construct as cs
 
     from decoders.declare import bpf_attr, bpf_info, bpf_map_attr, perf_attr
-    from decoders.declare.fields import Bits, kernel
+    from decoders.declare.fields import Bits
+    from decoders.declare.structs import kernel
 
     def shorter(name: str, declaration: Any, size: int) -> Any:
         kept: list[Any] = []

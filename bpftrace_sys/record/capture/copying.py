@@ -170,7 +170,7 @@ class CallCopier:
         walk = WALKS.get(self.name)
         if walk is None:
             # One that has to be asked for by name: its declaration as it is decoded by.
-            from decoders.declare.fields import layout_of
+            from decoders.declare.structs import layout_of
             from decoders.declare.syscalls import syscall_of
 
             row = syscall_of(arch, nr)

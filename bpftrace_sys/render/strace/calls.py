@@ -14,7 +14,7 @@ from bpftrace_sys.render.strace.quoting import address, flags, hexa, quoted, s32
 from bpftrace_sys.render.strace.rows import IOCTLS, PAGE, PERF_BITS, ROWS
 from decoders.call import Call
 from decoders.declare import perf_attr
-from decoders.declare.fields import layout_of
+from decoders.declare.structs import layout_of
 from decoders.uapi import const, names, perf, system
 from decoders.values import Name
 from decoders.walk.measures import PERF_ATTR_SIZE_VER0

@@ -20,9 +20,9 @@ from decoders.declare.fields import (
     Named,
     NotedField,
     Num,
-    Ptr,
     Raw,
 )
+from decoders.declare.structs import Ptr
 from decoders.uapi import const
 from decoders.walk.measures import ATTACH_BY_IFINDEX
 

@@ -9,7 +9,7 @@ from bpftrace_sys.render.strace.places import places_of
 from bpftrace_sys.render.strace.quoting import hex_quoted
 from decoders.call import Call
 from decoders.declare import bpf_link
-from decoders.declare.fields import layout_of
+from decoders.declare.structs import layout_of
 from decoders.uapi import const, names
 
 

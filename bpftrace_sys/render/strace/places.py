@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import construct as cs
 
 from bpftrace_sys.render.strace.rows import STRUCTS
-from decoders.declare.fields import Bits, Pick, layout_of
+from decoders.declare.fields import Bits
+from decoders.declare.structs import Pick, layout_of
 
 
 class Place(NamedTuple):
