@@ -6,11 +6,20 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
 from tests.support.engine_runs import Tracer
 from tests.support.running import TRACEES
+
+MODES: Final[dict[str, dict[str, Any]]] = {
+    "follow": {"follow": True},
+    "alone": {"follow": False},
+    "no-seccomp": {"follow": True, "seccomp": False},
+    "quiet": {"quiet": True},
+}
+"""Ways for the engine to trace."""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +36,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def many_modes(tmp_path_factory: pytest.TempPathFactory) -> str:
+def engine_c(tmp_path_factory: pytest.TempPathFactory) -> str:
     """engine.c, compiled: a program with many modes."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
@@ -57,3 +66,9 @@ def tracee(tmp_path_factory: pytest.TempPathFactory) -> str:
     binary = str(tmp_path_factory.mktemp("tracee") / "tracee")
     subprocess.run([compiler, "-O1", "-o", binary, TRACEES / "rounds.c"], check=True)
     return binary
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """One of the ways for the engine to trace."""
+    return MODES[request.param]

@@ -45,9 +45,9 @@ def told_well(done: Trace, untold: int = 0) -> None:
 @pytest.mark.parametrize("seccomp", [True, False])
 @pytest.mark.parametrize("order", ["event first", "stop first"])
 def test_every_way_to_have_children(
-    trace: Tracer, many_modes: str, seccomp: bool, order: str
+    trace: Tracer, engine_c: str, seccomp: bool, order: str
 ) -> None:
-    done = trace(many_modes, "ways", follow=True, seccomp=seccomp, late=order)
+    done = trace(engine_c, "ways", follow=True, seccomp=seccomp, late=order)
     assert done.returncode == 0
     told_well(done)
     ways = [event[4] for event in done.all("forked")]

@@ -241,3 +241,25 @@ def wait_for(condition: Any, seconds: float = 60) -> Any:
 
 if __name__ == "__main__":
     sys.exit(drive(sys.argv[1], json.loads(sys.argv[2]), sys.argv[3:]))
+
+
+def python(code: str) -> list[str]:
+    """A command that runs code by a Python without site-packages."""
+    return [sys.executable, "-S", "-E", "-c", code]
+
+
+def state_of(pid: int) -> str:
+    """The State line of a process; empty where it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return ""
+    return next(line for line in text.splitlines() if line.startswith("State:"))
+
+
+def tracer_of(pid: int) -> int:
+    """Who traces a thread; 0 where nobody does."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("TracerPid:"):
+            return int(line.split()[1])
+    return 0
