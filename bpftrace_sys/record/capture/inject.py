@@ -82,8 +82,10 @@ class Rule:
 
 def _name(node: Node) -> str:
     """prog_name or map_name of a bpf(2) call."""
+    from decoders.walk.follow import Node
+
     for found in node.found.values():
-        if found.inner is not None and hasattr(found.inner, "view"):
+        if isinstance(found.inner, Node):
             index = found.inner.view.layout.index
             for key in ("prog_name", "map_name"):
                 if key in index:

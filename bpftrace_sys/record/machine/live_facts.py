@@ -110,11 +110,11 @@ class LiveFacts(Facts):
         if question in self._known and kind != "device":
             return known
         word, _, rest = kind.partition(" ")
-        ask = getattr(self, f"_ask_{word}", None)
-        if rest:
-            answer = None if ask is None else ask(key, rest)
-        else:
-            answer = None if ask is None else ask(key)
+        answer = None
+        if rest and word in ABOUT:
+            answer = ABOUT[word](self, key, rest)
+        elif not rest and word in OF_NUMBERS:
+            answer = OF_NUMBERS[word](self, key)
         self._known[question] = answer
         if key and word in OF_OBJECTS:
             self._passing.append(question)
@@ -438,3 +438,40 @@ class LiveFacts(Facts):
             return None
 
 
+OF_NUMBERS: Final[dict[str, Callable[[LiveFacts, int], str | None]]] = {
+    "iter_target": LiveFacts._ask_iter_target,
+    "tracepoint": LiveFacts._ask_tracepoint,
+    "device": LiveFacts._ask_device,
+    "btf_vmlinux": LiveFacts._ask_btf_vmlinux,
+    "ksym": LiveFacts._ask_ksym,
+    "bpf_call": LiveFacts._ask_bpf_call,
+    "alive_prog": LiveFacts._ask_alive_prog,
+    "alive_map": LiveFacts._ask_alive_map,
+    "alive_link": LiveFacts._ask_alive_link,
+    "standing": LiveFacts._ask_standing,
+    "prototype": LiveFacts._ask_prototype,
+    "runs": LiveFacts._ask_runs,
+    "prog": LiveFacts._ask_prog,
+    "map": LiveFacts._ask_map,
+    "link": LiveFacts._ask_link,
+    "ops_members": LiveFacts._ask_ops_members,
+    "btf": LiveFacts._ask_btf,
+}
+"""Kinds of facts that follow from a number alone, and who asks the machine."""
+ABOUT: Final[dict[str, Callable[[LiveFacts, int, str], str | None]]] = {
+    "fields": LiveFacts._ask_fields,
+    "tracepoint_named": LiveFacts._ask_tracepoint_named,
+    "usym": LiveFacts._ask_usym,
+    "why": LiveFacts._ask_why,
+    "holders": LiveFacts._ask_holders,
+    "prototype": LiveFacts._ask_prototype,
+    "tracepoint_args": LiveFacts._ask_tracepoint_args,
+    "member_prototype": LiveFacts._ask_member_prototype,
+    "format": LiveFacts._ask_format,
+    "pinned": LiveFacts._ask_pinned,
+    "before": LiveFacts._ask_before,
+    "named": LiveFacts._ask_named,
+    "func_of": LiveFacts._ask_func_of,
+    "module_type": LiveFacts._ask_module_type,
+}
+"""Kinds that take more words: ``format sched:sched_switch``."""

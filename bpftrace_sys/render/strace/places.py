@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import construct as cs
 
 from bpftrace_sys.render.strace.rows import STRUCTS
-from decoders.declare.fields import Bits
+from decoders.declare.fields import Bits, Called, MustBeZero, Written
 from decoders.declare.structs import Pick, layout_of
 
 
@@ -46,7 +46,7 @@ def _walk(declaration: Any, prefix: str, base: int) -> Iterator[tuple[str, Place
             for name, shift, width, _ in field.members:
                 yield prefix + name, Place(at, slot.size, field, shift, width)
         else:
-            while hasattr(field, "field"):  # Written and the like, around the field itself
+            while isinstance(field, Called | MustBeZero | Written):
                 field = field.field
             yield prefix + slot.name, Place(at, slot.size, field)
 
