@@ -1,10 +1,5 @@
-"""What every part needs and that knows nothing of BPF."""
+"""What every part needs and that knows nothing of BPF, and the root of foreseen errors."""
 
 from __future__ import annotations
 
-
-class BpfstraceError(Exception):
-    """Trouble that was foreseen: its text is a sentence for people, and says what to do.
-
-    It stands here, as each command imports this package whatever it does.
-    """
+from decoders import BpfstraceError as BpfstraceError

@@ -5,8 +5,10 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from decoders import BpfstraceError
 
-class BtfError(ValueError):
+
+class BtfError(BpfstraceError, ValueError):
     """The bytes are no BTF: too short, no magic number, or a header that does not fit."""
 
 

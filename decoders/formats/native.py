@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from decoders import BpfstraceError
 from decoders.formats import native_targets
 
 SYNTAXES: Final = ("att", "intel")
@@ -22,7 +23,7 @@ _MNEMONIC: Final = 6
 """Columns that objdump gives to a mnemonic."""
 
 
-class NoDisassemblerError(Exception):
+class NoDisassemblerError(BpfstraceError):
     """Native code cannot be shown; says why and what to do."""
 
 
