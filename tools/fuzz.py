@@ -64,6 +64,7 @@ COMMANDS: Final = (
     "extract {trace} -o {out}/objects",
     "report {trace} -o {out}/page.html",
     "perfetto {trace} -o {out}/timeline",
+    "redact {trace} -o {out}/redacted.jsonl",
     "repro {trace} -o {out}/again.py",
 )
 """What a trace is given to; ``{other}`` is the recording that it was made of."""

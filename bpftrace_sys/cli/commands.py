@@ -71,6 +71,20 @@ ROWS: Final = (
         "file could not be written.",
     ),
     Command(
+        "redact", ("TRACE -o FILE [--keep CLASSES]",), "a saved trace to show to others",
+        ("Keys and values of maps and other data, strings and logs, paths, command lines and "
+         "names of threads, and the host's name become stand-ins: of the same length, the same "
+         "for the same, and made with a key that is thrown away. Instructions, BTF, names of "
+         "programs and maps stay; docs/trust.md says what else does.",),
+        (
+            Flag("o", "output", "FILE", "the trace to write"),
+            Flag("", "keep", "CLASSES",
+                 "what stays: any of values, strings, paths, argv, host"),
+        ),
+        "0, or 2 where the trace is damaged or not whole (what stood before is written) or the "
+        "file could not be written.",
+    ),
+    Command(
         "diff", ("[OPTIONS] A B",), "what differs between two traces",
         ("Compares two traces by what they mean: fds, ids, addresses and times are no "
          "differences.",),

@@ -1,7 +1,7 @@
 # Made by tools/gen_manual.py.
 function __bpfstrace_sub
     set -l words (commandline -opc)
-    if test (count $words) -lt 2; or not contains -- $words[2] replay report perfetto diff check extract ps dump repro schema disasm
+    if test (count $words) -lt 2; or not contains -- $words[2] replay report perfetto redact diff check extract ps dump repro schema disasm
         test -z "$argv[1]"
     else
         test "$argv[1]" = $words[2]
@@ -14,6 +14,7 @@ complete -c bpfstrace -n __bpfstrace_sub -x -a '(__fish_complete_subcommand)'
 complete -c bpfstrace -n __bpfstrace_first -a replay -d 'print a saved trace again'
 complete -c bpfstrace -n __bpfstrace_first -a report -d 'a saved trace as a page for the browser'
 complete -c bpfstrace -n __bpfstrace_first -a perfetto -d 'a saved trace for https://ui.perfetto.dev'
+complete -c bpfstrace -n __bpfstrace_first -a redact -d 'a saved trace to show to others'
 complete -c bpfstrace -n __bpfstrace_first -a diff -d 'what differs between two traces'
 complete -c bpfstrace -n __bpfstrace_first -a check -d 'only what a reviewed file allows?'
 complete -c bpfstrace -n __bpfstrace_first -a extract -d 'its programs as ELF objects, its BTF'
@@ -62,6 +63,9 @@ complete -c bpfstrace -n '__bpfstrace_sub report' -s o -l output -r -F -d 'the f
 complete -c bpfstrace -n '__bpfstrace_sub report' -s h -l help -d 'this text'
 complete -c bpfstrace -n '__bpfstrace_sub perfetto' -s o -l output -r -F -d 'the file to write (- is stdout, and so is none in a pipe)'
 complete -c bpfstrace -n '__bpfstrace_sub perfetto' -s h -l help -d 'this text'
+complete -c bpfstrace -n '__bpfstrace_sub redact' -s o -l output -r -F -d 'the trace to write'
+complete -c bpfstrace -n '__bpfstrace_sub redact' -l keep -x -d 'what stays: any of values, strings, paths, argv, host'
+complete -c bpfstrace -n '__bpfstrace_sub redact' -s h -l help -d 'this text'
 complete -c bpfstrace -n '__bpfstrace_sub diff' -l json -d 'one JSON object instead of text'
 complete -c bpfstrace -n '__bpfstrace_sub diff' -l report -r -F -d 'also a page for the browser, instructions side by side'
 complete -c bpfstrace -n '__bpfstrace_sub diff' -l only -x -d 'compare only progs, maps or attachments (may be repeated)'

@@ -54,6 +54,23 @@ def search(browser: Browser, query: str) -> str:
     return found(browser)
 
 
+def test_a_redacted_trace(browser: Browser, tmp_path: Path) -> None:
+    """Nothing on the console; what has names is found, and what had a stand-in is not."""
+    for name in ("bcc-kprobe-hello", "verifier-reject"):
+        out, page = tmp_path / f"{name}.jsonl", tmp_path / f"{name}.html"
+        assert run_cli("redact", str(recording(name)), "-o", str(out)).returncode == 0
+        assert run_cli("report", str(out), "-o", str(page)).returncode == 0
+        browser.load(page)
+        browser.until(READY)
+        assert browser.log() == []
+        query = "obj:hello_world" if name == "bcc-kprobe-hello" else "is:failed"
+        assert not search(browser, query).startswith("0 ")
+        assert browser.js("return document.querySelectorAll('.entry.prog').length") > 0
+        text = browser.js("return document.documentElement.innerHTML")
+        assert "do_unlinkat" not in text
+        assert "R0 invalid mem access" not in text
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recording(browser: Browser, name: str, tmp_path: Path) -> None:
     report = gathered(recording(name)).report

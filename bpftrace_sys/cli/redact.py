@@ -1,0 +1,69 @@
+"""``bpfstrace redact``: a trace that can be shown, without values, strings, paths and the like."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from bpftrace_sys.cli.arguments import arguments
+from bpftrace_sys.cli.messages import DONE, TROUBLE
+from bpftrace_sys.cli.options import UsageError
+from bpftrace_sys.common.progress import Progress, on_terminal
+from bpftrace_sys.export.redaction import CLASSES, Redaction
+from bpftrace_sys.render.json_lines import JsonLines
+from bpftrace_sys.render.output import close, complain, open_json
+from bpftrace_sys.story.pipeline import Pipeline
+from bpftrace_sys.story.whole_trace import fed
+from bpftrace_sys.trace.facts import RecordedFacts
+from bpftrace_sys.trace.items import TraceError
+from bpftrace_sys.trace.reader import Reader
+
+
+def main(words: list[str]) -> int:
+    """``bpfstrace redact`` with what follows it; returns the exit code."""
+    found = arguments("redact", words)
+    if found is None:
+        return DONE
+    output, keep, paths = "", frozenset[str](), found[1]
+    for flag, value in found[0]:
+        if flag == "--keep":
+            keep |= frozenset(value.split(","))
+        else:
+            output = value
+    wrong = sorted(keep - set(CLASSES))
+    if wrong:
+        raise UsageError(f"redact: --keep knows {', '.join(CLASSES)}, not {wrong[0]!r}")
+    if len(paths) != 1 or not output:
+        raise UsageError("redact takes one trace and a file: bpfstrace redact TRACE -o FILE")
+    if os.path.exists(output) and os.path.exists(paths[0]) and os.path.samefile(output, paths[0]):
+        raise UsageError(f"redact: {output} is the trace itself; write to another file")
+    try:
+        reader = Reader(paths[0])
+    except TraceError as error:
+        complain(str(error))
+        return TROUBLE
+    return _write(reader, output, keep)
+
+
+def _write(reader: Reader, output: str, keep: frozenset[str]) -> int:
+    redaction = Redaction(reader.header, keep)
+    header = redaction.header(reader.header)
+    out = open_json(output)
+    facts = RecordedFacts.of(header)
+    pipeline = Pipeline(facts)
+    pipeline.faults.report = complain
+    stream: Any = out
+    pipeline.renderers = [JsonLines(stream, pipeline.model)]
+    pipeline.header(header)
+    progress = Progress(reader.position, reader.path, on_terminal())
+    code = DONE
+    try:
+        for _ in fed(redaction.items(reader), pipeline, facts):
+            progress.tick()
+    except TraceError as error:
+        pipeline.cut()
+        complain(f"{error}; what stood before is written")
+        code = TROUBLE
+    finally:
+        progress.done()
+    return code if close([out]) and not pipeline.faults.count else TROUBLE
