@@ -185,6 +185,17 @@ ROWS: Final = (
         "0, or 2 for trouble; of a damaged trace, what stands before the damage is written.",
     ),
     Command(
+        "doctor", ("[--json]",), "what this machine allows, and what to do",
+        ("Looks at what tracing needs: ptrace, bpf(2), both engines, the kernel's BTF, tracefs, "
+         "probes, settings of the kernel, optional Python packages. Each is tried where that "
+         "leaves nothing behind, else read; what could not be looked at is told as `??`, what "
+         "costs a part of what is shown as `--`.",),
+        (Flag("", "json", "", "an object a line: name, state (yes, no, partly, unseen), found, "
+              "advice, needed"),),
+        "0, 1 where nothing can be traced by ptrace, 125 where the output was lost.",
+        takes="",
+    ),
+    Command(
         "schema", ("",), "the JSON Schema of a trace's lines",
         ("Prints the JSON Schema of the lines of a trace, and of ps --json and dump --json.",),
         (), "0.", takes="",

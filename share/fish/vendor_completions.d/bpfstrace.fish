@@ -1,7 +1,7 @@
 # Made by tools/gen_manual.py.
 function __bpfstrace_sub
     set -l words (commandline -opc)
-    if test (count $words) -lt 2; or not contains -- $words[2] replay report perfetto redact diff check extract ps dump repro schema disasm
+    if test (count $words) -lt 2; or not contains -- $words[2] replay report perfetto redact diff check extract ps dump repro doctor schema disasm
         test -z "$argv[1]"
     else
         test "$argv[1]" = $words[2]
@@ -21,6 +21,7 @@ complete -c bpfstrace -n __bpfstrace_first -a extract -d 'its programs as ELF ob
 complete -c bpfstrace -n __bpfstrace_first -a ps -d 'BPF on this machine: whose, attached where'
 complete -c bpfstrace -n __bpfstrace_first -a dump -d 'a program of this machine, as it is loaded'
 complete -c bpfstrace -n __bpfstrace_first -a repro -d 'a program that issues its calls again'
+complete -c bpfstrace -n __bpfstrace_first -a doctor -d 'what this machine allows, and what to do'
 complete -c bpfstrace -n __bpfstrace_first -a schema -d 'the JSON Schema of a trace\'s lines'
 complete -c bpfstrace -n __bpfstrace_first -a disasm -d 'print raw instructions'
 complete -c bpfstrace -n '__bpfstrace_sub replay' -s o -l output -r -F -d 'text to FILE instead of stderr'
@@ -102,6 +103,9 @@ complete -c bpfstrace -n '__bpfstrace_sub repro' -s o -l output -r -F -d 'where 
 complete -c bpfstrace -n '__bpfstrace_sub repro' -l seq -x -d 'only these calls (A-, -B, or one number), and all earlier ones that they depend on'
 complete -c bpfstrace -n '__bpfstrace_sub repro' -l c -d 'in C instead: cc -o repro repro.c'
 complete -c bpfstrace -n '__bpfstrace_sub repro' -s h -l help -d 'this text'
+complete -c bpfstrace -n '__bpfstrace_sub doctor' -f
+complete -c bpfstrace -n '__bpfstrace_sub doctor' -l json -d 'an object a line: name, state (yes, no, partly, unseen), found, advice, needed'
+complete -c bpfstrace -n '__bpfstrace_sub doctor' -s h -l help -d 'this text'
 complete -c bpfstrace -n '__bpfstrace_sub schema' -f
 complete -c bpfstrace -n '__bpfstrace_sub schema' -s h -l help -d 'this text'
 complete -c bpfstrace -n '__bpfstrace_sub disasm' -s h -l help -d 'this text'

@@ -1,0 +1,111 @@
+"""The package: the wheel holds the program and nothing else, the sdist all that it is made of."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from bpftrace_sys import __version__
+from tests.support.running import ROOT
+
+pytestmark = pytest.mark.offline
+
+BUILD = """
+import sys
+from setuptools import build_meta
+out = sys.argv[1]  # setuptools sets others
+build_meta.build_sdist(out)
+build_meta.build_wheel(out)
+"""
+
+
+def tracked() -> list[str]:
+    """What git has; where there is no repository (in an unpacked sdist), what lies here."""
+    done = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files"], cwd=ROOT, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    if done.returncode == 0:
+        return [name for name in done.stdout.splitlines() if (ROOT / name).exists()]
+    skipped = ("egg-info", "__pycache__", ".venv", "build/", ".pytest_cache", ".hypothesis")
+    names = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*") if path.is_file()]
+    return [name for name in names if not any(word in name for word in skipped)
+            and name not in ("PKG-INFO", "setup.cfg")]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist and the wheel, built of a copy of what is tracked."""
+    copy, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("dist")
+    for name in tracked():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        os.link(ROOT / name, copy / name, follow_symlinks=False)
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, str(out)], cwd=copy, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_the_sdist_is_whole(built: Path) -> None:
+    [path] = built.glob("*.tar.gz")
+    with tarfile.open(path) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames() if "/" in name}
+    assert path.name == f"bpfstrace-{__version__}.tar.gz"
+    left = set(tracked()) - names - {".gitignore", ".gitattributes"}
+    assert not left
+    assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
+
+
+def test_the_sdist_passes_its_tests(built: Path, tmp_path: Path) -> None:
+    """A short part of them, which needs fixtures, helpers, documents and tools."""
+    [path] = built.glob("*.tar.gz")
+    with tarfile.open(path) as sdist:
+        sdist.extractall(tmp_path, filter="data")
+    [folder] = tmp_path.iterdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+         "tests/project/test_house.py",
+         "tests/project/test_documents.py", "tests/decoders/test_insn.py",
+         "-k", "not contracts"],
+        cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert re.search(r"\d\d+ passed", done.stdout)
+
+
+def test_the_wheel_is_clean(built: Path) -> None:
+    [path] = built.glob("*.whl")
+    with zipfile.ZipFile(path) as wheel:
+        names = wheel.namelist()
+        [meta] = [wheel.read(name).decode() for name in names if name.endswith("/METADATA")]
+    base = f"bpfstrace-{__version__}"
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"bpftrace_sys", "decoders", f"{base}.data", f"{base}.dist-info"}
+    share = {str(path.relative_to(ROOT)) for path in (ROOT / "share").rglob("*") if path.is_file()}
+    assert {name.partition("/data/")[2] for name in names if ".data/" in name} == share
+    ours = {name for name in tracked() if name.startswith(("bpftrace_sys/", "decoders/"))}
+    packed = {name for name in names if name.startswith(("bpftrace_sys/", "decoders/"))}
+    # Sources of what is compiled, and shipped as compiled, stay out.
+    assert {Path(name).suffix for name in ours - packed} <= {".c", ".h", ".o"}
+    assert not packed - ours
+    assert f"Version: {__version__}\n" in meta
+
+
+def test_the_long_description_works_away_from_the_repository(built: Path) -> None:
+    """No link in it that leads to a file beside it."""
+    [path] = built.glob("*.whl")
+    with zipfile.ZipFile(path) as wheel:
+        [name] = [name for name in wheel.namelist() if name.endswith("/METADATA")]
+        text = wheel.read(name).decode().partition("\n\n")[2]
+    assert text.startswith("# bpfstrace")
+    assert not re.findall(r"\]\((?!https://)", text)
