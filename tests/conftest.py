@@ -13,6 +13,7 @@ import pytest
 from tests.support.examples import register_profiles
 from tests.support.needs import may_bpf
 from tests.support.running import Ran, run_cli
+from tests.support.without_bpf import give_up_bpf
 
 # In the background of a script both are ignored, and so they would be by all that tests start.
 for _number in (signal.SIGINT, signal.SIGQUIT):
@@ -31,6 +32,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--vm", action="store_true", help="also boot virtual machines, which takes minutes"
     )
+    parser.addoption(
+        "--without-bpf", action="store_true",
+        help="let bpf(2), perf_event_open(2) and ptrace(2) fail: what -m offline must not mind",
+    )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--without-bpf"):
+        give_up_bpf()
 
 
 LIVE_FOLDERS = {"record", "clients", "tracees", "cli"}

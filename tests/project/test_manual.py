@@ -101,6 +101,7 @@ SLIPS = {
 }
 
 
+@pytest.mark.live  # a misspelt command is a program to trace
 @pytest.mark.parametrize("what", SLIPS)
 def test_slips_are_answered_with_what_may_be_meant(what: str) -> None:
     words, expected = SLIPS[what]
