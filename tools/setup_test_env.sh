@@ -37,6 +37,8 @@ packages=(
     mandoc              # a second opinion on them
     zsh fish            # complete bpfstrace's options, as bash does
     jq                  # a recipe of docs/cookbook.md
+    debhelper dh-python # build the Debian package, and so do:
+    pybuild-plugin-pyproject python3-all python3-setuptools
     kmod                # depmod for the virtual machine's kernel
 )
 # CPython's own tests, which run traced and have to end as untraced.

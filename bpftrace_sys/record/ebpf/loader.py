@@ -15,6 +15,7 @@ import os
 import struct
 import zlib
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -70,8 +71,10 @@ def call(command: int, attr: bytes) -> int:
 class Programs:
     """Maps and programs of the image, in the kernel from :meth:`create` to :meth:`close`."""
 
-    def __init__(self, path: Path = IMAGE) -> None:
-        line, _, rest = path.read_bytes().partition(b"\n")
+    def __init__(self, path: Path | None = None) -> None:
+        # Of a zipapp it is no file.
+        image = path or resources.files("bpftrace_sys.record.ebpf").joinpath(IMAGE.name)
+        line, _, rest = image.read_bytes().partition(b"\n")
         head = json.loads(line)
         self._blobs = zlib.decompress(rest)
         self._btf_place: list[int] = head["btf"]
