@@ -15,7 +15,6 @@ import os
 import struct
 import zlib
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,13 +67,21 @@ def call(command: int, attr: bytes) -> int:
     return bpf(command, ctypes.create_string_buffer(attr, len(attr)))
 
 
+def _image(path: Path | None) -> bytes:
+    """The image; ours may stand in a zip (docs/install.md), where it is no file."""
+    file = path or IMAGE
+    if path is None and not file.exists():
+        from importlib import resources
+
+        return resources.files("bpftrace_sys.record.ebpf").joinpath(IMAGE.name).read_bytes()
+    return file.read_bytes()
+
+
 class Programs:
     """Maps and programs of the image, in the kernel from :meth:`create` to :meth:`close`."""
 
     def __init__(self, path: Path | None = None) -> None:
-        # Of a zipapp it is no file.
-        image = path or resources.files("bpftrace_sys.record.ebpf").joinpath(IMAGE.name)
-        line, _, rest = image.read_bytes().partition(b"\n")
+        line, _, rest = _image(path).partition(b"\n")
         head = json.loads(line)
         self._blobs = zlib.decompress(rest)
         self._btf_place: list[int] = head["btf"]
