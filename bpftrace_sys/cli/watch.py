@@ -20,8 +20,8 @@ from bpftrace_sys.cli.live import (
     environment,
     leave,
     on_interrupt,
-    spawn_failure,
 )
+from bpftrace_sys.cli.spawn_failures import spawn_failure
 from bpftrace_sys.record.ebpf.cgroups import Cgroups
 from bpftrace_sys.record.ebpf.engine import CALLS, RING, Lost, Told, Wanted, Watch
 from bpftrace_sys.record.ptrace.errors import EngineError
