@@ -61,6 +61,23 @@ def test_every_function_has_one_of_its_names(flags: list[str], tmp_path: Path) -
             assert inside in {f"{name}+0x1" for name, size in names if size == largest}
 
 
+def test_a_function_is_called_what_people_call_it() -> None:
+    """libc's getpid is a weak name of __getpid, fork one of __libc_fork and of __fork."""
+    libc = Path(next(
+        line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()
+        if "/libc.so" in line
+    ))  # fmt: skip
+    plain = {"getpid", "fork", "open", "read", "malloc", "write"}
+    at = {
+        name: offset for offset, names in functions(libc).items() for name, _ in names
+        if name in plain
+    }  # fmt: skip
+    assert at.keys() == plain
+    symbols = Symbols()
+    for name, offset in at.items():
+        assert symbols.at(str(libc), offset) == name
+
+
 def test_what_is_no_elf_file_has_no_functions(tmp_path: Path) -> None:
     symbols = Symbols()
     (tmp_path / "text").write_text("\x7fELF, but not really")

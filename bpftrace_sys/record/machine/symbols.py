@@ -28,7 +28,15 @@ class Symbols:
                 self._files[path] = MappedFile(InFile(open_regular(path)))
         file = self._files[path]
         found = None if file is None else file.symbol(offset, False)
-        if found is None:
+        if file is None or found is None:
             return None
         name, distance = found
+        # Of libc's getpid the other name, __getpid, is the global one, and nobody's word for it.
+        plainest = min(file.names(offset - distance), key=_underscores, default=name)
+        if _underscores(plainest) < _underscores(name):
+            name = plainest
         return name + (f"+{distance:#x}" if distance else "")
+
+
+def _underscores(name: str) -> int:
+    return len(name) - len(name.lstrip("_"))

@@ -103,6 +103,14 @@ class MappedFile:
         found = self._named[at]
         return None if found is None else (found[0], found[1] + before)
 
+    def names(self, offset: int) -> list[str]:
+        """All names of the function that begins at an offset, the usual one first."""
+        found = self._find_symbol(offset)
+        vaddr = None if self._image is None else self._image.vaddr(offset)
+        if found is None or found[1] or vaddr is None or self._symbols is None:
+            return []
+        return self._symbols.names(vaddr)
+
     def _find_symbol(self, at: int) -> tuple[str, int] | None:
         image = self._open()
         vaddr = None if image is None else image.vaddr(at)

@@ -28,6 +28,10 @@ NESTED: Final = 256
 UNPACKED_LIMIT: Final = 64 << 20
 
 
+ALIASES: Final = 64
+"""Names of one function that are looked at."""
+
+
 class SymbolTable:
     """Functions by address, names as they stand in the file (mangled)."""
 
@@ -109,6 +113,16 @@ class SymbolTable:
                 return self._name(self._places[index]), vaddr - start
             first = False
         return None
+
+    def names(self, vaddr: int) -> list[str]:
+        """All names of the largest function that begins at an address, the usual one first."""
+        last = bisect_right(self._starts, vaddr) - 1
+        found: dict[str, None] = {}
+        for index in range(last, max(last - ALIASES, -1), -1):
+            if self._starts[index] != vaddr or self._sizes[index] != self._sizes[last]:
+                break
+            found[self._name(self._places[index])] = None
+        return list(found)
 
     def _name(self, place: int) -> str:
         names, offset = self._names[place >> 40], place & (1 << 40) - 1
