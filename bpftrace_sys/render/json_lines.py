@@ -19,7 +19,7 @@ from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.render.json_objects import insns_json, object_json
 from bpftrace_sys.story.listing import listing_for
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import Attachment, NotedCall
+from bpftrace_sys.story.objects import Attachment, NotedCall, PerfEvent
 from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.lines import event_line, fds_line, raw_line
@@ -246,6 +246,14 @@ def call_json(call: NotedCall, model: Model) -> dict[str, Any]:
     return decoded(call, _Values(call, model))
 
 
+def _scope(event: PerfEvent | None) -> dict[str, int]:
+    """Where a perf event counts."""
+    if event is None:
+        return {}
+    found = {"cpu": event.cpu, "task": event.task}
+    return {name: number for name, number in found.items() if number is not None}
+
+
 def _given(told: Attachment) -> dict[str, Any]:
     """What the program is given there, and what it reads of that."""
     if told.given is None:
@@ -380,6 +388,7 @@ class JsonLines(Renderer):
                 "prog": None if told.prog is None else object_json(told.prog),
                 "target": told.target,
                 "via": told.via,
+                **_scope(told.event),
                 **_given(told),
                 **({"link": object_json(told.link)} if told.link is not None else {}),
                 "pid": told.pid,

@@ -60,6 +60,9 @@ class Split(Renderer):
             del self._made[event.tid]
             self._ended(event.tid)
 
+    def waits(self) -> bool:
+        return any(renderer.waits() for renderer in self._made.values())
+
     def lull(self) -> None:
         for renderer in self._made.values():
             renderer.lull()

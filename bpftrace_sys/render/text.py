@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.render.call_text import CallText
 from bpftrace_sys.render.exits import exit_line
+from bpftrace_sys.render.per_cpu import PerCpu
 from bpftrace_sys.render.short_call import short_call
 from bpftrace_sys.render.style import Painter, plain_painter
 from bpftrace_sys.render.text_options import (
@@ -67,7 +68,7 @@ class TextTemplate(Template):
         ]
         if options.spent:
             words.append(spent(raw.duration, options.spent))
-        waiting = self._text.folds or self._text.walks
+        waiting = self._text.folds or self._text.walks or self._text.per_cpu
         return not waiting and [len(word) for word in words] == self._widths
 
     def write(self, raw: RawCall) -> None:
@@ -111,6 +112,7 @@ class TextRenderer(Renderer):
         self.calls = calls or CallText(model, options, paint)
         self.folds = Folds()
         self.walks = Walks(model)
+        self.per_cpu = PerCpu(model)
         self._again: tuple[NotedCall, str] | None = None
         """The last call, and its text, where it was another attempt at one."""
         self._idle: set[int] = set()
@@ -128,6 +130,7 @@ class TextRenderer(Renderer):
 
     def flush(self) -> None:
         """Feature probes and walks that waited to be told in a line, and what more was held."""
+        self._tell_per_cpu()
         if self.walks:
             calls, told_walk = self.walks.take()
             for call in calls:
@@ -155,6 +158,9 @@ class TextRenderer(Renderer):
                 for reason in reasons:
                     self._write(self.paint("why", printable(f"{WHY}{reason}")))
 
+    def waits(self) -> bool:
+        return bool(self.per_cpu or self.walks)
+
     def lull(self) -> None:
         self.flush()
         self.out.flush()
@@ -162,9 +168,17 @@ class TextRenderer(Renderer):
     def cut(self) -> None:
         self.flush()
 
+    def _tell_per_cpu(self) -> None:
+        """What is attached to the events of several CPUs."""
+        told = self.per_cpu.take()
+        if told is not None:
+            self._write(self.attachment_text(*told))
+
     def call(self, call: NotedCall) -> None:
         """One call; a feature probe or a part of a walk waits, to be told with others."""
         self._idle.discard(call.raw.pid)
+        if self.per_cpu.other(call):
+            self._tell_per_cpu()
         if not self.options.verbose:
             key = self._walk(call)
             if (self.folds and key is not None) or self.walks.other(key):
@@ -239,7 +253,13 @@ class TextRenderer(Renderer):
         """The block that says what was attached where, and how."""
         if not self.options.verbose and told.steps and told.steps[-1].call.notes.is_probe:
             return  # attached for a moment, to see whether it can be
-        self._write(self.attachment_text(told))
+        if not self.options.verbose:
+            if self.per_cpu.hold(told):
+                return
+            self._tell_per_cpu()
+            if self.per_cpu.hold(told):
+                return
+        self._write(self.attachment_text(told, told.scope))
 
     def kernel_view(self, seen: Seen) -> None:
         """What became of a program, below its load."""
@@ -302,7 +322,7 @@ class TextRenderer(Renderer):
 
     def leftovers(self) -> Iterator[str]:
         """Programs that this trace loaded and attached to nothing."""
-        from bpftrace_sys.story.summary import seen_at_the_end, unattached
+        from bpftrace_sys.story.fates import runs, seen_at_the_end, unattached
 
         for found in self.model.objects.values():
             if isinstance(found, Prog) and found.call is not None and not found.used:
@@ -311,12 +331,14 @@ class TextRenderer(Renderer):
                 name = printable(found.name) or "(anonymous)"
                 told = f"  {name} ({self._prog_details(found)})"
                 targets = seen_at_the_end(found, self.model)
-                verb, _, more = unattached(found, self.model).partition(" (")
                 if targets:
                     told += f" -> {', '.join(targets)}, seen at the end"
                     yield self.paint("attached", "attached") + told
+                elif found.runs:
+                    yield self.paint("attached", "run") + f"{told}, {runs(found)}"
                 else:
-                    yield self.paint("detached", verb) + told + (f", {more[:-1]}" if more else "")
+                    verb, more = unattached(found, self.model)
+                    yield self.paint("detached", verb) + told + (f", {more}" if more else "")
 
     # ------------------------------------------------------------ attachments
 
@@ -346,8 +368,11 @@ class TextRenderer(Renderer):
             lines.append(self.paint("comment", f"  ... {len(found.reads) - len(shown)} more (-v)"))
         return lines
 
-    def attachment_text(self, told: Attachment) -> str:
-        """``attached  NAME (...) -> TARGET``, and the steps below it."""
+    def attachment_text(self, told: Attachment, scope: str = "", more: int = 0) -> str:
+        """``attached  NAME (...) -> TARGET``, and the steps below it.
+
+        ``more``: as many others are the same but for their CPU, which ``scope`` tells.
+        """
         style = "detached" if told.verb in ("detached", "disabled") else "attached"
         arrow = "-x" if told.verb == "detached" else "->"
         prog = told.prog
@@ -358,10 +383,14 @@ class TextRenderer(Renderer):
         else:
             name = f"{printable(prog.name) or '(anonymous)'} ({self._prog_details(prog)})"
         via = f" via {told.via}" if told.via not in UNSAID else ""
-        head = f"{self.paint(style, told.verb)}  {name} {arrow} {printable(told.target)}{via}"
+        target = f"{printable(told.target)}{scope}{via}"
+        head = f"{self.paint(style, told.verb)}  {name} {arrow} {target}"
         if told.verb in ("enabled", "disabled") and len(told.steps) == 1:
             return head
         lines = [head]
         lines += [f"  {step.role:<7} {printable(short_call(step.call))}" for step in told.steps]
+        if more:
+            events = f"{more} other CPUs" if more > 1 else "the other CPU"
+            lines.append(self.paint("comment", f"  ...     the same for {events}"))
         lines += self._given(told)
         return "\n".join(["", *lines, ""])

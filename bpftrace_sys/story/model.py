@@ -27,6 +27,7 @@ from bpftrace_sys.story.objects import (
     Object,
     PerfEvent,
     Prog,
+    Refusal,
     new_object,
     text_of,
 )
@@ -65,6 +66,12 @@ class Model:
         self.events_by_id: dict[int, PerfEvent] = {}
         self.netlink = False
         """Whether netlink is traced: what is attached over it would have been seen."""
+        self.traced: frozenset[str] | None = None
+        """The system calls that are traced; None: the trace does not say."""
+        self.left_out: str = ""
+        """An option that keeps calls out of the trace, by which programs may be attached."""
+        self.troubles: dict[tuple[int, str], Refusal] = {}
+        """What last failed on a process's way to an event for programs of a type (troubles.py)."""
         self.passing: set[str] = set()
         """Targets of perf events: what is attached to those, is so while an fd is open."""
         self.parents: dict[int, int] = {}
@@ -205,6 +212,10 @@ class Model:
             pinned = self.by_fd(call, "attr", "bpf_fd")
             if pinned is not None:
                 pinned.pins.append(text_of(call.attr("attr", "pathname")))
+        elif command == "BPF_PROG_TEST_RUN" and succeeded:
+            tested = self.by_fd(call, "attr", "test", "prog_fd")
+            if isinstance(tested, Prog):
+                tested.runs += call.number("attr", "test", "repeat") or 1
         elif command == "write" and succeeded:
             self._written(call)
         elif command.startswith("BPF_MAP_") and command != "BPF_MAP_CREATE":
@@ -231,7 +242,7 @@ class Model:
         fact = call.ret.fact
         fd = call.ret.value
         if call.syscall.name == "perf_event_open":
-            from bpftrace_sys.story.targets import event_name, event_way
+            from bpftrace_sys.story.targets import bound_to, event_name, event_way
 
             name = event_name(call, self.facts)
             defined = self.probes.get(name.removeprefix("tracepoint "))
@@ -239,6 +250,8 @@ class Model:
             if defined is not None:
                 event.name, event.defined = defined
                 event.via = "tracefs"
+            else:
+                event.cpu, event.task = bound_to(call)
             self.events[(call.raw.pid, fd)] = event
             if fact is not None and fact.id is not None:
                 self.events_by_id[fact.id] = event

@@ -6,12 +6,15 @@ These know each other: a call its objects, an object the call that made it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.story.notes import Given, Listing, Probe, Retry
 from decoders.call import Call, inner_value
 from decoders.uapi import names
 from decoders.values import Text, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MADE: Final = "made"
 FOUND: Final = "found"
@@ -20,6 +23,8 @@ BEFORE: Final = "before"
 """The trace did not see it being made, and it is older than the trace."""
 IDENTIFIED: Final = frozenset({"prog", "map", "btf", "link"})
 """Kinds that have ids and that the kernel lists by id."""
+TARGETS: Final = 4_096
+"""Targets of a program that are remembered; a loop may put it into a map for ever."""
 NAME_LEN: Final = 15
 """What the kernel keeps of a name (BPF_OBJ_NAME_LEN, less the NUL)."""
 
@@ -39,7 +44,15 @@ class Object:
     """The call that made it."""
     attached: list[str] = field(default_factory=list)
     """Targets, while attached."""
+    was_attached: list[str] = field(default_factory=list)
+    """Targets that it was detached from, or that another took."""
     pins: list[str] = field(default_factory=list)
+
+    def leave(self, target: str) -> None:
+        """It is attached there no longer."""
+        self.attached.remove(target)
+        if len(self.was_attached) < TARGETS and target not in self.was_attached:
+            self.was_attached.append(target)
 
     @property
     def label(self) -> str:
@@ -77,6 +90,12 @@ class Prog(Object):
     """Nanoseconds that its load took."""
     used: bool = False
     """It was attached, or put where it runs."""
+    runs: int = 0
+    """How often BPF_PROG_TEST_RUN ran it."""
+    refused: Refusal | None = None
+    """How the last try to attach it failed."""
+    events: list[PerfEvent] = field(default_factory=list)
+    """The perf events that it was attached to."""
     key: tuple[str, str] | None = None
     """What tells it from others in every run (program_names.py), where the load was asked."""
 
@@ -145,6 +164,24 @@ class Link(Object):
         return [kind, self.type, *rest, f"-> {self.target}" if self.target else ""]
 
 
+def scope(cpus: Iterable[int], task: int | None) -> str:
+    """``, CPUs 0-3``, ``, pid 12``: CPUs and thread that perf events are bound to."""
+    known = sorted(set(cpus))
+    words = f", CPU{'s' if len(known) > 1 else ''} {spans(known)}" if known else ""
+    return words + (f", pid {task}" if task is not None else "")
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """``0-3,6`` of numbers in order, as the kernel writes CPUs (lib/vsprintf.c, %pbl)."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and found[-1][-1] == number - 1:
+            found[-1][1:] = [number]
+        else:
+            found.append([number])
+    return ",".join("-".join(map(str, span)) for span in found)
+
+
 @dataclass(slots=True, eq=False)
 class PerfEvent(Object):
     """A perf event; ``name`` says what it counts or probes."""
@@ -156,12 +193,23 @@ class PerfEvent(Object):
     """The write to tracefs that defined its probe."""
     prog: Object | None = None
     """What is attached to it."""
+    cpu: int | None = None
+    """The CPU that it is bound to; None: none, or its kind runs programs on all."""
+    task: int | None = None
+    """The thread that it is bound to, likewise."""
+    disabled: bool = False
+    """By an ioctl, and not enabled since."""
     attachment: Attachment | None = None
     """How, where it was by ioctl."""
 
     def _label_parts(self) -> list[str]:
         _, name, *rest = Object._label_parts(self)
-        return [name or "perf event ?", *rest]
+        return [name + self.scope if name else "perf event ?", *rest]
+
+    @property
+    def scope(self) -> str:
+        """Where it counts, as it stands behind what it counts: ``, CPU 0``."""
+        return scope([] if self.cpu is None else [self.cpu], self.task)
 
 
 KINDS: Final[dict[str, type[Object]]] = {
@@ -178,6 +226,20 @@ def new_object(
 ) -> Object:
     """An object of any kind."""
     return KINDS.get(kind, Object)(kind, id, name, origin, call)
+
+
+@dataclass(slots=True)
+class Refusal:
+    """A call that was to lead to an attachment, and failed."""
+
+    what: str
+    """``BPF_LINK_CREATE``, ``openat /sys/...``"""
+    errno: int
+    notes: Notes
+    """The call's, which get to know why."""
+    seq: int
+    reason: str = ""
+    """Why, where that is known besides."""
 
 
 @dataclass(slots=True, eq=False)
@@ -254,6 +316,11 @@ class Attachment:
     link: Link | None = None
     given: Given | None = None
     """What the program is given there, where that is known."""
+
+    @property
+    def scope(self) -> str:
+        """CPU and thread of its perf event: ``, CPU 0``; empty where there is none."""
+        return "" if self.event is None else self.event.scope
 
 
 def text_of(value: Value | None) -> str:

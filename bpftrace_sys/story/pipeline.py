@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from bpftrace_sys.trace.kernel_view import KernelView
 
 
+LEAVING_OUT = ("-e bpf=", "-e status=", "-P ", "-Z")
+"""Options that keep calls out of a trace, which may be those that attach a program."""
+
+
 class Pipeline:
     """Decodes, lets the model see, and hands on to every renderer."""
 
@@ -52,7 +56,14 @@ class Pipeline:
     def header(self, header: Header) -> None:
         """The trace begins."""
         traced = header.options.get("traced")
-        self.model.netlink = isinstance(traced, list) and "sendto" in traced
+        if isinstance(traced, list):
+            self.model.traced = frozenset(map(str, traced))
+            self.model.netlink = "sendto" in traced
+        left_out = header.options.get("narrowed")
+        self.model.left_out = next(
+            (word for word in left_out if isinstance(word, str) and word.startswith(LEAVING_OUT)),
+            "",
+        ) if isinstance(left_out, list) else ""
         self._each(lambda renderer: renderer.header(header))
 
     def fact(self, kind: str, key: int, name: str) -> None:
@@ -167,7 +178,7 @@ class Pipeline:
         self._tell(told)
         if self._retention is not None or call.notes.made is not None:
             self._keep(call)
-        if self.waiting is not None and self.probes is not None and self.probes.recent:
+        if self.waiting is not None and self.waits():
             self.waiting()
         if self._again is not None:
             self._again.told(call)
@@ -186,6 +197,12 @@ class Pipeline:
         assert self._comment is not None
         self._comment(call)
         return told
+
+    def waits(self) -> bool:
+        """Whether something is held back that a :meth:`lull` brings out."""
+        if self.probes is not None and self.probes.recent:
+            return True
+        return any(renderer.waits() for renderer in self.renderers)
 
     def used(self, found: Object) -> None:
         """An object was used by a call that did not take the usual path."""

@@ -70,6 +70,10 @@ class Renderer:
     def process(self, event: ProcessEvent) -> None:
         """A fork, exec or exit."""
 
+    def waits(self) -> bool:
+        """Whether something is held back that a :meth:`lull` is to bring out."""
+        return False
+
     def lull(self) -> None:
         """Nothing has come for a while: what was held back is to be told now."""
 

@@ -160,6 +160,9 @@ class Selected(Renderer):
     def process(self, event: ProcessEvent) -> None:
         self.renderer.process(event)
 
+    def waits(self) -> bool:
+        return self.renderer.waits()
+
     def lull(self) -> None:
         self.renderer.lull()
 

@@ -9,15 +9,13 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from bpftrace_sys.story.fates import fate, seen_at_the_end
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import BEFORE, FOUND, MADE, Link, Map, Object, Prog
+from bpftrace_sys.story.objects import Link, Map, Object, Prog
 from bpftrace_sys.story.targets import printable
 from decoders.call import Call
 
 Kind = TypeVar("Kind", bound=Object)
-
-ELSEWHERE: Final = {FOUND: "(from elsewhere)", BEFORE: "(from before the trace)"}
-"""Of objects whose making the trace did not see."""
 
 
 @dataclass(slots=True)
@@ -70,35 +68,6 @@ def _made(model: Model, kind: type[Kind]) -> list[Kind]:
     return [known for known in found if not (known.call and known.call.notes.is_probe)]
 
 
-def seen_at_the_end(prog: Object, model: Model) -> list[str]:
-    """Where a program stood attached when the trace ended, and no traced call had put it."""
-    # As Model.settle() asked: of programs that are still there and were not seen attached.
-    if not prog.id or prog.attached or model.facts.fact("alive_prog", prog.id) is None:
-        return []
-    text = model.facts.fact("standing", prog.id)
-    if text is None:
-        return []
-    from bpftrace_sys.story.standing import PlaceText
-    from bpftrace_sys.trace.inventory import places_of
-
-    place_text = PlaceText(model.facts)
-    found = [place_text.target(place) for place in places_of(text)]
-    return [target for target in found if target]
-
-
-NETLINK_TYPES: Final = frozenset(
-    {"xdp", "sched_cls", "sched_act", "lwt_in", "lwt_out", "lwt_xmit", "lwt_seg6local"}
-)
-"""Types of programs that can be attached over route netlink."""
-
-
-def unattached(prog: Prog, model: Model) -> str:
-    """What is to be said of a program that no traced call has attached."""
-    if prog.type_name in NETLINK_TYPES and not model.netlink:
-        return "not seen attached (netlink is not traced)"
-    return "not attached"
-
-
 def runs_of(prog: Object, model: Model) -> tuple[int, int] | None:
     """How often a program ran, and nanoseconds of all runs; None: not counted (--stats)."""
     words = (model.facts.fact("runs", prog.id) or "").split() if prog.id else []
@@ -137,11 +106,6 @@ def programs(model: Model) -> Table:
         right=frozenset({"id", "insns", "load us", *RUNS}),
     )  # fmt: skip
     for prog, cells in zip(shown, runs, strict=True):
-        targets = ", ".join(printable(target) for target in prog.attached)
-        if not targets:
-            targets = unattached(prog, model) if prog.origin == MADE else ELSEWHERE[prog.origin]
-            seen = ", ".join(seen_at_the_end(prog, model)) if prog.origin == MADE else ""
-            targets = f"{seen} (seen at the end)" if seen else targets
         table.rows.append(
             (
                 printable(prog.name) or "(anonymous)",
@@ -151,7 +115,7 @@ def programs(model: Model) -> Table:
                 str(prog.insns or ""),
                 micros(prog.verify_ns),
                 *(cells if told else ()),
-                targets,
+                fate(prog, model),
             )
         )
     return table

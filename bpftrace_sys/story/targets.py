@@ -118,13 +118,62 @@ def event_name(call: Call, facts: Facts) -> str:
         return f"tracepoint {config.note or f'id {config.value}'}"
     if name in ("software", "hardware") and isinstance(config, Name):
         shown = config.name or f"{name} event {config.value}"
-        return _spoken(shown)
+        return _spoken(shown) + _rate(call)
     if name == "hw_cache" and isinstance(config, Int):
-        return f"hw_cache {config.note or hex(config.value)}"
+        return f"hw_cache {config.note or hex(config.value)}{_rate(call)}"
     if name == "breakpoint":
-        return f"breakpoint {call.number('attr', 'bp_addr') or 0:#x}"
+        return _breakpoint(call)
     value = getattr(config, "value", 0)
-    return f"{name or 'event'} config={value:#x}"
+    return f"{name or 'event'} config={value:#x}{_rate(call)}"
+
+
+CLOCKS: Final = frozenset({"PERF_COUNT_SW_CPU_CLOCK", "PERF_COUNT_SW_TASK_CLOCK"})
+"""Events that count nanoseconds."""
+
+
+def _rate(call: Call) -> str:
+    """How often an event that counts runs a program: `` 99 Hz``, `` every 2 s``."""
+    if call.number("attr", "freq"):
+        return f" {call.number('attr', 'sample_freq') or 0} Hz"
+    period = call.number("attr", "sample_period") or 0
+    if period < 2:
+        return ""
+    config = call.attr("attr", "config")
+    if not isinstance(config, Name) or config.name not in CLOCKS:
+        return f" period {period}"
+    for unit, size in (("s", 10**9), ("ms", 10**6), ("us", 10**3)):
+        if period % size == 0:
+            return f" every {period // size} {unit}"
+    return f" every {period} ns"
+
+
+def _breakpoint(call: Call) -> str:
+    """``breakpoint rw 8 bytes at 0x10000000``; HW_BREAKPOINT_R, _W and _X are bits."""
+    kind, size = call.number("attr", "bp_type") or 0, call.number("attr", "bp_len") or 0
+    how = "".join(letter for bit, letter in enumerate("rwx") if kind >> bit & 1)
+    bytes_ = f" {size} byte{'s' if size != 1 else ''}" if how != "x" and size else ""
+    return f"breakpoint {how or kind}{bytes_} at {call.number('attr', 'bp_addr') or 0:#x}"
+
+
+ANYWHERE: Final = frozenset({"tracepoint", "kprobe"})
+"""Kinds of events whose programs run wherever the event comes, whatever it is bound to
+(trace_call_bpf() is called of the tracepoint, not of the event)."""
+
+
+def bound_to(call: Call) -> tuple[int | None, int | None]:
+    """The CPU and the thread for which a perf event runs its program."""
+    kind = call.attr("attr", "type")
+    name = (kind.name or "").removeprefix("PERF_TYPE_").lower() if isinstance(kind, Name) else ""
+    if isinstance(kind, Int):
+        name = kind.note or ""
+    if name in ANYWHERE:
+        return None, None
+    cpu, task = call.number("cpu"), call.number("pid")
+    if task == 0:
+        task = call.raw.tid
+    if name == "uprobe" or cpu is None or cpu < 0:
+        cpu = None  # of a uprobe: uprobe_perf_filter() looks at the process only
+    return cpu, task if task is not None and task > 0 else None
 
 
 def counted(kind: int, config: int) -> str:

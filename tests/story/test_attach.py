@@ -169,7 +169,9 @@ def test_the_text_has_each_sentence_once(name: str, traced_loader: Traced) -> No
     for verb, prog, target, via in traced_loader.attachments:
         arrow = "-x" if verb == "detached" else "->"
         tail = "" if via in ("", "link", "map") else f" via {via}"
-        line = rf"^{verb}  (map )?{prog}( \(.*\))? {arrow} {re.escape(target + tail)}$"
+        bound = r"(, CPUs? [\d,-]+)?(, pid \d+)?"
+        what = rf"{re.escape(target)}{bound}{re.escape(tail)}"
+        line = rf"^{verb}  (map )?{prog}( \(.*\))? {arrow} {what}$"
         said = traced_loader.attachments
         same = [each for each in said if each[:3] == (verb, prog, target)]
         assert len(re.findall(line, text, re.MULTILINE)) == len(same)
@@ -417,7 +419,9 @@ RECORDED = {
     "kcm": [r"parse_length \(.*\) -> kcm parser of socket:\[\d+\]"],
     "xdp-link": [r"pass \(.*\) -> xdp on veth0 \((default|drv)\)"],
     "cgroup-attach": [r"\w+ \(cgroup_skb, .*\) -> cgroup_skb egress on /sys/fs/cgroup\S*"],
-    "bpftrace-profile": [r".* \(perf_event, .*\) -> software cpu-clock via perf event"],
+    "bpftrace-profile": [
+        r".* \(perf_event, .*\) -> software cpu-clock 49 Hz, CPUs 0-1 via perf event"
+    ],
 }
 
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from bpftrace_sys.story.attach.rows import ROWS
-from bpftrace_sys.story.attach.ways import TARGETS, Way
+from bpftrace_sys.story.attach.troubles import Troubles
+from bpftrace_sys.story.attach.ways import Way
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import Attachment, Link, NotedCall, PerfEvent, Step
+from bpftrace_sys.story.objects import TARGETS, Attachment, Link, NotedCall, PerfEvent, Prog, Step
 from decoders.arch import NETLINK_CALLS
 from decoders.values import Int, Name
 
@@ -19,6 +20,7 @@ class Attachments:
     def __init__(self, model: Model) -> None:
         self.model = model
         self._held: dict[int, Attachment] = {}
+        self.troubles = Troubles(model)
         self._talk: Any = None
         """bpftrace_sys.story.attach.netlink.Talk, once there is netlink."""
 
@@ -33,7 +35,10 @@ class Attachments:
 
     def after(self, call: NotedCall) -> list[Attachment]:
         """What a call attached, enabled or detached; may be told later (see flush)."""
-        if call.raw.ret is None or call.raw.failed:
+        if call.raw.ret is None:
+            return []
+        if call.raw.failed:
+            self.troubles.failed(call)
             return []
         if call.command == "PERF_EVENT_IOC_ENABLE":
             return self._switched(call, "enabled")
@@ -114,12 +119,15 @@ class Attachments:
         else:
             gone = [known for known in there if known is way.before]
         for known in gone:
-            known.attached.remove(way.target)
+            known.leave(way.target)
         prog = None if way.verb == "detached" else way.prog
         if prog is not None and len(prog.attached) < TARGETS:
             prog.attached.append(way.target)
+            self.troubles.over(prog)
         if way.event is not None:
             way.event.prog = way.prog
+            if isinstance(prog, Prog) and len(prog.events) < TARGETS:
+                prog.events.append(way.event)
             if way.link is None and len(self.model.passing) < TARGETS:
                 self.model.passing.add(way.target)
 
@@ -145,6 +153,8 @@ class Attachments:
     def _switched(self, call: NotedCall, verb: str) -> list[Attachment]:
         """ENABLE and DISABLE of an event that has a program."""
         event = self.model.object(call.fact("fd"), call.raw.pid)
+        if isinstance(event, PerfEvent):
+            event.disabled = verb == "disabled"
         held = self._held.get(call.raw.tid)
         step = Step(verb.removesuffix("d"), call)
         if held is not None and held.event is event and verb == "enabled":

@@ -78,7 +78,7 @@ class Talk:
             places = [f"tc {hook} on {device}" for hook in ("ingress", "egress")]
         for place in places:
             while (holder := self.model.holder(place)) is not None:
-                holder.attached.remove(place)
+                holder.leave(place)
                 yield Way(holder, place, "netlink", "detached")
 
     def _device(self, call: NotedCall, request: netlink.Request) -> str:

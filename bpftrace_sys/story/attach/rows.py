@@ -18,9 +18,9 @@ from bpftrace_sys.story.attach.places import (
     _ops_name,
     target_of,
 )
-from bpftrace_sys.story.attach.ways import TARGETS, Reading, Way
+from bpftrace_sys.story.attach.ways import Reading, Way
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import Link, Map, Object, PerfEvent, Prog, text_of
+from bpftrace_sys.story.objects import TARGETS, Link, Map, Object, PerfEvent, Prog, text_of
 from bpftrace_sys.story.targets import hook_name
 from decoders.call import Call, inner_value
 from decoders.uapi import const

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Link, Object, PerfEvent
@@ -27,6 +26,4 @@ class Way:
     link: Link | None = None
 
 
-TARGETS: Final = 4_096
-"""Targets of a program that are remembered; a loop may put it into a map for ever."""
 Reading = Callable[[Call, Model], Way | None]
