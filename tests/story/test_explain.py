@@ -19,26 +19,11 @@ from typing import Any
 
 import pytest
 
-from bpftrace_sys.story.explain.attr import LAST_FIELDS
-from tests.support import bpf_asm as asm
 from tests.support.needs import needs_tool
 from tests.support.refusals import WORKLOAD, refused, why
 from tests.support.running import LOADERS, Ran, run_cli
 
 pytestmark = pytest.mark.usefixtures("needs_bpf")
-COMMANDS = {
-    "PROG_DETACH": 9,
-    "PROG_GET_NEXT_ID": 11,
-    "MAP_GET_NEXT_ID": 12,
-    "PROG_GET_FD_BY_ID": 13,
-    "PROG_QUERY": 16,
-    "BTF_GET_FD_BY_ID": 19,
-    "TASK_FD_QUERY": 20,
-    "BTF_GET_NEXT_ID": 23,
-    "LINK_GET_FD_BY_ID": 30,
-    "LINK_GET_NEXT_ID": 31,
-}
-"""Commands that find an attr of zeros well-formed; from linux/bpf.h."""
 CAPS = ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN")
 
 
@@ -263,26 +248,6 @@ def test_every_other_reason(single: list[tuple[list[Any], dict[str, Any]]]) -> N
             wrong.append((name, said, expected))
     assert not wrong, "\n".join(map(str, wrong))
     assert set(EXPECTED) == set(names)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_where_the_last_field_ends(name: str) -> None:
-    """The kernel takes a byte before the end for something, and one after it for EINVAL."""
-
-    def answer(offset: int | None) -> int:
-        attr = bytearray(168)
-        if offset is not None:
-            attr[offset] = 1
-        try:
-            asm.bpf(COMMANDS[name], attr)
-        except OSError as error:
-            return error.errno or -1
-        return 0
-
-    assert answer(None) != errno.EINVAL
-    refused_at = [offset for offset in range(168) if answer(offset) == errno.EINVAL]
-    first = next(at for at in range(169) if all(k in refused_at for k in range(at, 168)))
-    assert LAST_FIELDS[f"BPF_{name}"] == first
 
 
 def test_replay_says_the_same(traced: Callable[..., Ran], tmp_path: Path) -> None:

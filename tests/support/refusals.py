@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from bpftrace_sys.story.objects import NotedCall
+from bpftrace_sys.trace.facts import Facts
+from bpftrace_sys.trace.lines import extra_of
+from decoders.decode import decode
+from decoders.raw import AUDIT_ARCH_X86_64, ENTRY, Chunk, RawCall
 from tests.support.running import TRACEES, Ran
 
 WORKLOAD = str(TRACEES / "refusals.py")
@@ -21,3 +26,17 @@ def refused(ran: Ran) -> list[dict[str, Any]]:
 def why(line: dict[str, Any]) -> str:
     """The explanation of a call, in one line."""
     return " | ".join(line.get("explanation", ()))
+
+
+def noted(raw: RawCall, facts: Facts) -> NotedCall:
+    """A call as the pipeline has it decoded."""
+    return decode(raw, facts, NotedCall)
+
+
+def refusal(number: int, attr: bytes, cmd: int = 5, **extra: object) -> RawCall:
+    """A call as if it had been refused, with nothing known of the machine."""
+    return RawCall(
+        seq=1, time=0, pid=1, tid=1, comm="x", arch=AUDIT_ARCH_X86_64, nr=321,
+        args=(cmd, 0x1000, len(attr), 0, 0, 0), ret=-number, failed=True, duration=1,
+        chunks=[Chunk(ENTRY, 0x1000, attr, len(attr))], extra=extra_of(extra),
+    )  # fmt: skip

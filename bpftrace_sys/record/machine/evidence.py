@@ -136,6 +136,35 @@ class Evidence:
                     waiting.append(inner)
         return " ".join(names)
 
+    def member(self, names: str, key: int) -> str | None:
+        """``yes`` or ``-``: whether a struct or union has a member (``bpf_attr batch.flags``)."""
+        struct, _, path = names.partition(" ")
+        place = self._type(struct)
+        if place is None:
+            return None
+        for name in path.split("."):
+            place = self._inner(place, name)
+            if place is None:
+                return NONE
+        return "yes"
+
+    def _inner(self, place: Any, name: str) -> Any:
+        """The type of a member, looked for in unnamed structs and unions, too; or None."""
+        from decoders.formats.btf_types import COMPOSITES
+
+        vmlinux = self.facts.vmlinux()
+        waiting = [place]
+        for _ in range(1000):
+            if not waiting:
+                break
+            for member in waiting.pop().members:
+                inner = vmlinux.resolve(member.type)
+                if member.name == name:
+                    return inner
+                if not member.name and inner is not None and inner.kind in COMPOSITES:
+                    waiting.append(inner)
+        return None
+
     def enumerator(self, name: str, key: int) -> str | None:
         """The name that an enum's value has in the kernel's BTF."""
         vmlinux = self.facts.vmlinux()
@@ -278,6 +307,7 @@ QUESTIONS: Final[dict[str, Callable[[Evidence, str, int], str | None]]] = {
     "config": Evidence.config,
     "size": Evidence.size,
     "members": Evidence.members,
+    "member": Evidence.member,
     "enumerator": Evidence.enumerator,
     "flag": Evidence.flag,
     "function": Evidence.function,

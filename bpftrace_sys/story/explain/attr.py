@@ -5,22 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from bpftrace_sys.story.explain.failure import NONE, PAGE, Failure
+from bpftrace_sys.story.explain.last_fields import end_of, layout_of
 from bpftrace_sys.story.explain.wording import and_words, decimal
 from decoders.call import inner_value
 from decoders.uapi import layouts
 from decoders.values import Flags, Pointer, Struct, Text, Value
-
-LAYOUT_OF: Final = {
-    "BPF_MAP_CREATE": "MAP_CREATE",
-    "BPF_PROG_LOAD": "PROG_LOAD",
-    "BPF_BTF_LOAD": "BTF_LOAD",
-    "BPF_OBJ_PIN": "OBJ_*",
-    "BPF_OBJ_GET": "OBJ_*",
-    "BPF_LINK_CREATE": "link_create",
-    "BPF_PROG_TEST_RUN": "test",
-    "BPF_PROG_QUERY": "query",
-}
-"""Commands whose attr has grown, or may."""
 
 
 def too_big(failure: Failure) -> list[str]:
@@ -28,7 +17,7 @@ def too_big(failure: Failure) -> list[str]:
     size = failure.call.number("size") or 0
     if size > PAGE:
         return [f"attr is {size} bytes, more than a page"]
-    return beyond(failure, failure.attr[:size], "bpf_attr", LAYOUT_OF.get(failure.command, ""))
+    return beyond(failure, failure.attr[:size], "bpf_attr", layout_of(failure.command))
 
 
 def beyond(failure: Failure, data: bytes, struct: str, layout: str) -> list[str]:
@@ -62,76 +51,33 @@ def unknown_command(failure: Failure) -> list[str]:
     return []
 
 
-BPF_ATTR_SIZE: Final = 168
-LAST_FIELDS: Final[dict[str, int]] = {
-    "BPF_MAP_CREATE": 92,
-    "BPF_MAP_LOOKUP_ELEM": 32,
-    "BPF_MAP_UPDATE_ELEM": 32,
-    "BPF_MAP_DELETE_ELEM": 16,
-    "BPF_MAP_GET_NEXT_KEY": 24,
-    "BPF_MAP_LOOKUP_AND_DELETE_ELEM": 32,
-    "BPF_MAP_FREEZE": 4,
-    "BPF_OBJ_PIN": 20,
-    "BPF_OBJ_GET": 20,
-    "BPF_PROG_ATTACH": 32,
-    "BPF_PROG_DETACH": 32,
-    "BPF_PROG_TEST_RUN": 76,
-    "BPF_PROG_GET_NEXT_ID": 8,
-    "BPF_MAP_GET_NEXT_ID": 8,
-    "BPF_BTF_GET_NEXT_ID": 8,
-    "BPF_LINK_GET_NEXT_ID": 8,
-    "BPF_PROG_GET_FD_BY_ID": 4,
-    "BPF_MAP_GET_FD_BY_ID": 12,
-    "BPF_BTF_GET_FD_BY_ID": 16,
-    "BPF_LINK_GET_FD_BY_ID": 4,
-    "BPF_OBJ_GET_INFO_BY_FD": 16,
-    "BPF_PROG_QUERY": 64,
-    "BPF_RAW_TRACEPOINT_OPEN": 24,
-    "BPF_BTF_LOAD": 40,
-    "BPF_TASK_FD_QUERY": 48,
-    "BPF_LINK_CREATE": 60,
-    "BPF_LINK_UPDATE": 16,
-    "BPF_LINK_DETACH": 4,
-    "BPF_ENABLE_STATS": 4,
-    "BPF_ITER_CREATE": 8,
-    "BPF_PROG_BIND_MAP": 12,
-    "BPF_TOKEN_CREATE": 8,
-}
-"""Where a command's last field ends: BPF_*_LAST_FIELD of Linux 6.18."""
-
-
 def leftovers(failure: Failure) -> list[str]:
     """Non-zero bytes after the last field that the command has (CHECK_ATTR)."""
     attr = inner_value(failure.call.args.get("attr"))
     if not isinstance(attr, Struct):
         return []
-    end = LAST_FIELDS.get(failure.command)
-    data = failure.attr[: failure.call.number("size") or 0]
-    size = decimal(failure.fact("size bpf_attr"))
-    # A kernel that knows more of bpf_attr than we may know more of a command too.
-    if end is not None and size is not None and size <= BPF_ATTR_SIZE:
-        extra = data[end:size]
-        if extra.strip(b"\0"):
-            offset = end + next(index for index, byte in enumerate(extra) if byte)
-            return [f"byte {offset} of attr is not zero, after the last field of {failure.command}"]
-    members = failure.fact("members bpf_attr")
-    if members is None:
-        return []
-    known = set(members.split())
+    members = (failure.fact("members bpf_attr") or "").split()
+    ours = _layout_names(failure) if members else frozenset[str]()
     newer = [
         name
         for name, value in attr.fields
-        if name and name not in known and _set(value) and name in _layout_names(failure)
+        if name and name in ours and name not in members and _set(value)
     ]
     if newer:
         words = and_words(newer)
         return [f"this kernel has no field {words} for {failure.command}, which is not zero"]
+    size = decimal(failure.fact("size bpf_attr"))
+    data = failure.attr[: failure.call.number("size") or 0][:size]
+    end = end_of(failure)
+    if end is not None and data[end:].strip(b"\0"):
+        offset = next(at for at in range(end, len(data)) if data[at])
+        return [f"byte {offset} of attr is not zero, after the last field of {failure.command}"]
     return []
 
 
-def _layout_names(failure: Failure) -> set[str]:
-    layout = layouts.LAYOUTS.get(f"bpf_attr.{LAYOUT_OF.get(failure.command, '')}", ())
-    return {member.path for member in layout}
+def _layout_names(failure: Failure) -> frozenset[str]:
+    layout = layouts.LAYOUTS.get(f"bpf_attr.{layout_of(failure.command)}", ())
+    return frozenset(member.path for member in layout)
 
 
 def _set(value: Value) -> bool:

@@ -9,7 +9,7 @@ from bpftrace_sys.story.explain.attr import bad_name, unknown_flags, unknown_typ
 from bpftrace_sys.story.explain.elements import HASHES
 from bpftrace_sys.story.explain.failure import PAGE, Failure, kind_of
 from bpftrace_sys.story.explain.wording import and_words, article, or_numbers
-from decoders.uapi import const, names
+from decoders.uapi import const, layouts, names
 
 KMALLOC_MAX: Final = 4 << 20
 
@@ -52,43 +52,48 @@ class MapRule:
     """The key sizes that it takes."""
     value: tuple[int, ...] | None = None
     entries: str = "some"
-    """``some``: not 0; ``none``: 0; ``pages``: a power of 2 and of pages; ``any``."""
+    """``some``: not 0; ``none``: 0; ``one``; ``pages``: a power of 2 and of pages; ``any``."""
     must: int = 0
     """Flags that must be set."""
     may: int | None = None
     """Flags that may be."""
     key_min: int = 0
+    key_max: int | None = None
     value_min: int = 0
+    needs: tuple[str, ...] = ()
+    """Fields that say which BTF describes it, and must not be 0."""
 
 
 _ACCESS: Final = (
     const.BPF_F_RDONLY | const.BPF_F_WRONLY | const.BPF_F_RDONLY_PROG | const.BPF_F_WRONLY_PROG
 )
 _NUMA: Final = const.BPF_F_NUMA_NODE
-_ANYWHERE: Final = const.BPF_F_TOKEN_FD | 1 << 15  # BPF_F_VTYPE_BTF_OBJ_FD
+_ANYWHERE: Final = const.BPF_F_TOKEN_FD
+_STRUCT_OPS: Final = const.BPF_F_LINK | const.BPF_F_VTYPE_BTF_OBJ_FD
 _PREALLOC: Final = const.BPF_F_NO_PREALLOC
 _FD_ACCESS: Final = const.BPF_F_RDONLY | const.BPF_F_WRONLY
 _ARRAY_FLAGS: Final = _NUMA | const.BPF_F_MMAPABLE | _ACCESS | const.BPF_F_INNER_MAP
-_HASH_FLAGS: Final = (
-    _PREALLOC | const.BPF_F_NO_COMMON_LRU | _NUMA | _ACCESS | const.BPF_F_ZERO_SEED
-)
+_PERCPU_HASH: Final = _PREALLOC | _ACCESS | const.BPF_F_ZERO_SEED
+_HASH_FLAGS: Final = _PERCPU_HASH | _NUMA
+_LRU: Final = const.BPF_F_NO_COMMON_LRU
 _STORAGE: Final = MapRule(
-    key=(4,), entries="none", must=_PREALLOC, may=_PREALLOC | const.BPF_F_CLONE, value_min=1
-)
+    key=(4,), entries="none", must=_PREALLOC, may=_PREALLOC | const.BPF_F_CLONE, value_min=1,
+    needs=("btf_key_type_id", "btf_value_type_id"),
+)  # fmt: skip
 _HASH: Final = MapRule(may=_HASH_FLAGS, key_min=1, value_min=1)
 _FDS: Final = MapRule(key=(4,), value=(4,), may=_NUMA | _FD_ACCESS)
 _DEVICES: Final = MapRule(key=(4,), value=(4, 8), may=_NUMA | _FD_ACCESS)
 _QUEUE: Final = MapRule(key=(0,), value_min=1, may=_NUMA | _ACCESS)
-_RING: Final = MapRule(
-    key=(0,), value=(0,), entries="pages", may=_NUMA | const.BPF_F_RB_OVERWRITE
-)
 _CGROUP: Final = MapRule(key=(8, 16), value_min=1, entries="none", may=_NUMA | _ACCESS)
 
 MAP_RULES: Final[dict[str, MapRule]] = {
     "HASH": _HASH,
-    "PERCPU_HASH": _HASH,
-    "LRU_HASH": _HASH,
-    "LRU_PERCPU_HASH": _HASH,
+    "PERCPU_HASH": MapRule(may=_PERCPU_HASH, key_min=1, value_min=1),
+    "RHASH": MapRule(
+        must=_PREALLOC, may=_HASH_FLAGS & ~const.BPF_F_ZERO_SEED, key_min=1, value_min=1
+    ),
+    "LRU_HASH": MapRule(may=_HASH_FLAGS | _LRU, key_min=1, value_min=1),
+    "LRU_PERCPU_HASH": MapRule(may=_PERCPU_HASH | _LRU, key_min=1, value_min=1),
     "HASH_OF_MAPS": MapRule(value=(4,), may=_HASH_FLAGS, key_min=1),
     "ARRAY": MapRule(key=(4,), value_min=1, may=_ARRAY_FLAGS),
     "PERCPU_ARRAY": MapRule(key=(4,), value_min=1, may=_ACCESS),
@@ -101,11 +106,15 @@ MAP_RULES: Final[dict[str, MapRule]] = {
     "STACK_TRACE": MapRule(
         key=(4,), value_min=8, may=_NUMA | _FD_ACCESS | const.BPF_F_STACK_BUILD_ID
     ),
-    "LPM_TRIE": MapRule(must=_PREALLOC, may=_PREALLOC | _NUMA | _ACCESS, key_min=5, value_min=1),
+    "LPM_TRIE": MapRule(
+        must=_PREALLOC, may=_PREALLOC | _NUMA | _ACCESS, key_min=5, key_max=260, value_min=1
+    ),
     "QUEUE": _QUEUE,
     "STACK": _QUEUE,
-    "RINGBUF": _RING,
-    "USER_RINGBUF": _RING,
+    "RINGBUF": MapRule(
+        key=(0,), value=(0,), entries="pages", may=_NUMA | const.BPF_F_RB_OVERWRITE
+    ),
+    "USER_RINGBUF": MapRule(key=(0,), value=(0,), entries="pages", may=_NUMA),
     "SK_STORAGE": _STORAGE,
     "INODE_STORAGE": _STORAGE,
     "TASK_STORAGE": _STORAGE,
@@ -122,6 +131,10 @@ MAP_RULES: Final[dict[str, MapRule]] = {
     "SOCKMAP": _DEVICES,
     "SOCKHASH": MapRule(value=(4, 8), key_min=1, may=_NUMA | _FD_ACCESS),
     "REUSEPORT_SOCKARRAY": MapRule(key=(4,), value=(4, 8), may=_NUMA | _ACCESS),
+    "STRUCT_OPS": MapRule(
+        key=(4,), entries="one", may=_STRUCT_OPS, needs=("btf_vmlinux_value_type_id",)
+    ),
+    "INSN_ARRAY": MapRule(key=(4,), value=(16,), may=0),
     "ARENA": MapRule(
         key=(0,),
         value=(0,),
@@ -131,9 +144,24 @@ MAP_RULES: Final[dict[str, MapRule]] = {
 }
 """Each type's map_alloc_check()."""
 
+NO_RULE: Final = frozenset({"UNSPEC"})
+"""Types that no map has."""
+
+
+_BTF_OF: Final = {
+    ("btf_key_type_id", "btf_value_type_id"): "BTF of its key and value",
+    ("btf_vmlinux_value_type_id",): "btf_vmlinux_value_type_id, the type that it fills in",
+}
+
 
 def _flag_names(bits: int) -> str:
     return and_words([name for bit, name in names.map_flags.items() if bits & bit] or [hex(bits)])
+
+
+def _frame(flags: int) -> int:
+    """The bytes that a stack_trace keeps of a frame."""
+    build_ids = flags & const.BPF_F_STACK_BUILD_ID
+    return layouts.SIZES["bpf_stack_build_id"] if build_ids else 8
 
 
 def map_create_invalid(failure: Failure) -> list[str]:
@@ -156,16 +184,22 @@ def map_create_invalid(failure: Failure) -> list[str]:
         lines.append(f"key_size of {of} must be {or_numbers(rule.key)}, not {key}")
     elif key < rule.key_min:
         lines.append(f"key_size of {of} must be at least {rule.key_min}, not {key}")
+    elif rule.key_max is not None and key > rule.key_max:
+        lines.append(f"key_size of {of} must be at most {rule.key_max}, not {key}")
     if rule.value is not None and value not in rule.value:
         lines.append(f"value_size of {of} must be {or_numbers(rule.value)}, not {value}")
     elif value < rule.value_min:
         lines.append(f"value_size of {of} must be at least {rule.value_min}, not {value}")
-    elif kind == "STACK_TRACE" and value % 8:
-        lines.append(f"value_size of a stack_trace must be a multiple of 8, not {value}")
+    elif kind == "STACK_TRACE" and value % _frame(flags):
+        lines.append(
+            f"value_size of a stack_trace must be a multiple of {_frame(flags)}, not {value}"
+        )
     if rule.entries == "some" and not entries:
         lines.append("max_entries is 0")
     elif rule.entries == "none" and entries:
         lines.append(f"max_entries of {of} must be 0, not {entries}")
+    elif rule.entries == "one" and entries != 1:
+        lines.append(f"max_entries of {of} must be 1, not {entries}")
     elif rule.entries == "pages" and (not entries or entries & (entries - 1) or entries % PAGE):
         lines.append(
             f"max_entries of {of} must be a power of 2 and a multiple of the page size, "
@@ -176,8 +210,6 @@ def map_create_invalid(failure: Failure) -> list[str]:
     if rule.may is not None and not lines and flags & ~(rule.may | _ANYWHERE):
         wrong = flags & ~(rule.may | _ANYWHERE)
         lines.append(f"{of} cannot have {_flag_names(wrong)}")
-    if kind in ("SK_STORAGE", "INODE_STORAGE", "TASK_STORAGE", "CGRP_STORAGE") and not (
-        failure.number("btf_key_type_id") and failure.number("btf_value_type_id")
-    ):
-        lines.append(f"{of} needs BTF of its key and value")
+    if not all(failure.number(field) for field in rule.needs):
+        lines.append(f"{of} needs {_BTF_OF[rule.needs]}")
     return lines or bad_name(failure, "map_name")
