@@ -2,26 +2,38 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Hashes of all that bpfstrace prints of every recording: did a change of the code change output?
 
-    tools/output_hashes.py > before        (about 100 s on two CPUs)
+    tools/output_hashes.py > before        (about 10 s on one CPU)
     ... move code about ...
     tools/output_hashes.py | diff before -
 
 A line an output: its SHA-256, the recording, and the arguments. --only WORD takes the recordings
 whose name contains WORD; --show NAME ARGS... prints one of the outputs instead of its hash.
+
+Everything is imported once; each recording has a process forked from there, as starting Python for
+each output would take ten times as long. tests/project/test_output_hashes.py holds what is hashed
+here against what the command itself prints.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import os
-import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
+from typing import IO, NoReturn
 
 TOP = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TOP))  # this checkout's modules, whatever is installed
+
+from bpftrace_sys.cli import main as cli  # noqa: E402
+
 REPLAYS = (
     (),
     ("-v",),
@@ -38,48 +50,132 @@ REPLAYS = (
     ("--json", "-"),
 )
 """Arguments of `bpfstrace replay`; the trace is put last."""
+COLUMNS = "100"
+WARM = "eperm"
+"""The recording that is replayed before the first fork: the smallest with a load."""
+
+
+def names_of_all() -> list[str]:
+    """The recordings' names, in order."""
+    return sorted(path.parent.name for path in TOP.glob("fixtures/*/trace.jsonl.gz"))
+
+
+def outputs(name: str, other: str) -> list[tuple[str, ...]]:
+    """A recording's outputs: command (its first word) and arguments. diff is with ``other``."""
+    return [
+        *(("replay", *words) for words in REPLAYS),
+        ("extract",),
+        ("check", "--update"),
+        ("diff", other),
+    ]
+
+
+def trace_of(name: str) -> str:
+    """A recording's file, below TOP."""
+    return f"fixtures/{name}/trace.jsonl.gz"
 
 
 def run(*words: str, cwd: Path = TOP) -> bytes:
-    """What a command of bpfstrace's prints and answers, exit code first."""
-    command = [sys.executable, "-m", "bpftrace_sys", *words]
-    env = {**os.environ, "PYTHONPATH": str(TOP), "COLUMNS": "100"}
-    done = subprocess.run(command, capture_output=True, cwd=cwd, env=env, check=False)
-    return b"%d\n%s\n%s" % (done.returncode, done.stdout, done.stderr)
+    """What a command of bpfstrace's prints and answers, exit code first: in this process."""
+    os.chdir(cwd)
+    kept = sys.stdout, sys.stderr
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        sys.stdout, sys.stderr = _stream(out), _stream(err)
+        try:
+            code = cli.main(list(words))
+        except SystemExit as stopped:
+            code = stopped.code if isinstance(stopped.code, int) else 1
+        except Exception:
+            traceback.print_exc()
+            code = 1
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            sys.stdout, sys.stderr = kept
+        out.seek(0)
+        err.seek(0)
+        return b"%d\n%s\n%s" % (code, out.read(), err.read())
 
 
-def extracted(trace: str) -> bytes:
+def _stream(file: IO[bytes]) -> IO[str]:
+    return open(file.fileno(), "w", encoding="utf-8", closefd=False)
+
+
+def extracted(trace: Path) -> bytes:
     """Every file that `bpfstrace extract` makes of a trace, with its name."""
     with tempfile.TemporaryDirectory() as folder:
-        said = run("extract", trace, "-o", "out", cwd=Path(folder))
+        said = run("extract", str(trace), "-o", "out", cwd=Path(folder))
         files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
         return said + b"".join(path.name.encode() + path.read_bytes() for path in files)
 
 
-def outputs(names: list[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """Every output: the recording's name, and the command (its first word) with arguments."""
-    rows: list[tuple[str, tuple[str, ...]]] = []
-    for at, name in enumerate(names):
-        rows += [(name, ("replay", *words)) for words in REPLAYS]
-        rows.append((name, ("extract",)))
-        rows.append((name, ("check", "--update")))
-        rows.append((name, ("diff", names[at - 1])))
-    return rows
-
-
 def output(name: str, words: tuple[str, ...]) -> bytes:
     """One output's bytes."""
-    trace = f"fixtures/{name}/trace.jsonl.gz"
+    trace = trace_of(name)
     if words[0] == "extract":
-        return extracted(str(TOP / trace))
+        return extracted(TOP / trace)
     if words[0] == "diff":
-        return run("diff", f"fixtures/{words[1]}/trace.jsonl.gz", trace)
+        return run("diff", trace_of(words[1]), trace)
     if words[0] == "check":
         with tempfile.TemporaryDirectory() as folder:
             lock = Path(folder) / "lock"
             said = run("check", str(TOP / trace), "--lock", "lock", "--update", cwd=Path(folder))
             return said + (lock.read_bytes() if lock.exists() else b"")
     return run(*words, trace)
+
+
+def hashes(name: str, other: str) -> str:
+    """A line for each output of a recording."""
+    return "".join(
+        " ".join((hashlib.sha256(output(name, words)).hexdigest()[:20], name, *words)) + "\n"
+        for words in outputs(name, other)
+    )
+
+
+def warm_up() -> None:
+    """Imports what the commands import, and makes what they make once."""
+    for command in cli.COMMANDS:
+        import_module(f"bpftrace_sys.cli.{command}")
+    hashes(WARM, WARM)
+    gc.freeze()
+
+
+def all_hashes(jobs: list[tuple[str, str]]) -> Iterator[str]:
+    """Each job's lines in order, from as many processes at once as there are CPUs."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in jobs]
+        running = 0
+        for job, file in zip(jobs, files, strict=True):
+            if running == (os.cpu_count() or 1):
+                _wait_for_one()
+                running -= 1
+            if os.fork() == 0:
+                _end(job, file)
+            running += 1
+        for _ in range(running):
+            _wait_for_one()
+        for file in files:
+            file.seek(0)
+            yield file.read()
+
+
+def _wait_for_one() -> None:
+    pid, status = os.wait()
+    if status:
+        raise SystemExit(f"output_hashes: process {pid} ended with {status:#x}")
+
+
+def _end(job: tuple[str, str], file: IO[str]) -> NoReturn:
+    """A job, and the end of this process."""
+    code = 1
+    try:
+        file.write(hashes(*job))
+        file.flush()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
 
 
 def main() -> int:
@@ -90,14 +186,16 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="WORD")
     parser.add_argument("--show", nargs=argparse.REMAINDER, metavar="NAME ARGS")
     options = parser.parse_args()
+    os.environ["COLUMNS"] = COLUMNS
+    gc.set_threshold(cli.GARBAGE)
     if options.show:
         sys.stdout.buffer.write(output(options.show[0], tuple(options.show[1:])))
         return 0
-    names = sorted(path.parent.name for path in TOP.glob("fixtures/*/trace.jsonl.gz"))
-    rows = [row for row in outputs(names) if options.only in row[0]]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for (name, words), data in zip(rows, pool.map(lambda row: output(*row), rows), strict=True):
-            print(hashlib.sha256(data).hexdigest()[:20], name, *words, flush=True)
+    names = names_of_all()
+    warm_up()
+    jobs = [(name, names[at - 1]) for at, name in enumerate(names) if options.only in name]
+    for lines in all_hashes(jobs):
+        print(lines, end="", flush=True)
     return 0
 
 
