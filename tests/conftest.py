@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -32,29 +33,58 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--vm", action="store_true", help="also boot virtual machines, which takes minutes"
     )
-    parser.addoption(
-        "--without-bpf", action="store_true",
-        help="let bpf(2), perf_event_open(2) and ptrace(2) fail: what -m offline must not mind",
-    )  # fmt: skip
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--without-bpf"):
-        give_up_bpf()
 
 
 LIVE_FOLDERS = {"record", "clients", "tracees", "cli"}
+LIVE_LEFT = pytest.StashKey[int]()
+GIVEN_UP = pytest.StashKey[bool]()
+WITHOUT = "bpf(2), perf_event_open(2) and ptrace(2) fail in offline tests: is this a live one?"
 LIVE_FIXTURES = {"needs_bpf", "traced", "tracefs", "kernel"}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test ``live`` or ``offline``: by its fixtures, by a mark, or by its folder."""
+    """Marks every test ``live`` or ``offline``: by its fixtures, by a mark, or by its folder.
+
+    Those that are offline come last, as bpf(2) is gone for good with the first of them.
+    """
     for item in items:
         if LIVE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("live", append=False)
         elif not any(item.get_closest_marker(name) for name in ("live", "offline")):
             item.add_marker("live" if item.path.parent.name in LIVE_FOLDERS else "offline")
+    items.sort(key=_offline)
+
+
+def _offline(item: pytest.Item) -> bool:
+    return item.get_closest_marker("live") is None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Counts what is still to come that needs BPF: with --ff, that is not in the order above."""
+    session.config.stash[LIVE_LEFT] = sum(not _offline(item) for item in session.items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Holds the marks: what says that it needs no BPF gets none, nor do the programs it starts."""
+    stash = item.config.stash
+    if not _offline(item):
+        stash[LIVE_LEFT] -= 1
+    elif not stash[LIVE_LEFT] and not stash.get(GIVEN_UP, False):
+        stash[GIVEN_UP] = True
+        give_up_bpf()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Says of a failed offline test what it had to do without."""
+    report = yield
+    if report.failed and item.config.stash.get(GIVEN_UP, False):
+        report.sections.append(("offline", WITHOUT))
+    return report
 
 
 @pytest.fixture
