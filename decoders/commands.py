@@ -1,7 +1,7 @@
-"""What kind of thing each bpf(2) command does, as a row each.
+"""What kind of thing each bpf(2) command and each ioctl does, as a row each.
 
 What follows from a command's kind (what diff counts, what is explained how, which calls change
-nothing) asks here, by trait and not by name. A command that has no row has no trait.
+nothing) asks here, by trait and not by name. A command or request that has no row has no trait.
 """
 
 from __future__ import annotations
@@ -73,6 +73,26 @@ TRAITS: Final[dict[str, Traits]] = {
     "BPF_PROG_ASSOC_STRUCT_OPS": Traits(),
 }
 
+IOCTLS: Final[dict[str, Traits]] = {
+    "PERF_EVENT_IOC_ENABLE": Traits(),
+    "PERF_EVENT_IOC_DISABLE": Traits(),
+    "PERF_EVENT_IOC_REFRESH": Traits(),
+    "PERF_EVENT_IOC_RESET": Traits(repeats=True),
+    "PERF_EVENT_IOC_PERIOD": Traits(),
+    "PERF_EVENT_IOC_SET_OUTPUT": Traits(),
+    "PERF_EVENT_IOC_SET_FILTER": Traits(),
+    "PERF_EVENT_IOC_ID": Traits(looks=True, repeats=True),
+    "PERF_EVENT_IOC_SET_BPF": Traits(),
+    "PERF_EVENT_IOC_PAUSE_OUTPUT": Traits(),
+    "PERF_EVENT_IOC_QUERY_BPF": Traits(looks=True, repeats=True),
+    "PERF_EVENT_IOC_MODIFY_ATTRIBUTES": Traits(),
+    "TUNSETSTEERINGEBPF": Traits(),
+    "TUNSETFILTEREBPF": Traits(),
+    "SIOCKCMATTACH": Traits(),
+    "SIOCKCMUNATTACH": Traits(),
+    "SIOCKCMCLONE": Traits(),
+}
+
 COLLECTS: Final = frozenset(name for name, traits in TRAITS.items() if traits.collects)
 WALKS: Final = frozenset(name for name, traits in TRAITS.items() if traits.walks)
 ELEMENT: Final = frozenset(name for name, traits in TRAITS.items() if traits.element)
@@ -80,6 +100,8 @@ KEYED: Final = frozenset(name for name, traits in TRAITS.items() if traits.keyed
 BATCH: Final = frozenset(name for name, traits in TRAITS.items() if traits.batch)
 LOOKS: Final = frozenset(name for name, traits in TRAITS.items() if traits.looks)
 REPEATS: Final = frozenset(name for name, traits in TRAITS.items() if traits.repeats)
+IOCTLS_LOOK: Final = frozenset(name for name, traits in IOCTLS.items() if traits.looks)
+IOCTLS_REPEAT: Final = frozenset(name for name, traits in IOCTLS.items() if traits.repeats)
 READERS: Final = frozenset(
     name for name in LOOKS if TRAITS[name].element or TRAITS[name].batch
 )

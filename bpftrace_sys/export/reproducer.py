@@ -29,7 +29,7 @@ from bpftrace_sys.story.targets import defined_probes
 from bpftrace_sys.trace.header import Header
 from decoders import decode
 from decoders.call import inner_value
-from decoders.commands import LOOKS
+from decoders.commands import IOCTLS_LOOK, LOOKS
 from decoders.declare.structs import layout_of
 from decoders.events import ProcessEvent
 from decoders.raw import AUDIT_ARCH_I386, ENTRY, EXIT, FdFact, RawCall
@@ -68,7 +68,7 @@ LOOSE: Final = {
     ),
 }
 """Commands whose result depends on more than the calls before."""
-READS: Final = LOOKS | {"PERF_EVENT_IOC_ID", "PERF_EVENT_IOC_QUERY_BPF"}
+READS: Final = LOOKS | IOCTLS_LOOK
 """Commands after which all is as before, but for what they make."""
 NOBODY: Final = 65534
 CHANGED: Final = frozenset({"map_fd", "target_fd", "target_ifindex", "link_fd", "fd"})

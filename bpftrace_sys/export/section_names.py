@@ -104,6 +104,16 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
     "netfilter": {"": "netfilter"},
 }
 
+NO_SECTION: Final = {
+    "perf_event": "what a link says, and no program",
+    "struct_ops": "a struct_ops program is told by its type",
+    "netfilter": "a netfilter program is told by its type",
+    "trace_fentry_multi": "newer than what could be tried",
+    "trace_fexit_multi": "newer than what could be tried",
+    "trace_fsession_multi": "newer than what could be tried",
+}
+"""Attach types that no section stands for, and why."""
+
 BY_BTF: Final = frozenset({"tracing", "lsm", "ext", "struct_ops"})
 """Types whose section names what the program belongs to, a type of the kernel's BTF."""
 _BTF_PREFIXES: Final = ("btf_trace_", "bpf_lsm_", "bpf_iter_")

@@ -32,6 +32,9 @@ def test_values_of_one_cpu() -> None:
         call = bpf_elem("MAP_UPDATE_ELEM", flags)
         assert plain(call.attr("attr", "value")) == b"abc"
         assert plain(call.attr("attr", "flags")) == shown
+        call = bpf_elem("MAP_LOOKUP_ELEM", flags)
+        assert plain(call.attr("attr", "value")) == b"abc"
+        assert plain(call.attr("attr", "flags")) == shown
     # Of a CPU array's 3 bytes each of 4 CPUs has 8.
     found = bpf_elem("MAP_UPDATE_ELEM", 0).attr("attr", "value")
     assert isinstance(found, Pointer)

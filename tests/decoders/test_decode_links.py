@@ -77,11 +77,13 @@ def test_uprobe_multi(kind: str) -> None:
     assert found.fact == FdFact(11, 0, *FDS[11])
 
 
-@pytest.mark.parametrize("which", ["FENTRY", "FEXIT", "FSESSION"])
-def test_tracing_multi(which: str) -> None:
+@pytest.mark.parametrize(
+    "kind", ["TRACE_FENTRY_MULTI", "TRACE_FEXIT_MULTI", "TRACE_FSESSION_MULTI"]
+)
+def test_tracing_multi(kind: str) -> None:
     prefix = "link_create__tracing_multi__"
     shown = attach(
-        f"TRACE_{which}_MULTI",
+        kind,
         **{f"{prefix}ids": u32s(5, 6), f"{prefix}cookies": u64s(7, 8), f"{prefix}cnt": 2},
     )  # fmt: skip
     assert shown == {"tracing_multi": {"ids": [5, 6], "cookies": [7, 8], "cnt": 2}}
@@ -100,6 +102,7 @@ def test_tracing(kind: str) -> None:
 
 def test_extension() -> None:
     """An extension's attach type is 0, which is a cgroup's: the program tells."""
+    assert FDS[14][1]["prog_type"] == const.BPF_PROG_TYPE_EXT
     fields = {"link_create__tracing__target_btf_id": 9, "link_create__tracing__cookie": 1}
     call = bpf("LINK_CREATE", link_create__prog_fd=14, link_create__target_fd=5, **fields)
     assert plain(call.attr("attr", "link_create", "tracing")) == {"target_btf_id": 9, "cookie": 1}

@@ -25,6 +25,7 @@ def test_iterators(run: Run) -> None:
     if not traced.facts.get("links"):
         pytest.skip("no iterators on this kernel")
     task, element = traced.attrs("LINK_CREATE")
+    assert task["attach_type"] == element["attach_type"] == "BPF_TRACE_ITER"
     assert plain(task["iter_info"]) == {
         "task": {"tid": traced.facts["pid"], "pid": 0, "pid_fd": 0}
     }
@@ -51,7 +52,10 @@ def test_iterators_of_a_replay(run: Run, tmp_path: Path) -> None:
     again = tmp_path / "again.jsonl"
     done = run_cli("replay", "-o", os.devnull, "--json", str(again), str(traced.path))
     assert done.returncode == 0, done.stderr
-    assert [line["args"] for line in Traced(again, traced.facts).syscalls] == [
+    replayed = Traced(again, traced.facts)
+    made = replayed.attrs("LINK_CREATE")
+    assert {attr["attach_type"] for attr in made} <= {"BPF_TRACE_ITER"}
+    assert [line["args"] for line in replayed.syscalls] == [
         line["args"] for line in traced.syscalls
     ]
 
@@ -79,6 +83,7 @@ def test_kprobe_multi(run: Run) -> None:
     found = traced.attrs("LINK_CREATE")
     if not found:
         pytest.skip("the program did not load")
+    assert plain(found[0]["attach_type"]) == "BPF_TRACE_KPROBE_MULTI"
     multi = plain(found[0]["kprobe_multi"])
     assert multi["cnt"] == len(multi["syms"] or multi["addrs"])
     assert all(isinstance(name, str) for name in multi["syms"] or [])
@@ -88,6 +93,7 @@ def test_perf_link(run: Run) -> None:
     traced = run("loaders/perf_link")
     traced.refused("PMU uprobe")
     made = link(traced)
+    assert made["attach_type"] == "BPF_PERF_EVENT"
     assert made["perf_event"]["bpf_cookie"] == "0xc00c1e"
     assert made["target_fd"] == traced.facts["events"][0]["fd"]
     (query,) = traced.attrs("TASK_FD_QUERY")
@@ -208,6 +214,7 @@ def test_raw_tracepoints(run: Run) -> None:
     }
     named = traced.attrs("LINK_CREATE")
     if named:
+        assert plain(named[0]["attach_type"]) == "BPF_TRACE_RAW_TP"
         assert named[0]["tracing"]["cookie"] == "0xb1ffee"
 
 
@@ -217,6 +224,7 @@ def test_struct_ops(run: Run) -> None:
     if not traced.facts.get("links"):
         pytest.skip("no struct_ops link on this kernel")
     made = link(traced)
+    assert made["attach_type"] == "BPF_STRUCT_OPS"
     assert made["map_fd"] == traced.facts["maps"][0]["fd"]
     assert "prog_fd" not in made
     (create,) = traced.attrs("MAP_CREATE")

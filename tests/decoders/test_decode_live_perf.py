@@ -24,10 +24,19 @@ SIZES = [
     "size 200, a byte",
     "size 5000",
 ]
-LAST = {
-    64: "config1", 72: "config2", 80: "branch_sample_type", 96: "clockid", 104: "sample_regs_intr",
-    112: "sample_max_stack", 120: "__reserved_3", 128: "sig_data", 136: "config3", 144: "config4",
-}  # fmt: skip
+VERSIONS = {
+    "PERF_ATTR_SIZE_VER0": (64, "config1"),
+    "PERF_ATTR_SIZE_VER1": (72, "config2"),
+    "PERF_ATTR_SIZE_VER2": (80, "branch_sample_type"),
+    "PERF_ATTR_SIZE_VER3": (96, "clockid"),
+    "PERF_ATTR_SIZE_VER4": (104, "sample_regs_intr"),
+    "PERF_ATTR_SIZE_VER5": (112, "sample_max_stack"),
+    "PERF_ATTR_SIZE_VER6": (120, "__reserved_3"),
+    "PERF_ATTR_SIZE_VER7": (128, "sig_data"),
+    "PERF_ATTR_SIZE_VER8": (136, "config3"),
+    "PERF_ATTR_SIZE_VER9": (144, "config4"),
+}
+LAST = dict(VERSIONS.values())
 
 
 @pytest.mark.parametrize("step", SIZES)
@@ -39,9 +48,8 @@ def test_attr_sizes(run: Run, step: str) -> None:
     assert (line["ret"] if line["ret"] >= 0 else -line["errnum"]) == said[step]
     attr = line["args"]["attr"]
     size = int(re.findall(r"\d+", step)[0])
-    versions = {f"PERF_ATTR_SIZE_VER{version}": size for version, size in enumerate(LAST)}
     after = plain(attr["size"])
-    assert versions.get(after, after) == said[f"{step}: size after"]
+    assert VERSIONS.get(after, (after,))[0] == said[f"{step}: size after"]
     names = [name for name in attr if name != "extra_data"]
     if size in LAST:
         assert names[-1] == LAST[size]
@@ -65,6 +73,9 @@ def test_attr_types(run: Run) -> None:
         assert registers["sample_regs_user"] == ["PERF_REG_X86_AX", "PERF_REG_X86_IP"]
     assert registers["sample_type"] == ["PERF_SAMPLE_IP", "PERF_SAMPLE_REGS_USER"]
     assert registers["sample_period"] == 1000
+    assert [breakpoint_["type"], cache["type"], hardware["type"]] == [
+        "PERF_TYPE_BREAKPOINT", "PERF_TYPE_HW_CACHE", "PERF_TYPE_HARDWARE",
+    ]  # fmt: skip
     assert breakpoint_["bp_type"] == "HW_BREAKPOINT_W"
     assert int(breakpoint_["bp_addr"], 16) == traced.facts["attrs"]["variable"]
     assert breakpoint_["bp_len"] == "HW_BREAKPOINT_LEN_4"

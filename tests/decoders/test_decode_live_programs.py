@@ -178,13 +178,23 @@ def test_signature_and_fd_array_are_not_there(run: Run) -> None:
 # ---------------------------------------------------------------- ids, pins, tokens
 
 
+BY_ID = {
+    "PROG": ("PROG_GET_FD_BY_ID", "PROG_GET_NEXT_ID"),
+    "MAP": ("MAP_GET_FD_BY_ID", "MAP_GET_NEXT_ID"),
+    "BTF": ("BTF_GET_FD_BY_ID", "BTF_GET_NEXT_ID"),
+    "LINK": ("LINK_GET_FD_BY_ID", "LINK_GET_NEXT_ID"),
+}
+
+
 def test_ids(run: Run) -> None:
     traced = run("loaders/ids")
+    assert set(traced.facts["got"]) == set(BY_ID)
     for kind, fact in traced.facts["got"].items():
-        opened = traced.calls(f"{kind}_GET_FD_BY_ID")[0]
+        opening, asking = BY_ID[kind]
+        opened = traced.calls(opening)[0]
         assert opened["args"]["attr"][f"{kind.lower()}_id"] == fact["id"]
         assert (opened["ret"], opened["fd"]["id"]) == (fact["fd"], fact["id"])
-        asked = traced.calls(f"{kind}_GET_NEXT_ID")
+        asked = traced.calls(asking)
         ids = [plain(line["args"]["attr"]["next_id"]) for line in asked[:-1]]
         assert (fact["id"] in ids) is traced.facts["seen"][kind]
         assert [line["args"]["attr"]["start_id"] for line in asked[1:]] == ids

@@ -58,6 +58,7 @@ def test_probes() -> None:
 )
 def test_hardware(config: int, name: str) -> None:
     """Of the only PMU, and of one among several (PERF_PMU_TYPE_SHIFT)."""
+    assert plain(event(type=0).attr("attr", "type")) == "PERF_TYPE_HARDWARE"
     assert plain(event(type=0, config=config).attr("attr", "config")) == name
     assert event(type=0, config=8 << 32 | config).attr("attr", "config") == Int(
         8 << 32 | config, 16, f"cpu_core<<32|{name}"
@@ -71,12 +72,23 @@ def test_cache() -> None:
     assert found == Int(0x10002, 16, triple.format(level))
     found = event(type=3, config=8 << 32 | 1 << 16 | 2).attr("attr", "config")
     assert found == Int(8 << 32 | 0x10002, 16, "cpu_core<<32|" + triple.format(level))
-    assert event(type=3, config=0xFF).attr("attr", "config") == Int(0xFF, 16)
+    call = event(type=3, config=0xFF)
+    assert plain(call.attr("attr", "type")) == "PERF_TYPE_HW_CACHE"
+    assert call.attr("attr", "config") == Int(0xFF, 16)
+
+
+def test_raw() -> None:
+    """A number of the CPU's own, of which nobody has a name."""
+    call = event(type=4, config=0x1C2, config1=5, config2=6)
+    assert plain(call.attr("attr", "type")) == "PERF_TYPE_RAW"
+    assert call.attr("attr", "config") == Int(0x1C2, 16)
+    assert (call.number("attr", "config1"), call.number("attr", "config2")) == (5, 6)
 
 
 @pytest.mark.parametrize(("number", "name"), list(perf.hw_breakpoint_type.items()))
 def test_breakpoints(number: int, name: str) -> None:
     call = event(type=5, bp_type=number, bp_addr=0x1000, bp_len=8)
+    assert plain(call.attr("attr", "type")) == "PERF_TYPE_BREAKPOINT"
     assert plain(call.attr("attr", "bp_type")) == name
     assert plain(call.attr("attr", "bp_len")) == "HW_BREAKPOINT_LEN_8"
     assert call.number("attr", "bp_addr") == 0x1000
@@ -160,6 +172,8 @@ def test_ioctls(arch: int) -> None:
             "PAUSE_OUTPUT": 1,
             "REFRESH": 0xFFFFFFFF,
             "ENABLE": 1,
+            "DISABLE": 0,
+            "RESET": 1,
         }.items()
     }
     attr = found.pop("MODIFY_ATTRIBUTES")
@@ -168,6 +182,7 @@ def test_ioctls(arch: int) -> None:
         "SET_FILTER": b"pid == 1", "ID": {"id": 77}, "PERIOD": {"period": 1000},
         "QUERY_BPF": {"ids_len": 3, "prog_cnt": 2, "ids": [8, 9]}, "SET_OUTPUT": -1,
         "SET_BPF": 5, "PAUSE_OUTPUT": 1, "REFRESH": -1, "ENABLE": ["PERF_IOC_FLAG_GROUP"],
+        "DISABLE": [], "RESET": ["PERF_IOC_FLAG_GROUP"],
     }  # fmt: skip
 
 

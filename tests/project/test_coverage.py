@@ -9,7 +9,7 @@ import pytest
 from decoders.declare.bpf_link import VARIANTS
 from decoders.declare.perf_ioctl import REQUESTS
 from decoders.uapi import names, perf
-from tests.support.named_tests import TEST, functions_of
+from tests.support.named_tests import TEST, functions_of, strings_of
 from tests.support.running import ROOT
 
 COVERAGE = (ROOT / "docs/coverage.md").read_text()
@@ -57,6 +57,34 @@ def test_tests_exist() -> None:
     assert len(named) > 40
     for file, function in sorted(named):
         assert function in functions_of(file), f"{file}::{function}"
+
+
+PREFIXES = ("BPF_", "PERF_TYPE_", "PERF_EVENT_IOC_")
+KERNEL_NAME = re.compile(r"`([A-Z][A-Z0-9_]+\*?)`")
+
+
+def mentions(file: str, function: str, name: str) -> bool:
+    """Whether a test has a name in it, as the kernel has it or without its beginning."""
+    forms = [name, *(name.removeprefix(prefix) for prefix in PREFIXES)]
+    whole = "|".join(re.escape(form).replace(r"\*", r"\w+") for form in forms)
+    return bool(re.search(rf"(?<![A-Z0-9_])(?:{whole})(?![A-Z0-9_])", strings_of(file, function)))
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if TEST.search(row)])
+def test_a_row_and_its_tests_are_of_the_same(row: str) -> None:
+    """Each name of a row is in one of its tests, and each of its tests has one of its names."""
+    named = KERNEL_NAME.findall(row.rpartition("|")[0].rpartition("|")[0])
+    tests = [found.groups() for found in TEST.finditer(row)]
+    for name in named:
+        assert any(mentions(*test, name) for test in tests), f"none has {name}"
+    for test in tests if named else ():
+        assert any(mentions(*test, name) for name in named), "::".join(test)
+
+
+def test_a_test_of_another_name_is_told() -> None:
+    assert mentions("test_decode.py", "test_stream", "BPF_PROG_STREAM_READ_BY_FD")
+    assert not mentions("test_decode.py", "test_stream", "BPF_PROG_BIND_MAP")
+    assert not mentions("test_decode.py", "test_stream", "BPF_PROG_STREAM")
 
 
 def test_instructions_have_their_own_table() -> None:

@@ -11,6 +11,7 @@ import pytest
 from bpftrace_sys.story.attach import link_targets
 from decoders import commands
 from decoders.declare.bpf_attr import COMMANDS
+from decoders.declare.perf_ioctl import REQUESTS
 from decoders.uapi import const, helpers, names, perf, system
 from tests.support.running import ROOT
 
@@ -86,6 +87,16 @@ def test_traits_agree_with_declarations(name: str) -> None:
     number = {value: key for key, value in names.bpf_cmd.items()}[name]
     fields = {field.name for field in COMMANDS[number].attr.subcons}
     assert ("batch" if commands.TRAITS[name].batch else "map_fd") in fields
+
+
+def test_every_ioctl_has_its_traits() -> None:
+    assert set(commands.IOCTLS) == set(REQUESTS)
+
+
+def test_ioctls_that_only_look_are_those_that_return_something() -> None:
+    """By the direction in perf's request numbers (_IOC_READ)."""
+    requests = perf.perf_event_ioc.items()
+    assert {name for number, name in requests if number >> 30 & 2} == commands.IOCTLS_LOOK
 
 
 def test_every_attach_type_has_a_row_or_a_reason() -> None:

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from bpftrace_sys.render import strace
+from bpftrace_sys.render.strace import calls, rows
 from bpftrace_sys.render.strace.grammar import row_of
 from bpftrace_sys.story.objects import NotedCall
-from decoders.declare import bpf_attr
+from decoders.declare import bpf_attr, bpf_link, perf_ioctl, syscalls
+from decoders.declare.structs import layout_of
 from decoders.decode import Call, decode
 from decoders.events import ProcessEvent
 from decoders.raw import AUDIT_ARCH_X86_64, ENTRY, EXIT, Chunk, FdFact, RawCall
@@ -310,6 +312,40 @@ def test_every_command_has_a_row() -> None:
         assert row_of(name).end > 0
     for name in strace.LINK_ROWS:
         assert row_of("LINK_CREATE", name, "link_create.").end >= 20
+
+
+def words_of(name: str) -> set[str]:
+    """The fields that a row prints, those of a link's variants with them."""
+    words = list(row_of(name).words)
+    if name == "LINK_CREATE":
+        for variant in strace.LINK_ROWS:
+            words += row_of(name, variant, "link_create.").words
+    return {word.name for word in words if word.kind == "field"}
+
+
+@pytest.mark.parametrize("name", strace.ROWS)
+def test_every_field_is_in_its_row(name: str) -> None:
+    """Or among those that strace does not print."""
+    of = strace.ROWS[name].removeprefix("=") if strace.ROWS[name].startswith("=") else name
+    exempt = set(rows.NOT_SHOWN.get(of, "").split())
+    fields = {path for path in row_of(name).places if path.rpartition(".")[2] not in ("_", "_pad")}
+    assert fields - words_of(name) == exempt
+
+
+def test_every_kind_of_link_has_a_row() -> None:
+    """By the first field of its part of the union."""
+    first = {layout_of(part).slots[0].name for part in bpf_link.VARIANTS.values()}
+    first.add(layout_of(bpf_link.CGROUP).slots[0].name)
+    assert first | {"cgroup_plain"} == set(strace.LINK_ROWS)
+
+
+def test_every_ioctl_has_a_format() -> None:
+    assert set(rows.IOCTLS) == set(perf_ioctl.REQUESTS)
+
+
+def test_every_call_has_a_row_or_is_shown_in_numbers() -> None:
+    assert set(calls.CALLS) | calls.AS_NUMBERS == set(syscalls.SYSCALLS)
+    assert not set(calls.CALLS) & calls.AS_NUMBERS
 
 
 @pytest.mark.parametrize("seed", range(20))

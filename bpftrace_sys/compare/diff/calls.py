@@ -12,18 +12,9 @@ from bpftrace_sys.compare.diff.differences import CallChange, FieldChange, uncou
 from bpftrace_sys.compare.diff.names import Both, Named
 from bpftrace_sys.compare.diff.pairing import ALIKE, pair_processes
 from bpftrace_sys.compare.diff.side import Group, Seen, traced
-from decoders.commands import REPEATS, WALKS
+from decoders.commands import IOCTLS_REPEAT, REPEATS, WALKS
 
-QUIET: Final = frozenset(
-    {
-        *REPEATS,
-        *WALKS,
-        "openat",
-        "PERF_EVENT_IOC_ID",
-        "PERF_EVENT_IOC_QUERY_BPF",
-        "PERF_EVENT_IOC_RESET",
-    }
-)
+QUIET: Final = frozenset({*REPEATS, *WALKS, *IOCTLS_REPEAT, "openat"})
 """Calls whose number says nothing: they look, or do the same again."""
 
 _NO_GROUP: Final = Group(Process(()), None)

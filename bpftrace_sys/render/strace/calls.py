@@ -201,7 +201,7 @@ def _write(line: Line) -> None:
     line.out.append(f"{s32(fd)}, {line.data(addr, size, line.before, quoted)}, {size}")
 
 
-_CALLS: Final[dict[str, Callable[[Line], None]]] = {
+CALLS: Final[dict[str, Callable[[Line], None]]] = {
     "bpf": _bpf,
     "perf_event_open": _perf_event_open,
     "ioctl": _ioctl,
@@ -210,6 +210,8 @@ _CALLS: Final[dict[str, Callable[[Line], None]]] = {
     "write": _write,
     "close": lambda line: line.out.append(str(s32(line.args[0]))),
 }
+AS_NUMBERS: Final = frozenset({"sendto", "sendmsg", "recvfrom", "recvmsg"})
+"""Calls without a row: the arguments are shown as they are in the registers."""
 
 
 def call_line(
@@ -230,7 +232,7 @@ def call_line(
     line = Line(call, string_limit, verbose)
     name = call.syscall.name
     line.out.append(f"{prefix}{name}(")
-    show = _CALLS.get(name)
+    show = CALLS.get(name)
     try:
         if show is None:
             line.out.append(", ".join(hexa(arg) for arg in line.args))

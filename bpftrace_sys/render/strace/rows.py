@@ -131,6 +131,24 @@ ROWS: Final[dict[str, str]] = {
 }
 """By the command without BPF_, or the struct's name; ``=NAME``: as that one."""
 
+_NOT_BY_ID: Final = "next_id open_flags fd_by_id_token_fd"
+NOT_SHOWN: Final[dict[str, str]] = {
+    # Commands that share a struct: what others have in it.
+    "MAP_DELETE_ELEM": "value flags",
+    "MAP_GET_NEXT_KEY": "flags",
+    "MAP_FREEZE": "key value flags",
+    "PROG_GET_NEXT_ID": "open_flags fd_by_id_token_fd",
+    "PROG_GET_FD_BY_ID": _NOT_BY_ID,
+    "MAP_GET_FD_BY_ID": "next_id fd_by_id_token_fd",
+    "BTF_GET_FD_BY_ID": "next_id",
+    "LINK_GET_FD_BY_ID": _NOT_BY_ID,
+    "MAP_UPDATE_BATCH": "batch.in_batch batch.out_batch",
+    "MAP_DELETE_BATCH": "batch.in_batch batch.out_batch batch.values",
+    # What config1 and config2 are called for some PMUs, and what must be zero.
+    "PERF_ATTR": "kprobe_func uprobe_path probe_offset kprobe_addr __reserved_2",
+}
+"""Fields of a row's struct that strace does not print."""
+
 LINK_ROWS: Final[dict[str, str]] = {
     "iter_info": "iter_info:iter(iter_info_len) iter_info_len",
     "perf_event": "perf_event{ bpf_cookie:x }",
@@ -181,5 +199,10 @@ IOCTLS: Final[dict[str, str]] = {
     "PERF_EVENT_IOC_PAUSE_OUTPUT": "u",
     "PERF_EVENT_IOC_QUERY_BPF": "query",
     "PERF_EVENT_IOC_MODIFY_ATTRIBUTES": "attr",
+    "TUNSETSTEERINGEBPF": "x",
+    "TUNSETFILTEREBPF": "x",
+    "SIOCKCMATTACH": "x",
+    "SIOCKCMUNATTACH": "x",
+    "SIOCKCMCLONE": "x",
 }
-"""How the argument of a request is printed; others as a number in hex."""
+"""How the argument of a request is printed; ``x`` and unknown ones as a number in hex."""

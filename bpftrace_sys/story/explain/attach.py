@@ -55,7 +55,8 @@ def attach_invalid(failure: Failure) -> list[str]:
     kind = prog.type
     asked = failure.name(*link, "attach_type")
     wanted = ATTACH_PROGS.get(asked)
-    if wanted is not None and kind and kind not in wanted:
+    # An extension goes where the program goes that it replaces, and its attach type is none.
+    if wanted is not None and kind not in ("", "ext", *wanted):
         return [f"{asked} takes {article(' or '.join(wanted))} program, not {article(kind)} one"]
     expected = getattr(prog.call.attr("attr", "expected_attach_type"), "name", None)
     if kind in EXPECTING and expected and asked and expected != asked:
@@ -74,6 +75,7 @@ EXPECTING: Final = word_set(
 """Program types that can be attached as what they were loaded for, and nothing else."""
 _SOCK: Final = ("cgroup_sock",)
 _ADDR: Final = ("cgroup_sock_addr",)
+_TRACING: Final = ("tracing",)
 ATTACH_PROGS: Final[dict[str, tuple[str, ...]]] = {
     "BPF_CGROUP_INET_INGRESS": ("cgroup_skb",),
     "BPF_CGROUP_INET_EGRESS": ("cgroup_skb",),
@@ -89,6 +91,15 @@ ATTACH_PROGS: Final[dict[str, tuple[str, ...]]] = {
     "BPF_CGROUP_UDP6_SENDMSG": _ADDR,
     "BPF_CGROUP_UDP4_RECVMSG": _ADDR,
     "BPF_CGROUP_UDP6_RECVMSG": _ADDR,
+    "BPF_CGROUP_INET4_GETPEERNAME": _ADDR,
+    "BPF_CGROUP_INET6_GETPEERNAME": _ADDR,
+    "BPF_CGROUP_INET4_GETSOCKNAME": _ADDR,
+    "BPF_CGROUP_INET6_GETSOCKNAME": _ADDR,
+    "BPF_CGROUP_UNIX_CONNECT": _ADDR,
+    "BPF_CGROUP_UNIX_SENDMSG": _ADDR,
+    "BPF_CGROUP_UNIX_RECVMSG": _ADDR,
+    "BPF_CGROUP_UNIX_GETPEERNAME": _ADDR,
+    "BPF_CGROUP_UNIX_GETSOCKNAME": _ADDR,
     "BPF_CGROUP_SOCK_OPS": ("sock_ops",),
     "BPF_CGROUP_DEVICE": ("cgroup_device",),
     "BPF_CGROUP_SYSCTL": ("cgroup_sysctl",),
@@ -110,9 +121,29 @@ ATTACH_PROGS: Final[dict[str, tuple[str, ...]]] = {
     "BPF_TRACE_KPROBE_MULTI": ("kprobe",),
     "BPF_TRACE_KPROBE_SESSION": ("kprobe",),
     "BPF_TRACE_UPROBE_MULTI": ("kprobe",),
+    "BPF_TRACE_UPROBE_SESSION": ("kprobe",),
     "BPF_PERF_EVENT": ("kprobe", "tracepoint", "perf_event"),
+    "BPF_TRACE_RAW_TP": _TRACING,
+    "BPF_TRACE_FENTRY": _TRACING,
+    "BPF_TRACE_FEXIT": _TRACING,
+    "BPF_MODIFY_RETURN": _TRACING,
+    "BPF_TRACE_ITER": _TRACING,
+    "BPF_LSM_MAC": ("lsm",),
+    "BPF_LSM_CGROUP": ("lsm",),
 }
-"""attach_type_to_prog_type(), where it has one answer."""
+"""attach_type_to_prog_type(), and link_create() where that leaves it open."""
+NO_PROGS: Final[dict[str, str]] = {
+    "BPF_XDP_DEVMAP": "what a program was loaded for: it is put into a devmap",
+    "BPF_XDP_CPUMAP": "what a program was loaded for: it is put into a cpumap",
+    "BPF_SK_REUSEPORT_SELECT": "attached by setsockopt",
+    "BPF_SK_REUSEPORT_SELECT_OR_MIGRATE": "attached by setsockopt",
+    "BPF_STRUCT_OPS": "the link is of a map",
+    "BPF_TRACE_FSESSION": "newer than what could be tried",
+    "BPF_TRACE_FENTRY_MULTI": "newer than what could be tried",
+    "BPF_TRACE_FEXIT_MULTI": "newer than what could be tried",
+    "BPF_TRACE_FSESSION_MULTI": "newer than what could be tried",
+}
+"""Attach types of which no type of program is said, and why."""
 
 
 def no_device(failure: Failure) -> list[str]:
