@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bpftrace_sys.cli.getopt_long import UsageError
+from bpftrace_sys.cli.call_sets import BARE, call_set
+from bpftrace_sys.cli.getopt_long import UsageError, words_of
 from bpftrace_sys.cli.settings import NETLINK, TRACED
 from bpftrace_sys.cli.suggest import meant
 from decoders.arch import NETLINK_CALLS
@@ -19,11 +20,6 @@ KERNEL: Final = ("xlated", "jited", "map")
 SYNTAXES: Final = ("att", "intel")
 FD_DETAILS: Final = ("path", "socket", "dev", "pidfd")
 QUIET: Final = ("attach", "exit", "path-resolution", "personality", "thread-execve", "superseded")
-
-
-def words_of(text: str) -> list[str]:
-    """The words between commas."""
-    return [word for word in text.split(",") if word]
 
 
 def choice(flag: str, text: str, known: Collection[str]) -> frozenset[str]:
@@ -58,31 +54,22 @@ def expression(settings: Settings, flag: str, text: str) -> None:
 
 
 def trace(settings: Settings, flag: str, text: str) -> None:
-    """Which calls: names, ``all``, ``!`` for all others, ``?NAME`` if there is such a call."""
-    known = (*TRACED, NETLINK)
-    negated = text.startswith("!")
-    words: set[str] = set()
-    for word in words_of(text.removeprefix("!")):
-        if word == "all":
-            words |= set(known)
-        elif word.removeprefix("?") in known:
-            words.add(word.removeprefix("?"))
-        elif not word.startswith("?"):
-            raise UsageError(f"{flag}: {word!r} is none of {', '.join(known)}{meant(word, known)}")
-    if not words:
-        raise UsageError(f"{flag}: names no system call; take any of {', '.join(known)}")
-    if negated:
-        settings.traced = tuple(call for call in TRACED if call not in words)
-        settings.explicit = frozenset()
-        if not settings.traced:
-            raise UsageError(f"{flag}: leaves no system call of {', '.join(TRACED)}")
+    """Which calls: see call_sets.py."""
+    negated, words = call_set(flag, text)
+    calls = words - {NETLINK}
+    if not words:  # all, or none
+        settings.traced = TRACED if negated else ()
+        settings.explicit = frozenset(settings.traced)
         return
-    explicit = frozenset(words) - {NETLINK}
+    if negated:
+        settings.traced = tuple(call for call in TRACED if call not in calls)
+        settings.explicit = frozenset()
+        return
     # Alone it adds to what is traced anyway: the programs are loaded by bpf().
-    settings.traced = tuple(call for call in TRACED if call in explicit or not explicit)
+    settings.traced = tuple(call for call in TRACED if call in calls or not calls)
     if NETLINK in words:
         settings.traced += NETLINK_CALLS
-    settings.explicit = explicit
+    settings.explicit = calls
 
 
 def bpf(settings: Settings, flag: str, text: str) -> None:
@@ -164,6 +151,8 @@ def inject(settings: Settings, flag: str, text: str) -> None:
 
 def fault(settings: Settings, flag: str, text: str) -> None:
     """inject=, with ENOSYS where no error is named."""
+    if ":retval=" in text:
+        raise UsageError(f"{flag}: fault= makes calls fail; what they return is inject='s retval=")
     _inject(settings, flag, text if ":error=" in text else f"{text}:error=ENOSYS")
 
 
@@ -172,15 +161,24 @@ def _inject(settings: Settings, flag: str, text: str) -> None:
 
     calls, colon, how = text.partition(":")
     # Between calls, not between the commands of one.
-    for call in _outside(calls):
-        try:
-            rule = parse(f"{call}{colon}{how}", bpf_commands)
-        except InjectError as error:
-            raise UsageError(f"{flag}: {error}") from None
-        if rule.syscall not in TRACED:
-            near = meant(rule.syscall, TRACED)
-            raise UsageError(f"{flag}: {rule.syscall!r} is none of {', '.join(TRACED)}{near}")
-        settings.injections.append(rule)
+    for word in _outside(calls):
+        for call in _injected(flag, word):
+            try:
+                rule = parse(f"{call}{colon}{how}", bpf_commands)
+            except InjectError as error:
+                raise UsageError(f"{flag}: {error}") from None
+            if rule.syscall not in TRACED:
+                near = meant(rule.syscall, TRACED)
+                raise UsageError(f"{flag}: {rule.syscall!r} is none of {', '.join(TRACED)}{near}")
+            settings.injections.append(rule)
+
+
+def _injected(flag: str, word: str) -> list[str]:
+    """A call, perhaps with commands; or those of a class or pattern."""
+    if word[:1] not in ("%", "/", "!", "?") and word not in ("all", "none", *BARE):
+        return [word]
+    negated, calls = call_set(flag, word)
+    return [call for call in TRACED if (call in calls) is not negated]
 
 
 def _outside(text: str) -> list[str]:

@@ -90,3 +90,8 @@ def _argument(flag: str, left: Iterator[str]) -> str:
     for word in left:
         return word
     raise UsageError(f"option {flag} requires argument")
+
+
+def words_of(text: str) -> list[str]:
+    """The words between commas of an argument."""
+    return [word for word in text.split(",") if word]

@@ -20,7 +20,8 @@ from bpftrace_sys.record.ptrace.engine import (
     SpawnError,
     StopFilter,
 )
-from bpftrace_sys.render.output import close, complain, open_json, open_page, open_text
+from bpftrace_sys.render.output import close, complain, open_json, open_page
+from bpftrace_sys.render.text_output import open_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def trace(settings: Settings, own_process: bool = False) -> int:
 
     ``own_process``: as main()'s.
     """
-    text = open_text(settings.output, sys.stderr, settings.append)
+    text = open_text(settings.output, sys.stderr, settings.append, settings.split)
     json = None if settings.json is None else open_json(settings.json)
     page = None if settings.report is None else open_page(settings.report)
     telling = Telling(settings, text, json, page)

@@ -5,7 +5,8 @@ Options stand before PROG; everything from PROG on belongs to it.
 
 from __future__ import annotations
 
-from bpftrace_sys.cli.getopt_long import UnknownOptionError, scan
+from bpftrace_sys.cli.agreeing import agreed
+from bpftrace_sys.cli.getopt_long import UnknownOptionError, scan, words_of
 from bpftrace_sys.cli.getopt_long import UsageError as UsageError
 from bpftrace_sys.cli.settings import INTERRUPTIBLE, Settings
 
@@ -73,12 +74,10 @@ def _add(name: str) -> Apply:
 
 
 def _follow(settings: Settings, flag: str, text: str) -> None:
-    settings.split = settings.follow
     settings.follow = True
-
-
-def _split(settings: Settings, flag: str, text: str) -> None:
-    settings.split = settings.follow = True
+    if flag == "-f":
+        settings.split = settings.split or settings.forks
+        settings.forks = True
 
 
 def _column(settings: Settings, flag: str, text: str) -> None:
@@ -87,26 +86,28 @@ def _column(settings: Settings, flag: str, text: str) -> None:
 
 
 def _times(settings: Settings, flag: str, text: str) -> None:
-    """-t, -tt, -ttt, and strace's words for them and for more."""
-    if settings.times.startswith("relative") or (not text and settings.times not in LEVELS):
-        raise UsageError(f"{flag}: of -t, -tt, -ttt and -r one is enough")
-    if not text:
+    """-t, -tt, -ttt, and strace's words for them and for more, which may be said one by one."""
+    if flag == "-t":
+        if settings.times not in LEVELS:
+            raise UsageError("-t says how times are shown, and so did --absolute-timestamps")
         settings.times = LEVELS[settings.times]
         return
-    form, unit = "time", "s"
-    for word in text.split(","):
-        word = word.removeprefix("format:").removeprefix("precision:")
-        if word in ("none", "time", "unix"):
-            form = word
+    form, _, unit = settings.times.partition(".")
+    for word in words_of(text.lower() or "time"):
+        key, _, value = word.rpartition(":")
+        if key not in ("", "format", "precision"):
+            raise UsageError(f"{flag}: {key!r} is none of format:, precision:")
+        if key != "precision" and value in ("none", "time", "unix"):
+            form = value
+        elif key == "format":
+            raise UsageError(f"{flag}: format: is none, time or unix, not {value!r}")
         else:
-            unit = _unit(flag, word)
-    settings.times = "" if form == "none" else f"{form}.{unit}"
+            unit = _unit(flag, value)
+    settings.times = "" if form == "none" else f"{form or 'time'}.{unit or 's'}"
 
 
 def _since(settings: Settings, flag: str, text: str) -> None:
-    if settings.times and not settings.times.startswith("relative"):
-        raise UsageError(f"{flag}: of -t, -tt, -ttt and -r one is enough")
-    settings.times = f"relative.{_unit(flag, text or 'us')}"
+    settings.since = _unit(flag, text or "us")
 
 
 def _spent(settings: Settings, flag: str, text: str) -> None:
@@ -121,17 +122,14 @@ def _unit(flag: str, text: str) -> str:
     return unit
 
 
-LEVELS: Final = {"": "time.s", "time.s": "time.us", "time.us": "unix.us"}
+LEVELS: Final = {
+    "": "time.s", "time.s": "time.us", "time.us": "unix.us", "unix.us": "unix.us",
+}  # fmt: skip
 """What one more -t makes of it."""
 UNITS: Final = {
     "s": "s", "sec": "s", "second": "s", "ms": "ms", "millisecond": "ms",
     "us": "us", "microsecond": "us", "ns": "ns", "nanosecond": "ns",
 }  # fmt: skip
-FOR_A_PROGRAM: Final = {
-    "user": "-u", "argv0": "--argv0", "environment": "-E", "kill": "--kill-on-exit",
-    "same_cpu": "--same-cpu",
-}  # fmt: skip
-"""Settings that mean nothing for what is attached to."""
 
 
 def _pids(settings: Settings, flag: str, text: str) -> None:
@@ -221,8 +219,6 @@ BACKGROUND: Final = {"": 1, "grandchild": 1, "pgroup": 2, "pgrp": 2, "session": 
 STYLES: Final = ("bpfstrace", "strace")
 ENGINES: Final = ("ptrace", "bpf")
 UNITS_OF_SIZE: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-FOR_BPF: Final = {"ring": "--ring", "uid": "--uid", "cgroup": "--cgroup"}
-"""Settings of the eBPF engine."""
 
 
 WHOM: Final = "Whom to trace"
@@ -236,7 +232,7 @@ GROUPS: Final = (WHOM, WHICH, SHOWN, TIMES, OUTPUT, HOW, SELF)
 """In the order of the help."""
 EXPRESSIONS_HELP: Final = """\
 trace=CALLS: any of bpf, perf_event_open, ioctl, openat, setsockopt, netlink (XDP and tc; alone: \
-besides the others), !CALLS, all
+besides the others), !CALLS, all, none, %desc, %file, %network, /REGEX
 bpf=prog_load,map_*,!map_freeze: only these commands
 prog=NAME: only what concerns that program
 status=successful,failed,unfinished: only these
@@ -280,23 +276,26 @@ OPTIONS: Final = (
     Option("", "cgroup", "DIR", WHOM,
            "with bpf: only processes in this cgroup and below", _text("cgroup"), "live"),
     Option("u", "user", "USER", WHOM,
-           "run PROG as USER, with USER's groups", _text("user"), "live", also=("username",)),
+           "run PROG as USER, with USER's groups, or as UID:GID", _text("user"),
+           "live", also=("username",)),
     Option("E", "env", "VAR=VAL", WHOM,
            "set VAR for PROG; -E VAR takes it away", _environment, "live"),
     Option("", "argv0", "NAME", WHOM, "PROG's own idea of its name", _text("argv0"), "live"),
     Option("D", "daemonize", "[=HOW]", HOW,
            "trace from the background, as a grandchild (-DD, pgroup: own process group; -DDD, "
-           "session: own session)", _background, "live"),
+           "session: own session)", _background, "live", also=("daemonized", "daemonised")),
     Option("I", "interruptible", "N", HOW,
            "1, 2: Ctrl-C ends tracing; 3: it is ignored; 4: Ctrl-Z too", _interruptible, "live"),
     Option("", "kill-on-exit", "", WHOM,
            "PROG dies with bpfstrace (it does so in any case)", _set("kill", True), "live"),
-    Option("o", "output", "FILE", OUTPUT, "text to FILE instead of stderr", _text("output")),
+    Option("o", "output", "FILE", OUTPUT,
+           "text to FILE instead of stderr; - is stdout, '|COMMAND' and '!COMMAND' a command's "
+           "stdin", _text("output")),
     Option("A", "output-append-mode", "", OUTPUT, "with -o: append to FILE", _set("append", True)),
     Option("", "json", "FILE", OUTPUT,
            "the trace as JSON lines to FILE (- is stdout), for replay", _text("json")),
     Option("", "output-separately", "", OUTPUT,
-           "with -o FILE: a file a thread, FILE.TID (also -ff)", _split, "live"),
+           "with -o FILE: a file a thread, FILE.TID (-ff: with -f)", _set("split", True), "live"),
     Option("", "rotate", "SIZE,N", OUTPUT,
            "with bpf and --json FILE: begin another file after SIZE, and keep N old ones",
            _rotate, "live"),
@@ -369,7 +368,7 @@ SILENT: Final = (
     Option("", "trace", "SET", "", "", _late("trace")),
     Option("", "status", "SET", "", "", _late("status")),
     Option("", "kernel", "SET", "", "", _late("kernel")),
-    Option("", "signal", "SET", "", "", _late("signals")),
+    Option("", "signals", "SET", "", "", _late("signals"), also=("signal",)),
     Option("", "inject", "RULE", "", "", _late("inject"), "live"),
     Option("", "fault", "RULE", "", "", _late("fault"), "live"),
 )
@@ -413,54 +412,9 @@ def parse(words: list[str], command: str, agree: bool = True) -> Settings:
         if row.only not in ("", command):
             raise UsageError(f"{flag} is only for when {WHERE[row.only]}")
         row.apply(settings, flag, text)
-    if not settings.help:
-        _agree(settings)
+    if agree and not settings.help:
+        agreed(settings)
     return settings
 
 
 WHERE: Final = {"live": "a program is traced", "replay": "a trace is replayed"}
-
-
-def _agree(settings: Settings) -> None:
-    """Options that need or exclude each other."""
-    if settings.split and settings.output is None:
-        raise UsageError("-ff needs -o FILE: the files are FILE.TID")
-    if settings.split and settings.counts:
-        raise UsageError("-c prints one summary of all threads; it cannot be split by -ff")
-    if settings.append and settings.output is None:
-        raise UsageError("-A needs -o FILE, to append to")
-    if settings.aligned and settings.style != "strace":
-        raise UsageError("--columns aligns the results of --style strace; give that as well")
-    _agree_on_engine(settings)
-    if not settings.pids and not settings.everybody:
-        return
-    whom = "-a" if settings.everybody else "-p"
-    if settings.background:
-        raise UsageError(f"-D runs a program in front; with {whom} there is none")
-    for name, flag in FOR_A_PROGRAM.items():
-        if getattr(settings, name):
-            raise UsageError(f"{flag} is for a program to run; with {whom} there is none")
-
-
-def _agree_on_engine(settings: Settings) -> None:
-    if settings.everybody:
-        if settings.engine == "ptrace":
-            raise UsageError("-a needs --engine bpf: ptrace cannot watch everybody")
-        if settings.pids:
-            raise UsageError("-a watches everybody, those of -p as well")
-        if settings.args:
-            number = settings.args[0]
-            if number.isdigit():
-                raise UsageError(f"-a is the whole machine; to align results: --columns {number}")
-            raise UsageError("-a watches everybody; run the program besides")
-        settings.engine = "bpf"
-        settings.follow = True
-    if settings.rotate[0] is not None:
-        if settings.json is None or settings.json == "-":
-            raise UsageError("--rotate needs --json FILE: that is what it begins anew")
-        if settings.engine != "bpf":
-            raise UsageError("--rotate is for --engine bpf, or -a")
-    if settings.engine != "bpf":
-        for name, flag in FOR_BPF.items():
-            if getattr(settings, name) is not None:
-                raise UsageError(f"{flag} is for --engine bpf, or -a")

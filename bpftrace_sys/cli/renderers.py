@@ -36,7 +36,7 @@ def renderers(
 
         chosen.append(CanonicalRenderer(stream, pipeline.model, settings.verbose))
     elif not settings.counts:
-        stamp = stamps(settings.times)
+        stamp = stamps(settings.times, settings.since)
         options = Options(
             verbose=settings.verbose,
             insns=settings.insns,
@@ -97,11 +97,13 @@ def renderers(
         chosen.insert(0 if settings.counts else 1, ledger)
     if settings.events is not None:
         from bpftrace_sys.render.events import Events
-        from bpftrace_sys.render.output import open_text
+        from bpftrace_sys.render.output import created
 
         stdout = settings.events == "-"
-        to_file = Output(sys.stdout, "<stdout>") if stdout else open_text(
-            settings.events, sys.stdout, append=True
+        to_file = (
+            Output(sys.stdout, "<stdout>")
+            if stdout
+            else Output(created(settings.events, append=True), settings.events)
         )
         outputs.append(to_file)
         chosen.append(Events(to_file, pipeline.model))  # type: ignore[arg-type]
@@ -118,11 +120,11 @@ def renderers(
     return chosen
 
 
-def _replayed(settings: Settings) -> tuple[frozenset[str], frozenset[int]]:
+def _replayed(settings: Settings) -> tuple[frozenset[str] | None, frozenset[int]]:
     """Calls and bpf commands that are shown of a trace; of what is traced live no others are."""
     if not settings.replayed:
-        return frozenset(), frozenset()
-    calls = frozenset(settings.traced) if settings.traced != TRACED else frozenset()
+        return None, frozenset()
+    calls = frozenset(settings.traced) if settings.traced != TRACED else None
     if not settings.commands:
         return calls, frozenset()
     from bpftrace_sys.cli.expressions import bpf_commands

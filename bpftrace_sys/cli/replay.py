@@ -19,8 +19,8 @@ from bpftrace_sys.render.output import (
     complain,
     open_json,
     open_page,
-    open_text,
 )
+from bpftrace_sys.render.text_output import open_text
 from bpftrace_sys.story.pipeline import Pipeline
 from bpftrace_sys.story.whole_trace import fed
 from bpftrace_sys.trace.facts import RecordedFacts

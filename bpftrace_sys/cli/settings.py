@@ -22,6 +22,8 @@ class Settings:
         self.args = args
         """The program, and what is its own."""
         self.follow = False
+        self.forks = False
+        """-f was given: another one is -ff."""
         self.output: str | None = None
         self.append = False
         """-A: what stands in the output's file stays there."""
@@ -59,6 +61,8 @@ class Settings:
         """-ff: a text file a thread."""
         self.times = ""
         """How calls are stamped: FORMAT.UNIT, see render/times.py; empty: not at all."""
+        self.since = ""
+        """-r: the unit to which the time since the call before is shown; empty: not at all."""
         self.spent = ""
         """The unit to which the time that a call took is shown; empty: not at all."""
         self.comms = False
@@ -122,7 +126,7 @@ def narrowed(settings: Settings) -> list[str]:
     """The options that leave something out of a trace, as they were given."""
     words = [f"-e bpf={pattern}" for pattern in settings.commands]
     if settings.replayed and settings.traced != TRACED:
-        words.append(f"-e trace={','.join(settings.traced)}")
+        words.append(f"-e trace={','.join(settings.traced) or 'none'}")
     words += [f"-e prog={pattern}" for pattern in settings.progs]
     words += [f"-P {path}" for path in settings.paths]
     words += [f"-e status={word}" for word in sorted(settings.statuses)]

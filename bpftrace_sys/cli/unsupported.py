@@ -8,8 +8,10 @@ if TYPE_CHECKING:
 
 UNSUPPORTED: Final = {
     "-b, --detach-on": "tracees are never let go before they end; -p and Ctrl-C detach",
+    "-F": "strace has deprecated it; -f follows forks",
     "-i, --instruction-pointer": "instruction pointers are not shown",
     "-n, --syscall-number": "system calls are named, not numbered; --json has both",
+    "-N, --arg-names": "fields of structures are named anyway; --json names arguments, too",
     "-x, --strings-in-hex": "bytes that are no text are in hex already",
     "-X, --const-print-style": "names come with numbers where both matter; --json has them all",
     "-S, --summary-sort-by": "the tables are sorted by time; --json has what sorts otherwise",
@@ -19,6 +21,13 @@ UNSUPPORTED: Final = {
     "--read": "data that is read is not dumped; strace -e read= does that",
     "--write": "data that is written is not dumped; strace -e write= does that",
     "--kvm": "bpfstrace knows nothing of KVM; strace -e kvm=vcpu does",
+    "--always-show-pid": "ids stand on every line but with --style strace",
+    "--syscall-limit": "a trace ends when its programs do; Ctrl-C with -p ends it before",
+    "--stack-trace-frame-limit": "stacks have up to 256 frames",
+    "--trace-fds": "calls are not chosen by their fds; -P PATH and -e prog=NAME choose",
+    "--pidns-translation": "ids are shown as bpfstrace's own PID namespace has them",
+    "--namespace": "namespaces are not shown",
+    "--secontext": "SELinux contexts are not shown",
     "--tips": "there are none; docs/usage.md has what there is to know",
 }
 """Options, as ``-LETTER, --NAME``; ``--NAME=SET`` is also ``-e NAME=SET``."""
@@ -30,6 +39,9 @@ QUALIFIERS: Final = {
         "read": ("read", "reads", "r"),
         "write": ("write", "writes", "w"),
         "kvm": ("kvm",),
+        "trace-fds": ("trace-fds", "trace-fd", "fds", "fd"),
+        "namespace": ("namespace",),
+        "secontext": ("secontext",),
     }.items()
     for short in shorts
 }

@@ -26,7 +26,8 @@ from bpftrace_sys.record.ebpf.cgroups import Cgroups
 from bpftrace_sys.record.ebpf.engine import CALLS, RING, Lost, Told, Wanted, Watch
 from bpftrace_sys.record.ptrace.errors import EngineError
 from bpftrace_sys.record.ptrace.spawn import SpawnError, Starting, start
-from bpftrace_sys.render.output import complain, open_json, open_page, open_text
+from bpftrace_sys.render.output import complain, open_json, open_page
+from bpftrace_sys.render.text_output import open_text
 from decoders.events import ProcessEvent
 from decoders.raw import RawCall
 
@@ -118,7 +119,7 @@ def watch(settings: Settings) -> int:
     if refusal is not None:
         raise UsageError(refusal)
     engine = Watch(wanted_of(settings))
-    text = open_text(settings.output, sys.stderr, settings.append)
+    text = open_text(settings.output, sys.stderr, settings.append, settings.split)
     json = None if settings.json is None else open_json(settings.json)
     page = None if settings.report is None else open_page(settings.report)
     if settings.same_cpu:

@@ -19,7 +19,7 @@ from bpftrace_sys.common.output_files import create, readable_by_others
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import IO, Any
+    from typing import IO
 
 
 class OutputError(BpfstraceError):
@@ -135,11 +135,9 @@ def _created(path: str, append: bool = False) -> int:
     return fd
 
 
-def open_text(path: str | None, stderr: Any, append: bool = False) -> Output:
-    """The text output: FILE of -o, begun anew unless ``append``; or stderr."""
-    if path is None:
-        return Output(stderr, "<stderr>")
-    return Output(_as_text(_created(path, append)), path)
+def created(path: str, append: bool = False) -> IO[str]:
+    """A file to write text to; OutputError where it cannot be had, or should not."""
+    return _as_text(_created(path, append))
 
 
 class Files:

@@ -41,15 +41,26 @@ def _relative(unit: str) -> Stamp:
     return relative
 
 
-def stamps(mode: str) -> Stamp | None:
-    """The stamp of a mode, FORMAT.UNIT with the formats ``time``, ``unix`` and ``relative``
-    and the units of DIGITS; None for the empty one."""
+def _both(clock: Stamp, relative: Stamp) -> Stamp:
+    return lambda at: f"{clock(at)}(+{relative(at)[:-1]}) "
+
+
+def stamps(mode: str, since: str = "") -> Stamp | None:
+    """The stamp of a mode, FORMAT.UNIT with the formats ``time`` and ``unix`` and the units of
+    DIGITS; empty for none. ``since``: the unit of the time since the call before, which stands
+    behind it, in parentheses; empty for none. None where there is neither."""
     form, _, unit = mode.partition(".")
+    clock: Stamp | None = None
     if form == "time":
-        return _clock(unit)
-    if form == "unix":
-        return lambda at: f"{seconds(at, unit)} "
-    return _relative(unit) if form == "relative" else None
+        clock = _clock(unit)
+    elif form == "unix":
+        clock = lambda at: f"{seconds(at, unit)} "  # noqa: E731
+    if not since:
+        return clock
+    relative = _relative(since)
+    if clock is None:
+        return relative
+    return _both(clock, relative)
 
 
 def spent(duration: int | None, unit: str) -> str:

@@ -34,8 +34,8 @@ class Selection:
     progs: tuple[str, ...] = ()
     """Patterns of program names."""
     paths: tuple[str, ...] = ()
-    calls: frozenset[str] = frozenset()
-    """Names of system calls."""
+    calls: frozenset[str] | None = None
+    """Names of system calls; None: all."""
     commands: frozenset[int] = frozenset()
     """Of bpf(2); other calls are shown whatever stands here."""
 
@@ -45,7 +45,7 @@ class Selection:
             or bool(self.progs)
             or bool(self.paths)
             or bool(self.statuses)
-            or bool(self.calls)
+            or self.calls is not None
             or bool(self.commands)
         )
 
@@ -75,7 +75,7 @@ class Selection:
 
     def _asked(self, call: Call) -> bool:
         """Whether it is one of the calls and commands that were named."""
-        if self.calls and call.syscall.name not in self.calls:
+        if self.calls is not None and call.syscall.name not in self.calls:
             return False
         if not self.commands or call.syscall.name != "bpf" or not call.raw.args:
             return True

@@ -6,6 +6,7 @@ return instead of being executed, and which of them, counted for each thread.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fnmatch
 import re
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
     from decoders.walk.follow import Node
 
 _SPEC: Final = re.compile(r"^(\w+)(?:\(([^)]*)\))?$")
-_WHEN: Final = re.compile(r"^(\d+)(?:(\.\.)(\d+))?(?:\+(\d*))?$")
+_WHEN: Final = re.compile(r"(\d{1,5})(?:(\.\.)(\d{1,5}))?(?:\+(\d{0,5}))?", re.ASCII)
+_NUMBER: Final = re.compile(r"[+-]?(?:0x[0-9a-f]+|[0-9]+)", re.ASCII | re.IGNORECASE)
 MAX_ERRNO: Final = 4095
+MAX_COUNT: Final = 0xFFFF
+"""Of when=, as strace has it."""
 
 
 TAMPERING: Final = {
@@ -63,7 +67,7 @@ class Rule:
     name: str | None
     """A pattern for the name of the program or map that is loaded or made."""
     ret: int
-    """What the call returns: a negative errno to fail."""
+    """What the call returns, signed: to fail, a negative errno."""
     when: When
     counts: dict[int, int] = field(default_factory=dict)
     """By thread: how many calls matched so far."""
@@ -95,16 +99,17 @@ def _name(node: Node) -> str:
 
 
 def when(text: str) -> When:
-    """``2``, ``2+``, ``2+3``, ``2..5`` or ``2..5+2``, as strace counts."""
-    match = _WHEN.match(text)
-    if match is None or int(match[1]) == 0:
-        raise InjectError(f"when={text} is not FIRST[..LAST][+[STEP]] with FIRST from 1")
-    first = int(match[1])
-    if match[2]:
-        return When(first, int(match[3]), int(match[4] or 1))
-    if match[4] is None:
-        return When(first, first)
-    return When(first, None, max(1, int(match[4] or 1)))
+    """``2``, ``2+``, ``2+3``, ``2..5`` or ``2..5+2``, as strace counts. Raises InjectError."""
+    match = _WHEN.fullmatch(text)
+    if match is None:
+        raise InjectError(f"when={text} is not FIRST[..LAST][+[STEP]]")
+    first, step = int(match[1]), int(match[4] or 1)
+    last = int(match[3]) if match[2] else first if match[4] is None else None
+    if not 0 < first <= MAX_COUNT or not 0 < step <= MAX_COUNT:
+        raise InjectError(f"when={text}: calls and steps are counted from 1 to {MAX_COUNT}")
+    if match[2] and not first <= int(match[3]) < MAX_COUNT:
+        raise InjectError(f"when={text} ends before it begins, or beyond {MAX_COUNT - 1}")
+    return When(first, last, step)
 
 
 def parse(text: str, commands: Callable[[tuple[str, ...]], frozenset[int]]) -> Rule:
@@ -126,10 +131,12 @@ def parse(text: str, commands: Callable[[tuple[str, ...]], frozenset[int]]) -> R
     which = When()
     for part in parts:
         key, _, value = part.partition("=")
-        if key == "error":
-            ret = -_errno(value)
-        elif key == "retval":
-            ret = _retval(value)
+        if not part:
+            continue
+        if key in ("error", "retval"):
+            if ret is not None:
+                raise InjectError("a call returns one thing: either error= or retval=, and once")
+            ret = -_errno(value) if key == "error" else _retval(value)
         elif key == "when":
             which = when(value)
         elif key in TAMPERING:
@@ -143,8 +150,8 @@ def parse(text: str, commands: Callable[[tuple[str, ...]], frozenset[int]]) -> R
 
 
 def _errno(text: str) -> int:
-    number = getattr(errno, text, None) if text.startswith("E") else None
-    if number is None and text.isdigit():
+    number = getattr(errno, text.upper(), None) if text[:1] in ("E", "e") else None
+    if number is None and text.isascii() and text.isdigit() and len(text) < 6:
         number = int(text)
     if not isinstance(number, int) or not 0 < number <= MAX_ERRNO:
         raise InjectError(f"error={text} is neither the name of an errno nor 1..{MAX_ERRNO}")
@@ -152,10 +159,13 @@ def _errno(text: str) -> int:
 
 
 def _retval(text: str) -> int:
-    try:
-        number = int(text, 0)
-    except ValueError:
-        number = -1
-    if number < 0:
-        raise InjectError(f"retval={text} is not a number from 0")
-    return number
+    """A register's worth, signed; as C writes numbers, so that 010 is eight."""
+    if _NUMBER.fullmatch(text) and len(text) < 32:
+        digits = text.lstrip("+-")
+        octal = digits.startswith("0") and digits.isdigit()
+        with contextlib.suppress(ValueError):  # 08
+            number = int(digits, 8) if octal else int(digits, 0)
+            if number < 1 << 64:
+                number = -number if text.startswith("-") else number
+                return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+    raise InjectError(f"retval={text} is not a number of 64 bits")

@@ -33,6 +33,7 @@ _SECCOMP_NR: Final = {"x86_64": 317, "aarch64": 277}
 _PYTHON_IGNORES: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 
 STAGES: Final = ("exec", "seccomp", "user", "fork")
+_NOBODY: Final = 0xFFFFFFFF  # (uid_t) -1, which no id is
 _REPORT: Final = struct.Struct("=BBi")  # stage, whether a file was met, errno; path follows
 
 
@@ -131,7 +132,7 @@ def start(
 
     ``bpf_filter``: an array of struct sock_filter, or None. ``mask``: the signal
     mask of the program. ``ignored``: signals that the program is to ignore
-    though we do not. ``user``: a user's name or number. ``background``: it
+    though we do not. ``user``: a user's name or number, or UID:GID. ``background``: it
     is this process that executes, and a grandchild that returns (see
     Engine.spawn). Raises SpawnError (stage "user" for one that is unknown, "fork"
     where there can be no more processes), OSError where no fd is left.
@@ -200,6 +201,11 @@ def _candidates(name: str) -> list[str]:
 def _user(user: str) -> tuple[int, int, list[int]]:
     import pwd
 
+    uid, colon, gid = user.partition(":")
+    if colon and uid.isdecimal() and gid.isdecimal():  # as strace: whom no name need belong to
+        if max(int(uid), int(gid)) >= _NOBODY:
+            raise SpawnError(errno.EINVAL, "user", f"no such ids: {user}")
+        return int(uid), int(gid), []
     try:
         entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
     except KeyError:
@@ -236,7 +242,7 @@ def _child(
         refused: OSError | None = None
         for path in candidates:
             try:
-                os.execve(path, list(argv), env)
+                _execve(path, list(argv), env)
             except OSError as error:
                 refused = refused or (error if error.errno == errno.EACCES else None)
                 # As glibc: a PATH entry that is not there or not ours is passed over.
@@ -258,6 +264,19 @@ def _child(
     except (ValueError, TypeError):  # a NUL in an argument or the environment
         os.write(report, _REPORT.pack(stage, 0, errno.EINVAL) + os.fsencode(path))
     os._exit(127)
+
+
+def _execve(path: str, argv: list[str], env: Mapping[Any, Any]) -> None:
+    """os.execve, which takes no empty first argument, though the kernel does (--argv0=)."""
+    if argv[0]:
+        os.execve(path, argv, env)
+    words = [os.fsencode(word) for word in argv]
+    settings = [os.fsencode(name) + b"=" + os.fsencode(value) for name, value in env.items()]
+    if any(b"\0" in text for text in (*words, *settings)):
+        raise ValueError("embedded null byte")
+    pointers = [(ctypes.c_char_p * (len(texts) + 1))(*texts) for texts in (words, settings)]
+    ctypes.CDLL(None, use_errno=True).execve(os.fsencode(path), *pointers)
+    raise OSError(ctypes.get_errno(), "")
 
 
 class _FilterProgram(ctypes.Structure):

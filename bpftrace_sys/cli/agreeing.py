@@ -1,0 +1,73 @@
+"""Options that need or exclude each other."""
+
+from __future__ import annotations
+
+from bpftrace_sys.cli.getopt_long import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from bpftrace_sys.cli.settings import Settings
+
+FOR_A_PROGRAM: Final = {
+    "user": "-u", "argv0": "--argv0", "environment": "-E", "kill": "--kill-on-exit",
+    "same_cpu": "--same-cpu",
+}  # fmt: skip
+"""Settings that mean nothing for what is attached to."""
+FOR_BPF: Final = {"ring": "--ring", "uid": "--uid", "cgroup": "--cgroup"}
+"""Settings of the eBPF engine."""
+
+
+def agreed(settings: Settings) -> None:
+    """Makes of the settings what they mean together; UsageError where they exclude each other."""
+    if settings.output is None:
+        settings.split = False  # as strace: -ff is -f then
+    elif settings.split and settings.output[:1] in ("|", "!"):
+        raise UsageError("-ff makes files FILE.TID of -o FILE; a command cannot be split")
+    elif settings.split and settings.output == "-":
+        raise UsageError("-ff makes files FILE.TID of -o FILE; stdout cannot be split")
+    if settings.split and settings.counts:
+        raise UsageError("-c prints one summary of all threads; it cannot be split by -ff")
+    if settings.append and settings.output is None:
+        raise UsageError("-A needs -o FILE, to append to")
+    if settings.output == "-" and "-" in (settings.json, settings.report, settings.events):
+        raise UsageError("-o -: there is one stdout only, and it is asked for twice")
+    if settings.aligned and settings.style != "strace":
+        raise UsageError("--columns aligns the results of --style strace; give that as well")
+    for rule in settings.injections:
+        if rule.syscall not in settings.traced:
+            raise UsageError(f"inject= is for calls that are traced; -e trace={rule.syscall}, too")
+    _agree_on_engine(settings)
+    if not settings.pids and not settings.everybody:
+        return
+    whom = "-a" if settings.everybody else "-p"
+    if settings.background:
+        raise UsageError(f"-D runs a program in front; with {whom} there is none")
+    for name, flag in FOR_A_PROGRAM.items():
+        if getattr(settings, name):
+            raise UsageError(f"{flag} is for a program to run; with {whom} there is none")
+
+
+def _agree_on_engine(settings: Settings) -> None:
+    if settings.everybody:
+        if settings.engine == "ptrace":
+            raise UsageError("-a needs --engine bpf: ptrace cannot watch everybody")
+        if settings.pids:
+            raise UsageError("-a watches everybody, those of -p as well")
+        if settings.args:
+            number = settings.args[0]
+            if number.isdigit():
+                raise UsageError(f"-a is the whole machine; to align results: --columns {number}")
+            raise UsageError("-a watches everybody; run the program besides")
+        settings.engine = "bpf"
+        settings.follow = True
+    if settings.rotate[0] is not None:
+        if settings.json is None or settings.json == "-":
+            raise UsageError("--rotate needs --json FILE: that is what it begins anew")
+        if settings.engine != "bpf":
+            raise UsageError("--rotate is for --engine bpf, or -a")
+    if settings.engine != "bpf":
+        for name, flag in FOR_BPF.items():
+            if getattr(settings, name) is not None:
+                raise UsageError(f"{flag} is for --engine bpf, or -a")

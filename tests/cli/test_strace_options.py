@@ -1,0 +1,306 @@
+"""strace's options: what is taken, and for what; what is refused, and in which words."""
+
+from __future__ import annotations
+
+import errno
+import re
+import subprocess
+
+import pytest
+
+from bpftrace_sys.cli.options import UsageError, parse
+from bpftrace_sys.cli.settings import TRACED
+from bpftrace_sys.cli.unsupported import UNSUPPORTED
+from bpftrace_sys.record.capture import inject
+from decoders.arch import NETLINK_CALLS
+from tests.support.needs import needs_tool
+from tests.support.running import run_cli
+from tests.support.strace_options import LONG, QUALIFIERS, SHORT
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["bpf", "bpf:error=EFOO", "bpf:when=0:error=EPERM", "write:error=EPERM", "bpf:frob=1",
+     "ioctl(prog_load):error=EPERM", "bpf(frobnicate):error=EPERM",
+     # As strace's tests/options-syntax.test and qual_fault-syntax.test have them.
+     "bpf:error=", "bpf:error=0", "bpf:error=4096", "bpf:error=-1", "bpf:error=1:error=2",
+     "bpf:error=1:retval=1", "bpf:retval=1:error=1", "bpf:retval=", "bpf:retval=0x",
+     "bpf:retval=08", "bpf:retval=18446744073709551616", "bpf:error=1:when=", "bpf:when=-1:error=1",
+     "bpf:error=1:when=65536", "bpf:error=1:when=1..65535", "bpf:error=1:when=1+65536",
+     "bpf:error=1:when=1+0", "bpf:error=1:when=4..2", "bpf:error=1:when=1...3",
+     "bpf:error=1:when=2.3", "bpf:error=1:when=1++", "bpf:error=1:when=1+2+3"],
+)
+def test_a_bad_rule_is_named(rule: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse(["-e", f"inject={rule}", "true"], "live")
+    assert rule.split(":")[0].split("(")[0] in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("how", "ret"),
+    [("error=eperm", -1), ("error=22", -22), ("error=010", -10), ("retval=0", 0),
+     ("retval=-1", -1), ("retval=010", 8), ("retval=0x10", 16), ("retval=+7", 7),
+     ("retval=18446744073709551615", -1), ("retval=0x7fffffffffffffff", (1 << 63) - 1)],
+)  # fmt: skip
+def test_what_a_rule_makes_calls_return(how: str, ret: int) -> None:
+    """Errnos decimal and in any case, values as strtoull(3) reads them: strace's."""
+    [rule] = parse(["-e", f"inject=bpf:{how}", "true"], "live").injections
+    assert rule.ret == ret
+
+
+def test_when() -> None:
+    def hits(text: str) -> list[int]:
+        chosen = inject.when(text)
+        return [count for count in range(1, 10) if chosen.wants(count)]
+
+    assert hits("3") == [3]
+    assert hits("3+") == [3, 4, 5, 6, 7, 8, 9]
+    assert hits("3+4") == [3, 7]
+    assert hits("2..5") == [2, 3, 4, 5]
+    assert hits("2..7+2") == [2, 4, 6]
+    assert hits("2..4+") == [2, 3, 4]
+    assert hits("1..1") == [1]
+
+
+@pytest.mark.parametrize("names", sorted(UNSUPPORTED))
+def test_what_is_not_supported_is_refused_by_name(names: str) -> None:
+    for flag in names.split(", "):
+        for words in ([flag], [f"{flag}=x"] if flag.startswith("--") else [f"{flag}x"]):
+            with pytest.raises(UsageError, match=f"^{flag} is not supported: "):
+                parse([*words, "true"], "live")
+    done = run_cli(names.split(", ")[0], "true")
+    assert done.returncode == 2
+    assert " is not supported: " in done.stderr
+
+
+STRACE: dict[str, dict[str, object]] = {
+    "-A -o x": {"append": True, "output": "x"},
+    "--output-append-mode --output=x": {"append": True, "output": "x"},
+    "-C": {},
+    "--summary": {},
+    "-w": {},
+    "--summary-wall-clock": {},
+    "--seccomp-bpf": {"seccomp": True},
+    "-c": {"counts": True},
+    "--summary-only": {"counts": True},
+    "-D": {"background": 1},
+    "-DDD": {"background": 3},
+    "--daemonize": {"background": 1},
+    "--daemonize=grandchild": {"background": 1},
+    "--daemonize=pgroup": {"background": 2},
+    "--daemonize=pgrp": {"background": 2},
+    "--daemonize=session": {"background": 3},
+    "-f": {"follow": True, "split": False},
+    "--follow-forks": {"follow": True, "split": False},
+    "-ff -o x": {"follow": True, "split": True},
+    "--follow-forks --output-separately -o x": {"follow": True, "split": True},
+    "-I 2": {"interruptible": 2},
+    "--interruptible=anywhere": {"interruptible": 1},
+    "--interruptible waiting": {"interruptible": 2},
+    "-I never": {"interruptible": 3},
+    "--interruptible=never_tstp": {"interruptible": 4},
+    "--env=A=1 --env A": {"environment": {"A": None}},
+    "-E A=1 -E B=2 -E A=3": {"environment": {"A": "3", "B": "2"}},
+    "--user=nobody": {"user": "nobody"},
+    "--argv0=x": {"argv0": "x"},
+    "--trace=bpf": {"traced": ("bpf",)},
+    "--trace=all": {"explicit": frozenset({*TRACED})},
+    "-e trace=!openat,ioctl": {"traced": ("bpf", "perf_event_open", "setsockopt")},
+    "-e trace=bpf,?openat2": {"traced": ("bpf",), "explicit": frozenset({"bpf"})},
+    "-e trace=none": {"traced": (), "explicit": frozenset()},
+    "-e none": {"traced": ()},
+    "-e trace=!all": {"traced": ()},
+    "-e trace=!none": {"traced": TRACED, "explicit": frozenset(TRACED)},
+    "-e trace=!!bpf": {"traced": ("bpf",)},
+    "-e %file": {"traced": ("openat",), "explicit": frozenset({"openat"})},
+    "-e trace=file": {"traced": ("openat",)},
+    "-e trace=%desc": {"traced": ("bpf", "perf_event_open", "ioctl", "openat")},
+    "-e trace=%DESC": {"traced": ("bpf", "perf_event_open", "ioctl", "openat")},
+    "-e trace=!%desc": {"traced": ("setsockopt",), "explicit": frozenset()},
+    "-e trace=%network": {"traced": ("setsockopt", *NETLINK_CALLS)},
+    "-e trace=/^(bpf|perf_)": {"traced": ("bpf", "perf_event_open")},
+    "-e /bpf": {"traced": ("bpf",)},
+    "-e trace=bpf,%memory": {"traced": ("bpf",)},
+    "--output-separately -o x": {"follow": False, "split": True},
+    "--follow-forks --follow-forks -o x": {"follow": True, "split": False},
+    "--daemonized=session": {"background": 3},
+    "--daemonised": {"background": 1},
+    "--signals=none": {},
+    "--argv0=": {"argv0": ""},
+    "-ff": {"follow": True, "split": False},
+    "-e signal=none": {},
+    "--signal=none": {},
+    "--status=failed": {"statuses": frozenset({"failed"})},
+    "-e status=!failed": {"statuses": frozenset({"successful", "unfinished"})},
+    "-e status=all": {"statuses": frozenset({"successful", "failed", "unfinished"})},
+    "--trace-path=/x -P /y": {"paths": ("/x", "/y")},
+    "--successful-only": {"succeeded": True},
+    "--failed-only": {"succeeded": False},
+    "--failing-only": {"succeeded": False},
+    "--columns 60 --style strace": {"column": 60},
+    "--columns=60 --style=strace": {"column": 60},
+    "--abbrev=none": {"verbose": True},
+    "-e abbrev=none": {"verbose": True},
+    "-e abbrev=all": {"verbose": False},
+    "-e verbose=all": {"verbose": True},
+    "--verbose=all": {"verbose": True},
+    "--no-abbrev": {"verbose": True},
+    "-q": {"quiet": True},
+    "-qqq": {"quiet": True},
+    "--quiet": {"quiet": True},
+    "--quiet=attach,personality": {"quiet": False},
+    "--quiet=attach,personality,exit": {"quiet": True},
+    "-e quiet=all": {"quiet": True},
+    "--silence=exit": {"quiet": True},
+    "--decode-fds": {},
+    "-yy": {},
+    "--decode-fds=all": {},
+    "-e decode-fds=path,dev,pidfd,socket": {},
+    "-Y": {"comms": True},
+    "--decode-pids=comm": {"comms": True},
+    "-e decode-pids=comm": {"comms": True},
+    "-t": {"times": "time.s"},
+    "-tt": {"times": "time.us"},
+    "-ttt": {"times": "unix.us"},
+    "--absolute-timestamps": {"times": "time.s"},
+    "--timestamps=unix": {"times": "unix.s"},
+    "--absolute-timestamps=unix,us": {"times": "unix.us"},
+    "--absolute-timestamps=format:time,precision:ms": {"times": "time.ms"},
+    "--absolute-timestamps=ns": {"times": "time.ns"},
+    "--absolute-timestamps=none": {"times": ""},
+    "-tttt": {"times": "unix.us"},
+    "--absolute-timestamps=format:unix --absolute-timestamps=precision:ns": {"times": "unix.ns"},
+    "--timestamps=precision:ms --timestamps=format:time": {"times": "time.ms"},
+    "--timestamps=UNIX,Precision:NS": {"times": "unix.ns"},
+    "-r": {"since": "us", "times": ""},
+    "-r -t": {"since": "us", "times": "time.s"},
+    "-ttt -r": {"since": "us", "times": "unix.us"},
+    "--relative-timestamps": {"since": "us"},
+    "--relative-timestamps=ms": {"since": "ms"},
+    "-T": {"spent": "us"},
+    "--syscall-times=ns": {"spent": "ns"},
+    "--string-limit=9": {"string_limit": 9},
+    "--attach=1,2 -p 3": {"pids": (1, 2, 3)},
+    "-p 1\t2\n3": {"pids": (1, 2, 3)},
+    "--kill-on-exit": {"kill": True},
+}
+"""What strace takes, and what it is taken for here."""
+
+
+@pytest.mark.parametrize("line", STRACE)
+def test_what_strace_takes_is_taken(line: str) -> None:
+    settings = parse([*line.split(" "), "true"], "live")
+    assert settings.args == ["true"]
+    assert {name: getattr(settings, name) for name in STRACE[line]} == STRACE[line]
+
+
+def test_rules_for_several_calls_and_faults() -> None:
+    rules = parse(["-e", "inject=bpf(map_*,prog_load),ioctl:error=EPERM", "x"], "live").injections
+    assert [rule.syscall for rule in rules] == ["bpf", "ioctl"]
+    assert {rule.ret for rule in rules} == {-errno.EPERM}
+    [rule] = parse(["--fault=bpf:when=2", "x"], "live").injections
+    assert (rule.ret, rule.when.first) == (-errno.ENOSYS, 2)
+    [rule] = parse(["-e", "fault=bpf:error=EBUSY", "x"], "live").injections
+    assert rule.ret == -errno.EBUSY
+
+
+SENTENCES = {
+    "-e raw=bpf": "-e raw= is not supported: ",
+    "-e read=3": "-e read= is not supported: ",
+    "-e w=all": "-e w= is not supported: ",
+    "-e kvm=vcpu": "-e kvm= is not supported: ",
+    "-e signal=SIGINT": "signals are not shown",
+    "--signal=all": "signals are not shown",
+    "-e verbose=none": "always decoded",
+    "-e abbrev=bpf": "all calls are folded, or none",
+    "-e decode-pids=pidns": "own PID namespace",
+    "-e decode-fds=none": "cannot be left out",
+    "-e status=detached": "'unfinished' here",
+    "-e status=frob": "'frob' is none of successful, failed, unfinished",
+    "-e trace=%memory": "follows none of these",
+    "-e trace=%frob": "'%frob' is none of bpf, ",
+    "-e trace=": "names no system call",
+    "-e trace=/xyz": "follows none of these",
+    "-e trace=/(": "-e trace=/(: /(: ",
+    "-e trace=bpf@32": "of all architectures, or not at all",
+    "-e trace=bpf -e inject=ioctl:error=EPERM": "for calls that are traced",
+    "-e inject=%desc,/frob:error=EPERM": "follows none of these",
+    "-e fault=bpf:retval=1": "is inject='s retval=",
+    "--trace-fds=3": "--trace-fds is not supported",
+    "-e fd=3": "-e fd= is not supported",
+    "-e secontext=full": "-e secontext= is not supported",
+    "-o |cat -ff": "a command cannot be split",
+    "-o - -ff": "stdout cannot be split",
+    "-o - --json -": "one stdout only",
+    "-t --timestamps=frob:us -p 1": "'frob' is none of format:, precision:",
+    "--timestamps=format:us": "none, time or unix, not 'us'",
+    "--timestamps=ns -t": "-t says how times are shown, and so did",
+    "-e inject=bpf:signal=SIGUSR1": "signal= is not supported: no signals are sent",
+    "-e inject=bpf:delay_enter=1": "delay_enter= is not supported",
+    "-I 5": "1 (anywhere), 2 (waiting)",
+    "--daemonize=forever": "grandchild, pgroup or session",
+    "--syscall-times=weeks": "the precisions s, ms, us and ns",
+    "--columns 60": "--style strace",
+    "-a 60": "--columns 60",
+    "-a": "-a watches everybody",
+    "-a -p 1": "those of -p as well",
+    "-a --engine ptrace": "-a needs --engine bpf",
+    "--engine gdb": "ptrace or bpf",
+    "--ring 8M": "--ring is for --engine bpf, or -a",
+    "--engine bpf --ring lots": "takes a size, as 64M",
+    "--engine bpf --ring 2G": "goes up to 1G",
+    "-A": "-A needs -o FILE",
+    "-c -ff -o x": "cannot be split",
+    "-p 1 -D": "with -p there is none",
+    "-p 1 -u root": "-u is for a program to run; with -p there is none",
+    "-p 1 -E A=1": "-E is for a program to run; with -p there is none",
+    "-p 1 --argv0 x": "--argv0 is for a program to run; with -p there is none",
+    "-p 1 --same-cpu": "--same-cpu is for a program to run; with -p there is none",
+    "-p 1 --kill-on-exit": "--kill-on-exit is for a program to run; with -p there is none",
+}
+
+
+@pytest.mark.parametrize("line", SENTENCES)
+def test_what_is_refused_is_refused_in_words(line: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse([*line.split(" "), "true"], "live")
+    assert SENTENCES[line] in str(raised.value)
+
+
+def spellings() -> list[list[str]]:
+    """Each option of strace's, without an argument and with one, as a command line has it."""
+    found = [[f"-{letter}", *(["1"] if colon else [])] for letter, colon in
+             re.findall(r"(\w)(:?)", SHORT)]  # fmt: skip
+    for word in LONG:
+        name = word.rstrip("[=]")
+        if word in (name, f"{name}[=]"):
+            found.append([f"--{name}"])
+        if word != name:
+            found.append([f"--{name}=1"])
+    return [*found, *(["-e", f"{name}=1"] for name in QUALIFIERS)]
+
+
+@pytest.mark.parametrize("words", spellings(), ids=" ".join)
+def test_no_option_of_strace_is_unknown(words: list[str]) -> None:
+    """It is taken, or refused in words that are about it."""
+    if words[0] in ("-h", "--help"):
+        return
+    said = ""
+    try:
+        parse([*words, "-o", "x", "true"], "live")
+    except UsageError as error:
+        said = str(error)
+    for unknown in ("not recognized", "unique prefix", "none of trace="):
+        assert unknown not in said
+    assert words[words[0] == "-e"].removesuffix("=1") in said or not said
+
+
+def test_the_installed_strace_has_none_besides() -> None:
+    """Whatever its help names stands in our list, as far as it is not newer than that."""
+    needs_tool("strace")
+    told = subprocess.run(["strace", "--help"], capture_output=True, text=True, check=True).stdout
+    flags = set(re.findall(r"^ +(-\w)\b|(--[a-z][a-z0-9-]+)", told, re.M))
+    listed = {f"-{letter}" for letter in SHORT} | {f"--{word.rstrip('[=]')}" for word in LONG}
+    assert len(flags) > 60
+    # Of the help only: --signal is short for --signals.
+    assert {short or long for short, long in flags} - listed <= {"--signal"}
