@@ -77,7 +77,9 @@ QUICK: Final = (
 def main(argv: Sequence[str]) -> int:
     """Returns the exit code of the module docstring."""
     assert __doc__ is not None
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks (default: all)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--markdown", action="store_true")

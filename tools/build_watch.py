@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
 """Builds the eBPF engine's programs: C to object, object to what is loaded at run time.
 
     tools/build_watch.py            writes watch.bpf.o and watch.image
@@ -395,7 +396,9 @@ def image(found: Object) -> bytes:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--link", action="store_true", help="do not compile")
     parser.add_argument("--clang", default=CLANG)
     options = parser.parse_args()

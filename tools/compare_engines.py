@@ -122,7 +122,9 @@ def compare(name: str, command: Sequence[str], cwd: Path, expected: int, most: i
 
 def main(argv: Sequence[str]) -> int:
     """Compares what is named."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--here", action="store_true", help="whatever the manifest says of where")
     parser.add_argument("--most", type=int, default=SHOWN, help="differences that are printed")

@@ -186,7 +186,9 @@ def shown(row: Shown, browser: Browser, folder: Path) -> bytes:
 def main() -> int:
     """Makes the pictures; returns the exit code."""
     names = [row.name for row in ROWS]
-    parser = argparse.ArgumentParser(description="Makes the pictures of docs/gallery.md.")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--list", action="store_true")
     given = parser.parse_args()

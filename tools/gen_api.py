@@ -106,7 +106,9 @@ def text(docstring: str) -> str:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description="docs/api.md from docstrings")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="only look whether it is current")
     made = page()
     if parser.parse_args().check:

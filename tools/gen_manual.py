@@ -5,7 +5,7 @@
     tools/gen_manual.py            writes share/man and what shells read below share/
     tools/gen_manual.py --check    says which of them are not what they would be; exit code 1
 
-Takes a second. pyproject.toml lists them as data files, so that pip puts them where man and
+It takes a second. pyproject.toml lists them as data files, so that pip puts them where man and
 the shells look.
 """
 
@@ -356,7 +356,9 @@ def files() -> dict[Path, str]:
 
 def main() -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="only say what is not up to date")
     check: bool = parser.parse_args().check
     made = files()

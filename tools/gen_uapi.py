@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
 """Makes decoders/uapi/*.py from kernel headers, in two stages.
 
 extract  headers, through gcc -> tools/uapi_facts.json (facts only)
@@ -61,7 +62,9 @@ def _put(files: dict[Path, str], check_only: bool) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     stages = parser.add_subparsers(dest="stage", required=True)
     first = stages.add_parser("extract", help="headers -> tools/uapi_facts.json")
     first.add_argument("--libbpf", type=Path, required=True, help="a checkout of libbpf")

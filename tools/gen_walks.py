@@ -258,7 +258,9 @@ def module() -> str:
 
 def main(argv: list[str]) -> int:
     """The exit code is the module docstring's."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="write nothing, say if it would")
     check = parser.parse_args(argv[1:]).check
     try:

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Hashes of all that bpfstrace prints of every recording: did a change of the code change output?
 
-    tools/output_hashes.py > before        (about 10 s on one CPU)
+    tools/output_hashes.py > before
     ... move code about ...
     tools/output_hashes.py | diff before -
 
 A line an output: its SHA-256, the recording, and the arguments. --only WORD takes the recordings
 whose name contains WORD; --show NAME ARGS... prints one of the outputs instead of its hash.
+All of them take some ten seconds.
 
 Everything is imported once; each recording has a process forked from there, as starting Python for
 each output would take ten times as long. tests/project/test_output_hashes.py holds what is hashed
@@ -181,7 +182,7 @@ def _end(job: tuple[str, str], file: IO[str]) -> NoReturn:
 def main() -> int:
     """Prints a line an output."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default="", metavar="WORD")
     parser.add_argument("--show", nargs=argparse.REMAINDER, metavar="NAME ARGS")

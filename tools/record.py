@@ -253,7 +253,9 @@ def run_in_vm(
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line; argparse exits with 2 when it is wrong."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--all", action="store_true", help="every fixture")
     parser.add_argument("--list", action="store_true", help="print the fixtures and stop")

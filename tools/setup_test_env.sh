@@ -14,6 +14,13 @@
 # the tests that would need it skip with a reason. With CI=true it exits 1: there nothing may skip.
 set -uo pipefail
 
+case "${1:-}" in
+-h | --help)
+    sed -n '3,/^set /s/^# \{0,1\}//p' "$0"
+    exit 0
+    ;;
+esac
+
 # One row per package: the reason it is here.
 packages=(
     python3-venv        # lets `python3 -m venv` work on a bare Debian

@@ -7,7 +7,7 @@
     tools/try_packages.py --keep DIR           leaves what was built in DIR
 
 Run as root on Debian with mmdebstrap, debhelper, dh-python, pybuild-plugin-pyproject and lintian.
-Takes some minutes a release, most of it the download. Each package is installed in a system that
+A release takes some minutes, most of it the download. Each package is installed in a system that
 has nothing of bpfstrace and removed again; then it says its version, traces `bpftrace_sys.hello`,
 replays the trace, and its man page is where man looks. Exit code 1 where one of them failed, which
 is said. pip's settings in the environment, proxies and certificates are those of this machine.
@@ -131,7 +131,9 @@ def release(name: str, dist: Path, work: Path) -> list[str]:
 
 def main() -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(description="Builds the packages and tries them.")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--release", choices=RELEASES, action="append")
     parser.add_argument("--keep", type=Path, metavar="DIR")
     options = parser.parse_args()

@@ -8,7 +8,8 @@
 
 The guest sees the host's file system: system folders through an overlay that is thrown away,
 everything else read-only, and the folders named with --rw as they are, so results are left
-there. No KVM, no root on the host and no disk image are needed; a boot takes about 15 seconds.
+there. No KVM, no root on the host and no disk image are needed. A boot takes about 15 seconds (with
+an aarch64 processor 30), fetching a kernel 10, an aarch64 user space 75.
 
 With --arch of another processor the guest cannot use the host's programs: it sees a user space of
 its own (tools/vm_root.py) instead, and of the host only this checkout and the folders of --rw.
@@ -348,7 +349,9 @@ def boot(machine: Sequence[str], env: Mapping[str, str], timeout: float) -> byte
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line; argparse exits with 2 when it is wrong."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     sub = parser.add_subparsers(dest="action", required=True)
     for action, text in (
         ("prepare", "download and unpack a kernel, print its release"),

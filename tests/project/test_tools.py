@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -234,3 +235,30 @@ def _runs(pid: int) -> bool:
         return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+TOOLS = sorted(
+    path
+    for path in (ROOT / "tools").iterdir()
+    if os.access(path, os.X_OK | os.R_OK) and path.is_file()
+)
+TAKES = re.compile(r"\btakes?\b[^.]*\b(seconds?|minutes?)\b|\bten minutes:")
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.name)
+def test_every_tool_says_how_long_it_takes(tool: Path) -> None:
+    """As it is called, and where contributors look."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [tool, "--help"], capture_output=True, text=True, check=True,
+        env={**os.environ, "PATH": path},
+    )  # fmt: skip
+    assert TAKES.search(done.stdout), done.stdout
+    table = (ROOT / "CONTRIBUTING.md").read_text()
+    assert f"tools/{tool.name}" in table
+
+
+def test_what_is_started_as_a_command_is_one() -> None:
+    for path in (ROOT / "tools").iterdir():
+        if path.is_file() and path.suffix in (".py", ".sh"):
+            assert path.read_bytes().startswith(b"#!") == (path in TOOLS), path

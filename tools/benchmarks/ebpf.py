@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from benchmarks.measuring import Bench, Row
-from benchmarks.place import OURS, REPO, STRACE, UNTRACED, Place
+from benchmarks.place import OURS, STRACE, UNTRACED, Place
 from benchmarks.ptrace import BPF, INSNS
 
 EBPF: Final = ("--engine", "bpf", "-e", "trace=bpf")
 """Options of the eBPF engine."""
+READER: Final = ("-P", str(Path(__file__).with_name("reader.py")))
+"""What reads the ring alone; with -P, as modules beside it have names of others."""
 
 
 def ebpf_cpu(place: Place) -> Bench:
@@ -59,7 +62,7 @@ def ebpf_load(place: Place) -> Bench:
 
 
 def ebpf_reader(place: Place) -> Bench:
-    script = [place.python, str(REPO / "tools" / "bench_reader.py"), *place.work()]
+    script = [place.python, *READER, *place.work()]
     return Bench(
         "ebpf-reader",
         "by eBPF: reading the ring of 100,000 calls",
@@ -69,7 +72,7 @@ def ebpf_reader(place: Place) -> Bench:
 
 
 def ebpf_idle(place: Place) -> Bench:
-    script = [place.python, str(REPO / "tools" / "bench_reader.py"), *place.work()]
+    script = [place.python, *READER, *place.work()]
     return Bench(
         "ebpf-idle",
         "by eBPF: 100 seconds in which nobody calls",

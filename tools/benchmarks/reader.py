@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
 """What reading the eBPF engine's ring costs, in CPU time of ours; for tools/bench.py.
 
-    bench_reader.py WORK read    100,000 map updates that are in the ring already
-    bench_reader.py WORK idle    100 seconds in which nothing comes
+reader.py WORK read    100,000 map updates that are in the ring already
+reader.py WORK idle    100 seconds in which nothing comes
 """
 
 from __future__ import annotations
