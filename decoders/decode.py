@@ -12,7 +12,7 @@ import construct
 from decoders.call import Call
 from decoders.declare.structs import CStr, Log, Many, One, Ptr, Slot, Tail, Target, layout_of
 from decoders.declare.syscalls import Syscall, syscall_of
-from decoders.raw import ENTRY, EXIT, FdFact, RawCall
+from decoders.raw import ENTRY, EXIT, Cred, FdFact, RawCall
 from decoders.values import (
     BEYOND_SIZE,
     EMPTY,
@@ -56,9 +56,10 @@ NAMELESS: Final = frozenset({"extra_data", "_", "pad"})
 class _Env:
     """The world around one recorded call."""
 
-    __slots__ = ("_devices", "_entry", "_exit", "_facts", "arch", "cpus", "ret", "stage")
+    __slots__ = ("_cred", "_devices", "_entry", "_exit", "_facts", "arch", "cpus", "ret", "stage")
 
     def __init__(self, raw: RawCall, facts: Facts) -> None:
+        self._cred = raw.extra.cred
         self._devices = raw.extra.devices
         self._entry = {fact.fd: fact for fact in raw.fds if fact.stage == ENTRY}
         self._exit = {fact.fd: fact for fact in raw.fds if fact.stage == EXIT}
@@ -83,6 +84,9 @@ class _Env:
             if known is not None:
                 return known
         return self._facts.fact(kind, key)
+
+    def cred(self) -> Cred | None:
+        return self._cred
 
     def newer(self, enum: str, value: int) -> str | None:
         return self._facts.newer(enum, value)

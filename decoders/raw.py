@@ -61,7 +61,7 @@ class FdFact(NamedTuple):
 
 
 class Cred(NamedTuple):
-    """What counted for permission when a call was refused; None: not seen."""
+    """What counted for permission; None: not seen."""
 
     uid: int | None = None
     """The effective user id."""
@@ -81,7 +81,7 @@ class Extra(NamedTuple):
     injected: bool = False
     """The result was injected: the kernel was not asked."""
     cred: Cred | None = None
-    """Of a refused call: who was refused."""
+    """Who called: of a call that was refused for it, or of which it decides what is copied."""
     problem: str | None = None
     """A mistake of ours in copying."""
     lost: int = 0

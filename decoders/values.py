@@ -81,11 +81,19 @@ class Bytes(NamedTuple):
 class Insns(NamedTuple):
     """An array of struct bpf_insn as passed; its listing is made elsewhere.
 
-    ``total`` is how many the tracee claimed, ``data`` what could be read.
+    ``total`` is how many the tracee claimed, ``data`` what could be read. The last ``unread`` of
+    them nobody tried to read, for the reason ``why``.
     """
 
     data: bytes
     total: int
+    unread: int = 0
+    why: str = ""
+
+    @property
+    def missing(self) -> int:
+        """How many could not be read."""
+        return self.total - self.unread - len(self.data) // 8
 
 
 class Struct(NamedTuple):

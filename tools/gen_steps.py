@@ -62,7 +62,7 @@ OPS: Final = (
 )  # fmt: skip
 LENGTHS: Final = (
     "FIXED", "FIELD", "FIELDS", "KEY", "VALUE", "CURSOR", "FD_SLOTS", "PERF_ATTR",
-    "PERF_QUERY", "RESULT", "SIGNED",
+    "PERF_QUERY", "RESULT", "SIGNED", "LOADED",
 )  # fmt: skip
 TESTS: Final = ("IS", "ONE_OF", "IS_NOT", "NONE_OF")
 OPTIONAL, SMALLER, OPEN, LOOK_AGAIN = 1, 2, 4, 8
@@ -426,6 +426,8 @@ class Walker:
         """Instructions; a count that was made of a length in bytes is that length again."""
         if target.count is m.xlated_count:
             return Length("FIELD", places["xlated_prog_len"].at, 1)
+        if target.count is m.insns_accepted:
+            return Length("LOADED", places["insn_cnt"].at, places["prog_flags"].at)
         return length(target.count, places, 8)
 
     @staticmethod

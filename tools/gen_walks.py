@@ -204,6 +204,7 @@ def _one(writer: Writer, one: Any) -> str:
 
 
 def _insns(writer: Writer, insns: layouts.InsnArray) -> str:
+    # How many are claimed is of no interest to a walk.
     return f"InsnArray({writer.expression(insns.count)}{'' if insns.maps else ', maps=False'})"
 
 

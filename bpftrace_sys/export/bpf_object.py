@@ -123,7 +123,7 @@ class _Object:
         insns = inner_value(call.attr("attr", "insns"))
         assert isinstance(insns, Insns)
         self.slots = len(insns.data) // isa.SLOT
-        self.missing = max(0, insns.total - self.slots)
+        self.missing = insns.total - self.slots
         self.code = bytearray(insns.data[: self.slots * isa.SLOT])
         self.insns = list(isa.insns(insns.data))
         self.elf = Elf()

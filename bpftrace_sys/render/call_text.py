@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
-from bpftrace_sys.render.insn_paint import InsnPainter
+from bpftrace_sys.render.listing_text import ListingText
 from bpftrace_sys.render.style import Painter, plain_painter, visible
 from bpftrace_sys.render.text_quoting import octets, quoted
 from bpftrace_sys.render.times import spent
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import NotedCall, Object, Prog
+from bpftrace_sys.story.notes import LongLines
+from bpftrace_sys.story.objects import NotedCall, Object
 from bpftrace_sys.story.targets import open_note, printable
 from decoders.call import inner_value
 from decoders.raw import ENTRY, FdFact
@@ -57,8 +59,10 @@ from bpftrace_sys.render.text_options import (
 
 _DEEP: Final = frozenset({Pointer, Changed, Struct, Text, Insns})
 """Values that may need lines of their own."""
-LISTINGS: Final = 8_192
-"""Programs of which is known that their listing was shown."""
+LATER: Final = "\0listing\n"
+"""Stands for the lines of a long listing; no text of a tracee's has a NUL here."""
+BATCH: Final = 4_096
+"""Lines of a long listing that are made at a time."""
 
 
 class CallText:
@@ -68,15 +72,15 @@ class CallText:
         self.model = model
         self.options = options
         self.paint = paint
-        self._insn = InsnPainter(paint) if options.tokens else None
+        self.listings = ListingText(options, paint)
         self.objects: dict[tuple[int, int], Object] = {}
         self.call_: NotedCall | None = None
         self._words: dict[int, list[str]] = {}
         """The fields of the structs of this call on one line each, by the struct's id()."""
         self.holes: list[int] | None = None
         """While a template is made: the widths of what stands for data, one after the other."""
-        self._listed: dict[str, tuple[str, int, int | None]] = {}
-        """By tag: whose listing was shown, its digest, and in which call."""
+        self._later: list[tuple[Listing, str]] | None = None
+        """While a call is told in pieces: the long listings that stand where LATER does."""
         self._values: dict[type, Callable[[Any], str]] = {
             Int: self._int,
             Name: self._name,
@@ -103,6 +107,20 @@ class CallText:
             pid = f"[{call.raw.tid}<{printable(call.raw.comm)}>]"
         stamp = self.options.stamp
         return f"{self.paint('pid', pid)} {stamp(call.raw.time) if stamp else ''}"
+
+    def pieces(self, call: NotedCall) -> Iterator[str]:
+        """The text of a call; where its listing is long, some lines at a time."""
+        later = self._later = []
+        try:
+            before, *after = self.call_text(call).split(LATER)
+        finally:
+            self._later = None
+        yield before
+        for (found, indent), text in zip(later, after, strict=True):
+            lines = self.listings.lines(found, indent)
+            while batch := list(islice(lines, BATCH)):
+                yield "\n".join([*batch, ""])
+            yield text
 
     def call_text(self, call: NotedCall) -> str:
         """A call as text, of one or many lines."""
@@ -309,59 +327,17 @@ class CallText:
             body = [f"{indent}  {line}" for line in disasm(insns.data)]
             return [f"{indent}{self._key(name)}[", *body, f"{indent}]{comma}"]
         once = self.options.once and not self.options.verbose
-        shown = self._shown_before(call, found) if once and call is not None else None
+        shown = self.listings.shown_before(call, found) if once and call is not None else None
         if shown is not None:
             return [f"{indent}{self._key(name)}{self._comment(f'as {shown}')}{comma}"]
+        if self._later is not None and isinstance(found.lines, LongLines):
+            self._later.append((found, indent + "  "))
+            return [f"{indent}{self._key(name)}[", f"{LATER}{indent}]{comma}"]
         return [
             f"{indent}{self._key(name)}[",
-            *self.listing_lines(found, indent + "  "),
+            *self.listings.lines(found, indent + "  "),
             f"{indent}]{comma}",
         ]
-
-    def _shown_before(self, call: NotedCall, found: Listing) -> str | None:
-        """The program whose listing, already shown, is this one; else this one is from now on."""
-        made = call.notes.made
-        if not isinstance(made, Prog) or not made.tag or found.missing:
-            return None
-        # Programs of one tag may differ in the maps that they name.
-        digest = hash(tuple((line.text, line.comment) for line in found.lines))
-        label, known, seq = self._listed.get(made.tag, ("", 0, None))
-        if seq is not None and seq != call.raw.seq and known == digest:
-            return label
-        if len(self._listed) < LISTINGS:
-            self._listed[made.tag] = (made.label, digest, call.raw.seq)
-        return None
-
-    def listing_lines(self, found: Listing, indent: str) -> Iterator[str]:
-        """A listing: functions, source lines, instructions with comments in one column."""
-        last_source = None
-        width = max(2, len(str(found.count - 1)))
-        column = min(42, max(24, self.options.width - len(indent) - 20))
-        several = sum(1 for row in found.lines if row.function is not None) > 1
-        for pc, text, said, target, source, place, function in found.lines:
-            if function is not None and (several or self.options.verbose):
-                yield indent + self.paint("function", printable(function) + ":")
-            # Of what the compiler made by itself line_info has no text.
-            blank = source == "" and not self.options.verbose
-            if source is not None and source != last_source and not blank:
-                last_source = source
-                where = ""
-                if self.options.verbose and place:
-                    where = self.paint("comment", f"   ({printable(place)})")
-                yield indent + self.paint("source", f"; {printable(source)}".rstrip()) + where
-            mark = ">" if target is not None and pc else " "
-            head = f"{mark}{str(pc).rjust(width)}: "
-            # rjust() takes a third of the time of a format with a width in it.
-            shown = text if text.isprintable() else printable(text)
-            painted = shown if self._insn is None else self._insn(shown)
-            if said is None:
-                yield f"{indent}{head}{painted}"
-            else:
-                comment = self.paint("comment", f" /* {printable(said)} */")
-                gap = " " * (column - len(head) - len(shown))
-                yield f"{indent}{head}{painted}{gap}{comment}"
-        if found.missing:
-            yield indent + self.paint("error", f"{found.missing} more instructions unreadable")
 
     def _result(self, call: NotedCall) -> str:
         raw = call.raw

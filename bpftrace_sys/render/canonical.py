@@ -203,3 +203,5 @@ def entry_lines(entry: Entry) -> Iterator[str]:
             yield f"        {jump_text(line, index_of, at)}"
         if entry.missing:
             yield f"        {entry.missing} more, unreadable"
+        if entry.unread:
+            yield f"        {entry.unread} more, not read"

@@ -16,9 +16,10 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.strict_json import dumps
-from bpftrace_sys.render.json_objects import insns_json, object_json
+from bpftrace_sys.render.json_objects import insns_json, insns_text, object_json
 from bpftrace_sys.story.listing import listing_for
 from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.notes import LongLines
 from bpftrace_sys.story.objects import Attachment, NotedCall, PerfEvent
 from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.trace.header import Header
@@ -45,6 +46,7 @@ from decoders.values import (
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.kernel_view import Seen
+    from bpftrace_sys.story.notes import Listing
     from bpftrace_sys.story.objects import Object
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
 
@@ -55,6 +57,9 @@ BYTES_SHOWN: Final = 4096
 HOLE: Final = "\0hole\0"
 """Stands in a template for what differs from call to call."""
 _HOLE: Final = dumps(HOLE)
+LISTING: Final = "\0listing\0"
+"""Stands for a long listing until the rest of its line is text."""
+_LISTING: Final = dumps(LISTING)
 
 
 class _Values:
@@ -65,6 +70,8 @@ class _Values:
         self.model = model
         self._holes = holes
         """While a template is made: what HOLE stands for, one after the other."""
+        self.later: list[Listing] | None = None
+        """Where a line is made in pieces: the long listings that LISTING stands for."""
 
     def json(self, value: Value) -> Any:
         return _BY_TYPE[type(value)](self, value)
@@ -109,6 +116,9 @@ class _Values:
             from decoders.formats.insn_text import disasm
 
             return [{"text": line} for line in disasm(value.data)]
+        if self.later is not None and isinstance(found.lines, LongLines):
+            self.later.append(found)
+            return LISTING
         return insns_json(found)
 
     def struct(self, value: Struct) -> Any:
@@ -149,7 +159,11 @@ class _Values:
     def pointer(self, value: Pointer) -> Any:
         if isinstance(value.value, Absent):
             return {"addr": hex(value.addr), "absent": value.value.reason}
-        return {"addr": hex(value.addr), "value": self.json(value.value)}
+        line = {"addr": hex(value.addr), "value": self.json(value.value)}
+        if isinstance(value.value, Insns) and value.value.unread:
+            line["unread"] = value.value.unread
+            line["why"] = value.value.why
+        return line
 
     def absent(self, value: Absent) -> Any:
         return None if value.reason == NULL else {"absent": value.reason}
@@ -226,7 +240,7 @@ def decoded(call: NotedCall, values: _Values) -> dict[str, Any]:
     }
     if fds:
         line["fds"] = fds
-    if notes.listing is not None:
+    if notes.listing is not None and notes.listing.sha1:
         line["tag"] = {"sha1": notes.listing.sha1, "sha256": notes.listing.sha256}
     if notes.probe is not None and notes.probe.certain:
         line["probe"] = notes.probe.name
@@ -329,9 +343,22 @@ class JsonLines(Renderer):
 
     def call(self, call: NotedCall) -> None:
         """A completed (or never completed) call."""
-        line = decoded(call, _Values(call, self.model))
+        values = _Values(call, self.model)
+        values.later = []
+        line = decoded(call, values)
         line["raw"] = raw_line(call.raw, self._packed)
-        self._write(line)
+        text = dumps(line)
+        if values.later:
+            head, *parts = text.split(_LISTING)
+            if len(parts) != len(values.later):  # a name of the tracee's looks like it
+                line = decoded(call, _Values(call, self.model)) | {"raw": line["raw"]}
+                self._write(line)
+                return
+            pieces = [head]
+            for found, part in zip(values.later, parts, strict=True):
+                pieces += (insns_text(found), part)
+            text = "".join(pieces)
+        self.out.write(text + "\n")
 
     def again(self, call: NotedCall, before: NotedCall) -> None:
         """Another attempt: its line is the last one's but for numbers, times and ``raw``."""

@@ -49,7 +49,7 @@ class Options:
 
 
 Listed = Callable[[Listing, str], Iterator[str]]
-"""TextRenderer.listing_lines"""
+"""ListingText.lines"""
 
 
 class ViewText:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from bpftrace_sys.render.call_text import CallText
+from bpftrace_sys.render.call_text import BATCH, CallText
 from bpftrace_sys.render.exits import exit_line
 from bpftrace_sys.render.per_cpu import PerCpu
 from bpftrace_sys.render.short_call import short_call
@@ -22,6 +23,7 @@ from bpftrace_sys.render.text_options import (
 from bpftrace_sys.render.text_quoting import octets
 from bpftrace_sys.render.times import spent
 from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.notes import LongLines
 from bpftrace_sys.story.objects import Attachment, NotedCall, Object, Prog
 from bpftrace_sys.story.probes.folds import Folds
 from bpftrace_sys.story.remarks import remarks
@@ -134,7 +136,7 @@ class TextRenderer(Renderer):
         if self.walks:
             calls, told_walk = self.walks.take()
             for call in calls:
-                self._write(self.calls.call_text(call))
+                self._tell(call)
                 self._remarks(call)
             if told_walk is not None:
                 tid, line, reasons = told_walk
@@ -150,7 +152,7 @@ class TextRenderer(Renderer):
                 self.out.write(f"{self.calls.pid(pid)} {self.paint('comment', text)}\n")
         for told in self.folds.take():
             if isinstance(told, NotedCall):
-                self._write(self.calls.call_text(told))
+                self._tell(told)
                 self._remarks(told)
             else:
                 tid, line, reasons = told
@@ -188,12 +190,29 @@ class TextRenderer(Renderer):
                 return
             if self.folds.hold(call):
                 return
-        self._write(self.calls.call_text(call))
+        self._tell(call)
         self._remarks(call)
+
+    def _tell(self, call: NotedCall) -> None:
+        """The text of a call: a line of it is written with its end, all that is short at once."""
+        pieces = self.calls.pieces(call)
+        before = next(pieces)
+        if self.folds or self.walks or self._held_more:
+            self.flush()
+        for piece in pieces:
+            self.out.write(before)
+            before = piece
+        self.out.write(before + "\n")
 
     def again(self, call: NotedCall, before: NotedCall) -> None:
         """Another attempt: only its number is new."""
         options = self.options
+        listing = call.notes.listing
+        if listing is not None and isinstance(listing.lines, LongLines):
+            self._again = None
+            self._tell(call)
+            self._remarks(call)
+            return
         known = self._again
         same = known is not None and known[0] is before
         text = known[1] if known is not None and same else self.calls.call_text(call)
@@ -270,8 +289,10 @@ class TextRenderer(Renderer):
         options = kernel_view.Options(
             self.options.kernel, self.options.syntax, self.options.width, self.options.verbose
         )
-        shown = kernel_view.ViewText(seen, options, self.paint, self.calls.listing_lines)
-        self._write("\n".join(["", *shown.lines(), ""]))
+        shown = kernel_view.ViewText(seen, options, self.paint, self.calls.listings.lines)
+        lines = chain([""], shown.lines(), [""])
+        while batch := list(islice(lines, BATCH)):
+            self._write("\n".join(batch))
 
     def held(self, state: ObjectState, known: Object) -> None:
         """What a process held when it was attached to."""

@@ -8,7 +8,7 @@ which names an access to it by offset and size.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -235,7 +235,7 @@ def loaded_layout(call: Call, facts: Facts) -> Layout | None:
     return None
 
 
-def named(program: Sequence[Insn], layout: Layout | None) -> dict[int, str]:
+def named(program: Iterable[Insn], layout: Layout | None) -> dict[int, str]:
     """What accesses to the context are about, by pc."""
     found = {}
     for access in accesses(program) if layout is not None else ():
@@ -291,12 +291,12 @@ def given(target: str, call: Call | None, model: Model) -> Given | None:
     return Given(what, sorted(named(_program(call), layout).items()))
 
 
-def _program(call: Call | None) -> list[Insn]:
+def _program(call: Call | None) -> Iterable[Insn]:
     from decoders.call import inner_value
     from decoders.values import Insns
 
     insns = None if call is None else inner_value(call.attr("attr", "insns"))
-    return list(isa.insns(insns.data)) if isinstance(insns, Insns) else []
+    return isa.Program(insns.data) if isinstance(insns, Insns) else []
 
 
 __all__ = ["Access", "given", "loaded_layout", "named"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bpftrace_sys.common.shortage import shortage
+
 REPORTED = 8
 """Faults that are told as they come; then only their number, at the end."""
 
@@ -27,6 +29,10 @@ class Faults:
         words = f"{where}: {type(error).__name__}: {error}".rstrip(": ")
         if self.report is not None and words not in self._told and len(self._told) < REPORTED:
             self._told.add(words)
+            lacking = shortage(error)
+            if lacking is not None:
+                self.report(f"{where}: {lacking}; {result}")
+                return words
             hint = "" if self.debug else "; --debug shows where"
             self.report(f"a fault of bpfstrace's own: {words}; {result}{hint}")
             if self.debug:

@@ -14,12 +14,12 @@ from typing import Any, Final, NamedTuple
 from bpftrace_sys.story.context import AS_IT_IS, Layout, loaded_layout, named, type_of
 from bpftrace_sys.story.listing import listing_of
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.notes import Listing
+from bpftrace_sys.story.notes import Listing, LongLines
 from bpftrace_sys.story.objects import Object
 from bpftrace_sys.trace.kernel_view import KernelView
 from decoders.formats import insn as isa
 from decoders.formats import prog_symbols
-from decoders.formats.insn_text import InsnNames
+from decoders.formats.insn_text import InsnNames, Line
 from decoders.formats.insn_text import listing as insn_lines
 from decoders.formats.native import NoDisassemblerError, disassemble
 
@@ -176,22 +176,24 @@ def names_of(view: KernelView, known: Known) -> InsnNames:
 
 def translated(view: KernelView, known: Known) -> Listing:
     """The listing of the instructions that the verifier left, in bpftool's words."""
-    program = list(isa.insns(view.info.xlated[:LISTED]))
+    program = isa.Program(view.info.xlated[:LISTED])
     lines = {slot: (text, where) for slot, text, where in reversed(_places(view, known.btf))}
     functions = dict(_prototypes(view, known.btf))
     about = named(program, known.layout)
-    rows = []
-    for row in insn_lines(program, names_of(view, known)):
-        source, where = lines.get(row.pc, (None, None))
-        rows.append(
-            row._replace(
+
+    def rows() -> Iterator[Line]:
+        for row in insn_lines(program, names_of(view, known)):
+            source, where = lines.get(row.pc, (None, None))
+            yield row._replace(
                 comment=row.comment or about.get(row.pc), source=source, where=where,
                 function=functions.get(row.pc),
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+
     count = view.info.xlated_len // isa.SLOT
     there = min(len(view.info.xlated), LISTED) // isa.SLOT
-    return Listing(rows, count, missing=max(count - there, 0))
+    found = LongLines(rows, len(program)) if program.long else list(rows())
+    starts = sum(1 for insn in program if insn.pc in functions)
+    return Listing(found, count, missing=max(count - there, 0), functions=starts)
 
 
 def native(view: KernelView, known: Known, syntax: str = "att") -> list[NativeFunction]:

@@ -6,14 +6,15 @@ what the model knows (BTF, maps).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.notes import Listing
+from bpftrace_sys.story.notes import Listing, LongLines
 from bpftrace_sys.story.objects import NotedCall, Object
 from decoders.call import Call, inner_value
 from decoders.formats import insn as isa
-from decoders.formats.insn_text import InsnNames
+from decoders.formats.insn_text import InsnNames, Line
 from decoders.formats.insn_text import listing as insn_lines
 from decoders.formats.tag import tags
 from decoders.raw import EXIT, FdFact
@@ -136,7 +137,7 @@ def translated(call: NotedCall, insns: Insns, model: Model) -> Listing:
         address=lambda distance: model.facts.fact("bpf_call", distance),
         xlated=True,
     )
-    call.notes.translated = _listing(insns, names, debug, list(isa.insns(insns.data)))
+    call.notes.translated = _listing(insns, names, debug, isa.Program(insns.data), {})
     return call.notes.translated
 
 
@@ -158,34 +159,48 @@ def listing(call: Call, insns: Insns, model: Model) -> Listing:
     names = InsnNames(
         maps=maps, fd_array=by_index, subprogs=debug.names, kfunc=kfunc, variable=variable
     )
-    program = list(isa.insns(insns.data))
-    found = _listing(insns, names, debug, program)
-    _say_accesses(found, program, call, model)
-    computed = tags(insns.data)
-    found.sha1, found.sha256 = computed.sha1, computed.sha256
+    program = isa.Program(insns.data)
+    found = _listing(insns, names, debug, program, _accesses(program, call, model))
+    if not insns.missing and not insns.unread:
+        computed = tags(insns.data)
+        found.sha1, found.sha256 = computed.sha1, computed.sha256
     found.helpers = sorted({site.id for site in isa.calls(program) if site.kind == "helper"})
     return found
 
 
-def _say_accesses(
-    found: Listing, program: list[isa.Insn], call: Call, model: Model
-) -> None:
-    """Names what the program reads of its context, in comments."""
+def _accesses(program: isa.Program, call: Call, model: Model) -> dict[int, str]:
+    """What the program reads of its context, as comments, by pc."""
     from bpftrace_sys.story.context import loaded_layout, named
 
-    about = named(program, loaded_layout(call, model.facts))
-    for at, row in enumerate(found.lines) if about else ():
-        if row.pc in about and row.comment is None:
-            found.lines[at] = row._replace(comment=about[row.pc])
+    return named(program, loaded_layout(call, model.facts))
 
 
-def _listing(insns: Insns, names: InsnNames, debug: _Debug, program: list[isa.Insn]) -> Listing:
+def _listing(
+    insns: Insns,
+    names: InsnNames,
+    debug: _Debug,
+    program: isa.Program,
+    about: Mapping[int, str],
+) -> Listing:
     lines, functions = debug.lines, debug.functions
-    rows = list(insn_lines(program, names))
-    for at, row in enumerate(rows) if lines or functions else ():
-        if row.pc in lines or row.pc in functions:
-            source, where = lines.get(row.pc, (None, None))
-            rows[at] = row._replace(
-                source=source, where=where, function=functions.get(row.pc)
+
+    def rows() -> Iterator[Line]:
+        for row in insn_lines(program, names):
+            pc = row.pc
+            if pc in lines or pc in functions:
+                source, where = lines.get(pc, (None, None))
+                row = row._replace(source=source, where=where, function=functions.get(pc))
+            yield row if row.comment is not None or pc not in about else (
+                row._replace(comment=about[pc])
             )
-    return Listing(rows, insns.total, missing=insns.total - len(insns.data) // 8)
+
+    found: Sequence[Line]
+    if program.long:
+        found = LongLines(rows, len(program))
+    else:
+        found = list(rows() if lines or functions or about else insn_lines(program, names))
+    starts = sum(1 for insn in program if insn.pc in functions) if functions else 0
+    return Listing(
+        found, insns.total, missing=insns.missing, unread=insns.unread, why=insns.why,
+        functions=starts,
+    )  # fmt: skip

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
 
     from decoders.call import Call
     from decoders.formats.insn_text import Line
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 class Listing:
     """A program's listing: the lines, and what is said of the program as a whole."""
 
-    lines: list[Line]
+    lines: Sequence[Line]
+    """Of a long program they are made anew each time that they are gone through (LongLines)."""
     count: int
     """Slots that the loader claimed."""
     sha1: str = ""
@@ -24,7 +26,39 @@ class Listing:
     sha256: str = ""
     missing: int = 0
     """Slots that could not be read."""
+    unread: int = 0
+    """Slots, the last ones, that nobody tried to read."""
+    why: str = ""
+    """Why not."""
     helpers: list[int] = field(default_factory=list)
+    functions: int = 0
+    """How many functions begin in it, as far as BTF says."""
+
+
+class LongLines(Sequence["Line"]):
+    """The lines of a long program: a million of them in memory would take half a gigabyte."""
+
+    def __init__(self, make: Callable[[], Iterator[Line]], count: int) -> None:
+        self._make = make
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Line]:
+        return self._make()
+
+    @overload
+    def __getitem__(self, index: int) -> Line: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Line]: ...
+
+    def __getitem__(self, index: int | slice) -> Line | list[Line]:
+        """From the beginning on; what is far behind takes long."""
+        if isinstance(index, slice):
+            return list(islice(self._make(), *index.indices(self._count)))
+        return next(islice(self._make(), range(self._count)[index], None))
 
 
 @dataclass(slots=True)

@@ -140,7 +140,13 @@ class Pipeline:
                 self.broken(renderer, error)
 
     def broken(self, renderer: Renderer, error: Exception) -> None:
-        """An output of ours failed: the others go on, and so does the program."""
+        """An output of ours failed: the others go on, and so does the program.
+
+        One that finds no memory for a thing leaves that out; there may be some for the next.
+        """
+        if isinstance(error, MemoryError):
+            self.faults.found(type(renderer).__name__, error, "something is left out there")
+            return
         self.faults.found(type(renderer).__name__, error, "this output ends here")
         self.renderers = [other for other in self.renderers if other is not renderer]
         self.repeats = None

@@ -83,6 +83,7 @@ from decoders.walk.measures import (
     command,
     fd_array_count,
     has_path_fd,
+    insns_accepted,
     log_end,
     log_size,
     replaces_by_id,
@@ -120,7 +121,7 @@ def kern_version(value: int, scope: Scope) -> str | None:
 PROG_LOAD = cs.Struct(
     "prog_type" / Named(cs.Int32ul, names.bpf_prog_type, "bpf_prog_type"),
     "insn_cnt" / U32,
-    "insns" / In(InsnArray(this.insn_cnt)),
+    "insns" / In(InsnArray(insns_accepted, claimed=this.insn_cnt)),
     "license" / In(CStr(128)),
     "log_level" / U32,
     "log_size" / U32,

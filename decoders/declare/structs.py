@@ -29,6 +29,7 @@ from decoders.values import (
     Value,
 )
 from decoders.walk import layouts
+from decoders.walk.measures import too_many_insns
 from decoders.walk.scope import Scope
 
 READ_LIMIT: Final = layouts.READ_LIMIT
@@ -107,7 +108,13 @@ class InsnArray(layouts.InsnArray, Target):
     """``struct bpf_insn[count]``; the listing is made from it later."""
 
     def value(self, data: bytes, wanted: int, scope: Scope) -> Value:
-        return Insns(data, wanted // 8)
+        total = wanted // 8 if self.claimed is None else layouts.number(self.claimed, scope)
+        unread = max(0, total - min(wanted, READ_LIMIT) // 8)
+        why = ""
+        if unread:
+            loads = self.claimed is not None
+            why = too_many_insns(scope) if loads else f"{READ_LIMIT >> 20} MiB are copied at most"
+        return Insns(data, total, unread, why)
 
 
 class Many(layouts.Many, Target):

@@ -8,7 +8,7 @@ access is told.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from decoders.formats import insn as isa
@@ -33,6 +33,8 @@ _STORES: Final = frozenset(
 _PLAIN_WRITES: Final = frozenset({isa.LD, isa.LDX, isa.ALU, isa.ALU64})
 _PASSES: Final = 64
 """Times that the program is gone through until nothing changes any more; two is usual."""
+_WORK: Final = 1 << 21
+"""Instructions that are gone through in all: of long programs not that often."""
 
 
 class Access(NamedTuple):
@@ -44,19 +46,24 @@ class Access(NamedTuple):
     store: bool
 
 
-def accesses(program: Sequence[Insn]) -> list[Access]:
-    """The accesses that are certain, in the order of the program; none if that takes too long."""
-    if any(insn[1] == isa.GOTOX for insn in program):
-        return []  # where an indirect jump leads is not known
+def accesses(program: Iterable[Insn]) -> list[Access]:
+    """The accesses that are certain, in the order of the program; none if that takes too long.
+
+    ``program`` is gone through several times.
+    """
+    count = 0
+    for count, insn in enumerate(program, 1):  # noqa: B007 - the last one's number counts
+        if insn[1] == isa.GOTOX:
+            return []  # where an indirect jump leads is not known
     arriving: dict[int, int] = {}
-    for _ in range(_PASSES):
+    for _ in range(min(_PASSES, max(2, _WORK // max(count, 1)))):
         found, stable = _pass(program, arriving)
         if stable:
             return found
     return []
 
 
-def _pass(program: Sequence[Insn], arriving: dict[int, int]) -> tuple[list[Access], bool]:
+def _pass(program: Iterable[Insn], arriving: dict[int, int]) -> tuple[list[Access], bool]:
     """Goes through the program once, forwards.
 
     ``arriving``: by pc, the registers that hold it on every jump there that was seen; jumps

@@ -141,6 +141,34 @@ def insns(data: Buffer) -> Iterator[Insn]:
     return map(partial(tuple.__new__, Insn), slots(data))
 
 
+LONG: Final = 1 << 16
+"""Slots of a program of which no list is made."""
+
+
+class Program:
+    """The instructions of an array, as often as one goes through them.
+
+    A list of a million Insns takes 200 MB; of such an array they are made anew each time.
+    """
+
+    __slots__ = ("_data", "_listed", "long")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.long = len(data) > LONG * SLOT
+        self._listed = None if self.long else list(insns(data))
+
+    def __iter__(self) -> Iterator[Insn]:
+        return insns(self._data) if self._listed is None else iter(self._listed)
+
+    def __len__(self) -> int:
+        if self._listed is not None:
+            return len(self._listed)
+        if LD_IMM64 not in self._data[::SLOT]:
+            return len(self._data) // SLOT
+        return sum(1 for _ in self)
+
+
 TargetKind: TypeAlias = Literal["jump", "callback", "subprog"]
 CallKind: TypeAlias = Literal["helper", "subprog", "kfunc"]
 
@@ -186,12 +214,11 @@ def call_target(insn: Insn, *, xlated: bool = False) -> int | None:
 def targets(program: Iterable[Insn], *, xlated: bool = False) -> dict[int, TargetKind]:
     """The instructions that are reached by other than falling through, by pc.
 
-    A subprogram's start that is also jumped to counts as the subprogram.
-    Targets that are no instruction of ``program`` are left out.
+    ``program`` is gone through twice. A subprogram's start that is also jumped to counts as the
+    subprogram. Targets that are no instruction of ``program`` are left out.
     """
     found: dict[int, TargetKind] = {}
-    all_insns = list(program)
-    for insn in all_insns:
+    for insn in program:
         code = insn.code
         if code & 7 not in _JUMPS and code != LD_IMM64:
             continue
@@ -204,7 +231,7 @@ def targets(program: Iterable[Insn], *, xlated: bool = False) -> dict[int, Targe
             continue
         if target not in found or _RANK[kind] > _RANK[found[target]]:
             found[target] = kind
-    return {insn.pc: found[insn.pc] for insn in all_insns if insn.pc in found} if found else found
+    return {insn.pc: found[insn.pc] for insn in program if insn.pc in found} if found else found
 
 
 def calls(program: Iterable[Insn], *, xlated: bool = False) -> Iterator[CallSite]:

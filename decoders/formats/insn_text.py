@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -348,7 +348,7 @@ def _tail_call(known: Mapping[int, Insn], names: InsnNames) -> str | None:
 
 
 def _tail_calls(
-    program: Sequence[Insn], reached: Mapping[int, TargetKind], names: InsnNames
+    program: Iterable[Insn], reached: Mapping[int, TargetKind], names: InsnNames
 ) -> dict[int, str | None]:
     """What :func:`_tail_call` says of each tail call, by pc."""
     said: dict[int, str | None] = {}
@@ -373,15 +373,16 @@ def listing(program: Iterable[Insn], names: InsnNames | None = None) -> Iterator
     A tail call's comment says into which map it goes, and at which index, where
     the instructions before it set both to constants.
     """
-    return map(partial(tuple.__new__, Line), _rows(list(program), names))  # as in isa.insns()
+    again = list(program) if isinstance(program, Iterator) else program
+    return map(partial(tuple.__new__, Line), _rows(again, names))  # as in isa.insns()
 
 
-def _rows(program: Sequence[Insn], names: InsnNames | None) -> Iterator[tuple[Any, ...]]:
+def _rows(program: Iterable[Insn], names: InsnNames | None) -> Iterator[tuple[Any, ...]]:
     """The fields of each Line."""
     known_names = names or _NO_NAMES
     reached = isa.targets(program, xlated=known_names.xlated)
     tails = _tail_calls(program, reached, known_names)
-    for insn, following in zip_longest(program, program[1:]):
+    for insn, following in zip_longest(program, islice(program, 1, None)):
         pc, code = insn.pc, insn.code
         if code in _NAMED:
             said = tails[pc] if pc in tails else comment(insn, names, following)

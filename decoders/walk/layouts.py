@@ -249,11 +249,16 @@ class Blob(Target):
 
 
 class InsnArray(Target):
-    """``struct bpf_insn[count]``; ``maps``: their map loads name fds."""
+    """``struct bpf_insn[count]``; ``maps``: their map loads name fds.
 
-    def __init__(self, count: Expr, maps: bool = True) -> None:
+    ``claimed``: how many the caller says that there are, where ``count`` are fewer: what the
+    kernel would read of them.
+    """
+
+    def __init__(self, count: Expr, maps: bool = True, claimed: Expr | None = None) -> None:
         self.count = count
         self.maps = maps
+        self.claimed = claimed
 
     def size(self, scope: Scope) -> int | None:
         return number(self.count, scope) * 8

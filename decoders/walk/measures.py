@@ -109,6 +109,50 @@ def fd_array_used(insns: bytes) -> int:
     return max((imm + 1 for src, imm, _ in ld_imm64s(insns) if src in (5, 6)), default=0)
 
 
+BPF_MAXINSNS: Final = 4096
+"""include/uapi/linux/bpf_common.h: the most of a caller who may not load larger programs."""
+BPF_COMPLEXITY_LIMIT_INSNS: Final = 1_000_000
+"""include/linux/bpf.h: the most of anybody."""
+LARGE_PROGRAMS: Final = 1 << 21 | 1 << 39
+"""CAP_SYS_ADMIN and CAP_BPF: either lets load more than BPF_MAXINSNS."""
+
+
+def insns_accepted(scope: Scope) -> int:
+    """Instructions of a load that the kernel would take of this caller, if all else is right.
+
+    More than that it refuses before it reads any: bpf_prog_load() in kernel/bpf/syscall.c. Who
+    calls is looked at only where that decides; who was not seen may be anybody.
+    """
+    claimed = int(scope["insn_cnt"])
+    if claimed <= BPF_MAXINSNS:
+        return claimed
+    return min(claimed, most_insns(scope))
+
+
+def most_insns(scope: Scope) -> int:
+    """The most instructions that the kernel takes of this caller.
+
+    A BPF token may give what the caller has in a user namespace of his own.
+    """
+    cred = scope.env.cred()
+    if cred is None or cred.eff is None:
+        return BPF_COMPLEXITY_LIMIT_INSNS
+    first = cred.userns is None or bool(scope["prog_flags"] & const.BPF_F_TOKEN_FD)
+    try:
+        able = first and bool(int(cred.eff, 16) & LARGE_PROGRAMS)
+    except ValueError:  # a trace says anything
+        able = True
+    return BPF_COMPLEXITY_LIMIT_INSNS if able else BPF_MAXINSNS
+
+
+def too_many_insns(scope: Scope) -> str:
+    """Why the kernel reads none of a load's instructions, where it claims too many."""
+    most = "4096 (BPF_MAXINSNS) without CAP_BPF"
+    if most_insns(scope) > BPF_MAXINSNS:
+        most = "1000000 (BPF_COMPLEXITY_LIMIT_INSNS)"
+    return f"the kernel takes at most {most}, and reads none of more"
+
+
 def fd_array_count(scope: Any) -> int:
     """Entries of fd_array: said by the caller since 6.14, else as many as the insns name."""
     said: int = scope["fd_array_cnt"]

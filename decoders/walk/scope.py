@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from decoders.raw import FdFact
+from decoders.raw import Cred, FdFact
 
 
 class Env(Protocol):
@@ -25,6 +25,9 @@ class Env(Protocol):
 
     def fact(self, kind: str, key: int) -> str | None:
         """A name that only the live machine knows (``pmu``, ``ifindex``, ...)."""
+
+    def cred(self) -> Cred | None:
+        """Who makes the call; None: that was not seen."""
 
     def newer(self, enum: str, value: int) -> str | None:
         """The name of an enum value in the running kernel's BTF."""

@@ -59,87 +59,86 @@ _layout3 = Layout('<L4sQQQ', ('map_fd', '_', 'key', 'value', 'flags'), (Slot('fd
 _pointer12 = Pointer(_target6, 'out')
 _layout4 = Layout('<L4sQQQ', ('map_fd', '_', 'key', 'next_key', 'flags'), (Slot('fd', 0, 0, 4,
     _fd5), Slot('ptr', 2, 8, 8, _pointer7), Slot('ptr', 3, 16, 8, _pointer12)), False, True)
-_of13 = _of('insn_cnt')
-_target14 = InsnArray(_of13)
-_pointer15 = Pointer(_target14, 'in')
-_target16 = CStr(128)
-_pointer17 = Pointer(_target16, 'in')
-_of18 = _of('log_size')
-_target19 = Log(m.log_size, m.log_end, _of18)
-_pointer20 = Pointer(_target19, 'out', True)
+_target13 = InsnArray(m.insns_accepted)
+_pointer14 = Pointer(_target13, 'in')
+_target15 = CStr(128)
+_pointer16 = Pointer(_target15, 'in')
+_of17 = _of('log_size')
+_target18 = Log(m.log_size, m.log_end, _of17)
+_pointer19 = Pointer(_target18, 'out', True)
 _layout5 = Layout('<LL', ('insn_off', 'type_id'), ())
-_of21 = _of('func_info_cnt')
-_of22 = _of('func_info_rec_size')
-_target23 = Many(_layout5, _of21, stride=_of22)
-_pointer24 = Pointer(_target23, 'in')
+_of20 = _of('func_info_cnt')
+_of21 = _of('func_info_rec_size')
+_target22 = Many(_layout5, _of20, stride=_of21)
+_pointer23 = Pointer(_target22, 'in')
 _layout6 = Layout('<LLLL', ('insn_off', 'file_name_off', 'line_off', 'line_col'), ())
-_of25 = _of('line_info_cnt')
-_of26 = _of('line_info_rec_size')
-_target27 = Many(_layout6, _of25, stride=_of26)
-_pointer28 = Pointer(_target27, 'in')
+_of24 = _of('line_info_cnt')
+_of25 = _of('line_info_rec_size')
+_target26 = Many(_layout6, _of24, stride=_of25)
+_pointer27 = Pointer(_target26, 'in')
 _layout7 = Layout('<l', ('_',), (Slot('fd', 0, 0, 4, _fd5),))
-_target29 = Many(_layout7, m.fd_array_count, scalar=True, are_fds=True)
-_pointer30 = Pointer(_target29, 'in')
+_target28 = Many(_layout7, m.fd_array_count, scalar=True, are_fds=True)
+_pointer29 = Pointer(_target28, 'in')
 _layout8 = Layout('<LLLL', ('insn_off', 'type_id', 'access_str_off', 'kind'), ())
-_of31 = _of('core_relo_cnt')
-_of32 = _of('core_relo_rec_size')
-_target33 = Many(_layout8, _of31, stride=_of32)
-_pointer34 = Pointer(_target33, 'in')
-_of35 = _of('signature_size')
-_target36 = Blob(_of35)
-_pointer37 = Pointer(_target36, 'in')
+_of30 = _of('core_relo_cnt')
+_of31 = _of('core_relo_rec_size')
+_target32 = Many(_layout8, _of30, stride=_of31)
+_pointer33 = Pointer(_target32, 'in')
+_of34 = _of('signature_size')
+_target35 = Blob(_of34)
+_pointer36 = Pointer(_target35, 'in')
 _layout9 = Layout('<LLQQLLQLL16sLLLLQLLQLLLLQQLLlLQLl', ('prog_type', 'insn_cnt', 'insns',
     'license', 'log_level', 'log_size', 'log_buf', 'kern_version', 'prog_flags', 'prog_name',
     'prog_ifindex', 'expected_attach_type', 'prog_btf_fd', 'func_info_rec_size', 'func_info',
     'func_info_cnt', 'line_info_rec_size', 'line_info', 'line_info_cnt', 'attach_btf_id',
     'attach_prog_fd', 'core_relo_cnt', 'fd_array', 'core_relos', 'core_relo_rec_size',
     'log_true_size', 'prog_token_fd', 'fd_array_cnt', 'signature', 'signature_size', 'keyring_id'),
-    (Slot('ptr', 2, 8, 8, _pointer15), Slot('ptr', 3, 16, 8, _pointer17), Slot('ptr', 6, 32, 8,
-    _pointer20), Slot('asked', 10, 64, 4, _asked1), Slot('fd', 12, 72, 4, _fd0), Slot('ptr', 14, 80,
-    8, _pointer24), Slot('ptr', 17, 96, 8, _pointer28), Slot('fd', 20, 112, 4, _fd0), Slot('ptr',
-    22, 120, 8, _pointer30), Slot('ptr', 23, 128, 8, _pointer34), Slot('fd', 26, 144, 4, _fd0),
-    Slot('ptr', 28, 152, 8, _pointer37)), True, True)
-_target38 = CStr(4096)
-_pointer39 = Pointer(_target38, 'in')
+    (Slot('ptr', 2, 8, 8, _pointer14), Slot('ptr', 3, 16, 8, _pointer16), Slot('ptr', 6, 32, 8,
+    _pointer19), Slot('asked', 10, 64, 4, _asked1), Slot('fd', 12, 72, 4, _fd0), Slot('ptr', 14, 80,
+    8, _pointer23), Slot('ptr', 17, 96, 8, _pointer27), Slot('fd', 20, 112, 4, _fd0), Slot('ptr',
+    22, 120, 8, _pointer29), Slot('ptr', 23, 128, 8, _pointer33), Slot('fd', 26, 144, 4, _fd0),
+    Slot('ptr', 28, 152, 8, _pointer36)), True, True)
+_target37 = CStr(4096)
+_pointer38 = Pointer(_target37, 'in')
 _layout10 = Layout('<l', ('path_fd',), (Slot('fd', 0, 0, 4, _fd5),))
 _layout11 = Layout('<l', ('path_fd',), ())
-_union40 = Union(m.has_path_fd, {True: _layout10, False: _layout11})
+_union39 = Union(m.has_path_fd, {True: _layout10, False: _layout11})
 _layout12 = Layout('<QLL4s', ('pathname', 'bpf_fd', 'file_flags', 'path'), (Slot('ptr', 0, 0, 8,
-    _pointer39), Slot('fd', 1, 8, 4, _fd5), Slot('pick', 3, 16, 4, _union40)))
+    _pointer38), Slot('fd', 1, 8, 4, _fd5), Slot('pick', 3, 16, 4, _union39)))
 _layout13 = Layout('<QLL4s', ('pathname', 'bpf_fd', 'file_flags', 'path'), (Slot('ptr', 0, 0, 8,
-    _pointer39), Slot('pick', 3, 16, 4, _union40)))
+    _pointer38), Slot('pick', 3, 16, 4, _union39)))
 _layout14 = Layout('<L', ('target_ifindex',), (Slot('asked', 0, 0, 4, _asked1),))
 _layout15 = Layout('<L', ('target_fd',), (Slot('fd', 0, 0, 4, _fd5),))
-_union41 = Union(m.by_ifindex, {True: _layout14, False: _layout15})
+_union40 = Union(m.by_ifindex, {True: _layout14, False: _layout15})
 _layout16 = Layout('<L', ('relative_id',), ())
 _layout17 = Layout('<L', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_union42 = Union(m.replaces_by_id, {True: _layout16, False: _layout17})
+_union41 = Union(m.replaces_by_id, {True: _layout16, False: _layout17})
 _layout18 = Layout('<4sLLLL4sQ', ('target', 'attach_bpf_fd', 'attach_type', 'attach_flags',
-    'replace_bpf_fd', 'relative', 'expected_revision'), (Slot('pick', 0, 0, 4, _union41), Slot('fd',
-    1, 4, 4, _fd5), Slot('fd', 4, 16, 4, _fd0), Slot('pick', 5, 20, 4, _union42)))
+    'replace_bpf_fd', 'relative', 'expected_revision'), (Slot('pick', 0, 0, 4, _union40), Slot('fd',
+    1, 4, 4, _fd5), Slot('fd', 4, 16, 4, _fd0), Slot('pick', 5, 20, 4, _union41)))
 _layout19 = Layout('<L', ('relative_id',), ())
 _layout20 = Layout('<L', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_union43 = Union(m.replaces_by_id, {True: _layout19, False: _layout20})
+_union42 = Union(m.replaces_by_id, {True: _layout19, False: _layout20})
 _layout21 = Layout('<4sLLLL4sQ', ('target', 'attach_bpf_fd', 'attach_type', 'attach_flags',
-    'replace_bpf_fd', 'relative', 'expected_revision'), (Slot('pick', 0, 0, 4, _union41), Slot('fd',
-    1, 4, 4, _fd0), Slot('fd', 4, 16, 4, _fd0), Slot('pick', 5, 20, 4, _union43)))
-_of44 = _of('data_size_in')
-_target45 = Blob(_of44)
-_pointer46 = Pointer(_target45, 'in')
-_of47 = _of('data_size_out')
-_target48 = Blob(_of47, True)
-_pointer49 = Pointer(_target48, 'out', frozenset([28]))
-_of50 = _of('ctx_size_in')
-_target51 = Blob(_of50)
-_pointer52 = Pointer(_target51, 'inout')
-_of53 = _of('ctx_size_out')
-_target54 = Blob(_of53)
-_pointer55 = Pointer(_target54, 'out', frozenset([28]))
+    'replace_bpf_fd', 'relative', 'expected_revision'), (Slot('pick', 0, 0, 4, _union40), Slot('fd',
+    1, 4, 4, _fd0), Slot('fd', 4, 16, 4, _fd0), Slot('pick', 5, 20, 4, _union42)))
+_of43 = _of('data_size_in')
+_target44 = Blob(_of43)
+_pointer45 = Pointer(_target44, 'in')
+_of46 = _of('data_size_out')
+_target47 = Blob(_of46, True)
+_pointer48 = Pointer(_target47, 'out', frozenset([28]))
+_of49 = _of('ctx_size_in')
+_target50 = Blob(_of49)
+_pointer51 = Pointer(_target50, 'inout')
+_of52 = _of('ctx_size_out')
+_target53 = Blob(_of52)
+_pointer54 = Pointer(_target53, 'out', frozenset([28]))
 _layout22 = Layout('<LLLLQQLLLLQQLLL4s', ('prog_fd', 'retval', 'data_size_in', 'data_size_out',
     'data_in', 'data_out', 'repeat', 'duration', 'ctx_size_in', 'ctx_size_out', 'ctx_in', 'ctx_out',
     'flags', 'cpu', 'batch_size', '_'), (Slot('fd', 0, 0, 4, _fd5), Slot('ptr', 4, 16, 8,
-    _pointer46), Slot('ptr', 5, 24, 8, _pointer49), Slot('ptr', 10, 48, 8, _pointer52), Slot('ptr',
-    11, 56, 8, _pointer55)), True, True)
+    _pointer45), Slot('ptr', 5, 24, 8, _pointer48), Slot('ptr', 10, 48, 8, _pointer51), Slot('ptr',
+    11, 56, 8, _pointer54)), True, True)
 _layout23 = Layout('<80s', ('test',), (Slot('struct', 0, 0, 80, _layout22),), True, True)
 _layout24 = Layout('<LLLl', ('start_id', 'next_id', 'open_flags', 'fd_by_id_token_fd'), (Slot('fd',
     3, 12, 4, _fd0),), True, True)
@@ -147,38 +146,38 @@ _layout25 = Layout('<LLLl', ('prog_id', 'next_id', 'open_flags', 'fd_by_id_token
     3, 12, 4, _fd0),))
 _layout26 = Layout('<LLLl', ('map_id', 'next_id', 'open_flags', 'fd_by_id_token_fd'), (Slot('fd', 3,
     12, 4, _fd0),))
-_of56 = _of('jited_prog_len')
-_target57 = Blob(_of56)
-_pointer58 = Pointer(_target57, 'out')
-_target59 = InsnArray(m.xlated_count, maps=False)
-_pointer60 = Pointer(_target59, 'out')
+_of55 = _of('jited_prog_len')
+_target56 = Blob(_of55)
+_pointer57 = Pointer(_target56, 'out')
+_target58 = InsnArray(m.xlated_count, maps=False)
+_pointer59 = Pointer(_target58, 'out')
 _layout27 = Layout('<L', ('_',), ())
-_of61 = _of('nr_map_ids')
-_target62 = Many(_layout27, _of61, scalar=True)
-_pointer63 = Pointer(_target62, 'out')
+_of60 = _of('nr_map_ids')
+_target61 = Many(_layout27, _of60, scalar=True)
+_pointer62 = Pointer(_target61, 'out')
 _layout28 = Layout('<Q', ('_',), ())
-_of64 = _of('nr_jited_ksyms')
-_target65 = Many(_layout28, _of64, scalar=True)
-_pointer66 = Pointer(_target65, 'out')
+_of63 = _of('nr_jited_ksyms')
+_target64 = Many(_layout28, _of63, scalar=True)
+_pointer65 = Pointer(_target64, 'out')
 _layout29 = Layout('<L', ('_',), ())
-_of67 = _of('nr_jited_func_lens')
-_target68 = Many(_layout29, _of67, scalar=True)
-_pointer69 = Pointer(_target68, 'out')
-_of70 = _of('nr_func_info')
-_target71 = Many(_layout5, _of70, stride=_of22)
-_pointer72 = Pointer(_target71, 'out')
-_of73 = _of('nr_line_info')
-_target74 = Many(_layout6, _of73, stride=_of26)
-_pointer75 = Pointer(_target74, 'out')
+_of66 = _of('nr_jited_func_lens')
+_target67 = Many(_layout29, _of66, scalar=True)
+_pointer68 = Pointer(_target67, 'out')
+_of69 = _of('nr_func_info')
+_target70 = Many(_layout5, _of69, stride=_of21)
+_pointer71 = Pointer(_target70, 'out')
+_of72 = _of('nr_line_info')
+_target73 = Many(_layout6, _of72, stride=_of25)
+_pointer74 = Pointer(_target73, 'out')
 _layout30 = Layout('<Q', ('_',), ())
-_of76 = _of('nr_jited_line_info')
-_of77 = _of('jited_line_info_rec_size')
-_target78 = Many(_layout30, _of76, stride=_of77, scalar=True)
-_pointer79 = Pointer(_target78, 'out')
+_of75 = _of('nr_jited_line_info')
+_of76 = _of('jited_line_info_rec_size')
+_target77 = Many(_layout30, _of75, stride=_of76, scalar=True)
+_pointer78 = Pointer(_target77, 'out')
 _layout31 = Layout('<8s', ('tag',), ())
-_of80 = _of('nr_prog_tags')
-_target81 = Many(_layout31, _of80)
-_pointer82 = Pointer(_target81, 'out')
+_of79 = _of('nr_prog_tags')
+_target80 = Many(_layout31, _of79)
+_pointer81 = Pointer(_target80, 'out')
 _layout32 = Layout('<LL8sLLQQQLLQ16sLLQQLLQQLLQLLQQLLLLQQQQLLL4s', ('type', 'id', 'tag',
     'jited_prog_len', 'xlated_prog_len', 'jited_prog_insns', 'xlated_prog_insns', 'load_time',
     'created_by_uid', 'nr_map_ids', 'map_ids', 'name', 'ifindex', '_', 'netns_dev', 'netns_ino',
@@ -186,47 +185,47 @@ _layout32 = Layout('<LL8sLLQQQLLQ16sLLQQLLQQLLQLLQQLLLLQQQQLLL4s', ('type', 'id'
     'func_info_rec_size', 'func_info', 'nr_func_info', 'nr_line_info', 'line_info',
     'jited_line_info', 'nr_jited_line_info', 'line_info_rec_size', 'jited_line_info_rec_size',
     'nr_prog_tags', 'prog_tags', 'run_time_ns', 'run_cnt', 'recursion_misses', 'verified_insns',
-    'attach_btf_obj_id', 'attach_btf_id', '_pad'), (Slot('ptr', 5, 24, 8, _pointer58), Slot('ptr',
-    6, 32, 8, _pointer60), Slot('ptr', 10, 56, 8, _pointer63), Slot('asked', 12, 80, 4, _asked1),
-    Slot('ptr', 18, 112, 8, _pointer66), Slot('ptr', 19, 120, 8, _pointer69), Slot('ptr', 22, 136,
-    8, _pointer72), Slot('ptr', 25, 152, 8, _pointer75), Slot('ptr', 26, 160, 8, _pointer79),
-    Slot('ptr', 31, 184, 8, _pointer82)), True, True)
-_of83 = _of('hash_size')
-_target84 = Blob(_of83)
-_pointer85 = Pointer(_target84, 'out')
+    'attach_btf_obj_id', 'attach_btf_id', '_pad'), (Slot('ptr', 5, 24, 8, _pointer57), Slot('ptr',
+    6, 32, 8, _pointer59), Slot('ptr', 10, 56, 8, _pointer62), Slot('asked', 12, 80, 4, _asked1),
+    Slot('ptr', 18, 112, 8, _pointer65), Slot('ptr', 19, 120, 8, _pointer68), Slot('ptr', 22, 136,
+    8, _pointer71), Slot('ptr', 25, 152, 8, _pointer74), Slot('ptr', 26, 160, 8, _pointer78),
+    Slot('ptr', 31, 184, 8, _pointer81)), True, True)
+_of82 = _of('hash_size')
+_target83 = Blob(_of82)
+_pointer84 = Pointer(_target83, 'out')
 _layout33 = Layout('<LLLLLL16sLLQQLLLLQQL4s', ('type', 'id', 'key_size', 'value_size',
     'max_entries', 'map_flags', 'name', 'ifindex', 'btf_vmlinux_value_type_id', 'netns_dev',
     'netns_ino', 'btf_id', 'btf_key_type_id', 'btf_value_type_id', 'btf_vmlinux_id', 'map_extra',
     'hash', 'hash_size', '_pad'), (Slot('asked', 7, 40, 4, _asked1), Slot('ptr', 16, 88, 8,
-    _pointer85)), False, True)
-_of86 = _of('btf_size')
-_target87 = Blob(_of86)
-_pointer88 = Pointer(_target87, 'out')
-_of89 = _of('name_len')
-_target90 = CStr(_of89)
-_pointer91 = Pointer(_target90, 'out', frozenset([28]))
+    _pointer84)), False, True)
+_of85 = _of('btf_size')
+_target86 = Blob(_of85)
+_pointer87 = Pointer(_target86, 'out')
+_of88 = _of('name_len')
+_target89 = CStr(_of88)
+_pointer90 = Pointer(_target89, 'out', frozenset([28]))
 _layout34 = Layout('<QLLQLL', ('btf', 'btf_size', 'id', 'name', 'name_len', 'kernel_btf'),
-    (Slot('ptr', 0, 0, 8, _pointer88), Slot('ptr', 3, 16, 8, _pointer91)), True, True)
-_of92 = _of('tp_name_len')
-_target93 = CStr(_of92)
-_pointer94 = Pointer(_target93, 'out', frozenset([28]))
+    (Slot('ptr', 0, 0, 8, _pointer87), Slot('ptr', 3, 16, 8, _pointer90)), True, True)
+_of91 = _of('tp_name_len')
+_target92 = CStr(_of91)
+_pointer93 = Pointer(_target92, 'out', frozenset([28]))
 _layout35 = Layout('<QL4sQ', ('tp_name', 'tp_name_len', '_', 'cookie'), (Slot('ptr', 0, 0, 8,
-    _pointer94),), True, True)
+    _pointer93),), True, True)
 _layout36 = Layout('<24s', ('raw_tracepoint',), (Slot('struct', 0, 0, 24, _layout35),), True, True)
 _layout37 = Layout('<24s', ('tracing',), ())
 _layout38 = Layout('<12s', ('cgroup',), ())
-_of95 = _of('target_name_len')
-_target96 = CStr(_of95)
-_pointer97 = Pointer(_target96, 'out', frozenset([28]))
+_of94 = _of('target_name_len')
+_target95 = CStr(_of94)
+_pointer96 = Pointer(_target95, 'out', frozenset([28]))
 _layout39 = Layout('<4s', ('map',), ())
-_union98 = Union(m.link_iter_target, {None: _layout39, 'bpf_map_elem': _layout39,
+_union97 = Union(m.link_iter_target, {None: _layout39, 'bpf_map_elem': _layout39,
     'bpf_sk_storage_map': _layout39, 'sockmap': _layout39})
 _layout40 = Layout('<12s', ('cgroup',), ())
 _layout41 = Layout('<8s', ('task',), ())
-_union99 = Union(m.link_iter_target, {'cgroup': _layout40, 'task': _layout41, 'task_file':
+_union98 = Union(m.link_iter_target, {'cgroup': _layout40, 'task': _layout41, 'task_file':
     _layout41, 'task_vma': _layout41})
 _layout42 = Layout('<QL4s16s', ('target_name', 'target_name_len', 'first', 'second'), (Slot('ptr',
-    0, 0, 8, _pointer97), Slot('pick', 2, 12, 4, _union98), Slot('pick', 3, 16, 16, _union99)),
+    0, 0, 8, _pointer96), Slot('pick', 2, 12, 4, _union97), Slot('pick', 3, 16, 16, _union98)),
     True, True)
 _layout43 = Layout('<32s', ('iter',), (Slot('struct', 0, 0, 32, _layout42),), True, True)
 _layout44 = Layout('<8s', ('netns',), ())
@@ -235,57 +234,57 @@ _layout46 = Layout('<4s', ('xdp',), (Slot('struct', 0, 0, 4, _layout45),))
 _layout47 = Layout('<4s', ('struct_ops',), ())
 _layout48 = Layout('<16s', ('netfilter',), ())
 _layout49 = Layout('<Q', ('_',), ())
-_of100 = _of('count')
-_target101 = Many(_layout49, _of100, scalar=True)
-_pointer102 = Pointer(_target101, 'out')
+_of99 = _of('count')
+_target100 = Many(_layout49, _of99, scalar=True)
+_pointer101 = Pointer(_target100, 'out')
 _layout50 = Layout('<Q', ('_',), ())
-_target103 = Many(_layout50, _of100, scalar=True)
-_pointer104 = Pointer(_target103, 'out')
+_target102 = Many(_layout50, _of99, scalar=True)
+_pointer103 = Pointer(_target102, 'out')
 _layout51 = Layout('<QLLQQ', ('addrs', 'count', 'flags', 'missed', 'cookies'), (Slot('ptr', 0, 0, 8,
-    _pointer102), Slot('ptr', 4, 24, 8, _pointer104)), True, True)
+    _pointer101), Slot('ptr', 4, 24, 8, _pointer103)), True, True)
 _layout52 = Layout('<32s', ('kprobe_multi',), (Slot('struct', 0, 0, 32, _layout51),), True, True)
-_of105 = _of('path_size')
-_target106 = CStr(_of105)
-_pointer107 = Pointer(_target106, 'out')
+_of104 = _of('path_size')
+_target105 = CStr(_of104)
+_pointer106 = Pointer(_target105, 'out')
 _layout53 = Layout('<Q', ('_',), ())
-_target108 = Many(_layout53, _of100, scalar=True)
-_pointer109 = Pointer(_target108, 'out')
+_target107 = Many(_layout53, _of99, scalar=True)
+_pointer108 = Pointer(_target107, 'out')
 _layout54 = Layout('<Q', ('_',), ())
-_target110 = Many(_layout54, _of100, scalar=True)
-_pointer111 = Pointer(_target110, 'out')
+_target109 = Many(_layout54, _of99, scalar=True)
+_pointer110 = Pointer(_target109, 'out')
 _layout55 = Layout('<Q', ('_',), ())
-_target112 = Many(_layout55, _of100, scalar=True)
-_pointer113 = Pointer(_target112, 'out')
+_target111 = Many(_layout55, _of99, scalar=True)
+_pointer112 = Pointer(_target111, 'out')
 _layout56 = Layout('<QQQQLLLL', ('path', 'offsets', 'ref_ctr_offsets', 'cookies', 'path_size',
-    'count', 'flags', 'pid'), (Slot('ptr', 0, 0, 8, _pointer107), Slot('ptr', 1, 8, 8, _pointer109),
-    Slot('ptr', 2, 16, 8, _pointer111), Slot('ptr', 3, 24, 8, _pointer113)), True, True)
+    'count', 'flags', 'pid'), (Slot('ptr', 0, 0, 8, _pointer106), Slot('ptr', 1, 8, 8, _pointer108),
+    Slot('ptr', 2, 16, 8, _pointer110), Slot('ptr', 3, 24, 8, _pointer112)), True, True)
 _layout57 = Layout('<48s', ('uprobe_multi',), (Slot('struct', 0, 0, 48, _layout56),), True, True)
 _layout58 = Layout('<L', ('_',), ())
-_target114 = Many(_layout58, _of100, scalar=True)
-_pointer115 = Pointer(_target114, 'out')
+_target113 = Many(_layout58, _of99, scalar=True)
+_pointer114 = Pointer(_target113, 'out')
 _layout59 = Layout('<Q', ('_',), ())
-_target116 = Many(_layout59, _of100, scalar=True)
-_pointer117 = Pointer(_target116, 'out')
+_target115 = Many(_layout59, _of99, scalar=True)
+_pointer116 = Pointer(_target115, 'out')
 _layout60 = Layout('<Q', ('_',), ())
-_target118 = Many(_layout60, _of100, scalar=True)
-_pointer119 = Pointer(_target118, 'out')
+_target117 = Many(_layout60, _of99, scalar=True)
+_pointer118 = Pointer(_target117, 'out')
 _layout61 = Layout('<LLL4sQQQ', ('attach_type', 'count', 'btf_obj_id', '_', 'ids', 'addrs',
-    'cookies'), (Slot('ptr', 4, 16, 8, _pointer115), Slot('ptr', 5, 24, 8, _pointer117), Slot('ptr',
-    6, 32, 8, _pointer119)), True, True)
+    'cookies'), (Slot('ptr', 4, 16, 8, _pointer114), Slot('ptr', 5, 24, 8, _pointer116), Slot('ptr',
+    6, 32, 8, _pointer118)), True, True)
 _layout62 = Layout('<40s', ('tracing_multi',), (Slot('struct', 0, 0, 40, _layout61),), True, True)
 _layout63 = Layout('<QLLQQ', ('file_name', 'name_len', 'offset', 'cookie', 'ref_ctr_offset'),
-    (Slot('ptr', 0, 0, 8, _pointer91),), True, True)
+    (Slot('ptr', 0, 0, 8, _pointer90),), True, True)
 _layout64 = Layout('<32s', ('uprobe',), (Slot('struct', 0, 0, 32, _layout63),), True, True)
 _layout65 = Layout('<QLLQQQ', ('func_name', 'name_len', 'offset', 'addr', 'missed', 'cookie'),
-    (Slot('ptr', 0, 0, 8, _pointer91),), True, True)
+    (Slot('ptr', 0, 0, 8, _pointer90),), True, True)
 _layout66 = Layout('<40s', ('kprobe',), (Slot('struct', 0, 0, 40, _layout65),), True, True)
 _layout67 = Layout('<QL4sQ', ('tp_name', 'name_len', '_', 'cookie'), (Slot('ptr', 0, 0, 8,
-    _pointer91),), True, True)
+    _pointer90),), True, True)
 _layout68 = Layout('<24s', ('tracepoint',), (Slot('struct', 0, 0, 24, _layout67),), True, True)
 _layout69 = Layout('<24s', ('event',), ())
-_union120 = Union(m.perf_link_type, {'UPROBE': _layout64, 'URETPROBE': _layout64, 'KPROBE':
+_union119 = Union(m.perf_link_type, {'UPROBE': _layout64, 'URETPROBE': _layout64, 'KPROBE':
     _layout66, 'KRETPROBE': _layout66, 'TRACEPOINT': _layout68, 'EVENT': _layout69})
-_layout70 = Layout('<L4s40s', ('type', '_', 'probe'), (Slot('pick', 2, 8, 40, _union120),), True,
+_layout70 = Layout('<L4s40s', ('type', '_', 'probe'), (Slot('pick', 2, 8, 40, _union119),), True,
     True)
 _layout71 = Layout('<48s', ('perf_event',), (Slot('struct', 0, 0, 48, _layout70),), True, True)
 _layout72 = Layout('<LL', ('ifindex', 'attach_type'), (Slot('asked', 0, 0, 4, _asked1),))
@@ -293,94 +292,94 @@ _layout73 = Layout('<8s', ('tcx',), (Slot('struct', 0, 0, 8, _layout72),))
 _layout74 = Layout('<LL', ('ifindex', 'attach_type'), (Slot('asked', 0, 0, 4, _asked1),))
 _layout75 = Layout('<8s', ('netkit',), (Slot('struct', 0, 0, 8, _layout74),))
 _layout76 = Layout('<8s', ('sockmap',), ())
-_union121 = Union(m.link_type, {'RAW_TRACEPOINT': _layout36, 'TRACING': _layout37, 'CGROUP':
+_union120 = Union(m.link_type, {'RAW_TRACEPOINT': _layout36, 'TRACING': _layout37, 'CGROUP':
     _layout38, 'ITER': _layout43, 'NETNS': _layout44, 'XDP': _layout46, 'STRUCT_OPS': _layout47,
     'NETFILTER': _layout48, 'KPROBE_MULTI': _layout52, 'UPROBE_MULTI': _layout57, 'TRACING_MULTI':
     _layout62, 'PERF_EVENT': _layout71, 'TCX': _layout73, 'NETKIT': _layout75, 'SOCKMAP':
     _layout76})
 _layout77 = Layout('<LLL4s48s', ('type', 'id', 'prog_id', '_', 'details'), (Slot('pick', 4, 16, 48,
-    _union121),), True, True)
+    _union120),), True, True)
 _layout78 = Layout('<QQQQ', ('allowed_cmds', 'allowed_maps', 'allowed_progs', 'allowed_attachs'),
     ())
-_union122 = Union(m.fd_kind, {'prog': _layout32, 'map': _layout33, 'btf': _layout34, 'link':
+_union121 = Union(m.fd_kind, {'prog': _layout32, 'map': _layout33, 'btf': _layout34, 'link':
     _layout77, 'token': _layout78})
-_of123 = _of('info_len')
-_target124 = One(_union122, _of123)
-_pointer125 = Pointer(_target124, 'inout', frozenset([28]))
+_of122 = _of('info_len')
+_target123 = One(_union121, _of122)
+_pointer124 = Pointer(_target123, 'inout', frozenset([28]))
 _layout79 = Layout('<LLQ', ('bpf_fd', 'info_len', 'info'), (Slot('fd', 0, 0, 4, _fd5), Slot('ptr',
-    2, 8, 8, _pointer125)), True, True)
+    2, 8, 8, _pointer124)), True, True)
 _layout80 = Layout('<16s', ('info',), (Slot('struct', 0, 0, 16, _layout79),), True, True)
 _layout81 = Layout('<L', ('_',), ())
-_of126 = _of('prog_cnt')
-_target127 = Many(_layout81, _of126, scalar=True)
-_pointer128 = Pointer(_target127, 'out', frozenset([28]))
+_of125 = _of('prog_cnt')
+_target126 = Many(_layout81, _of125, scalar=True)
+_pointer127 = Pointer(_target126, 'out', frozenset([28]))
 _layout82 = Layout('<L', ('_',), ())
-_target129 = Many(_layout82, _of126, scalar=True)
-_pointer130 = Pointer(_target129, 'out', frozenset([28]))
+_target128 = Many(_layout82, _of125, scalar=True)
+_pointer129 = Pointer(_target128, 'out', frozenset([28]))
 _layout83 = Layout('<L', ('_',), ())
-_target131 = Many(_layout83, _of126, scalar=True)
-_pointer132 = Pointer(_target131, 'out', frozenset([28]))
+_target130 = Many(_layout83, _of125, scalar=True)
+_pointer131 = Pointer(_target130, 'out', frozenset([28]))
 _layout84 = Layout('<L', ('_',), ())
-_target133 = Many(_layout84, _of126, scalar=True)
-_pointer134 = Pointer(_target133, 'out', frozenset([28]))
+_target132 = Many(_layout84, _of125, scalar=True)
+_pointer133 = Pointer(_target132, 'out', frozenset([28]))
 _layout85 = Layout('<4sLLLQL4sQQQQ', ('target', 'attach_type', 'query_flags', 'attach_flags',
     'prog_ids', 'prog_cnt', '_', 'prog_attach_flags', 'link_ids', 'link_attach_flags', 'revision'),
-    (Slot('pick', 0, 0, 4, _union41), Slot('ptr', 4, 16, 8, _pointer128), Slot('ptr', 7, 32, 8,
-    _pointer130), Slot('ptr', 8, 40, 8, _pointer132), Slot('ptr', 9, 48, 8, _pointer134)), True,
+    (Slot('pick', 0, 0, 4, _union40), Slot('ptr', 4, 16, 8, _pointer127), Slot('ptr', 7, 32, 8,
+    _pointer129), Slot('ptr', 8, 40, 8, _pointer131), Slot('ptr', 9, 48, 8, _pointer133)), True,
     True)
 _layout86 = Layout('<64s', ('query',), (Slot('struct', 0, 0, 64, _layout85),), True, True)
-_layout87 = Layout('<QL4sQ', ('name', 'prog_fd', '_', 'cookie'), (Slot('ptr', 0, 0, 8, _pointer17),
+_layout87 = Layout('<QL4sQ', ('name', 'prog_fd', '_', 'cookie'), (Slot('ptr', 0, 0, 8, _pointer16),
     Slot('fd', 1, 8, 4, _fd5)))
 _layout88 = Layout('<24s', ('raw_tracepoint',), (Slot('struct', 0, 0, 24, _layout87),))
-_pointer135 = Pointer(_target87, 'in')
-_of136 = _of('btf_log_size')
-_target137 = Log(m.btf_log_size, m.btf_log_end, _of136)
-_pointer138 = Pointer(_target137, 'out', True)
+_pointer134 = Pointer(_target86, 'in')
+_of135 = _of('btf_log_size')
+_target136 = Log(m.btf_log_size, m.btf_log_end, _of135)
+_pointer137 = Pointer(_target136, 'out', True)
 _layout89 = Layout('<QQLLLLLl', ('btf', 'btf_log_buf', 'btf_size', 'btf_log_size', 'btf_log_level',
-    'btf_log_true_size', 'btf_flags', 'btf_token_fd'), (Slot('ptr', 0, 0, 8, _pointer135),
-    Slot('ptr', 1, 8, 8, _pointer138), Slot('fd', 7, 36, 4, _fd0)), True, True)
+    'btf_log_true_size', 'btf_flags', 'btf_token_fd'), (Slot('ptr', 0, 0, 8, _pointer134),
+    Slot('ptr', 1, 8, 8, _pointer137), Slot('fd', 7, 36, 4, _fd0)), True, True)
 _layout90 = Layout('<LLLl', ('btf_id', 'next_id', 'open_flags', 'fd_by_id_token_fd'), (Slot('fd', 3,
     12, 4, _fd0),))
-_target139 = CStr(m.task_name_size)
-_pointer140 = Pointer(_target139, 'out', frozenset([28]))
+_target138 = CStr(m.task_name_size)
+_pointer139 = Pointer(_target138, 'out', frozenset([28]))
 _layout91 = Layout('<LLLLQLLQQ', ('pid', 'fd', 'flags', 'buf_len', 'buf', 'prog_id', 'fd_type',
-    'probe_offset', 'probe_addr'), (Slot('ptr', 4, 16, 8, _pointer140),), True, True)
+    'probe_offset', 'probe_addr'), (Slot('ptr', 4, 16, 8, _pointer139),), True, True)
 _layout92 = Layout('<48s', ('task_fd_query',), (Slot('struct', 0, 0, 48, _layout91),), True, True)
 _layout93 = Layout('<L4sQQQ', ('map_fd', '_', 'key', 'value', 'flags'), (Slot('fd', 0, 0, 4,
     _fd5),))
-_target141 = Blob(m.cursor_size)
-_pointer142 = Pointer(_target141, 'in')
-_pointer143 = Pointer(_target141, 'out', frozenset([2, 4, 11, 28]))
-_target144 = Blob(m.keys_size)
-_pointer145 = Pointer(_target144, 'out', frozenset([2, 4, 11, 28]))
-_target146 = Blob(m.values_size)
-_pointer147 = Pointer(_target146, 'out', frozenset([2, 4, 11, 28]))
+_target140 = Blob(m.cursor_size)
+_pointer141 = Pointer(_target140, 'in')
+_pointer142 = Pointer(_target140, 'out', frozenset([2, 4, 11, 28]))
+_target143 = Blob(m.keys_size)
+_pointer144 = Pointer(_target143, 'out', frozenset([2, 4, 11, 28]))
+_target145 = Blob(m.values_size)
+_pointer146 = Pointer(_target145, 'out', frozenset([2, 4, 11, 28]))
 _layout94 = Layout('<QQQQLLQQ', ('in_batch', 'out_batch', 'keys', 'values', 'count', 'map_fd',
-    'elem_flags', 'flags'), (Slot('ptr', 0, 0, 8, _pointer142), Slot('ptr', 1, 8, 8, _pointer143),
-    Slot('ptr', 2, 16, 8, _pointer145), Slot('ptr', 3, 24, 8, _pointer147), Slot('fd', 5, 36, 4,
+    'elem_flags', 'flags'), (Slot('ptr', 0, 0, 8, _pointer141), Slot('ptr', 1, 8, 8, _pointer142),
+    Slot('ptr', 2, 16, 8, _pointer144), Slot('ptr', 3, 24, 8, _pointer146), Slot('fd', 5, 36, 4,
     _fd5)), True, True)
 _layout95 = Layout('<56s', ('batch',), (Slot('struct', 0, 0, 56, _layout94),), True, True)
-_pointer148 = Pointer(_target144, 'in')
-_pointer149 = Pointer(_target146, 'in')
+_pointer147 = Pointer(_target143, 'in')
+_pointer148 = Pointer(_target145, 'in')
 _layout96 = Layout('<QQQQLLQQ', ('in_batch', 'out_batch', 'keys', 'values', 'count', 'map_fd',
-    'elem_flags', 'flags'), (Slot('ptr', 0, 0, 8, _pointer142), Slot('ptr', 1, 8, 8, _pointer143),
-    Slot('ptr', 2, 16, 8, _pointer148), Slot('ptr', 3, 24, 8, _pointer149), Slot('fd', 5, 36, 4,
+    'elem_flags', 'flags'), (Slot('ptr', 0, 0, 8, _pointer141), Slot('ptr', 1, 8, 8, _pointer142),
+    Slot('ptr', 2, 16, 8, _pointer147), Slot('ptr', 3, 24, 8, _pointer148), Slot('fd', 5, 36, 4,
     _fd5)), True, True)
 _layout97 = Layout('<56s', ('batch',), (Slot('struct', 0, 0, 56, _layout96),), True, True)
 _layout98 = Layout('<L', ('target_ifindex',), (Slot('asked', 0, 0, 4, _asked1),))
 _layout99 = Layout('<L', ('target_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_union150 = Union(m.by_ifindex, {True: _layout98, False: _layout99})
+_union149 = Union(m.by_ifindex, {True: _layout98, False: _layout99})
 _layout100 = Layout('<L', ('target_btf_id',), ())
 _layout101 = Layout('<16s', ('tracing',), ())
 _layout102 = Layout('<L', ('_',), ())
-_of151 = _of('cnt')
-_target152 = Many(_layout102, _of151, scalar=True)
-_pointer153 = Pointer(_target152, 'in')
+_of150 = _of('cnt')
+_target151 = Many(_layout102, _of150, scalar=True)
+_pointer152 = Pointer(_target151, 'in')
 _layout103 = Layout('<Q', ('_',), ())
-_target154 = Many(_layout103, _of151, scalar=True)
-_pointer155 = Pointer(_target154, 'in')
-_layout104 = Layout('<QQL4s', ('ids', 'cookies', 'cnt', '_'), (Slot('ptr', 0, 0, 8, _pointer153),
-    Slot('ptr', 1, 8, 8, _pointer155)))
+_target153 = Many(_layout103, _of150, scalar=True)
+_pointer154 = Pointer(_target153, 'in')
+_layout104 = Layout('<QQL4s', ('ids', 'cookies', 'cnt', '_'), (Slot('ptr', 0, 0, 8, _pointer152),
+    Slot('ptr', 1, 8, 8, _pointer154)))
 _layout105 = Layout('<24s', ('tracing_multi',), (Slot('struct', 0, 0, 24, _layout104),))
 _layout106 = Layout('<L', ('map_fd',), (Slot('fd', 0, 0, 4, _fd0),))
 _layout107 = Layout('<4s', ('map',), (Slot('struct', 0, 0, 4, _layout106),))
@@ -388,77 +387,77 @@ _layout108 = Layout('<LLQ', ('order', 'cgroup_fd', 'cgroup_id'), (Slot('fd', 1, 
 _layout109 = Layout('<16s', ('cgroup',), (Slot('struct', 0, 0, 16, _layout108),))
 _layout110 = Layout('<LLL', ('tid', 'pid', 'pid_fd'), (Slot('fd', 2, 8, 4, _fd0),))
 _layout111 = Layout('<12s', ('task',), (Slot('struct', 0, 0, 12, _layout110),))
-_union156 = Union(m.iter_target, {'bpf_map_elem': _layout107, 'bpf_sk_storage_map': _layout107,
+_union155 = Union(m.iter_target, {'bpf_map_elem': _layout107, 'bpf_sk_storage_map': _layout107,
     'sockmap': _layout107, 'cgroup': _layout109, 'task': _layout111, 'task_file': _layout111,
     'task_vma': _layout111, None: _layout107})
-_of157 = _of('iter_info_len')
-_target158 = One(_union156, _of157)
-_pointer159 = Pointer(_target158, 'in')
-_layout112 = Layout('<QL', ('iter_info', 'iter_info_len'), (Slot('ptr', 0, 0, 8, _pointer159),))
+_of156 = _of('iter_info_len')
+_target157 = One(_union155, _of156)
+_pointer158 = Pointer(_target157, 'in')
+_layout112 = Layout('<QL', ('iter_info', 'iter_info_len'), (Slot('ptr', 0, 0, 8, _pointer158),))
 _layout113 = Layout('<8s', ('perf_event',), ())
-_target160 = CStr(256)
-_pointer161 = Pointer(_target160, 'in')
-_layout114 = Layout('<Q', ('_',), (Slot('ptr', 0, 0, 8, _pointer161),))
-_target162 = Many(_layout114, _of151, scalar=True, pointed=_target160)
-_pointer163 = Pointer(_target162, 'in')
+_target159 = CStr(256)
+_pointer160 = Pointer(_target159, 'in')
+_layout114 = Layout('<Q', ('_',), (Slot('ptr', 0, 0, 8, _pointer160),))
+_target161 = Many(_layout114, _of150, scalar=True, pointed=_target159)
+_pointer162 = Pointer(_target161, 'in')
 _layout115 = Layout('<Q', ('_',), ())
-_target164 = Many(_layout115, _of151, scalar=True)
-_pointer165 = Pointer(_target164, 'in')
+_target163 = Many(_layout115, _of150, scalar=True)
+_pointer164 = Pointer(_target163, 'in')
 _layout116 = Layout('<Q', ('_',), ())
-_target166 = Many(_layout116, _of151, scalar=True)
-_pointer167 = Pointer(_target166, 'in')
+_target165 = Many(_layout116, _of150, scalar=True)
+_pointer166 = Pointer(_target165, 'in')
 _layout117 = Layout('<LLQQQ', ('flags', 'cnt', 'syms', 'addrs', 'cookies'), (Slot('ptr', 2, 8, 8,
-    _pointer163), Slot('ptr', 3, 16, 8, _pointer165), Slot('ptr', 4, 24, 8, _pointer167)))
+    _pointer162), Slot('ptr', 3, 16, 8, _pointer164), Slot('ptr', 4, 24, 8, _pointer166)))
 _layout118 = Layout('<32s', ('kprobe_multi',), (Slot('struct', 0, 0, 32, _layout117),))
 _layout119 = Layout('<Q', ('_',), ())
-_target168 = Many(_layout119, _of151, scalar=True)
-_pointer169 = Pointer(_target168, 'in')
+_target167 = Many(_layout119, _of150, scalar=True)
+_pointer168 = Pointer(_target167, 'in')
 _layout120 = Layout('<Q', ('_',), ())
-_target170 = Many(_layout120, _of151, scalar=True)
-_pointer171 = Pointer(_target170, 'in')
+_target169 = Many(_layout120, _of150, scalar=True)
+_pointer170 = Pointer(_target169, 'in')
 _layout121 = Layout('<Q', ('_',), ())
-_target172 = Many(_layout121, _of151, scalar=True)
-_pointer173 = Pointer(_target172, 'in')
+_target171 = Many(_layout121, _of150, scalar=True)
+_pointer172 = Pointer(_target171, 'in')
 _layout122 = Layout('<L', ('path_fd',), (Slot('fd', 0, 0, 4, _fd5),))
 _layout123 = Layout('<L', ('path_fd',), ())
-_union174 = Union(m.is_path_fd, {True: _layout122, False: _layout123})
+_union173 = Union(m.is_path_fd, {True: _layout122, False: _layout123})
 _layout124 = Layout('<QQQQLLL4s', ('path', 'offsets', 'ref_ctr_offsets', 'cookies', 'cnt', 'flags',
-    'pid', 'path_fd'), (Slot('ptr', 0, 0, 8, _pointer39), Slot('ptr', 1, 8, 8, _pointer169),
-    Slot('ptr', 2, 16, 8, _pointer171), Slot('ptr', 3, 24, 8, _pointer173), Slot('pick', 7, 44, 4,
-    _union174)))
+    'pid', 'path_fd'), (Slot('ptr', 0, 0, 8, _pointer38), Slot('ptr', 1, 8, 8, _pointer168),
+    Slot('ptr', 2, 16, 8, _pointer170), Slot('ptr', 3, 24, 8, _pointer172), Slot('pick', 7, 44, 4,
+    _union173)))
 _layout125 = Layout('<48s', ('uprobe_multi',), (Slot('struct', 0, 0, 48, _layout124),))
 _layout126 = Layout('<16s', ('netfilter',), ())
 _layout127 = Layout('<L', ('relative_id',), ())
 _layout128 = Layout('<L', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_union175 = Union(m.is_id, {True: _layout127, False: _layout128})
+_union174 = Union(m.is_id, {True: _layout127, False: _layout128})
 _layout129 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
-    _union175),))
+    _union174),))
 _layout130 = Layout('<16s', ('tcx',), (Slot('struct', 0, 0, 16, _layout129),))
 _layout131 = Layout('<L', ('relative_id',), ())
 _layout132 = Layout('<L', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_union176 = Union(m.is_id, {True: _layout131, False: _layout132})
+_union175 = Union(m.is_id, {True: _layout131, False: _layout132})
 _layout133 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
-    _union176),))
+    _union175),))
 _layout134 = Layout('<16s', ('tcx',), (Slot('struct', 0, 0, 16, _layout133),))
 _layout135 = Layout('<L', ('relative_id',), ())
 _layout136 = Layout('<L', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_union177 = Union(m.is_id, {True: _layout135, False: _layout136})
+_union176 = Union(m.is_id, {True: _layout135, False: _layout136})
 _layout137 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
-    _union177),))
+    _union176),))
 _layout138 = Layout('<16s', ('netkit',), (Slot('struct', 0, 0, 16, _layout137),))
 _layout139 = Layout('<L', ('relative_id',), ())
 _layout140 = Layout('<L', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_union178 = Union(m.is_id, {True: _layout139, False: _layout140})
+_union177 = Union(m.is_id, {True: _layout139, False: _layout140})
 _layout141 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
-    _union178),))
+    _union177),))
 _layout142 = Layout('<16s', ('netkit',), (Slot('struct', 0, 0, 16, _layout141),))
 _layout143 = Layout('<L', ('relative_id',), ())
 _layout144 = Layout('<L', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_union179 = Union(m.is_id, {True: _layout143, False: _layout144})
+_union178 = Union(m.is_id, {True: _layout143, False: _layout144})
 _layout145 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
-    _union179),))
+    _union178),))
 _layout146 = Layout('<16s', ('cgroup',), (Slot('struct', 0, 0, 16, _layout145),))
-_union180 = Union(m.variant, {'BPF_TRACE_FENTRY': _layout101, 'BPF_TRACE_FEXIT': _layout101,
+_union179 = Union(m.variant, {'BPF_TRACE_FENTRY': _layout101, 'BPF_TRACE_FEXIT': _layout101,
     'BPF_MODIFY_RETURN': _layout101, 'BPF_LSM_MAC': _layout101, 'BPF_TRACE_RAW_TP': _layout101,
     'BPF_TRACE_FSESSION': _layout101, 'BPF_TRACE_FENTRY_MULTI': _layout105, 'BPF_TRACE_FEXIT_MULTI':
     _layout105, 'BPF_TRACE_FSESSION_MULTI': _layout105, 'BPF_TRACE_ITER': _layout112,
@@ -468,8 +467,8 @@ _union180 = Union(m.variant, {'BPF_TRACE_FENTRY': _layout101, 'BPF_TRACE_FEXIT':
     'BPF_NETKIT_PRIMARY': _layout138, 'BPF_NETKIT_PEER': _layout142, 'cgroup': _layout146,
     'BPF_PROG_TYPE_EXT': _layout101}, _layout100)
 _layout147 = Layout('<L4sLL48s', ('prog_fd', 'target', 'attach_type', 'flags', 'variant'),
-    (Slot('fd', 0, 0, 4, _fd5), Slot('pick', 1, 4, 4, _union150), Slot('pick', 4, 16, 48,
-    _union180)))
+    (Slot('fd', 0, 0, 4, _fd5), Slot('pick', 1, 4, 4, _union149), Slot('pick', 4, 16, 48,
+    _union179)))
 _layout148 = Layout('<64s', ('link_create',), (Slot('struct', 0, 0, 64, _layout147),))
 _layout149 = Layout('<LLLL', ('link_fd', 'new_prog_fd', 'flags', 'old_prog_fd'), (Slot('fd', 0, 0,
     4, _fd5), Slot('fd', 1, 4, 4, _fd5), Slot('fd', 3, 12, 4, _fd0)))
@@ -486,35 +485,35 @@ _layout157 = Layout('<LLL', ('prog_fd', 'map_fd', 'flags'), (Slot('fd', 0, 0, 4,
 _layout158 = Layout('<12s', ('prog_bind_map',), (Slot('struct', 0, 0, 12, _layout157),))
 _layout159 = Layout('<LL', ('flags', 'bpffs_fd'), (Slot('fd', 1, 4, 4, _fd5),))
 _layout160 = Layout('<8s', ('token_create',), (Slot('struct', 0, 0, 8, _layout159),))
-_target181 = Blob(m.stream_size)
-_pointer182 = Pointer(_target181, 'out')
+_target180 = Blob(m.stream_size)
+_pointer181 = Pointer(_target180, 'out')
 _layout161 = Layout('<QLLL4s', ('stream_buf', 'stream_buf_len', 'stream_id', 'prog_fd', '_'),
-    (Slot('ptr', 0, 0, 8, _pointer182), Slot('fd', 3, 16, 4, _fd5)), False, True)
+    (Slot('ptr', 0, 0, 8, _pointer181), Slot('fd', 3, 16, 4, _fd5)), False, True)
 _layout162 = Layout('<24s', ('prog_stream_read',), (Slot('struct', 0, 0, 24, _layout161),), False,
     True)
 _layout163 = Layout('<LLL', ('map_fd', 'prog_fd', 'flags'), (Slot('fd', 0, 0, 4, _fd5), Slot('fd',
     1, 4, 4, _fd5)))
 _layout164 = Layout('<12s', ('prog_assoc_struct_ops',), (Slot('struct', 0, 0, 12, _layout163),))
-_union183 = Union(m.command, {0: _layout0, 1: _layout1, 2: _layout2, 3: _layout3, 4: _layout4, 5:
+_union182 = Union(m.command, {0: _layout0, 1: _layout1, 2: _layout2, 3: _layout3, 4: _layout4, 5:
     _layout9, 6: _layout12, 7: _layout13, 8: _layout18, 9: _layout21, 10: _layout23, 11: _layout24,
     12: _layout24, 13: _layout25, 14: _layout26, 15: _layout80, 16: _layout86, 17: _layout88, 18:
     _layout89, 19: _layout90, 20: _layout92, 21: _layout1, 22: _layout93, 23: _layout24, 24:
     _layout95, 25: _layout95, 26: _layout97, 27: _layout97, 28: _layout148, 29: _layout150, 30:
     _layout151, 31: _layout24, 32: _layout152, 33: _layout154, 34: _layout156, 35: _layout158, 36:
     _layout160, 37: _layout162, 38: _layout164})
-_of184 = _of('size')
-_target185 = One(_union183, _of184)
-_pointer186 = Pointer(_target185, 'in')
+_of183 = _of('size')
+_target184 = One(_union182, _of183)
+_pointer185 = Pointer(_target184, 'in')
 _layout165 = Layout('<QLLL4s', ('log_buf', 'log_size', 'log_level', 'log_true_size', '_'),
-    (Slot('ptr', 0, 0, 8, _pointer20),), True, True)
-_of187 = _of('size_common')
-_target188 = One(_layout165, _of187)
-_pointer189 = Pointer(_target188, 'in')
+    (Slot('ptr', 0, 0, 8, _pointer19),), True, True)
+_of186 = _of('size_common')
+_target187 = One(_layout165, _of186)
+_pointer188 = Pointer(_target187, 'in')
 _layout166 = Layout('<QL4s', ('attr_common', 'size_common', '_'), (Slot('ptr', 0, 0, 8,
-    _pointer189),), False, True)
-_union190 = Union(m.has_common, {True: _layout166})
+    _pointer188),), False, True)
+_union189 = Union(m.has_common, {True: _layout166})
 _layout167 = Layout('<L4sQL4s16s', ('cmd', '_', 'attr', 'size', '_', 'common'), (Slot('ptr', 2, 8,
-    8, _pointer186), Slot('pick', 5, 24, 16, _union190)), False, True)
+    8, _pointer185), Slot('pick', 5, 24, 16, _union189)), False, True)
 _layout168 = Layout('<Q', ('config',), ())
 _layout169 = Layout('<Q', ('config',), ())
 _layout170 = Layout('<Q', ('config',), ())
@@ -524,42 +523,42 @@ _layout173 = Layout('<Q', ('config',), ())
 _layout174 = Layout('<Q', ('config',), ())
 _layout175 = Layout('<Q', ('config',), ())
 _layout176 = Layout('<Q', ('config',), ())
-_union191 = Union(m.pmu, {'hardware': _layout169, 'software': _layout170, 'tracepoint': _layout171,
+_union190 = Union(m.pmu, {'hardware': _layout169, 'software': _layout170, 'tracepoint': _layout171,
     'hw_cache': _layout172, 'raw': _layout173, 'breakpoint': _layout174, 'kprobe': _layout175,
     'uprobe': _layout176}, _layout168)
 _layout177 = Layout('<Q', ('sample_freq',), ())
 _layout178 = Layout('<Q', ('sample_period',), ())
-_union192 = Union(m.is_freq, {True: _layout177, False: _layout178})
+_union191 = Union(m.is_freq, {True: _layout177, False: _layout178})
 _layout179 = Layout('<L', ('wakeup_watermark',), ())
 _layout180 = Layout('<L', ('wakeup_events',), ())
-_union193 = Union(m.is_watermark, {True: _layout179, False: _layout180})
+_union192 = Union(m.is_watermark, {True: _layout179, False: _layout180})
 _layout181 = Layout('<Q', ('config1',), ())
 _layout182 = Layout('<Q', ('bp_addr',), ())
-_layout183 = Layout('<Q', ('kprobe_func',), (Slot('ptr', 0, 0, 8, _pointer161),))
-_layout184 = Layout('<Q', ('uprobe_path',), (Slot('ptr', 0, 0, 8, _pointer39),))
-_union194 = Union(m.pmu, {'breakpoint': _layout182, 'kprobe': _layout183, 'uprobe': _layout184},
+_layout183 = Layout('<Q', ('kprobe_func',), (Slot('ptr', 0, 0, 8, _pointer160),))
+_layout184 = Layout('<Q', ('uprobe_path',), (Slot('ptr', 0, 0, 8, _pointer38),))
+_union193 = Union(m.pmu, {'breakpoint': _layout182, 'kprobe': _layout183, 'uprobe': _layout184},
     _layout181)
 _layout185 = Layout('<Q', ('config2',), ())
 _layout186 = Layout('<Q', ('bp_len',), ())
 _layout187 = Layout('<Q', ('probe_offset',), ())
 _layout188 = Layout('<Q', ('kprobe_addr',), ())
 _layout189 = Layout('<Q', ('probe_offset',), ())
-_union195 = Union(m.second, {'breakpoint': _layout186, 'kprobe': _layout187, 'kprobe_addr':
+_union194 = Union(m.second, {'breakpoint': _layout186, 'kprobe': _layout187, 'kprobe_addr':
     _layout188, 'uprobe': _layout189}, _layout185)
 _layout190 = Layout('<LL8s8sQQQ4sL8s8sQQLlQLH2sLLQQQ', ('type', 'size', 'config', 'sample',
     'sample_type', 'read_format', 'flags', 'wakeup', 'bp_type', 'config1', 'config2',
     'branch_sample_type', 'sample_regs_user', 'sample_stack_user', 'clockid', 'sample_regs_intr',
     'aux_watermark', 'sample_max_stack', '__reserved_2', 'aux_sample_size', 'aux_action',
-    'sig_data', 'config3', 'config4'), (Slot('pick', 2, 8, 8, _union191), Slot('pick', 3, 16, 8,
-    _union192), Slot('pick', 7, 48, 4, _union193), Slot('pick', 9, 56, 8, _union194), Slot('pick',
-    10, 64, 8, _union195)), True, True)
-_target196 = One(_layout190, peek=m.attr_size, rewritten=frozenset([7]))
-_pointer197 = Pointer(_target196, 'in')
+    'sig_data', 'config3', 'config4'), (Slot('pick', 2, 8, 8, _union190), Slot('pick', 3, 16, 8,
+    _union191), Slot('pick', 7, 48, 4, _union192), Slot('pick', 9, 56, 8, _union193), Slot('pick',
+    10, 64, 8, _union194)), True, True)
+_target195 = One(_layout190, peek=m.attr_size, rewritten=frozenset([7]))
+_pointer196 = Pointer(_target195, 'in')
 _layout191 = Layout('<l4s', ('pid', '_'), (Slot('fd', 0, 0, 4, _fd5),))
 _layout192 = Layout('<l4s', ('pid', '_'), ())
-_union198 = Union(m.is_cgroup, {True: _layout191, False: _layout192})
+_union197 = Union(m.is_cgroup, {True: _layout191, False: _layout192})
 _layout193 = Layout('<Q8sl4sl4sQ', ('attr', 'who', 'cpu', '_', 'group_fd', '_', 'flags'),
-    (Slot('ptr', 0, 0, 8, _pointer197), Slot('pick', 1, 8, 8, _union198), Slot('fd', 4, 24, 4,
+    (Slot('ptr', 0, 0, 8, _pointer196), Slot('pick', 1, 8, 8, _union197), Slot('fd', 4, 24, 4,
     _fd5)), False, True)
 _layout194 = Layout('<Q', ('arg',), ())
 _layout195 = Layout('<L4s', ('arg', '_'), ())
@@ -567,67 +566,67 @@ _layout196 = Layout('<L4s', ('arg', '_'), ())
 _layout197 = Layout('<l4s', ('arg', '_'), ())
 _layout198 = Layout('<L4s', ('arg', '_'), ())
 _layout199 = Layout('<l4s', ('arg', '_'), (Slot('fd', 0, 0, 4, _fd5),))
-_layout200 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer39),))
+_layout200 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer38),))
 _layout201 = Layout('<l4s', ('arg', '_'), (Slot('fd', 0, 0, 4, _fd5),))
 _layout202 = Layout('<L4s', ('arg', '_'), ())
-_layout203 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer197),), False, True)
+_layout203 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer196),), False, True)
 _layout204 = Layout('<Q', ('period',), ())
-_target199 = One(_layout204)
-_pointer200 = Pointer(_target199, 'in')
-_layout205 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer200),))
+_target198 = One(_layout204)
+_pointer199 = Pointer(_target198, 'in')
+_layout205 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer199),))
 _layout206 = Layout('<Q', ('id',), ())
-_target201 = One(_layout206)
-_pointer202 = Pointer(_target201, 'out')
-_layout207 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer202),), False, True)
+_target200 = One(_layout206)
+_pointer201 = Pointer(_target200, 'out')
+_layout207 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer201),), False, True)
 _layout208 = Layout('<LL', ('ids_len', 'prog_cnt'), (), True, True)
-_target203 = One(_layout208, peek=m.query_bpf_size)
-_pointer204 = Pointer(_target203, 'inout', frozenset([28]))
-_layout209 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer204),), False, True)
+_target202 = One(_layout208, peek=m.query_bpf_size)
+_pointer203 = Pointer(_target202, 'inout', frozenset([28]))
+_layout209 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer203),), False, True)
 _layout210 = Layout('<l', ('fd',), (Slot('fd', 0, 0, 4, _fd5),))
-_target205 = One(_layout210)
-_pointer206 = Pointer(_target205, 'in')
-_layout211 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer206),))
-_layout212 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer206),))
+_target204 = One(_layout210)
+_pointer205 = Pointer(_target204, 'in')
+_layout211 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer205),))
+_layout212 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer205),))
 _layout213 = Layout('<ll', ('fd', 'bpf_fd'), (Slot('fd', 0, 0, 4, _fd5), Slot('fd', 1, 4, 4, _fd5)))
-_target207 = One(_layout213)
-_pointer208 = Pointer(_target207, 'in')
-_layout214 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer208),))
+_target206 = One(_layout213)
+_pointer207 = Pointer(_target206, 'in')
+_layout214 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer207),))
 _layout215 = Layout('<l', ('fd',), (Slot('fd', 0, 0, 4, _fd5),))
-_target209 = One(_layout215)
-_pointer210 = Pointer(_target209, 'in')
-_layout216 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer210),))
+_target208 = One(_layout215)
+_pointer209 = Pointer(_target208, 'in')
+_layout216 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer209),))
 _layout217 = Layout('<l', ('fd',), (Slot('fd', 0, 0, 4, _fd5),))
-_target211 = One(_layout217)
-_pointer212 = Pointer(_target211, 'out')
-_layout218 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer212),), False, True)
-_of213 = _of('request')
-_union214 = Union(_of213, {9216: _layout195, 9217: _layout196, 9218: _layout197, 9219: _layout198,
+_target210 = One(_layout217)
+_pointer211 = Pointer(_target210, 'out')
+_layout218 = Layout('<Q', ('arg',), (Slot('ptr', 0, 0, 8, _pointer211),), False, True)
+_of212 = _of('request')
+_union213 = Union(_of212, {9216: _layout195, 9217: _layout196, 9218: _layout197, 9219: _layout198,
     9221: _layout199, 1074013190: _layout200, 1074013192: _layout201, 1074013193: _layout202,
     1074013195: _layout203, 1074275332: _layout205, 2147755015: _layout207, 3221496842: _layout209,
     1074275334: _layout200, 1074275339: _layout203, 2148017159: _layout207, 3221758986: _layout209,
     2147767520: _layout211, 2147767521: _layout212, 35296: _layout214, 35297: _layout216, 35298:
     _layout218}, _layout194)
 _layout219 = Layout('<l4sL4s8s', ('fd', '_', 'request', '_', 'arg'), (Slot('fd', 0, 0, 4, _fd5),
-    Slot('pick', 4, 16, 8, _union214)), False, True)
+    Slot('pick', 4, 16, 8, _union213)), False, True)
 _layout220 = Layout('<L4s', ('mode', '_'), ())
-_union215 = Union(m.wants_mode, {True: _layout220})
+_union214 = Union(m.wants_mode, {True: _layout220})
 _layout221 = Layout('<l4sQL4s8s', ('dirfd', '_', 'pathname', 'flags', '_', 'mode'), (Slot('fd', 0,
-    0, 4, _fd5), Slot('ptr', 2, 8, 8, _pointer39), Slot('pick', 5, 24, 8, _union215)))
+    0, 4, _fd5), Slot('ptr', 2, 8, 8, _pointer38), Slot('pick', 5, 24, 8, _union214)))
 _layout222 = Layout('<l', ('fd',), (Slot('fd', 0, 0, 4, _fd5),))
-_of216 = _of('optlen')
-_target217 = One(_layout222, _of216)
-_pointer218 = Pointer(_target217, 'in')
-_layout223 = Layout('<Q', ('optval',), (Slot('ptr', 0, 0, 8, _pointer218),))
-_target219 = Blob(m.option_size)
-_pointer220 = Pointer(_target219, 'in')
-_layout224 = Layout('<Q', ('optval',), (Slot('ptr', 0, 0, 8, _pointer220),))
-_union221 = Union(m.socket_option, {'fd': _layout223, 'bytes': _layout224})
+_of215 = _of('optlen')
+_target216 = One(_layout222, _of215)
+_pointer217 = Pointer(_target216, 'in')
+_layout223 = Layout('<Q', ('optval',), (Slot('ptr', 0, 0, 8, _pointer217),))
+_target218 = Blob(m.option_size)
+_pointer219 = Pointer(_target218, 'in')
+_layout224 = Layout('<Q', ('optval',), (Slot('ptr', 0, 0, 8, _pointer219),))
+_union220 = Union(m.socket_option, {'fd': _layout223, 'bytes': _layout224})
 _layout225 = Layout('<l4sl4sl4s8sl4s', ('fd', '_', 'level', '_', 'optname', '_', 'optval', 'optlen',
-    '_'), (Slot('fd', 0, 0, 4, _fd5), Slot('pick', 6, 24, 8, _union221)))
-_target222 = Blob(m.written_size)
-_pointer223 = Pointer(_target222, 'in')
+    '_'), (Slot('fd', 0, 0, 4, _fd5), Slot('pick', 6, 24, 8, _union220)))
+_target221 = Blob(m.written_size)
+_pointer222 = Pointer(_target221, 'in')
 _layout226 = Layout('<l4sQQ', ('fd', '_', 'buf', 'count'), (Slot('fd', 0, 0, 4, _fd5), Slot('ptr',
-    2, 8, 8, _pointer223)))
+    2, 8, 8, _pointer222)))
 _layout227 = Layout('<l4s', ('fd', '_'), (Slot('fd', 0, 0, 4, _fd5),))
 
 WALKS: Final[dict[str, tuple[Layout, frozenset[int] | bool]]] = {

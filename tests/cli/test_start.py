@@ -18,7 +18,7 @@ from bpftrace_sys.record.ptrace import requests
 from bpftrace_sys.trace.reader import Reader
 from decoders.declare import syscalls
 from decoders.declare.structs import layout_of
-from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
+from decoders.raw import ENTRY, EXIT, Chunk, Cred, FdFact, RawCall
 from decoders.walk import follow, memory
 from decoders.walk.table import WALKS
 from tests.support.running import FIXTURES, ROOT
@@ -119,6 +119,9 @@ class World:
     def fact(self, kind: str, key: int) -> str | None:
         self.asked.append((kind, key))
         return self._pmus.get(key) if kind == "pmu" else None
+
+    def cred(self) -> Cred | None:
+        return self._raw.extra.cred
 
     def newer(self, enum: str, value: int) -> str | None:
         return None

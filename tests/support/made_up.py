@@ -7,7 +7,7 @@ from typing import Any
 
 from bpftrace_sys.record.capture.copying import CallCopier, CallEnv
 from bpftrace_sys.trace.facts import RecordedFacts
-from decoders.raw import FdFact, RawCall
+from decoders.raw import Cred, FdFact, RawCall
 from decoders.values import Array, Changed, Pointer, Struct, Value
 
 
@@ -96,7 +96,7 @@ def record(
     raw = RawCall(1, 1_700_000_000_000_000_000, 100, 100, "a.out", arch, nr, args)
     facts: Any = Facts()
     lookup: Any = Lookup(FDS if fds is None else fds)
-    env = Env(raw, lookup, facts, facts.fact)
+    env = Env(raw, lookup, facts, facts.fact, lambda tid: Cred())
     row = CallCopier(arch, nr)
     live: Any = before
     node = row.enter(raw, live, env)

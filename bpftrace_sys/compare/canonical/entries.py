@@ -52,6 +52,8 @@ class Entry:
     insns: tuple[Line, ...] | None = None
     missing: int = 0
     """Instructions that could not be read."""
+    unread: int = 0
+    """Those that the kernel would not have read either."""
     tag: str = ""
     subject: int | None = None
     """The object that the call is about."""

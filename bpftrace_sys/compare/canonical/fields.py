@@ -279,7 +279,7 @@ class Fields:
     def insns(self, value: Insns) -> None:
         if self.call.command == "BPF_PROG_LOAD":
             self.entry.insns = tuple(Instructions(self.known, self.call).lines(value.data))
-            self.entry.missing = value.total - len(value.data) // 8
+            self.entry.missing, self.entry.unread = value.missing, value.unread
 
 
 

@@ -231,7 +231,8 @@ class Deeds(Renderer):
         from decoders.formats import insn as isa
         from decoders.formats.tag import tags
 
-        self._add(call, Deed("tag", key, tuple(tags(insns.data))), used=used)
+        if whole:
+            self._add(call, Deed("tag", key, tuple(tags(insns.data))), used=used)
         for site in isa.calls(isa.insns(insns.data)):
             if site.kind == "helper":
                 name = helpers.bpf_func_id.get(site.id) or self.model.facts.newer(

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
     from bpftrace_sys.record.machine.fds import FdLookup
     from bpftrace_sys.record.ptrace.memory import LiveMemory
-    from decoders.raw import FdFact
+    from decoders.raw import Cred, FdFact
     from decoders.walk.follow import View
 
     Ask = Callable[[str, int], str | None]
     """Facts.fact: what the machine calls a number."""
+    Who = Callable[[int], Cred]
+    """Credentials.of: who a thread is."""
 
 IN_STOP: Final = frozenset({"iter_target", "ops_members"})
 """Facts that decide what is copied, or that are gone with an object that may not last."""
@@ -83,10 +85,13 @@ class Recorder:
 class CallEnv:
     """The world around a live call: records what it answers."""
 
-    __slots__ = ("_ask", "_lookup", "_machine", "_raw", "arch", "ret", "stage")
+    __slots__ = ("_ask", "_lookup", "_machine", "_raw", "_who", "arch", "ret", "stage")
 
-    def __init__(self, raw: RawCall, lookup: FdLookup, machine: Machine, ask: Ask) -> None:
+    def __init__(
+        self, raw: RawCall, lookup: FdLookup, machine: Machine, ask: Ask, who: Who
+    ) -> None:
         self._ask = ask
+        self._who = who
         self._raw = raw
         self._lookup = lookup
         self._machine = machine
@@ -123,6 +128,14 @@ class CallEnv:
             return None
         # Of all else only this decides what is copied; it is asked once a program.
         return self._ask(kind, key) if kind in IN_STOP else None
+
+    def cred(self) -> Cred:
+        """Who calls, kept with the call: replay has to come to the same."""
+        extra = self._raw.extra
+        if extra.cred is None:
+            extra = self._raw.extra = extra._replace(cred=self._who(self._raw.tid))
+        assert extra.cred is not None
+        return extra.cred
 
     def newer(self, enum: str, value: int) -> str | None:
         return None
@@ -179,9 +192,11 @@ class CallCopier:
         self.loops = self.name == "bpf"
 
     @staticmethod
-    def env(raw: RawCall, lookup: FdLookup, machine: Machine, ask: Ask) -> CallEnv:
-        """The world around a call; ``ask``: Facts.fact."""
-        return CallEnv(raw, lookup, machine, ask)
+    def env(
+        raw: RawCall, lookup: FdLookup, machine: Machine, ask: Ask, who: Who
+    ) -> CallEnv:
+        """The world around a call; ``ask``: Facts.fact, ``who``: Credentials.of."""
+        return CallEnv(raw, lookup, machine, ask, who)
 
     def enter(self, raw: RawCall, memory: LiveMemory, env: CallEnv) -> Node:
         """Copies what the kernel is going to read."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.record.ptrace.tracee import Tracee
     from bpftrace_sys.record.stacks.stacks import Stacks
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
+    from decoders.raw import Cred
     from decoders.walk.follow import Node, View
 
     class Returned(Protocol):
@@ -250,7 +251,7 @@ class Capture:
                     self._copy_stack(tracee, raw)
                 self._pending[tracee.tid] = (raw, plan, None)
                 return True
-        env = row.env(raw, self._lookup, self.machine, self._ask)
+        env = row.env(raw, self._lookup, self.machine, self._ask, self._who)
         node = row.enter(raw, tracee.memory, env)
         name = row.name
         if name in FILTERED and name not in self._explicit and not self._wanted(name, raw, node):
@@ -335,7 +336,7 @@ class Capture:
                 self._done(raw)
                 return
             row = self._rows[raw.arch, raw.nr]
-            env = row.env(raw, self._lookup, self.machine, self._ask)
+            env = row.env(raw, self._lookup, self.machine, self._ask, self._who)
             walked = env, row.again(raw, env), row
         env, node, row = walked
         row.leave(node, raw, tracee.memory, env)
@@ -366,12 +367,16 @@ class Capture:
 
     def _note_who(self, tracee: Tracee, raw: RawCall, ret: int) -> None:
         """Of a refused call, who was refused: the thread may drop its capabilities, or end."""
-        if -ret in REFUSED:
-            if self._credentials is None:
-                from bpftrace_sys.record.capture.credentials import Credentials
+        if -ret in REFUSED and raw.extra.cred is None:
+            raw.extra = raw.extra._replace(cred=self._who(tracee.tid))
 
-                self._credentials = Credentials()
-            raw.extra = raw.extra._replace(cred=self._credentials.of(tracee.tid))
+    def _who(self, tid: int) -> Cred:
+        """Who a thread is that stands in a stop."""
+        if self._credentials is None:
+            from bpftrace_sys.record.capture.credentials import Credentials
+
+            self._credentials = Credentials()
+        return self._credentials.of(tid)
 
     def _done(self, raw: RawCall) -> None:
         """A call is complete and waits to be told."""

@@ -24,6 +24,7 @@ enum flag {
 	MISSED = 2,     /* something could not be read in time: its page was not there */
 	COMPAT = 4,     /* a call of the 32-bit ABI */
 	UNSURE = 8,     /* an openat whose path could not be read yet */
+	WHOSE = 16,     /* who calls has decided what was copied */
 };
 
 /* A piece within a call; its data is padded to 8 bytes. */
@@ -158,6 +159,8 @@ enum length {
 	PERF_QUERY, /* as struct perf_event_query_bpf says */
 	RESULT,     /* the u32 at `by`, and no more than the call returned */
 	SIGNED,     /* the s32 at `by` */
+	LOADED,     /* the u32 at `by` instructions, but no more than the kernel takes of this
+		     * caller; prog_flags are at `scale` */
 };
 enum test { IS, ONE_OF, IS_NOT, NONE_OF };
 enum row_flag {

@@ -21,6 +21,39 @@ INLINE u64 pointer(struct state *st, u32 place)
 	return *(u64 *)&st->at[PLACE(place)];
 }
 
+#define BPF_MAXINSNS 4096
+#define BPF_COMPLEXITY_LIMIT_INSNS 1000000
+#define BPF_F_TOKEN_FD (1u << 16)
+#define LARGE_PROGRAMS (1ull << 21 | 1ull << 39) /* CAP_SYS_ADMIN, CAP_BPF */
+#define INIT_USER_NS 0xeffffffd
+
+/* Whether bpf_prog_load() takes more than BPF_MAXINSNS of this caller, as most_insns() of
+ * decoders/walk/measures.py has it. */
+NOINLINE u32 takes_large(struct state *st, u32 flags)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	const struct cred *cred = 0;
+	struct user_namespace *user = 0;
+	u64 effective = ~0ull;
+	u32 inum = INIT_USER_NS;
+
+	st->header.flags |= WHOSE;
+	READ(cred, task->cred);
+	READ(effective, cred->cap_effective);
+	READ(user, cred->user_ns);
+	READ(inum, user->ns.inum);
+	return effective & LARGE_PROGRAMS && (inum == INIT_USER_NS || flags & BPF_F_TOKEN_FD);
+}
+
+INLINE u64 loaded(struct state *st, u32 claimed, u32 flags_at)
+{
+	u32 most = BPF_MAXINSNS;
+
+	if (claimed > most && takes_large(st, word(st, flags_at)))
+		most = BPF_COMPLEXITY_LIMIT_INSNS;
+	return 8ull * (claimed < most ? claimed : most);
+}
+
 INLINE u64 times(u64 size, struct state *st, u32 by)
 {
 	return by ? size * word(st, by) : size;
@@ -56,6 +89,8 @@ INLINE u64 measure(struct state *st, const volatile struct row *row, u32 again)
 	case SIGNED:
 		number = word(st, by);
 		return number < 0 ? 0 : number;
+	case LOADED:
+		return loaded(st, word(st, by), row->scale);
 	}
 	return row->limit;
 }

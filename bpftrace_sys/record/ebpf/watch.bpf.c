@@ -350,7 +350,7 @@ INLINE int leave(s64 ret)
 	for (u32 at = 0; at < FDS / 64; at++)
 		st->seen[at] = 0;
 	run(st, st->rows.exit, st->rows.exits);
-	if (ret == -1 /* EPERM */ || ret == -13 /* EACCES */)
+	if (ret == -1 /* EPERM */ || ret == -13 /* EACCES */ || st->header.flags & WHOSE)
 		tell_credentials(st, task);
 	send(st);
 	return 0;

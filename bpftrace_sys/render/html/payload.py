@@ -54,6 +54,9 @@ def payload(report: Report, styles: Sequence[str]) -> Iterator[Markup]:
 
 
 PROGRAM_DATA: Final = frozenset(
-    {"rows", "maps", "reads", "log", "log_cut", "rejected", "said", "state", "missing", "kernel"}
+    {
+        "rows", "maps", "reads", "log", "log_cut", "rejected", "said", "state", "missing", "unread",
+        "kernel",
+    }
 )
 """Fields of a Program that the script shows."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.render.html import records
 from bpftrace_sys.render.html.page_objects import PageObjects
+from bpftrace_sys.render.html.quantities import count
 from bpftrace_sys.render.html.records import Blob, Program, Report
 from bpftrace_sys.story.kernel_view import Seen
 from bpftrace_sys.story.listing import btf_fd, listing_of
@@ -190,14 +193,16 @@ class Programs:
         )
 
     def _listing(self, call: NotedCall, insns: Insns, program: Program) -> None:
-        if self._room <= 0 or insns.total > 50 * records.INSNS:
+        if self._room <= 0 or len(insns.data) > 50 * records.INSNS * isa.SLOT:
             program.cut = len(insns.data) // 8
             return
         found = listing_of(call, self.model)
         if found is None:
             return
-        code = list(isa.insns(insns.data))
+        code = isa.Program(insns.data)
         program.missing = found.missing
+        if found.unread:
+            program.unread = f"{count(found.unread, 'more instruction')} not read: {found.why}"
         program.rows = rows_of(found, code, records.INSNS)
         program.cut = len(found.lines) - len(program.rows)
         program.helpers = _helpers(code)
@@ -251,14 +256,14 @@ class Programs:
         self._c -= len(blob.text)
 
 
-def rows_of(found: Listing, code: list[isa.Insn], limit: int) -> list[list[Any]]:
+def rows_of(found: Listing, code: Iterable[isa.Insn], limit: int) -> list[list[Any]]:
     """The lines of a listing: pc, text, comment, target, source, place, function.
 
     ``target`` is the pc that a jump, a call or a callback leads to; what lacks at the end
     is left out.
     """
     leads: dict[int, int] = {}
-    for insn in code:
+    for insn in islice(code, limit):
         distance = isa.jump_distance(insn)
         target = isa.call_target(insn) if distance is None else insn.pc + 1 + distance
         if target is not None:
@@ -281,7 +286,7 @@ def rows_of(found: Listing, code: list[isa.Insn], limit: int) -> list[list[Any]]
     return rows
 
 
-def _helpers(code: list[isa.Insn]) -> list[tuple[str, list[int]]]:
+def _helpers(code: Iterable[isa.Insn]) -> list[tuple[str, list[int]]]:
     found: dict[str, list[int]] = {}
     for site in isa.calls(code):
         if site.kind == "helper":

@@ -102,6 +102,8 @@ class Program:
     """Instructions that are not in ``rows``, because the page is bounded."""
     missing: int = 0
     """Those that could not be read when the call was made."""
+    unread: str = ""
+    """How many nobody tried to read, and why."""
     log: str = ""
     log_cut: bool = False
     rejected: int | None = None

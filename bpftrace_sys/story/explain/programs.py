@@ -8,7 +8,8 @@ from bpftrace_sys.story.explain.attr import bad_name, unknown_flags, unknown_typ
 from bpftrace_sys.story.explain.failure import Failure, kind_of
 from bpftrace_sys.story.explain.logs import verifier
 from bpftrace_sys.story.objects import Prog
-from decoders.values import Pointer
+from decoders.call import inner_value
+from decoders.values import Insns, Pointer
 
 
 def prog_too_big(failure: Failure) -> list[str]:
@@ -19,6 +20,9 @@ def prog_too_big(failure: Failure) -> list[str]:
         return ["insn_cnt is 0"]
     if count is not None and count > 1_000_000:
         return [f"insn_cnt {count} is above 1000000 (BPF_COMPLEXITY_LIMIT_INSNS)"]
+    insns = inner_value(call.attr("attr", "insns"))
+    if isinstance(insns, Insns) and insns.unread:
+        return [f"insn_cnt {count} is too much: {insns.why}"]
     return verifier(failure)
 
 

@@ -58,6 +58,7 @@ fillers.prog = (entry, data) => {
     requestAnimationFrame(() => jumps(listing.firstChild, entry));
   } else if (data.said) listing.append(verdict(data));
   if (data.missing) listing.append(el("p", { class: "cut" }, many(data.missing, "more instruction") + " could not be read"));
+  if (data.unread) listing.append(el("p", { class: "cut" }, data.unread));
   for (const name of ["translated", "native"]) {
     const part = entry.querySelector(".log." + name);
     if (part) part.addEventListener("toggle", () => part.open && kernelText(part.querySelector("pre"), data.kernel[name]), { once: true });

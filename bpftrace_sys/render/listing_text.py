@@ -1,0 +1,77 @@
+"""A listing as text, and which listings were shown before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from bpftrace_sys.render.insn_paint import InsnPainter
+from bpftrace_sys.render.style import Painter
+from bpftrace_sys.render.text_options import Options
+from bpftrace_sys.story.notes import Listing
+from bpftrace_sys.story.objects import NotedCall, Prog
+from bpftrace_sys.story.targets import printable
+
+LISTINGS: Final = 8_192
+"""Programs of which is known that their listing was shown."""
+
+
+class ListingText:
+    """Makes lines of listings."""
+
+    def __init__(self, options: Options, paint: Painter) -> None:
+        self.options = options
+        self.paint = paint
+        self._insn = InsnPainter(paint) if options.tokens else None
+        self._listed: dict[str, tuple[str, int, int | None]] = {}
+        """By tag: whose listing was shown, its digest, and in which call."""
+
+    def shown_before(self, call: NotedCall, found: Listing) -> str | None:
+        """The program whose listing, already shown, is this one; else this one is from now on."""
+        made = call.notes.made
+        if not isinstance(made, Prog) or not made.tag or found.missing or found.unread:
+            return None
+        # Programs of one tag may differ in the maps that they name.
+        digest = 0
+        for line in found.lines:
+            digest = hash((digest, line.text, line.comment))
+        label, known, seq = self._listed.get(made.tag, ("", 0, None))
+        if seq is not None and seq != call.raw.seq and known == digest:
+            return label
+        if len(self._listed) < LISTINGS:
+            self._listed[made.tag] = (made.label, digest, call.raw.seq)
+        return None
+
+    def lines(self, found: Listing, indent: str) -> Iterator[str]:
+        """Functions, source lines, instructions with comments in one column."""
+        last_source = None
+        width = max(2, len(str(found.count - 1)))
+        column = min(42, max(24, self.options.width - len(indent) - 20))
+        several = found.functions > 1
+        for pc, text, said, target, source, place, function in found.lines:
+            if function is not None and (several or self.options.verbose):
+                yield indent + self.paint("function", printable(function) + ":")
+            # Of what the compiler made by itself line_info has no text.
+            blank = source == "" and not self.options.verbose
+            if source is not None and source != last_source and not blank:
+                last_source = source
+                where = ""
+                if self.options.verbose and place:
+                    where = self.paint("comment", f"   ({printable(place)})")
+                yield indent + self.paint("source", f"; {printable(source)}".rstrip()) + where
+            mark = ">" if target is not None and pc else " "
+            head = f"{mark}{str(pc).rjust(width)}: "
+            # rjust() takes a third of the time of a format with a width in it.
+            shown = text if text.isprintable() else printable(text)
+            painted = shown if self._insn is None else self._insn(shown)
+            if said is None:
+                yield f"{indent}{head}{painted}"
+            else:
+                comment = self.paint("comment", f" /* {printable(said)} */")
+                gap = " " * (column - len(head) - len(shown))
+                yield f"{indent}{head}{painted}{gap}{comment}"
+        if found.missing:
+            yield indent + self.paint("error", f"{found.missing} more instructions unreadable")
+        if found.unread:
+            text = f"{found.unread} more instructions not read: {found.why}"
+            yield indent + self.paint("comment", text)
