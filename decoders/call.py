@@ -45,13 +45,7 @@ class Call:
 
     def number(self, *path: str) -> int | None:
         """The number at a path (the later one where it changed), or None."""
-        value = self.attr(*path)
-        if isinstance(value, Changed):
-            value = value.after
-        number = getattr(value, "value", None)
-        if isinstance(value, Pointer):
-            return value.addr
-        return number if isinstance(number, int) else None
+        return number_of(self.attr(*path))
 
     def fact(self, *path: str) -> FdFact | None:
         """What the fd at a path is."""
@@ -64,6 +58,16 @@ class Call:
             if fact.fd == fd:
                 return fact
         return None
+
+
+def number_of(value: Value | None) -> int | None:
+    """A value's number (the later one where it changed), or None."""
+    if isinstance(value, Changed):
+        value = value.after
+    if isinstance(value, Pointer):
+        return value.addr
+    number = getattr(value, "value", None)
+    return number if isinstance(number, int) else None
 
 
 def inner_value(value: Value | None) -> Value | None:

@@ -5,7 +5,7 @@ Pure, and total: whatever the bytes say, a Call comes out.
 
 from __future__ import annotations
 
-from typing import Final, Protocol, TypeVar, overload
+from typing import Final, NamedTuple, Protocol, TypeVar, overload
 
 import construct
 
@@ -53,10 +53,12 @@ NAMELESS: Final = frozenset({"extra_data", "_", "pad"})
 """How bytes are called that belong to no member."""
 
 
-class _Env:
+class Env:
     """The world around one recorded call."""
 
-    __slots__ = ("_cred", "_devices", "_entry", "_exit", "_facts", "arch", "cpus", "ret", "stage")
+    __slots__ = (
+        "_cred", "_devices", "_entry", "_exit", "_facts", "arch", "asked", "cpus", "ret", "stage",
+    )  # fmt: skip
 
     def __init__(self, raw: RawCall, facts: Facts) -> None:
         self._cred = raw.extra.cred
@@ -68,8 +70,11 @@ class _Env:
         self.ret = raw.ret
         self.arch = raw.arch
         self.stage = ENTRY
+        self.asked = False
+        """Whether something else than the call's bytes had a say."""
 
     def fd(self, fd: int) -> FdFact | None:
+        self.asked = True
         found = self._entry.get(fd)
         return self._exit.get(fd) if found is None and self.stage == EXIT else found
 
@@ -78,6 +83,7 @@ class _Env:
         return self._exit.get(fd)
 
     def fact(self, kind: str, key: int) -> str | None:
+        self.asked = True
         if kind == "ifindex":
             # As it was in the stop: the number may mean another device by now, or elsewhere.
             known = self._devices.get(key)
@@ -86,9 +92,11 @@ class _Env:
         return self._facts.fact(kind, key)
 
     def cred(self) -> Cred | None:
+        self.asked = True
         return self._cred
 
     def newer(self, enum: str, value: int) -> str | None:
+        self.asked = True
         return self._facts.newer(enum, value)
 
 
@@ -108,7 +116,7 @@ def decode(raw: RawCall, facts: Facts, make: type[Call] = Call) -> Call:
     """
     syscall = syscall_of(raw.arch, raw.nr)
     try:
-        return _decode(raw, syscall, facts, make)
+        return valued(raw, syscall, walked(raw, syscall, facts), make)
     except Exception as error:  # whatever it is, the call is worth more than the mistake
         names = [slot.name for slot in layout_of(syscall.args).slots]
         fields = tuple((name, Int(arg, 16)) for name, arg in zip(names, raw.args, strict=False))
@@ -116,8 +124,17 @@ def decode(raw: RawCall, facts: Facts, make: type[Call] = Call) -> Call:
         return make(raw, syscall, Struct(fields), ret, f"{type(error).__name__}: {error}")
 
 
-def _decode(raw: RawCall, syscall: Syscall, facts: Facts, make: type[Call]) -> Call:
-    env = _Env(raw, facts)
+class Walked(NamedTuple):
+    """What a call's pointers led to at its entry and, where it returned, at its exit."""
+
+    env: Env
+    entry: Node
+    leave: Node | None
+
+
+def walked(raw: RawCall, syscall: Syscall, facts: Facts) -> Walked:
+    """Follows a call's pointers through its chunks."""
+    env = Env(raw, facts)
     view = args_view(layout_of(syscall.args), raw.args, env)
     before = [chunk for chunk in raw.chunks if chunk.stage == ENTRY]
     entry = follow(view, Snapshot(before), ENTRY)
@@ -127,6 +144,12 @@ def _decode(raw: RawCall, syscall: Syscall, facts: Facts, make: type[Call]) -> C
         if len(before) < len(raw.chunks):
             after = Snapshot(chunk for chunk in raw.chunks if chunk.stage == EXIT)
             leave = follow(view, after, EXIT, raw.failed, entry)
+    return Walked(env, entry, leave)
+
+
+def valued(raw: RawCall, syscall: Syscall, found: Walked, make: type[Made]) -> Made:
+    """Makes values of all that was found."""
+    env, entry, leave = found
     decoder = _Decoder(raw, env)
     # What lies beyond the last argument is left over in the registers.
     args = Struct(
@@ -137,7 +160,7 @@ def _decode(raw: RawCall, syscall: Syscall, facts: Facts, make: type[Call]) -> C
     ret: Value | None = None
     if raw.ret is not None:
         ret = Int(raw.ret)
-        if not raw.failed and syscall.returns_fd(view):
+        if not raw.failed and syscall.returns_fd(entry.view):
             ret = Fd(raw.ret, env.made(raw.ret))
     return make(raw, syscall, args, ret)
 
@@ -145,7 +168,7 @@ def _decode(raw: RawCall, syscall: Syscall, facts: Facts, make: type[Call]) -> C
 class _Decoder:
     """Makes values of the nodes of one call."""
 
-    def __init__(self, raw: RawCall, env: _Env) -> None:
+    def __init__(self, raw: RawCall, env: Env) -> None:
         self.raw = raw
         self.env = env
 

@@ -172,7 +172,7 @@ class Collector(Renderer):
         command = call.command.partition("|")[0]
         self._call = call
         self._loose = ""
-        env = decode._Env(raw, self.model.facts)
+        env = decode.Env(raw, self.model.facts)
         view = args_view(layout_of(syscall.args), raw.args, env)
         before = Snapshot(chunk for chunk in raw.chunks if chunk.stage == ENTRY)
         entry = follow(view, before, ENTRY)

@@ -89,9 +89,9 @@ class Pipeline:
             return
         if self._decode is None:
             # Most programs ask nothing of BPF: for them none of this is imported.
-            from decoders.decode import decode
+            from decoders.alike import Decoder
 
-            self._decode = decode
+            self._decode = Decoder().decode
             # What is here now stays; what comes makes few cycles and much garbage.
             gc.freeze()
             self._comment = self._commentary()

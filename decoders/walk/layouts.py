@@ -228,7 +228,7 @@ class Log(CStr):
         A load that is refused before bpf_check() leaves the buffer, and the length, as they were.
         A kernel before 6.4 tells no length (commit 47a71c1f9af0), so a 0 alone proves nothing.
         """
-        if number(self.end, scope) or not head or not head[0]:
+        if not head or not head[0] or number(self.end, scope):
             return False
         return data.startswith(head.partition(b"\0")[0])
 

@@ -85,7 +85,7 @@ class Recorder:
 class CallEnv:
     """The world around a live call: records what it answers."""
 
-    __slots__ = ("_ask", "_lookup", "_machine", "_raw", "_who", "arch", "ret", "stage")
+    __slots__ = ("_ask", "_lookup", "_machine", "_raw", "_who", "arch", "passing", "ret", "stage")
 
     def __init__(
         self, raw: RawCall, lookup: FdLookup, machine: Machine, ask: Ask, who: Who
@@ -98,6 +98,9 @@ class CallEnv:
         self.arch = raw.arch
         self.ret: int | None = None
         self.stage = ENTRY
+        self.passing = False
+        """Something was asked that may be answered otherwise the next time, and of which the call
+        keeps no trace: an fd that is none, an interface that is not there."""
 
     @property
     def cpus(self) -> int:
@@ -115,11 +118,14 @@ class CallEnv:
         found = self._lookup.fact(self._raw.tid, fd, self.stage)
         if found is not None:
             self._raw.fds.append(found)
+        else:
+            self.passing = True
         return found
 
     def fact(self, kind: str, key: int) -> str | None:
         if kind == "pmu":
             return self._machine.pmus.get(key)
+        self.passing = True
         if kind == "ifindex":
             return device_name(self._raw, key)
         if kind == "xdp_mode":
@@ -131,6 +137,7 @@ class CallEnv:
 
     def cred(self) -> Cred:
         """Who calls, kept with the call: replay has to come to the same."""
+        self.passing = True
         extra = self._raw.extra
         if extra.cred is None:
             extra = self._raw.extra = extra._replace(cred=self._who(self._raw.tid))

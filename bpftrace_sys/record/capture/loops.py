@@ -3,15 +3,18 @@
 Where a thread makes a call with the very same registers and attr as before, on the same map, the
 walk would read the same ranges of memory: a Plan remembers which.  The first calls of a loop are
 walked, and the plan is what they read.  Failing loads come again, too, byte for byte: loaders try
-once more, and probe for features.  What such a call points at may decide what is read, so it takes
-the plan of its predecessor only where all of that is as it was.
+once more.  What such a call points at may decide what is read, so it takes the plan of its
+predecessor only where all of that is as it was.  Loads that probe for features differ in their
+instructions: families.py.
 """
 
 from __future__ import annotations
 
+from bpftrace_sys.record.capture.families import FREE, Family, may_found
 from bpftrace_sys.record.ptrace.memory import Ranges
 from decoders.loop_calls import COMMANDS, NUMBERS, TRIED_AGAIN, alike
 from decoders.raw import ENTRY, EXIT, NOTHING, Chunk, RawCall
+from decoders.uapi import const
 from decoders.walk.map_fds import MEANT
 
 TYPE_CHECKING = False
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     Key = tuple[int, int, int, tuple[int, ...]]
     """Thread, architecture, number and arguments of a call."""
 
+PROG_LOAD: Final = const.BPF_PROG_LOAD
 ATTR_SIZES: Final = range(24, 513)
 """Sizes of the attr; plain callers pass that of the whole union, 168 bytes and growing."""
 PLANS: Final = 256
@@ -102,7 +106,7 @@ class Plan:
             self._seen = None
         return True
 
-    def leave(self, raw: RawCall, memory: LiveMemory) -> bool:
+    def leave(self, raw: RawCall, memory: LiveMemory, lookup: FdLookup) -> bool:
         """Copies what the call has written; False: for that the walk is needed."""
         if not raw.failed:
             if self.exit is None:
@@ -134,11 +138,11 @@ class Loops:
         self._lookup = lookup
         self._once: dict[tuple[Key, bytes], list[Chunk]] = {}
         """Calls that were seen once, by the attr, too; and what another must have like them."""
-        self._plans: dict[tuple[Key, bytes], Plan] = {}
-        self._last: dict[Key, Plan] = {}
+        self._plans: dict[tuple[Key, bytes], Plan | Family] = {}
+        self._last: dict[Key, Plan | Family] = {}
         """What calls with these registers took last."""
 
-    def enter(self, raw: RawCall, memory: LiveMemory) -> Plan | None:
+    def enter(self, raw: RawCall, memory: LiveMemory) -> Plan | Family | None:
         """Copies a call for which there is a plan; None: it has to be walked."""
         if not self._plans:
             return None
@@ -149,15 +153,25 @@ class Loops:
             return last
         if args[2] not in ATTR_SIZES or not (args[0] in COMMANDS or args[0] in TRIED_AGAIN):
             return None
-        plan = self._plans.get((key, memory.read(args[1], args[2])))
-        if plan is None or plan is last or not plan.enter(raw, memory, self._lookup):
-            return None
-        self._last[key] = plan
-        return plan
+        attr = memory.read(args[1], args[2])
+        for known in (attr, attr[FREE:]) if args[0] == PROG_LOAD else (attr,):
+            plan = self._plans.get((key, known))
+            if plan is None or plan is last or not plan.enter(raw, memory, self._lookup):
+                continue
+            self._last[key] = plan
+            return plan
+        return None
 
-    def learn(self, raw: RawCall) -> None:
-        """Takes a walked call for a model, when it comes for the second time."""
+    def learn(self, raw: RawCall, passing: bool) -> None:
+        """Takes a walked call for a model, when it comes for the second time.
+
+        ``passing``: as in CallEnv, so that a second one might be copied in another way.
+        """
         command = raw.args[0]
+        if passing:
+            return
+        if command == PROG_LOAD and self._join(raw):
+            return
         bytewise = command in TRIED_AGAIN
         if bytewise:
             if not raw.failed or raw.extra._replace(cred=None) != NOTHING or raw.carried:
@@ -177,17 +191,33 @@ class Loops:
         if not Ranges.possible([(chunk.addr, chunk.wanted) for chunk in before]):
             return
         key = ((raw.tid, raw.arch, raw.nr, raw.args), attr.data)
-        # Probes differ in their instructions, which only a plan that fits all bytes may not.
+        # What a load points at may differ, which only a plan that fits all bytes may not.
         known = before if bytewise else before[:1]
-        if self._once.get(key) != known:
-            if len(self._once) >= PLANS:
-                self._once.clear()
-                self._plans.clear()
-                self._last.clear()
-            self._once[key] = known
+        if self._first(key, known):
             return
-        plan = self._plans[key] = Plan(raw, bytewise)
+        plan = Plan(raw, bytewise)
+        self._plans[key] = plan
         plan.learn(raw)
+
+    def _first(self, key: tuple[Key, bytes], known: list[Chunk]) -> bool:
+        """Whether no call like this one was seen before; now one was."""
+        if self._once.get(key) == known:
+            return False
+        if len(self._once) >= PLANS:
+            self._once.clear()
+            self._plans.clear()
+            self._last.clear()
+        self._once[key] = known
+        return True
+
+    def _join(self, raw: RawCall) -> bool:
+        """Whether a load is one of a family; the second founds it."""
+        if (raw.arch, raw.nr) not in NUMBERS or not may_found(raw):
+            return False
+        key = ((raw.tid, raw.arch, raw.nr, raw.args), raw.chunks[0].data[FREE:])
+        if not self._first(key, []):
+            self._plans[key] = Family(raw)
+        return True
 
 
 def _means(fact: FdFact) -> bool:

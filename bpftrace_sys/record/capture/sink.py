@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from bpftrace_sys.record.capture.copying import Ask, CallCopier
     from bpftrace_sys.record.capture.credentials import Credentials
+    from bpftrace_sys.record.capture.families import Family
     from bpftrace_sys.record.capture.inject import Rule
     from bpftrace_sys.record.capture.loops import Loops, Plan
     from bpftrace_sys.record.machine.fds import FdLookup
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
     Item = RawCall | ProcessEvent | ObjectState | Unseen
     Take = Callable[[Item], None]
-    Pending = tuple[RawCall, Plan | None, Any]
+    Pending = tuple[RawCall, Plan | Family | None, Any]
 
 SOL_SOCKET: Final = 1
 REFUSED: Final = frozenset({errno.EPERM, errno.EACCES})
@@ -330,9 +331,11 @@ class Capture:
         raw.ret, raw.failed = ret, failed
         raw.duration = time_ns - raw.time
         if plan is not None:
-            if plan.leave(raw, tracee.memory):
+            if plan.leave(raw, tracee.memory, self._lookup):
                 if failed:
                     self._note_who(tracee, raw, ret)
+                else:
+                    self._tell_watchers(raw)
                 self._done(raw)
                 return
             row = self._rows[raw.arch, raw.nr]
@@ -346,8 +349,7 @@ class Capture:
             if row.returns_fd(node.view):
                 env.made(ret)
             if self.watchers and row.name in ("bpf", "ioctl"):
-                for watcher in self.watchers:
-                    watcher.returned(raw, self._lookup)
+                self._tell_watchers(raw)
         else:
             self._note_who(tracee, raw, ret)
         if failed and row.name in PLACED:
@@ -355,7 +357,7 @@ class Capture:
 
             keep(raw, row.name)
         if row.loops and plan is None:
-            self._loops.learn(raw)
+            self._loops.learn(raw, env.passing)
         if raw.extra.devices and not failed:
             from bpftrace_sys.record.capture.copying import xdp_modes
 
@@ -364,6 +366,10 @@ class Capture:
             self._watch(tracee, raw, row.name, node.view)
         self._long = self._take is None or sum(len(chunk.data) for chunk in raw.chunks) > BIG
         self._done(raw)
+
+    def _tell_watchers(self, raw: RawCall) -> None:
+        for watcher in self.watchers:
+            watcher.returned(raw, self._lookup)
 
     def _note_who(self, tracee: Tracee, raw: RawCall, ret: int) -> None:
         """Of a refused call, who was refused: the thread may drop its capabilities, or end."""

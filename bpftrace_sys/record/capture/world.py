@@ -68,7 +68,8 @@ def before(take: Callable[[Any], None], facts: Any) -> Callable[[Any], None]:
     """What takes items; while a call with its world is told, ``facts`` asks in that."""
 
     def taking(item: Any) -> None:
-        kept = [part for part in getattr(item, "carried", ()) if isinstance(part, World)]
+        carried = getattr(item, "carried", ())
+        kept = [part for part in carried if isinstance(part, World)] if carried else carried
         if not kept:
             take(item)
             return

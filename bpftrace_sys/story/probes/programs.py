@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Final
 
 from bpftrace_sys.story.model import Model
@@ -19,9 +19,9 @@ from bpftrace_sys.story.probes.verdicts import (
     name_of,
     string_of,
 )
-from decoders.call import Call, inner_value
+from decoders.call import Call, inner_value, number_of
 from decoders.uapi import helpers, names
-from decoders.values import Insns
+from decoders.values import Insns, Struct, Value
 
 SMALL: Final = 4100 * 8
 """Bytes of the longest program that is looked at (bpftool's test of the limit of 4096)."""
@@ -125,20 +125,22 @@ LINK_TESTS: Final = {
 BPFTRACE_NAMES: Final = frozenset({"ksys_read", "uprobe_multi"})
 
 
-@dataclass(slots=True)
 class Load:
     """What tells a PROG_LOAD's shape."""
 
-    call: Call
-    kind: int
-    insns: bytes
-    name: str
-    attach: str
-    btf_id: int
+    __slots__ = ("_fields", "attach", "btf_id", "insns", "kind", "name")
+
+    def __init__(self, fields: Mapping[str, Value], insns: bytes) -> None:
+        self._fields = fields
+        self.insns = insns
+        self.kind = self.number("prog_type")
+        self.name = string_of(fields.get("prog_name"))
+        self.attach = name_of(fields.get("expected_attach_type"))
+        self.btf_id = self.number("attach_btf_id")
 
     def number(self, name: str) -> int:
         """A field of the attr, 0 where it is not there."""
-        return self.call.number("attr", name) or 0
+        return number_of(self._fields.get(name)) or 0
 
 
 def _type_name(number: int) -> str:
@@ -146,22 +148,14 @@ def _type_name(number: int) -> str:
 
 
 def _load(call: Call) -> Load | None:
-    insns = inner_value(call.attr("attr", "insns"))
-    data = b""
+    attr = inner_value(call.attr("attr"))
+    fields = dict(attr.fields) if isinstance(attr, Struct) else {}
+    insns = inner_value(fields.get("insns"))
     if isinstance(insns, Insns):
         if insns.total * 8 > SMALL or len(insns.data) != insns.total * 8:
             return None
-        data = insns.data
-    elif call.number("attr", "insn_cnt"):
-        return None
-    return Load(
-        call,
-        call.number("attr", "prog_type") or 0,
-        data,
-        string_of(call.attr("attr", "prog_name")),
-        name_of(call.attr("attr", "expected_attach_type")),
-        call.number("attr", "attach_btf_id") or 0,
-    )
+        return Load(fields, insns.data)
+    return None if number_of(fields.get("insn_cnt")) else Load(fields, b"")
 
 
 def prog_load(call: Call, model: Model) -> Found | None:

@@ -55,7 +55,7 @@ class Probes:
             if found is None:
                 return
             process = self._processes[call.raw.pid] = _Process()
-        if process.pending:
+        if process.pending and (call.raw.fds or isinstance(call.ret, Fd)):
             process.pending = list(self._judged(process, call, found))
         if found is None:
             return
