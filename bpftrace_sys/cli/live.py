@@ -139,8 +139,6 @@ def trace(settings: Settings, own_process: bool = False) -> int:
     except (SpawnError, EngineError) as error:
         trouble = error
     except Exception as error:
-        if not engine.tracees or not settings.args:
-            raise  # there is nobody, or whom the kernel detaches at our end
         unseen(engine, telling, error)
         with contextlib.suppress(Exception):
             telling.end({"error": f"{type(error).__name__}: {error}".rstrip(": ")})
@@ -163,6 +161,8 @@ ROOM: Final = 8 << 20
 RESERVE: Final = 4 << 20
 ATTEMPTS: Final = 1000
 """How often the loop is taken up again when nothing goes right any more."""
+PATIENCE: Final = 1.0
+"""Seconds in which attached processes are detached from; who is left then the kernel detaches."""
 
 
 class Nobody:
@@ -181,24 +181,34 @@ class Nobody:
 
 
 def unseen(engine: Engine, telling: Telling, error: Exception) -> None:
-    """Says that nothing is told from here on, and why; and lets the program run to its end."""
+    """Says that nothing is told from here on, and why; lets the program run to its end, and go
+    of whom we had attached to."""
     telling.reserve = None
-    debug = telling.settings.debug
+    engine.sink = Nobody()
+    spawned = any(not tracee.attached for tracee in engine.tracees.values())
+    say_fault(
+        error,
+        "from here on the program runs unseen" if spawned else "the trace ends here",
+        telling.settings.debug,
+    )
+    until = time.monotonic() + PATIENCE
+    for _ in range(ATTEMPTS):
+        with contextlib.suppress(Exception):
+            engine.free(until - time.monotonic())
+            engine.run()
+            return
+
+
+def say_fault(error: Exception, result: str, debug: bool) -> None:
+    """A fault that ends the trace, in a sentence; ``result``: what it costs."""
     if not debug:
         error.__traceback__ = None  # which holds all that its frames hold
-    engine.sink = Nobody()
-    engine.resting = None
     with contextlib.suppress(Exception):
-        complain(f"{fault_words(error)}; from here on the program runs unseen")
+        complain(f"{fault_words(error, debug)}; {result}")
         if debug:
             import traceback
 
             traceback.print_exception(error)
-    for _ in range(ATTEMPTS):
-        with contextlib.suppress(Exception):
-            engine.free()
-            engine.run()
-            return
 
 
 def attach(engine: Engine, pids: Sequence[int], alone: bool) -> None:
@@ -294,6 +304,7 @@ class Telling:
         self.facts: LiveFacts
         """Once the header is written."""
         self._faults: Faults | None = None
+        self._ended = False
 
     @property
     def faults(self) -> Faults:
@@ -417,7 +428,13 @@ class Telling:
         return any(output.name == "<stdout>" for output in self.outputs)
 
     def end(self, status: dict[str, Any]) -> bool:
-        """Tells what is left and closes the outputs. False: something was lost, or is at fault."""
+        """Tells what is left and closes the outputs. False: something was lost, or is at fault.
+
+        A second time, after a fault, it does nothing.
+        """
+        if self._ended:
+            return False
+        self._ended = True
         if self._pipeline is not None or not self.capture.tell_events():
             self.capture.drain()
             assert self._pipeline is not None

@@ -59,9 +59,12 @@ def main(argv: list[str] | None = None, own_process: bool = False) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception as error:
-        if not DEBUG.isdisjoint(words):
-            raise
-        complain(fault_words(error))
+        debug = not DEBUG.isdisjoint(words)
+        complain(fault_words(error, debug))
+        if debug:
+            import traceback
+
+            traceback.print_exception(error)
         return OWN_FAILURE
 
 

@@ -21,8 +21,11 @@ def complain(text: str) -> None:
     print(f"bpfstrace: {printable(text)}", file=sys.stderr)
 
 
-def fault_words(error: BaseException) -> str:
-    """What an exception means that nobody foresaw: something has run out, or a fault of ours."""
+def fault_words(error: BaseException, debug: bool = False) -> str:
+    """What an exception means that nobody foresaw: something has run out, or a fault of ours.
+
+    ``debug``: where it happened is shown, and need not be asked for.
+    """
     words = None
     try:
         from bpftrace_sys.common.shortage import shortage
@@ -33,4 +36,5 @@ def fault_words(error: BaseException) -> str:
         if isinstance(error, MemoryError):
             words = "no memory is left"
     text = f"{type(error).__name__}: {error}".rstrip(": ")
-    return words or f"a fault of bpfstrace's own: {text}; --debug shows where"
+    hint = "" if debug else "; --debug shows where"
+    return words or f"a fault of bpfstrace's own: {text}{hint}"

@@ -20,6 +20,7 @@ from bpftrace_sys.cli.live import (
     environment,
     leave,
     on_interrupt,
+    say_fault,
 )
 from bpftrace_sys.cli.spawn_failures import spawn_failure
 from bpftrace_sys.record.ebpf.cgroups import Cgroups
@@ -147,6 +148,34 @@ class Session:
 
     def run(self) -> int:
         """The exit code."""
+        try:
+            return self._run()
+        except Exception as error:
+            self._failed(error)
+            return OWN_FAILURE
+
+    def _failed(self, error: Exception) -> None:
+        """A fault of ours: the kernel's programs are taken out, the trace is finished, and the
+        program runs to its end."""
+        for tidy in (self._close, self.engine.close):
+            with contextlib.suppress(Exception):
+                tidy()
+        if self._starting is not None:
+            with contextlib.suppress(Exception):
+                self._starting.go()
+        say_fault(error, "the trace ends here", self.settings.debug)
+        with contextlib.suppress(Exception):
+            while self.telling.step():
+                pass
+        with contextlib.suppress(Exception):
+            self.telling.end({"error": f"{type(error).__name__}: {error}".rstrip(": ")})
+        if self._starting is not None and self._status is None:
+            # A terminal's Ctrl-C is the program's.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._starting.pid, 0)
+
+    def _run(self) -> int:
         settings, engine = self.settings, self.engine
         try:
             engine.open()
@@ -255,13 +284,23 @@ class Session:
     def _end(self) -> int:
         settings, engine = self.settings, self.engine
         # The kernel takes its time to detach: meanwhile what is left is read and told.
-        detaching = threading.Thread(target=engine.stop)
+        failed: list[Exception] = []
+
+        def stop() -> None:
+            try:
+                engine.stop()
+            except Exception as error:
+                failed.append(error)
+
+        detaching = threading.Thread(target=stop)
         detaching.start()
         while engine.read():
             pass
         detaching.join()
         while engine.read():
             pass
+        if failed:
+            raise failed[0]
         self._close()
         code = None if self._status is None else os.waitstatus_to_exitcode(self._status)
         status = {} if code is None else ending(code)

@@ -280,9 +280,24 @@ class Engine:
             self._signals.unblock()
         return self._programs.status or 0
 
-    def free(self) -> None:
+    def free(self, patience: float) -> None:
         """After an exception out of spawn() or run() that was none of the sink's: lets go of
-        whoever may stand in a stop that was lost with it. Who runs, or listens, is left so."""
+        whoever may stand in a stop that was lost with it. Who runs, or listens, is left so.
+
+        The next run() detaches from attached processes, and ends when no spawned one is left;
+        who cannot be detached from within ``patience`` seconds is left to the kernel.
+        """
+        end = time.monotonic() + patience
+
+        def waits() -> float | None:
+            left = end - time.monotonic()
+            if left <= 0:
+                self._interrupts.abandon()
+                return None if self.tracees else 0
+            return left
+
+        self.resting = waits
+        self._interrupts.detach_all()
         for tracee in self.tracees.values():
             px.resume(px.PTRACE_SYSCALL if tracee.every_call else px.PTRACE_CONT, tracee.tid)
 

@@ -77,6 +77,11 @@ class Interrupts:
                 with contextlib.suppress(OSError):
                     px.interrupt(tracee.tid)
 
+    def abandon(self) -> None:
+        """Attached processes are no tracees any more: the kernel detaches them at our end."""
+        for tracee in [one for one in self._family.tracees.values() if one.attached]:
+            self._family.ended(tracee, None)
+
     # -- our own signals ----------------------------------------------------
 
     def _signalled(self, number: int, code: int, sender: int) -> None:
@@ -98,9 +103,7 @@ class Interrupts:
         self.last = number
         attached = any(tracee.attached for tracee in self._family.tracees.values())
         if attached and again:
-            # Somebody is in a hurry: the kernel detaches what is left at our end.
-            for tracee in [t for t in self._family.tracees.values() if t.attached]:
-                self._family.ended(tracee, None)
+            self.abandon()  # somebody is in a hurry
         elif attached:
             self.detach_all()
         from bpftrace_sys.record.ptrace.vforking import is_deaf

@@ -75,7 +75,9 @@ class Starting:
         self._report = report
 
     def go(self) -> None:
-        """Let the child execute its program."""
+        """Let the child execute its program; a second time does nothing."""
+        if self._go < 0:
+            return
         with contextlib.suppress(OSError):  # it was killed
             os.write(self._go, b"g")
         os.close(self._go)
