@@ -20,26 +20,11 @@ from typing import Any
 import pytest
 
 from tests.support.needs import needs_tool
-from tests.support.refusals import WORKLOAD, refused, why
+from tests.support.refusals import WORKLOAD, cases, group, refused, why
 from tests.support.running import LOADERS, Ran, run_cli
 
 pytestmark = pytest.mark.usefixtures("needs_bpf")
 CAPS = ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN")
-
-
-def cases(ran: Ran) -> list[tuple[list[Any], dict[str, Any]]]:
-    """The workload's results with the calls of those that were refused."""
-    results = [entry for entry in json.loads(ran.stdout) if entry[1]]
-    calls = refused(ran)
-    assert [line["errnum"] for line in calls] == [entry[1] for entry in results]
-    return list(zip(results, calls, strict=True))
-
-
-def group(traced: Callable[..., Ran], name: str) -> Ran:
-    """A traced run of one group of the workload."""
-    ran = traced([], sys.executable, WORKLOAD, name)
-    assert ran.code == 0, ran.stderr
-    return ran
 
 
 # ---------------------------------------------------------------- capabilities

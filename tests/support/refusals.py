@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from bpftrace_sys.story.objects import NotedCall
@@ -26,6 +29,21 @@ def refused(ran: Ran) -> list[dict[str, Any]]:
 def why(line: dict[str, Any]) -> str:
     """The explanation of a call, in one line."""
     return " | ".join(line.get("explanation", ()))
+
+
+def cases(ran: Ran) -> list[tuple[list[Any], dict[str, Any]]]:
+    """The workload's results with the calls of those that were refused."""
+    results = [entry for entry in json.loads(ran.stdout) if entry[1]]
+    calls = refused(ran)
+    assert [line["errnum"] for line in calls] == [entry[1] for entry in results]
+    return list(zip(results, calls, strict=True))
+
+
+def group(traced: Callable[..., Ran], name: str, workload: str = WORKLOAD) -> Ran:
+    """A traced run of one group of a workload."""
+    ran = traced([], sys.executable, workload, name)
+    assert ran.code == 0, ran.stderr
+    return ran
 
 
 def noted(raw: RawCall, facts: Facts) -> NotedCall:

@@ -96,6 +96,14 @@ class Evidence:
         """A small file of the kernel's."""
         return _read(name)
 
+    def memory(self, name: str, key: int) -> str | None:
+        """Bytes of memory: ``MemTotal``, ``MemAvailable`` of /proc/meminfo."""
+        for line in (_read("/proc/meminfo") or "").splitlines():
+            words = line.split()
+            if words[:1] == [f"{name}:"] and words[2:] == ["kB"] and words[1].isdecimal():
+                return str(int(words[1]) * 1024)
+        return None
+
     def config(self, name: str, key: int) -> str | None:
         """A configuration option's value; ``n`` where it is not set."""
         if self._config is None:
@@ -304,6 +312,7 @@ class Evidence:
 QUESTIONS: Final[dict[str, Callable[[Evidence, str, int], str | None]]] = {
     "sysctl": Evidence.sysctl,
     "file": Evidence.file,
+    "memory": Evidence.memory,
     "config": Evidence.config,
     "size": Evidence.size,
     "members": Evidence.members,

@@ -18,7 +18,11 @@ from decoders.values import Bytes
 MAPS_OF_MAPS: Final = word_set("ARRAY_OF_MAPS HASH_OF_MAPS")
 SOCKETS: Final = word_set("SOCKMAP SOCKHASH REUSEPORT_SOCKARRAY XSKMAP")
 COMPARED: Final = ("map_type", "key_size", "value_size", "map_flags")
-"""What bpf_map_meta_equal() compares (kernel/bpf/map_in_map.c); of arrays max_entries, too."""
+"""What bpf_map_meta_equal() compares (kernel/bpf/map_in_map.c)."""
+OF_ONE_LENGTH: Final = word_set("ARRAY XSKMAP")
+"""Types of which max_entries is compared, too: array_map_meta_equal(), xsk_map_meta_equal()."""
+NOT_INSIDE: Final = word_set("PROG_ARRAY CGROUP_STORAGE PERCPU_CGROUP_STORAGE STRUCT_OPS")
+"""Types without map_meta_equal()."""
 
 
 def held(failure: Failure) -> FdFact | None:
@@ -89,7 +93,7 @@ def _unlike_template(failure: Failure, outer: FdFact, inside: FdFact) -> list[st
     compared = list(COMPARED)
     flags = template.info.get("map_flags")
     loose = isinstance(flags, int) and flags & const.BPF_F_INNER_MAP
-    if map_kind(template).endswith("ARRAY") and not loose:
+    if map_kind(template) in OF_ONE_LENGTH and not loose:
         compared.append("max_entries")
     wrong = []
     for name in compared:
@@ -121,7 +125,7 @@ def bad_template(failure: Failure) -> list[str]:
     said = label_of(failure, fact)
     if inner in MAPS_OF_MAPS and failure.errno == errno.EINVAL:
         return [f"inner_map_fd is {said}, itself a map of maps: they go one level deep"]
-    if failure.errno == ENOTSUPP:
+    if inner in NOT_INSIDE and failure.errno == ENOTSUPP:
         return [f"inner_map_fd is {said}: {article(inner.lower())} cannot be inside of a map"]
     return []
 

@@ -1,4 +1,4 @@
-"""EINVAL and E2BIG of BPF_MAP_CREATE: what each map type asks of its numbers."""
+"""EINVAL of BPF_MAP_CREATE: what each map type asks of its numbers."""
 
 from __future__ import annotations
 
@@ -6,25 +6,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from bpftrace_sys.story.explain.attr import bad_name, unknown_flags, unknown_type
-from bpftrace_sys.story.explain.elements import HASHES
 from bpftrace_sys.story.explain.failure import PAGE, Failure, kind_of
-from bpftrace_sys.story.explain.wording import and_words, article, or_numbers
+from bpftrace_sys.story.explain.map_btf import btf_fields
+from bpftrace_sys.story.explain.wording import (
+    and_words,
+    article,
+    number_set,
+    or_numbers,
+    signed,
+    word_set,
+)
 from decoders.uapi import const, layouts, names
-
-KMALLOC_MAX: Final = 4 << 20
-
-
-def map_too_big(failure: Failure) -> list[str]:
-    """Elements larger than the kernel allocates."""
-    kind = kind_of(failure, "map_type", "BPF_MAP_TYPE_")
-    key, value = failure.number("key_size"), failure.number("value_size")
-    if kind in HASHES and key + value >= KMALLOC_MAX - 128:
-        return [f"key_size + value_size = {key + value} is more than the kernel allocates for one"
-                " element (4 MiB)"]
-    if kind in ("ARRAY", "PERCPU_ARRAY") and value > 0x7FFFFFFF:
-        return [f"value_size {value} is above INT_MAX"]
-    return []
-
 
 MAP_CONFIG: Final[dict[str, str]] = {
     "CGROUP_ARRAY": "CGROUPS",
@@ -148,6 +140,16 @@ NO_RULE: Final = frozenset({"UNSPEC"})
 """Types that no map has."""
 
 
+LRU: Final = word_set("LRU_HASH LRU_PERCPU_HASH")
+EXCLUSIVE: Final[tuple[tuple[int, int, frozenset[str]], ...]] = (
+    (const.BPF_F_RDONLY, const.BPF_F_WRONLY, frozenset()),
+    (const.BPF_F_RDONLY_PROG, const.BPF_F_WRONLY_PROG, frozenset()),
+    (const.BPF_F_NO_COMMON_LRU, const.BPF_F_NUMA_NODE, LRU),
+)
+"""Two flags, and the types that they exclude each other of; none: of all."""
+ANY_NODE: Final = 0xFFFFFFFF
+"""NUMA_NO_NODE"""
+
 _BTF_OF: Final = {
     ("btf_key_type_id", "btf_value_type_id"): "BTF of its key and value",
     ("btf_vmlinux_value_type_id",): "btf_vmlinux_value_type_id, the type that it fills in",
@@ -170,9 +172,10 @@ def map_create_invalid(failure: Failure) -> list[str]:
     if found:
         return found
     flags = failure.number("map_flags")
-    if flags & const.BPF_F_RDONLY and flags & const.BPF_F_WRONLY:
-        return ["BPF_F_RDONLY and BPF_F_WRONLY exclude each other"]
     kind = kind_of(failure, "map_type", "BPF_MAP_TYPE_")
+    for one, other, kinds in EXCLUSIVE:
+        if flags & one and flags & other and (not kinds or kind in kinds):
+            return [f"{_flag_names(one)} and {_flag_names(other)} exclude each other"]
     rule = MAP_RULES.get(kind)
     of = article(kind.lower())
     lines = unknown_flags(failure, "map_flags")
@@ -194,6 +197,8 @@ def map_create_invalid(failure: Failure) -> list[str]:
         lines.append(
             f"value_size of a stack_trace must be a multiple of {_frame(flags)}, not {value}"
         )
+    elif kind == "STACK_TRACE":
+        lines += _too_deep(failure, value // _frame(flags))
     if rule.entries == "some" and not entries:
         lines.append("max_entries is 0")
     elif rule.entries == "none" and entries:
@@ -212,4 +217,40 @@ def map_create_invalid(failure: Failure) -> list[str]:
         lines.append(f"{of} cannot have {_flag_names(wrong)}")
     if not all(failure.number(field) for field in rule.needs):
         lines.append(f"{of} needs {_BTF_OF[rule.needs]}")
-    return lines or bad_name(failure, "map_name")
+    lines += _no_node(failure, flags)
+    return lines or _extra(failure, kind) or bad_name(failure, "map_name") or btf_fields(failure)
+
+
+def _too_deep(failure: Failure, frames: int) -> list[str]:
+    depth = failure.sysctl("kernel/perf_event_max_stack")
+    if depth is None or frames <= depth:
+        return []
+    value = failure.number("value_size")
+    return [f"value_size {value} is {frames} frames; kernel.perf_event_max_stack is {depth}"]
+
+
+def _no_node(failure: Failure, flags: int) -> list[str]:
+    if not flags & const.BPF_F_NUMA_NODE:
+        return []
+    node = failure.number("numa_node")
+    online = failure.now("file /sys/devices/system/node/online")
+    if node == ANY_NODE or online is None or node in number_set(online):
+        return []
+    return [f"NUMA node {signed(node)} is not online: {online} is"]
+
+
+def _extra(failure: Failure, kind: str) -> list[str]:
+    extra = failure.number("map_extra")
+    if kind == "BLOOM_FILTER":
+        return [f"map_extra {extra:#x} is more than 15 hash functions"] if extra > 15 else []
+    if not extra or kind == "ARENA":
+        return []
+    return [f"map_extra is for bloom_filter and arena maps; here it is {extra:#x}"]
+
+
+def no_lru(failure: Failure) -> list[str]:
+    """ENOTSUPP: an LRU list without what it is a list of."""
+    kind = kind_of(failure, "map_type", "BPF_MAP_TYPE_")
+    if kind in LRU and failure.number("map_flags") & const.BPF_F_NO_PREALLOC:
+        return [f"{article(kind.lower())} allocates its elements first: no BPF_F_NO_PREALLOC"]
+    return []

@@ -9,7 +9,7 @@ from bpftrace_sys.story.explain.attr import beyond
 from bpftrace_sys.story.explain.failure import NONE, PAGE, Failure
 from bpftrace_sys.story.explain.fds import spoken_of
 from bpftrace_sys.story.explain.privileges import CAP_PERFMON, CAP_SYS_ADMIN
-from bpftrace_sys.story.explain.wording import decimal
+from bpftrace_sys.story.explain.wording import number_set
 from bpftrace_sys.story.objects import PerfEvent, Prog
 from decoders.uapi import const
 from decoders.values import Flags, Int, Name
@@ -98,7 +98,7 @@ def perf_invalid(failure: Failure) -> list[str]:
         return ["an event of a cgroup needs a CPU; cpu is -1"]
     if cpu is not None and cpu >= 0:
         possible = failure.fact("file /sys/devices/system/cpu/possible")
-        if possible is not None and cpu not in _cpus(possible):
+        if possible is not None and cpu not in number_set(possible):
             return [f"there is no CPU {cpu}: {possible} are possible"]
     if kind == "tracepoint":
         config = failure.number("config")
@@ -115,24 +115,13 @@ def perf_invalid(failure: Failure) -> list[str]:
     return []
 
 
-def _cpus(text: str) -> set[int]:
-    found: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        start = decimal(first)
-        end = decimal(last) if dash else start
-        if start is not None and end is not None:
-            found.update(range(start, min(end, start + 65535) + 1))
-    return found
-
-
 def perf_nobody(failure: Failure) -> list[str]:
     """ESRCH: no such task; ENODEV: a CPU that is offline."""
     call = failure.call
     if failure.errno == errno.ENODEV:
         cpu = call.number("cpu")
         online = failure.now("file /sys/devices/system/cpu/online")
-        if cpu is not None and cpu >= 0 and online is not None and cpu not in _cpus(online):
+        if cpu is not None and cpu >= 0 and online is not None and cpu not in number_set(online):
             return [f"CPU {cpu} is offline: {online} are online"]
         return []
     pid = call.number("pid")

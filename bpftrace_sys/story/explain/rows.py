@@ -37,7 +37,9 @@ from bpftrace_sys.story.explain.hooks import (
     xdp_modes,
 )
 from bpftrace_sys.story.explain.logs import btf_invalid, load_enospc, verifier
-from bpftrace_sys.story.explain.maps import map_create_invalid, map_too_big
+from bpftrace_sys.story.explain.map_btf import no_btf
+from bpftrace_sys.story.explain.map_sizes import map_too_big, no_memory
+from bpftrace_sys.story.explain.maps import map_create_invalid, no_lru
 from bpftrace_sys.story.explain.perf import (
     perf_access,
     perf_invalid,
@@ -103,7 +105,10 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (("BPF_PROG_LOAD",), errno.EINVAL, prog_load_invalid),
     (("BPF_PROG_LOAD",), errno.EINVAL, array_of_others),
     (("BPF_MAP_CREATE",), errno.EINVAL, bad_template),
+    (("BPF_MAP_CREATE",), ENOTSUPP, no_lru),
     (("BPF_MAP_CREATE",), ENOTSUPP, bad_template),
+    (("BPF_MAP_CREATE",), ENOTSUPP, no_btf),
+    (("BPF_MAP_CREATE",), errno.ENOMEM, no_memory),
     (("BPF_MAP_CREATE",), errno.EINVAL, map_create_invalid),
     (("BPF_BTF_LOAD",), errno.EINVAL, btf_invalid),
     (_ELEMENT, errno.EINVAL, element_invalid),

@@ -33,3 +33,15 @@ def or_numbers(numbers: Sequence[int]) -> str:
 def article(name: str) -> str:
     """A name with ``a`` or ``an`` before it."""
     return f"{'an' if name[:1] in 'aeiox' else 'a'} {name}"
+
+
+def number_set(text: str) -> set[int]:
+    """The numbers of ``0-3,8``, as the kernel lists CPUs and nodes; a trace may hold anything."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        start = decimal(first)
+        end = decimal(last) if dash else start
+        if start is not None and end is not None:
+            found.update(range(start, min(end, start + 65535) + 1))
+    return found
