@@ -10,6 +10,7 @@ import time
 
 from bpftrace_sys.cli.messages import OWN_FAILURE as OWN_FAILURE
 from bpftrace_sys.cli.messages import fault_words
+from bpftrace_sys.cli.outputs import Outputs
 from bpftrace_sys.cli.settings import INTERRUPTIBLE, Settings, narrowed
 from bpftrace_sys.record.capture.sink import Capture
 from bpftrace_sys.record.ptrace.engine import (
@@ -20,8 +21,7 @@ from bpftrace_sys.record.ptrace.engine import (
     SpawnError,
     StopFilter,
 )
-from bpftrace_sys.render.output import close, complain, open_json, open_page
-from bpftrace_sys.render.text_output import open_text
+from bpftrace_sys.render.output import complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from bpftrace_sys.record.capture.kernel_views import KernelViews
     from bpftrace_sys.record.capture.run_stats import RunStats
     from bpftrace_sys.record.machine.live_facts import LiveFacts
-    from bpftrace_sys.render.output import Files, Output
     from bpftrace_sys.story.faults import Faults
     from bpftrace_sys.story.pipeline import Pipeline
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
@@ -63,10 +62,7 @@ def trace(settings: Settings, own_process: bool = False) -> int:
 
     ``own_process``: as main()'s.
     """
-    text = open_text(settings.output, sys.stderr, settings.append, settings.split)
-    json = None if settings.json is None else open_json(settings.json)
-    page = None if settings.report is None else open_page(settings.report)
-    telling = Telling(settings, text, json, page)
+    telling = Telling(settings, Outputs.asked(settings))
     if settings.same_cpu:
         bind_to_this_cpu()  # before there is an engine, which looks at where it may run
     capture = telling.capture
@@ -79,11 +75,12 @@ def trace(settings: Settings, own_process: bool = False) -> int:
     )
     capture.watch = engine.watch
     capture.fault = telling.fault
-    if settings.stacks and not (settings.counts and json is None):
+    shown = not settings.counts or settings.json is not None
+    if settings.stacks and shown:
         from bpftrace_sys.record.stacks.stacks import Stacks
 
         capture.stacks = Stacks()
-    if settings.kernel and not (settings.counts and json is None):
+    if settings.kernel and shown:
         from bpftrace_sys.record.capture.kernel_views import KernelViews
 
         views = telling.views = KernelViews(settings.kernel)
@@ -133,7 +130,7 @@ def trace(settings: Settings, own_process: bool = False) -> int:
         if own_process:
             from bpftrace_sys.cli.streams import let_go
 
-            let_go({1} if telling.to_stdout else set())
+            let_go({1} if telling.outputs.to_stdout else set())
         # The program runs, up to its first call that concerns us, while the rest is imported.
         status = engine.run()
     except (SpawnError, EngineError) as error:
@@ -278,23 +275,14 @@ STEPS: Final = (
 class Telling:
     """What comes after the capture: imported step by step once there is something to tell."""
 
-    def __init__(
-        self, settings: Settings, text: Output, json: Output | None, page: Output | None = None,
-        source: Any = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, settings: Settings, outputs: Outputs, source: Any = None) -> None:
         """``source``: where calls come from, if not from a Capture (watch.Source)."""
         self.settings = settings
-        self.text = text
-        self.json = json
-        self.page = page
-        self.outputs: list[Output | Files] = [
-            output for output in (text, json, page) if output is not None
-        ]
-        """To be closed in the end; what else is opened is added."""
+        self.outputs = outputs
         self.started = time.time_ns()
         self.reserve: bytearray | None = bytearray(RESERVE)
         """Memory for the time when there is none: given up then."""
-        light = self._event if plain(settings, text) else None
+        light = self._event if plain(settings, outputs) else None
         self.capture: Any = source or Capture(settings.explicit, complain, self.step, light)
         self._steps = list(reversed(STEPS))
         self._pipeline: Pipeline | None = None
@@ -380,9 +368,7 @@ class Telling:
         if self.views is not None:
             take = self.views.before(take)
         self.capture.begin(take, facts.fact, pipeline.model.process)
-        pipeline.renderers = renderers(
-            settings, pipeline, self.text, self.json, self.outputs, self.page
-        )
+        pipeline.renderers = renderers(settings, pipeline, self.outputs)
         uname = os.uname()
         pipeline.header(
             Header(
@@ -401,19 +387,9 @@ class Telling:
             )
         )
 
-    def reopen(self) -> bool:
-        """Begins outputs anew that somebody has moved. False: none is a file."""
-        from bpftrace_sys.render.output import Output
-
-        files = [one for one in self.outputs if isinstance(one, Output) and one.is_file]
-        for output in files:
-            output.reopen()
-        return bool(files)
-
     def rest(self) -> float | None:
         """What was written can be read from now on."""
-        for output in self.outputs:
-            output.rest()
+        self.outputs.rest()
         wait: float | None = self.capture.rest()
         if self._stats is not None:
             from bpftrace_sys.record.capture.run_stats import OFTEN
@@ -421,11 +397,6 @@ class Telling:
             self._stats.look(OFTEN)
             return OFTEN if wait is None else min(wait, OFTEN)
         return wait
-
-    @property
-    def to_stdout(self) -> bool:
-        """Whether stdout is written to."""
-        return any(output.name == "<stdout>" for output in self.outputs)
 
     def end(self, status: dict[str, Any]) -> bool:
         """Tells what is left and closes the outputs. False: something was lost, or is at fault.
@@ -444,7 +415,7 @@ class Telling:
         if self._stats is not None:
             self._stats.close()
         sound = self._faults is None or not self._faults.count
-        return close(self.outputs) and sound
+        return self.outputs.close() and sound
 
     def _event(self, event: ProcessEvent) -> None:
         """What TextRenderer says of a process before there is a call."""
@@ -452,20 +423,19 @@ class Telling:
 
         line = None if self.settings.quiet else exit_line(event)
         if line is not None:
-            self.text.write(f"[{event.tid}] {line}\n")
+            self.outputs.text.write(f"[{event.tid}] {line}\n")
 
 
-def plain(settings: Settings, text: Output) -> bool:
+def plain(settings: Settings, outputs: Outputs) -> bool:
     """Whether before the first call just the ends of processes are told, uncoloured."""
     from bpftrace_sys.render.style import wants_colour
 
     return not (
-        settings.json is not None
-        or settings.report is not None
+        outputs.without_calls
         or settings.counts
         or settings.split
         or settings.style != "bpfstrace"
-        or wants_colour(text.stream, settings.colour)
+        or wants_colour(outputs.text.stream, settings.colour)
     )
 
 

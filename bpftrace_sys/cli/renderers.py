@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from bpftrace_sys.cli.outputs import ANNOTATE, EVENTS, JSON, REPORT, ROWS, TEXT, Outputs, Row
 from bpftrace_sys.cli.settings import TRACED
 from bpftrace_sys.render.output import Files, Output
 from bpftrace_sys.render.split import Split
@@ -17,107 +18,111 @@ from bpftrace_sys.story.selection import Selected, Selection
 
 if TYPE_CHECKING:
     from bpftrace_sys.cli.settings import Settings
+    from bpftrace_sys.story.pipeline import Pipeline
     from bpftrace_sys.story.renderer import Renderer
 
 
-def renderers(
-    settings: Settings,
-    pipeline: Any,
-    text: Output,
-    json: Output | None,
-    outputs: list[Output | Files],
-    page: Output | None = None,
-) -> list[Renderer]:
-    """What the settings ask for; what is opened for it is added to ``outputs``."""
-    stream: Any = text
+def renderers(settings: Settings, pipeline: Pipeline, outputs: Outputs) -> list[Renderer]:
+    """A renderer for each output, and the tables at the end of the text."""
     chosen: list[Renderer] = []
-    if settings.canonical:
-        from bpftrace_sys.render.canonical import CanonicalRenderer
-
-        chosen.append(CanonicalRenderer(stream, pipeline.model, settings.verbose))
-    elif not settings.counts:
-        stamp = stamps(settings.times, settings.since)
-        options = Options(
-            verbose=settings.verbose,
-            insns=settings.insns,
-            width=width_of(text),
-            quiet=settings.quiet or settings.style == "strace",
-            stamp=stamp,
-            spent=settings.spent,
-            comms=settings.comms,
-            stacks=settings.stacks,
-            kernel=settings.kernel,
-            syntax=settings.syntax,
-            held=not settings.progs,
-            # Who names commands wants to see them.
-            walks=not settings.commands,
-        )
-        options.tokens = wants_colour(text.stream, settings.colour)
-        if settings.string_limit is not None:
-            options.string_limit = settings.string_limit
-        paint = painter(text.stream, settings.colour)
-
-        def to(out: Any, paint: Any) -> Renderer:
-            if settings.style == "strace":
-                from bpftrace_sys.render.strace import StraceRenderer
-
-                return StraceRenderer(
-                    out,
-                    column=settings.column,
-                    string_limit=settings.string_limit,
-                    quiet=settings.quiet,
-                    stamp=stamp,
-                    spent=settings.spent,
-                    comms=settings.comms,
-                    stacks=settings.stacks,
-                )
-            return TextRenderer(out, pipeline.model, options, paint)
-
-        if settings.split:
-            files = Files(str(settings.output), settings.append)
-            outputs.append(files)
-            asked = paint if settings.colour == "always" else plain_painter
-            chosen.append(Split(lambda tid: to(files.open(tid), asked), files.ended))
-        else:
-            chosen.append(to(stream, paint))
-    if json is not None:
-        chosen.append(_lines(settings, json, pipeline))
     selection = Selection(
         settings.statuses, settings.succeeded, settings.progs, settings.paths, *_replayed(settings)
     )
-    if selection:
-        chosen = [Selected(renderer, selection) for renderer in chosen]
+    for row in ROWS:
+        output = outputs.at(row)
+        if output is None:
+            continue
+        renderer = RENDERERS[row](Making(settings, pipeline, outputs), output)
+        if renderer is not None:
+            chosen.append(Selected(renderer, selection) if row.selected and selection else renderer)
     if not settings.canonical and (
         settings.counts or not (settings.quiet or settings.style == "strace")
     ):
         # After the text and before the JSON's last line.
         ledger = LedgerRenderer(
-            stream, text.stream, pipeline.model, settings.counts, settings.colour
+            outputs.text,  # type: ignore[arg-type]
+            outputs.text.stream,
+            pipeline.model,
+            settings.counts,
+            settings.colour,
         )
         chosen.insert(0 if settings.counts else 1, ledger)
-    if settings.events is not None:
-        from bpftrace_sys.render.events import Events
-        from bpftrace_sys.render.output import created
-
-        stdout = settings.events == "-"
-        to_file = (
-            Output(sys.stdout, "<stdout>")
-            if stdout
-            else Output(created(settings.events, append=True), settings.events)
-        )
-        outputs.append(to_file)
-        chosen.append(Events(to_file, pipeline.model))  # type: ignore[arg-type]
-    if page is not None:
-        chosen.append(_report(page, pipeline))
-    if settings.annotate:
-        from bpftrace_sys.render.annotations import Annotations
-
-        out = text
-        if text.stream is not sys.stderr:
-            out = Output(sys.stderr, "<stderr>")
-            outputs.append(out)
-        chosen.append(Annotations(out, pipeline.model))
     return chosen
+
+
+class Making(NamedTuple):
+    """What a renderer is made of."""
+
+    settings: Settings
+    pipeline: Pipeline
+    outputs: Outputs
+
+
+def _text(making: Making, text: Output) -> Renderer | None:
+    """The text, in one of its styles; none where just the tables are wanted (-c)."""
+    settings, pipeline, _ = making
+    stream: Any = text
+    if settings.canonical:
+        from bpftrace_sys.render.canonical import CanonicalRenderer
+
+        return CanonicalRenderer(stream, pipeline.model, settings.verbose)
+    if settings.counts:
+        return None
+    stamp = stamps(settings.times, settings.since)
+    options = Options(
+        verbose=settings.verbose,
+        insns=settings.insns,
+        width=width_of(text),
+        quiet=settings.quiet or settings.style == "strace",
+        stamp=stamp,
+        spent=settings.spent,
+        comms=settings.comms,
+        stacks=settings.stacks,
+        kernel=settings.kernel,
+        syntax=settings.syntax,
+        held=not settings.progs,
+        # Who names commands wants to see them.
+        walks=not settings.commands,
+    )
+    options.tokens = wants_colour(text.stream, settings.colour)
+    if settings.string_limit is not None:
+        options.string_limit = settings.string_limit
+    paint = painter(text.stream, settings.colour)
+
+    def to(out: Any, paint: Any) -> Renderer:
+        if settings.style == "strace":
+            from bpftrace_sys.render.strace import StraceRenderer
+
+            return StraceRenderer(
+                out,
+                column=settings.column,
+                string_limit=settings.string_limit,
+                quiet=settings.quiet,
+                stamp=stamp,
+                spent=settings.spent,
+                comms=settings.comms,
+                stacks=settings.stacks,
+            )
+        return TextRenderer(out, pipeline.model, options, paint)
+
+    if not settings.split:
+        return to(stream, paint)
+    files = Files(str(settings.output), settings.append)
+    making.outputs.add(files)
+    asked = paint if settings.colour == "always" else plain_painter
+    return Split(lambda tid: to(files.open(tid), asked), files.ended)
+
+
+def _events(making: Making, out: Output) -> Renderer:
+    from bpftrace_sys.render.events import Events
+
+    return Events(out, making.pipeline.model)  # type: ignore[arg-type]
+
+
+def _annotations(making: Making, out: Output) -> Renderer:
+    from bpftrace_sys.render.annotations import Annotations
+
+    return Annotations(out, making.pipeline.model)
 
 
 def _replayed(settings: Settings) -> tuple[frozenset[str] | None, frozenset[int]]:
@@ -132,8 +137,9 @@ def _replayed(settings: Settings) -> tuple[frozenset[str] | None, frozenset[int]
     return calls, frozenset(bpf_commands(settings.commands))
 
 
-def _lines(settings: Settings, json: Output, pipeline: Any) -> Renderer:
+def _lines(making: Making, json: Output) -> Renderer:
     """The JSON lines; in files that can be begun anew where it is traced for long."""
+    settings, pipeline, _ = making
     if settings.engine == "bpf" and not json.name.startswith("<"):
         from bpftrace_sys.render.rotated import RotatedLines
         from bpftrace_sys.trace.writer import open_for_writing
@@ -146,7 +152,7 @@ def _lines(settings: Settings, json: Output, pipeline: Any) -> Renderer:
     return JsonLines(json, pipeline.model)  # type: ignore[arg-type]
 
 
-def _report(out: Output, pipeline: Any) -> Renderer:
+def _report(making: Making, out: Output) -> Renderer:
     """The page, which is written when the trace has ended; of all that was traced."""
     from bpftrace_sys.render.html.gather import Gather
     from bpftrace_sys.render.html.page import page
@@ -156,8 +162,18 @@ def _report(out: Output, pipeline: Any) -> Renderer:
         for piece in page(report, gather.marks.names):
             out.write(piece)
 
-    gather = Gather(pipeline.model, write)
+    gather = Gather(making.pipeline.model, write)
     return gather
+
+
+RENDERERS: Final[dict[Row, Callable[[Making, Output], Renderer | None]]] = {
+    TEXT: _text,
+    JSON: _lines,
+    EVENTS: _events,
+    REPORT: _report,
+    ANNOTATE: _annotations,
+}
+"""What makes the renderer of each output."""
 
 
 def width_of(output: Output) -> int:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 
 from bpftrace_sys.cli.config import configured
 from bpftrace_sys.cli.help import said
 from bpftrace_sys.cli.messages import OWN_FAILURE, TROUBLE
 from bpftrace_sys.cli.options import UsageError, parse
+from bpftrace_sys.cli.outputs import Outputs
 from bpftrace_sys.cli.renderers import renderers
 from bpftrace_sys.cli.settings import Settings, narrowed
 from bpftrace_sys.common.progress import Progress, is_file, on_terminal
-from bpftrace_sys.render.output import (
-    Output,
-    OutputError,
-    close,
-    complain,
-    open_json,
-    open_page,
-)
-from bpftrace_sys.render.text_output import open_text
+from bpftrace_sys.render.output import OutputError, complain
 from bpftrace_sys.story.pipeline import Pipeline
 from bpftrace_sys.story.whole_trace import fed
 from bpftrace_sys.trace.facts import RecordedFacts
@@ -40,7 +32,7 @@ def main(words: list[str]) -> int:
         return replay(settings)
     except OutputError as error:
         complain(str(error))
-        return TROUBLE
+        return OWN_FAILURE
 
 
 class Held:
@@ -70,29 +62,13 @@ def replay(settings: Settings) -> int:
     except TraceError as error:
         complain(str(error))
         return TROUBLE
-    # Replayed text is the output asked for, so it goes to stdout.
-    text = (
-        Output(sys.stdout, "<stdout>")
-        if settings.output is None
-        else open_text(settings.output, sys.stderr, settings.append)
-    )
-    outputs = [text]
-    json = None
-    if settings.json is not None:
-        json = open_json(settings.json)
-        outputs.append(json)
-        if settings.json == "-" and settings.output is None:
-            text = Output(sys.stderr, "<stderr>")
-            outputs[0] = text
-    page = None if settings.report is None else open_page(settings.report)
-    if page is not None:
-        outputs.append(page)
+    outputs = Outputs.asked(settings)
     header = reader.header
     facts = RecordedFacts.of(header)
     pipeline = Pipeline(facts)
     pipeline.faults.report = complain
     pipeline.faults.debug = settings.debug
-    pipeline.renderers = renderers(settings, pipeline, text, json, [], page)
+    pipeline.renderers = renderers(settings, pipeline, outputs)
     # The trace itself was recorded whole, as far as its header says.
     left_out = [f"replay {word}" for word in narrowed(settings)]
     if left_out:
@@ -110,8 +86,7 @@ def replay(settings: Settings) -> int:
     except TraceError as error:
         progress.done()
         pipeline.cut()
-        for output in outputs:
-            output.flush()
+        outputs.flush()
         complain(f"{error}; what stood before was replayed")
         code = TROUBLE
     progress.done()
@@ -122,8 +97,7 @@ def replay(settings: Settings) -> int:
             f"{reader.path} does not hold what the kernel made of programs: "
             "it is recorded with -e kernel=, and only then"
         )
-    lost = [output for output in outputs if output.lost and not output.closed_pipe]
-    close([output for output in outputs if not output.closed_pipe])
+    whole = outputs.close(pipes=False)
     if pipeline.faults.count:
         return OWN_FAILURE
-    return 1 if lost else code
+    return code if whole else OWN_FAILURE

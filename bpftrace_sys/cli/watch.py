@@ -22,13 +22,13 @@ from bpftrace_sys.cli.live import (
     on_interrupt,
     say_fault,
 )
+from bpftrace_sys.cli.outputs import Outputs
 from bpftrace_sys.cli.spawn_failures import spawn_failure
 from bpftrace_sys.record.ebpf.cgroups import Cgroups
 from bpftrace_sys.record.ebpf.engine import CALLS, RING, Lost, Told, Wanted, Watch
 from bpftrace_sys.record.ptrace.errors import EngineError
 from bpftrace_sys.record.ptrace.spawn import SpawnError, Starting, start
-from bpftrace_sys.render.output import complain, open_json, open_page
-from bpftrace_sys.render.text_output import open_text
+from bpftrace_sys.render.output import complain
 from decoders.events import ProcessEvent
 from decoders.raw import RawCall
 
@@ -120,12 +120,10 @@ def watch(settings: Settings) -> int:
     if refusal is not None:
         raise UsageError(refusal)
     engine = Watch(wanted_of(settings))
-    text = open_text(settings.output, sys.stderr, settings.append, settings.split)
-    json = None if settings.json is None else open_json(settings.json)
-    page = None if settings.report is None else open_page(settings.report)
+    outputs = Outputs.asked(settings)
     if settings.same_cpu:
         bind_to_this_cpu()
-    return Session(settings, engine, Telling(settings, text, json, page, Source(engine))).run()
+    return Session(settings, engine, Telling(settings, outputs, Source(engine))).run()
 
 
 class Session:
@@ -274,7 +272,7 @@ class Session:
         if how.startswith("ignore"):
             return False
         if self._starting is None or self._status is not None:
-            return number != signal.SIGHUP or not self.telling.reopen()
+            return number != signal.SIGHUP or not self.telling.outputs.reopen()
         if number != signal.SIGINT or how == "end":
             # A terminal's Ctrl-C reaches the program by itself.
             with contextlib.suppress(OSError):

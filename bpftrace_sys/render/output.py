@@ -154,6 +154,7 @@ class Files:
         self._losses = 0
         self._first = ""
         self.lost: str | None = None
+        self.closed_pipe = False
 
     @property
     def name(self) -> str:
@@ -194,12 +195,13 @@ class Files:
             self.ended(tid)
 
 
-def close(outputs: Sequence[Output | Files]) -> bool:
-    """Closes the outputs; False if anything was lost, which is said."""
+def close(outputs: Sequence[Output | Files], *, pipes: bool = True) -> bool:
+    """Closes the outputs; False if anything was lost, which is said. ``pipes``: also what was
+    lost because a pipe has no reader any more."""
     whole = True
     for output in outputs:
         output.close()
-        if output.lost is not None:
+        if output.lost is not None and (pipes or not output.closed_pipe):
             whole = False
             if output.name != "<stderr>":
                 complain(f"output to {output.name} was lost: {output.lost}")

@@ -159,15 +159,6 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
     assert len(done.stdout.splitlines()) == 2
 
 
-@pytest.mark.parametrize("option", ["-o", "--json"])
-def test_a_full_disk_is_told(option: str) -> None:
-    trace = FIXTURES / "bcc-kprobe-hello" / "trace.jsonl.gz"
-    done = run_cli("replay", option, "/dev/full", str(trace))
-    assert done.returncode not in (0, 2)
-    assert "/dev/full was lost: No space left on device" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 # ------------------------------------------------------------------ a file that lies
 
 class Screen(io.StringIO):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from bpftrace_sys.cli.options import parse
+from bpftrace_sys.cli.outputs import JSON, TEXT, Outputs
 from bpftrace_sys.cli.renderers import renderers
 from bpftrace_sys.render.output import Output
 from bpftrace_sys.story import objects
@@ -104,9 +105,11 @@ def tell(
     text, lines = io.StringIO(), io.StringIO()
     known = RecordedFacts({}, 4)
     pipeline = Pipeline(known)
-    out: Any = Output(lines, "t.jsonl") if json else None
+    rows = {TEXT: Output(text, "t.txt")}
+    if json:
+        rows[JSON] = Output(lines, "t.jsonl")
     settings = parse([*options, "t.jsonl"], "replay")
-    pipeline.renderers = renderers(settings, pipeline, Output(text, "t.txt"), out, [])
+    pipeline.renderers = renderers(settings, pipeline, Outputs(rows))
     pipeline.header(Header(["a.out"], "6.18", "x86_64", 4, {}, 0, {}))
     for kind, key, name in facts:
         known.learn(kind, key, name)
