@@ -183,11 +183,11 @@ def _partial(path: str) -> Trace | None:
 def _opened(path: str, done: subprocess.CompletedProcess[str]) -> Run:
     try:
         made = Run(path)
-        error = made._story.status.get("error")
+        error = made._story.ending.error
     except TraceError as damage:
         raise RunError(_said(done) or str(damage)) from None
-    if error is not None:
-        raise RunError(_said(done) or str(error))
+    if error:
+        raise RunError(_said(done) or error)
     made.returncode = done.returncode
     made.stdout, made.stderr = done.stdout, done.stderr
     return made

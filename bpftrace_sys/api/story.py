@@ -16,6 +16,7 @@ from bpftrace_sys.story.refusals import Refusal, Refusals
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.trace.inventory import ObjectState
 from decoders.call import inner_value
+from decoders.events import Ending
 from decoders.formats import insn as isa
 from decoders.uapi import helpers
 from decoders.values import Insns
@@ -40,7 +41,7 @@ class Story:
     links: list[Link] = field(default_factory=list)
     attachments: list[Attachment] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
-    status: dict[str, Any] = field(default_factory=dict)
+    ending: Ending = field(default_factory=Ending)
 
 
 class Teller(Renderer):
@@ -53,7 +54,7 @@ class Teller(Renderer):
         self.model = model
         self.deeds = Deeds(model, places=True)
         self.refusals = Refusals(model)
-        self.status: dict[str, Any] = {}
+        self.ending = Ending()
         self.told: list[Attachment] = []
         self._made: dict[int, _Load] = {}
         """By id() of objects, all of which are held here."""
@@ -90,16 +91,16 @@ class Teller(Renderer):
         calls = tuple(step.call.raw.seq for step in told.steps)
         self.told.append(Attachment(told.verb, name, told.target, told.via, calls))
 
-    def end(self, status: dict[str, Any]) -> None:
+    def end(self, ending: Ending) -> None:
         """The trace is whole."""
-        self.status = status
-        self.deeds.end(status)
+        self.ending = ending
+        self.deeds.end(ending)
 
     # ------------------------------------------------------------ the story
 
     def story(self) -> Story:
         """All of it."""
-        story = Story(attachments=self.told, refusals=self.refusals.found(), status=self.status)
+        story = Story(attachments=self.told, refusals=self.refusals.found(), ending=self.ending)
         loads = [
             load
             for load in self._made.values()

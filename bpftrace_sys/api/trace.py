@@ -268,14 +268,12 @@ class Trace:
     @property
     def exit_code(self) -> int | None:
         """The traced program's; None where a signal ended it, or the trace does not know."""
-        code = self._story.status.get("code")
-        return code if isinstance(code, int) else None
+        return self._story.ending.code
 
     @property
     def signal(self) -> int | None:
         """The signal that ended the traced program, or None."""
-        number = self._story.status.get("signal")
-        return number if isinstance(number, int) else None
+        return self._story.ending.signal
 
     def __repr__(self) -> str:
         return f"<Trace {self.path} of {' '.join(self.argv)}>"

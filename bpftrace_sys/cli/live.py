@@ -22,6 +22,7 @@ from bpftrace_sys.record.ptrace.engine import (
     StopFilter,
 )
 from bpftrace_sys.render.output import complain
+from decoders.events import Ending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,16 +139,16 @@ def trace(settings: Settings, own_process: bool = False) -> int:
     except Exception as error:
         unseen(engine, telling, error)
         with contextlib.suppress(Exception):
-            telling.end({"error": f"{type(error).__name__}: {error}".rstrip(": ")})
+            telling.end(Ending(error=f"{type(error).__name__}: {error}".rstrip(": ")))
         return OWN_FAILURE
     if trouble is not None:
         complain(_why(trouble, settings.args))
-        telling.end({"error": str(trouble)})
+        telling.end(Ending(error=str(trouble)))
         if isinstance(trouble, SpawnError):
             return trouble.exit_code if settings.args[0] else 127
         return OWN_FAILURE
     code = os.waitstatus_to_exitcode(status)
-    whole = telling.end(ending(code))
+    whole = telling.end(ending_of(code))
     if engine.interrupted is not None and not settings.args:
         code = -engine.interrupted  # nobody's status is ours to pass on
     return leave(code) if whole else OWN_FAILURE
@@ -231,9 +232,9 @@ def bind_to_this_cpu() -> None:
         complain(f"--same-cpu: cannot bind to CPU {cpu}: {error.strerror}; goes on without")
 
 
-def ending(code: int) -> dict[str, Any]:
-    """How a program ended, for the last line of a trace."""
-    return {"signal": -code} if code < 0 else {"code": code}
+def ending_of(code: int) -> Ending:
+    """How a program ended, of its exit code as subprocess has it: of a signal, the negative."""
+    return Ending(signal=-code) if code < 0 else Ending(code=code)
 
 
 def on_interrupt(settings: Settings) -> Literal["wait", "end", "ignore", "ignore-stop"]:
@@ -398,7 +399,7 @@ class Telling:
             return OFTEN if wait is None else min(wait, OFTEN)
         return wait
 
-    def end(self, status: dict[str, Any]) -> bool:
+    def end(self, ending: Ending) -> bool:
         """Tells what is left and closes the outputs. False: something was lost, or is at fault.
 
         A second time, after a fault, it does nothing.
@@ -411,7 +412,7 @@ class Telling:
             assert self._pipeline is not None
             # LullAlarm may ring no more: at exit nobody hears the signal, and it kills.
             signal.setitimer(signal.ITIMER_REAL, 0)
-            self._pipeline.end(status)
+            self._pipeline.end(ending)
         if self._stats is not None:
             self._stats.close()
         sound = self._faults is None or not self._faults.count

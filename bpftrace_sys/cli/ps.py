@@ -18,7 +18,9 @@ from bpftrace_sys.record.machine.live_facts import LiveFacts
 from bpftrace_sys.render.inventory import machine_lines, screenful, write_tables
 from bpftrace_sys.render.output import Output, close
 from bpftrace_sys.story.inventory import Machine
+from bpftrace_sys.trace.events import ending_line
 from bpftrace_sys.trace.inventory import Inventory
+from decoders.events import Ending
 
 CLEAR: Final = "\x1b[H\x1b[J"
 """To the upper left, and nothing from there on: what was scrolled away stays."""
@@ -77,7 +79,7 @@ def _show(machine: Machine, json: bool, out: Output, again: bool, colour: str) -
             "machine": uname.machine,
             "stats": machine.inventory.stats,
         }
-        for line in (header, *machine_lines(machine), {"type": "end", "status": {}}):
+        for line in (header, *machine_lines(machine), ending_line(Ending())):
             out.write(dumps(line) + "\n")
         return
     if again and out.stream.isatty():

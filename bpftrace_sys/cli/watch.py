@@ -16,7 +16,7 @@ from bpftrace_sys.cli.live import (
     OWN_FAILURE,
     Telling,
     bind_to_this_cpu,
-    ending,
+    ending_of,
     environment,
     leave,
     on_interrupt,
@@ -25,16 +25,16 @@ from bpftrace_sys.cli.live import (
 from bpftrace_sys.cli.outputs import Outputs
 from bpftrace_sys.cli.spawn_failures import spawn_failure
 from bpftrace_sys.record.ebpf.cgroups import Cgroups
-from bpftrace_sys.record.ebpf.engine import CALLS, RING, Lost, Told, Wanted, Watch
+from bpftrace_sys.record.ebpf.engine import CALLS, RING, Told, Wanted, Watch
 from bpftrace_sys.record.ptrace.errors import EngineError
 from bpftrace_sys.record.ptrace.spawn import SpawnError, Starting, start
 from bpftrace_sys.render.output import complain
-from decoders.events import ProcessEvent
+from decoders.events import Ending, Lost, ProcessEvent
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
     from bpftrace_sys.cli.settings import Settings
-    from bpftrace_sys.record.ebpf.records import Who
+    from bpftrace_sys.record.ebpf.records import WhoRecord
 
 NEEDS_STOPS: Final = {
     "stacks": "-k: nobody is stopped whose stack could be read",
@@ -140,7 +140,7 @@ class Session:
         self._narrow = False
         self._cgroups = Cgroups()
         self._introducing = settings.everybody or settings.events is not None
-        self._strangers: dict[int, Who] = {}
+        self._strangers: dict[int, WhoRecord] = {}
         """Processes that asked something, but nothing yet that was told."""
         self._known: dict[int, bool] = {}
 
@@ -166,7 +166,7 @@ class Session:
             while self.telling.step():
                 pass
         with contextlib.suppress(Exception):
-            self.telling.end({"error": f"{type(error).__name__}: {error}".rstrip(": ")})
+            self.telling.end(Ending(error=f"{type(error).__name__}: {error}".rstrip(": ")))
         if self._starting is not None and self._status is None:
             # A terminal's Ctrl-C is the program's.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -301,11 +301,9 @@ class Session:
             raise failed[0]
         self._close()
         code = None if self._status is None else os.waitstatus_to_exitcode(self._status)
-        status = {} if code is None else ending(code)
         lost = engine.lost
-        if lost:
-            status["lost"] = {"calls": lost.calls, "pieces": lost.pieces, "events": lost.events}
-        whole = self.telling.end(status)
+        ending = Ending() if code is None else ending_of(code)
+        whole = self.telling.end(ending._replace(lost=lost or None))
         engine.close()
         error = None if self._starting is None else self._starting.error()
         if error is not None:
@@ -320,7 +318,7 @@ class Session:
 
     # ------------------------------------------------------------ what is told besides calls
 
-    def _who(self, who: Who) -> None:
+    def _who(self, who: WhoRecord) -> None:
         """A process appears: told before its first call, if that is one that we tell."""
         if self._introducing:
             self._strangers[who.pid] = who
@@ -333,15 +331,14 @@ class Session:
         if isinstance(item, RawCall):
             who = self._strangers.pop(item.pid, None)
             if who is not None:
-                from bpftrace_sys.record.ebpf.who import details
+                from bpftrace_sys.record.ebpf.who import who_is
 
                 self._known[who.pid] = True
                 if len(self._known) > STRANGERS:
                     del self._known[next(iter(self._known))]
-                seen = details(who, self._cgroups)
-                take(ProcessEvent("who", who.time, who.pid, who.tid, seen))
-        elif item.what != "lost":
-            ended = item.what == "exit" and item.tid == item.pid
+                take(ProcessEvent(who_is(who, self._cgroups), who.time, who.pid, who.tid))
+        elif not isinstance(item.what, Lost):
+            ended = item.ends_process
             if ended:
                 self._strangers.pop(item.pid, None)
             known = self._known.pop(item.pid, False) if ended else item.pid in self._known
@@ -350,8 +347,7 @@ class Session:
         take(item)
 
     def _lost(self, lost: Lost) -> None:
-        details = {"calls": lost.calls, "pieces": lost.pieces, "events": lost.events}
-        event = ProcessEvent("lost", time.time_ns(), 0, 0, details)
+        event = ProcessEvent(lost, time.time_ns(), 0, 0)
         self.telling.capture.take(event)
         if not self._complained:
             self._complained = True

@@ -13,7 +13,7 @@ object dies) is not drawn: counters hold what was made and is not known to be go
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.escape import printable
@@ -24,7 +24,7 @@ from bpftrace_sys.story.objects import Attachment, NotedCall, Object
 from bpftrace_sys.story.remarks import remarks
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.trace.header import Header
-from decoders.events import ProcessEvent
+from decoders.events import Ending, Exit, Fork, ProcessEvent, event_name
 
 PACKET: Final = 1
 CLOCK_SNAPSHOT, TIMESTAMP, SEQUENCE, EVENT = 6, 8, 10, 11
@@ -231,10 +231,13 @@ class Perfetto(Renderer):
 
     def process(self, event: ProcessEvent) -> None:
         """A fork, exec or exit, as an instant."""
-        words = [event.what]
-        for key in ("child", "code", "signal"):
-            if key in event.details:
-                words.append(f"{key} {event.details[key]}")
+        what = event.what
+        words = [event_name(what)]
+        if isinstance(what, Fork):
+            words.append(f"child {what.child}")
+        elif isinstance(what, Exit):
+            words += [f"code {what.code}"] if what.code is not None else []
+            words += [f"signal {what.signal}"] if what.signal is not None else []
         comm = self._names.get(event.tid, "")
         self._event(
             event.time,
@@ -244,7 +247,7 @@ class Perfetto(Renderer):
             string(EVENT_NAME, printable(" ".join(words))),
         )
 
-    def end(self, status: dict[str, Any]) -> None:
+    def end(self, ending: Ending) -> None:
         """What is left, as the kernel was asked."""
         self.cut()
         for kind in ("prog", "map", "link"):

@@ -21,7 +21,7 @@ from bpftrace_sys.trace.items import End, Fact, Flush, Item
 from bpftrace_sys.trace.kernel_view import KernelView
 from decoders.call import Call, inner_value
 from decoders.decode import decode
-from decoders.events import ProcessEvent
+from decoders.events import Fork, Other, ProcessEvent, What, Who
 from decoders.raw import NOTHING, Chunk, FdFact, RawCall
 from decoders.values import Absent, Array, Bytes, Changed, Pointer, Struct, Text, Value
 
@@ -145,14 +145,14 @@ class Redaction:
             if isinstance(item, RawCall):
                 yield self.call(item)
             elif isinstance(item, ProcessEvent):
-                yield item._replace(details=self._details(item.details))
+                yield item._replace(what=_numbers_of(item.what))
             elif isinstance(item, Fact):
                 self._facts.learn(item.kind, item.key, item.name)
                 fact = self._fact(item)
                 if fact is not None:
                     yield fact
             elif isinstance(item, End):
-                yield End(self._details(item.status))
+                yield End(item.ending._replace(error=""))
             elif isinstance(item, Flush) or (
                 not self.hidden and isinstance(item, KernelView | ObjectState | Unseen)
             ):
@@ -161,14 +161,6 @@ class Redaction:
 
     def _word(self, text: str, kind: str, path: bool = False) -> str:
         return self._made.of_str(text, path) if kind in self.hidden else text
-
-    def _details(self, details: dict[str, Any]) -> dict[str, Any]:
-        """Numbers, and how a child was made; else nothing that may be text."""
-        return {
-            name: value
-            for name, value in details.items()
-            if isinstance(value, int) or (name == "how" and value in HOWS)
-        }
 
     def _fact(self, fact: Fact) -> Fact | None:
         word, _, rest = fact.kind.partition(" ")
@@ -319,3 +311,14 @@ def _holds_bytes(value: Value | None) -> bool:
     if isinstance(value, Array):
         return any(isinstance(item, Text) or _holds_bytes(item) for item in value.items)
     return isinstance(value, Bytes)
+
+
+def _numbers_of(what: What) -> What:
+    """What happened to a process, with nothing that may be text but how a child was made."""
+    if isinstance(what, Fork):
+        return what if what.how in HOWS else what._replace(how="")
+    if isinstance(what, Who):
+        return Who(uid=what.uid, parent=what.parent, cgroup_id=what.cgroup_id)
+    if isinstance(what, Other):
+        return Other("other", {})
+    return what

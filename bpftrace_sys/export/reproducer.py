@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.escape import printable
@@ -31,7 +31,7 @@ from decoders import decode
 from decoders.call import inner_value
 from decoders.commands import IOCTLS_LOOK, LOOKS
 from decoders.declare.structs import layout_of
-from decoders.events import ProcessEvent
+from decoders.events import Ending, Fork, ProcessEvent
 from decoders.raw import AUDIT_ARCH_I386, ENTRY, EXIT, FdFact, RawCall
 from decoders.uapi import perf
 from decoders.values import Name, Text
@@ -124,15 +124,15 @@ class Collector(Renderer):
 
     def process(self, event: ProcessEvent) -> None:
         """A child has the fds of its parent; what the last one had is closed."""
-        if event.what == "fork" and event.details.get("how") != "thread":
-            child = event.details.get("child")
+        if isinstance(event.what, Fork) and event.what.how != "thread":
+            child = event.what.child
             if isinstance(child, int):
                 self._fds[child] = dict(self._fds.get(event.pid, {}))
-        elif event.what == "exit" and event.tid == event.pid:
+        elif event.ends_process:
             for handle in self._fds.pop(event.pid, {}).values():
                 self._closed(handle, f"process {event.pid} ended")
 
-    def end(self, status: dict[str, Any]) -> None:
+    def end(self, ending: Ending) -> None:
         """The trace is whole."""
         self.whole = True
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.story.refusals import Refusal, Refusals
 from bpftrace_sys.story.renderer import Renderer, Template
+from decoders.events import Ending
 
 if TYPE_CHECKING:
     from bpftrace_sys.compare.policy.verdicts import Verdict
@@ -101,11 +102,11 @@ class Annotations(Renderer):
 
     def cut(self) -> None:
         """The trace ends in the middle."""
-        self.end({})
+        self.end(Ending())
 
-    def end(self, status: dict[str, Any]) -> None:
+    def end(self, ending: Ending) -> None:
         """Errors, or warnings where the program ended well all the same."""
-        level: Level = "warning" if status.get("code") == 0 else "error"
+        level: Level = "warning" if ending.code == 0 else "error"
         for refusal in self.refusals.found():
             self.out.write(of_refusal(refusal, level) + "\n")
         if self.refusals.more:

@@ -11,7 +11,7 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Iterator
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from bpftrace_sys.compare.canonical.canon import Canon
 from bpftrace_sys.compare.canonical.entries import Entry, Tied, indexes, jump_text, walks
@@ -23,7 +23,7 @@ from bpftrace_sys.story.objects import Attachment, NotedCall
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.trace.header import Header
-from decoders.events import ProcessEvent
+from decoders.events import Ending, ProcessEvent
 
 VERSION: Final = 1
 """Raised when the text of an unchanged trace changes."""
@@ -95,14 +95,14 @@ class CanonicalRenderer(Renderer):
     def process(self, event: ProcessEvent) -> None:
         self.canon.process(event)
 
-    def end(self, status: dict[str, Any]) -> None:
+    def end(self, ending: Ending) -> None:
         """Writes everything."""
-        self.canon.end(status)
+        self.canon.end(ending)
         self._write("the trace is whole")
 
     def cut(self) -> None:
         if not self._done:
-            self.canon.end({})
+            self.canon.end(Ending())
             self._write("the trace is not whole")
 
     # -------------------------------------------------------------- one entry

@@ -17,7 +17,7 @@ from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Attachment, NotedCall, Object, Prog
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.trace.header import Header
-from decoders.events import ProcessEvent
+from decoders.events import Ending, Lost, ProcessEvent, Who
 from decoders.uapi import names
 from decoders.values import Text
 
@@ -49,24 +49,24 @@ class Events(Renderer):
         self.out = out
         self.model = model
         self._machine: dict[str, Any] = {}
-        self._who: OrderedDict[int, dict[str, Any]] = OrderedDict()
+        self._who: OrderedDict[int, dict[str, str | int | None]] = OrderedDict()
 
     def header(self, header: Header) -> None:
         self._machine = {"host": header.host, "kernel": header.kernel}
 
     def process(self, event: ProcessEvent) -> None:
-        details = event.details
-        if event.what == "who":
-            self._who[event.pid] = _identity(details)
+        what = event.what
+        if isinstance(what, Who):
+            self._who[event.pid] = _identity(what)
             self._who.move_to_end(event.pid)
             if len(self._who) > PROCESSES:
                 self._who.popitem(last=False)
-        elif event.what == "exit" and event.pid == event.tid:
+        elif event.ends_process:
             self._who.pop(event.pid, None)
-        elif event.what == "lost":
+        elif isinstance(what, Lost):
             self._write(
                 event.time, "lost",
-                {"lost_calls": details.get("calls"), "lost_events": details.get("events")},
+                {"lost_calls": what.calls, "lost_events": what.events},
             )  # fmt: skip
 
     def call(self, call: NotedCall) -> None:
@@ -130,7 +130,7 @@ class Events(Renderer):
         }
         self.out.write(json.dumps(flat, separators=(",", ":")) + "\n")
 
-    def end(self, status: dict[str, Any]) -> None:
+    def end(self, ending: Ending) -> None:
         self.out.flush()
 
 
@@ -141,16 +141,14 @@ VERBS: Final = {
 """What an event is called, by the attachment's verb."""
 
 
-def _identity(details: dict[str, Any]) -> dict[str, Any]:
-    argv = details.get("argv")
-    line = shlex.join(str(word) for word in argv) if isinstance(argv, list) else None
+def _identity(who: Who) -> dict[str, str | int | None]:
     return {
-        "exe": details.get("exe"),
-        "command_line": line,
-        "uid": details.get("uid"),
-        "parent_pid": details.get("parent"),
-        "cgroup": details.get("cgroup"),
-        "container": details.get("container"),
+        "exe": who.exe,
+        "command_line": None if who.argv is None else shlex.join(who.argv),
+        "uid": who.uid,
+        "parent_pid": who.parent,
+        "cgroup": who.cgroup,
+        "container": who.container,
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decoders.events import Exit, Lost, Who
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from decoders.events import ProcessEvent
@@ -9,22 +11,25 @@ if TYPE_CHECKING:
 
 def exit_line(event: ProcessEvent) -> str | None:
     """What stands behind the process's id; None for what strace says nothing of."""
-    if event.what in ("who", "lost"):
-        from bpftrace_sys.render.watching import lost_line, who_line
+    what = event.what
+    if isinstance(what, Who):
+        from bpftrace_sys.render.watching import who_line
 
-        return who_line(event) if event.what == "who" else lost_line(event)
-    if event.what != "exit" or event.tid != event.pid:
+        return who_line(what)
+    if isinstance(what, Lost):
+        from bpftrace_sys.render.watching import lost_line
+
+        return lost_line(what)
+    if not isinstance(what, Exit) or event.tid != event.pid:
         return None
-    if "signal" in event.details:
+    if what.signal is not None:
         import signal
 
-        number = event.details["signal"]
+        number = what.signal
         try:
             name = signal.Signals(number).name
         except ValueError:
             name = f"signal {number}"
-        core = " (core dumped)" if event.details.get("core") else ""
+        core = " (core dumped)" if what.core else ""
         return f"+++ killed by {name}{core} +++"
-    if "code" in event.details:
-        return f"+++ exited with {event.details['code']} +++"
-    return None
+    return None if what.code is None else f"+++ exited with {what.code} +++"

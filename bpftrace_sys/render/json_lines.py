@@ -22,8 +22,9 @@ from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.notes import LongLines
 from bpftrace_sys.story.objects import Attachment, NotedCall, PerfEvent
 from bpftrace_sys.story.renderer import Renderer, Template
+from bpftrace_sys.trace.events import ending_line, event_line
 from bpftrace_sys.trace.header import Header
-from bpftrace_sys.trace.lines import event_line, fds_line, raw_line
+from bpftrace_sys.trace.lines import fds_line, raw_line
 from bpftrace_sys.trace.pieces import Pieces, dumps_packed, pack
 from decoders.events import ProcessEvent
 from decoders.raw import EXIT, FdFact, RawCall
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.story.notes import Listing
     from bpftrace_sys.story.objects import Object
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
+    from decoders.events import Ending
 
 RECORDS_SHOWN: Final = 64
 """Records that each have the names of their fields; more than that become a table."""
@@ -451,7 +453,7 @@ class JsonLines(Renderer):
         """Where the text told what it had held back; so does replay."""
         self._write({"type": "flush"})
 
-    def end(self, status: dict[str, Any]) -> None:
+    def end(self, ending: Ending) -> None:
         """The last line: the trace is whole."""
-        self._write({"type": "end", "status": status})
+        self._write(ending_line(ending))
         self.out.flush()

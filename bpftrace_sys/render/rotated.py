@@ -20,6 +20,7 @@ from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import IDENTIFIED, NotedCall
 from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.pieces import Pieces
+from decoders.events import Ending
 from decoders.raw import RawCall
 
 REMEMBERED: Final = 4_096
@@ -131,7 +132,7 @@ class RotatedLines(JsonLines):
         return True
 
     def _end(self) -> None:
-        super().end({"rotated": True})
+        super().end(Ending(rotated=True))
         with contextlib.suppress(OSError, ValueError):
             self.output.stream.close()
 

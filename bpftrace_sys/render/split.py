@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bpftrace_sys.story.objects import Attachment, NotedCall
 from bpftrace_sys.story.renderer import Renderer
-from decoders.events import ProcessEvent
+from decoders.events import Exit, ProcessEvent
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.objects import Object
     from bpftrace_sys.trace.inventory import ObjectState
+    from decoders.events import Ending
 
 
 class Split(Renderer):
@@ -56,7 +57,7 @@ class Split(Renderer):
         if event.tid not in self._made:
             return
         self._made[event.tid].process(event)
-        if event.what == "exit" and self._ended is not None:
+        if isinstance(event.what, Exit) and self._ended is not None:
             del self._made[event.tid]
             self._ended(event.tid)
 
@@ -67,6 +68,6 @@ class Split(Renderer):
         for renderer in self._made.values():
             renderer.lull()
 
-    def end(self, status: dict[str, Any]) -> None:
+    def end(self, ending: Ending) -> None:
         """What is left to say of the whole trace is said once, in the last file made."""
         self.lull()

@@ -10,16 +10,17 @@ import textwrap
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.render.style import columns_of, wants_colour
-from bpftrace_sys.render.watching import KINDS, lost_words
+from bpftrace_sys.render.watching import lost_words
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall
 from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.story.summary import Count, Counts, Table, counted, tables
-from decoders.events import ProcessEvent
+from decoders.events import Lost, ProcessEvent
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.refusals import RefusedPrograms
+    from decoders.events import Ending
 
 GAP: Final = 2
 MIDDLE: Final = 16
@@ -167,7 +168,7 @@ class LedgerRenderer(Renderer):
         self.counts = Counts()
         self.refused_programs: RefusedPrograms | None = None
         """Once a program was refused."""
-        self.lost = dict.fromkeys(KINDS, 0)
+        self.lost = Lost()
         """What an eBPF engine's ring had no room for."""
 
     def call(self, call: NotedCall) -> None:
@@ -192,17 +193,15 @@ class LedgerRenderer(Renderer):
 
     def process(self, event: ProcessEvent) -> None:
         """Counts what was lost."""
-        if event.what == "lost":
-            for name in self.lost:
-                number = event.details.get(name)
-                self.lost[name] += number if isinstance(number, int) else 0
+        if isinstance(event.what, Lost):
+            self.lost = self.lost.plus(event.what)
 
-    def end(self, status: dict[str, Any]) -> None:
+    def end(self, ending: Ending) -> None:
         """The tables."""
         made = any(found.call is not None for found in self.model.objects.values())
         refused = None if self.refused_programs is None else self.refused_programs.table()
         made = made or bool(refused and refused.rows)
-        if not (self.always or made or any(self.lost.values()) or counted(self.model)):
+        if not (self.always or made or self.lost or counted(self.model)):
             return
         colours = wants_colour(self.stream, self.colour)
         for table in tables(self.model, self.counts, refused):
@@ -212,6 +211,6 @@ class LedgerRenderer(Renderer):
                 draw(table, self.stream)
             else:
                 self.out.write("\n".join(uncoloured(table, self.stream)) + "\n")
-        if any(self.lost.values()):
+        if self.lost:
             self.out.write(f"\nlost: {lost_words(self.lost)}: these tables are not whole\n")
         self.out.flush()

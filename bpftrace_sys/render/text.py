@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from bpftrace_sys.render.call_text import BATCH, CallText
 from bpftrace_sys.render.exits import exit_line
@@ -30,13 +30,14 @@ from bpftrace_sys.story.remarks import remarks
 from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.story.walks import Walks
-from decoders.events import ProcessEvent
+from decoders.events import Exit, Fork, ProcessEvent
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.walks import Key
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
+    from decoders.events import Ending
 
 WHY: Final = "  why: "
 HELD_SHOWN: Final = 20
@@ -320,11 +321,9 @@ class TextRenderer(Renderer):
 
     def process(self, event: ProcessEvent) -> None:
         """A process's end, if it did anything that is told; forks and execs are in the JSON."""
-        if event.what == "fork":
-            child = event.details.get("child")
-            if isinstance(child, int) and not self.options.verbose:
-                self._idle.add(child)
-        if event.what == "exit":
+        if isinstance(event.what, Fork) and not self.options.verbose:
+            self._idle.add(event.what.child)
+        if isinstance(event.what, Exit):
             if event.tid in self._idle:
                 self._idle.discard(event.tid)
                 return
@@ -333,7 +332,7 @@ class TextRenderer(Renderer):
         if line is not None:
             self._write(f"{self.calls.pid(event.tid)} {line}")
 
-    def end(self, status: dict[str, Any]) -> None:
+    def end(self, ending: Ending) -> None:
         """What was loaded and never attached."""
         self.flush()
         if not self.options.quiet:

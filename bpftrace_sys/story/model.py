@@ -34,7 +34,7 @@ from bpftrace_sys.story.objects import (
 from bpftrace_sys.story.targets import defined_probes
 from bpftrace_sys.trace.facts import Facts
 from decoders.call import Call, inner_value
-from decoders.events import ProcessEvent
+from decoders.events import Fork, ProcessEvent
 from decoders.raw import ENTRY, EXIT, FdFact
 from decoders.uapi import const, names
 from decoders.values import Bytes, Fd, Insns, Int, Name, Struct
@@ -277,8 +277,8 @@ class Model:
 
     def process(self, event: ProcessEvent) -> None:
         """Learns who is whose child."""
-        if event.what == "fork" and event.details.get("how") != "thread":
-            child = event.details["child"]
+        if isinstance(event.what, Fork) and event.what.how != "thread":
+            child = event.what.child
             self.parents[child] = event.pid
             while len(self.parents) > PARENTS:
                 del self.parents[next(iter(self.parents))]

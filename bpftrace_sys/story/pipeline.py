@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bpftrace_sys.story.attach.attachments import Attachments
 from bpftrace_sys.story.faults import Faults
@@ -16,7 +16,7 @@ from bpftrace_sys.story.typed_values import retype
 from bpftrace_sys.trace.facts import Facts
 from bpftrace_sys.trace.header import Header
 from decoders.arch import NETLINK_CALLS
-from decoders.events import ProcessEvent
+from decoders.events import Exit, ProcessEvent, event_name
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.story.retention import Retention
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from bpftrace_sys.trace.kernel_view import KernelView
+    from decoders.events import Ending
 
 
 LEAVING_OUT = ("-e bpf=", "-e status=", "-P ", "-Z")
@@ -121,14 +122,15 @@ class Pipeline:
     def _process(self, event: ProcessEvent) -> None:
         self._forget_last()
         try:
-            if event.what == "exit":
+            if isinstance(event.what, Exit):
                 self._tell(self.attachments.flush(event.tid))
-            if self.probes is not None and event.what == "exit" and event.tid == event.pid:
+            if self.probes is not None and event.ends_process:
                 self.probes.exited(event.pid)
                 self.probes.recent = False
             self.model.process(event)
         except Exception as error:
-            self.faults.found(f"{event.what} of {event.pid}", error, "the trace goes on")
+            what = f"{event_name(event.what)} of {event.pid}"
+            self.faults.found(what, error, "the trace goes on")
         self._each(lambda renderer: renderer.process(event))
 
     def _each(self, tell: Callable[[Renderer], None]) -> None:
@@ -270,7 +272,7 @@ class Pipeline:
         self.flush()
         self._each(lambda renderer: renderer.cut())
 
-    def end(self, status: dict[str, Any]) -> None:
+    def end(self, ending: Ending) -> None:
         """The trace ends."""
         if self.probes is not None:
             self.probes.recent = False
@@ -279,7 +281,7 @@ class Pipeline:
             self.model.settle()
         except Exception as error:
             self.faults.found("the end", error, "what stays behind may be missing")
-        self._each(lambda renderer: renderer.end(status))
+        self._each(lambda renderer: renderer.end(ending))
 
     def _tell(self, told: Iterable[Attachment]) -> None:
         for attachment in told:

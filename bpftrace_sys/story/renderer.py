@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.objects import Attachment, NotedCall, Object
     from bpftrace_sys.trace.header import Header
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
-    from decoders.events import ProcessEvent
+    from decoders.events import Ending, ProcessEvent
     from decoders.raw import RawCall
 
 
@@ -77,8 +77,8 @@ class Renderer:
     def lull(self) -> None:
         """Nothing has come for a while: what was held back is to be told now."""
 
-    def end(self, status: dict[str, Any]) -> None:
-        """The trace is whole.  ``status``: how it ended, as in a trace's last line."""
+    def end(self, ending: Ending) -> None:
+        """The trace is whole, and ended so."""
 
     def cut(self) -> None:
         """The trace breaks off here, without an end."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bpftrace_sys.story.objects import Attachment, Link, NotedCall, Object, PerfEvent, Prog, text_of
 from bpftrace_sys.story.renderer import Renderer
@@ -21,6 +21,7 @@ from decoders.values import Struct, Text, Value
 if TYPE_CHECKING:
     from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
+    from decoders.events import Ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +167,8 @@ class Selected(Renderer):
     def lull(self) -> None:
         self.renderer.lull()
 
-    def end(self, status: dict[str, Any]) -> None:
-        self.renderer.end(status)
+    def end(self, ending: Ending) -> None:
+        self.renderer.end(ending)
 
     def cut(self) -> None:
         self.renderer.cut()

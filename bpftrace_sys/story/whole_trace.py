@@ -47,7 +47,7 @@ def fed(items: Iterable[Item], pipeline: Pipeline, facts: RecordedFacts) -> Iter
         elif isinstance(item, Flush):
             pipeline.flush()
         elif isinstance(item, End):
-            pipeline.end(item.status)
+            pipeline.end(item.ending)
         else:
             pipeline.take(item)
         yield

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 from bpftrace_sys.common import BpfstraceError
-from decoders.events import ProcessEvent
+from decoders.events import Ending, ProcessEvent
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Flush:
 class End:
     """The trace is whole."""
 
-    status: dict[str, Any]
+    ending: Ending
 
 
 Item: TypeAlias = Union[

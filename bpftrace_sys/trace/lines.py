@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from bpftrace_sys.trace.pieces import Pieces, unpack
-from decoders.events import ProcessEvent
 from decoders.raw import ENTRY, EXIT, NOTHING, Chunk, Cred, Extra, FdFact, RawCall
 
 CALL_LIMIT: Final = 256 << 20
@@ -202,34 +201,4 @@ def raw_call(line: dict[str, Any], pieces: Pieces) -> RawCall:
         watched_exit=bool(raw.get("watched_exit", True)),
         extra=extra_of(raw.get("extra")),
         stack=stack,
-    )
-
-
-def event_line(event: ProcessEvent) -> dict[str, Any]:
-    """A ProcessEvent as a line."""
-    return {
-        "type": "process",
-        "event": event.what,
-        "time": event.time,
-        "pid": event.pid,
-        "tid": event.tid,
-        **event.details,
-    }
-
-
-def _event(line: dict[str, Any]) -> ProcessEvent:
-    known = ("type", "event", "time", "pid", "tid")
-    what = str(line.get("event"))
-    details = {key: value for key, value in line.items() if key not in known}
-    for key in ("child", "child_tid", "code", "signal", "former_tid"):
-        if key in details:
-            _int(details[key], key)
-    if what == "fork" and not {"child", "child_tid"} <= details.keys():
-        raise ValueError("a fork without child and child_tid")
-    return ProcessEvent(
-        what,
-        _int(line.get("time"), "time"),
-        _int(line.get("pid"), "pid"),
-        _int(line.get("tid"), "tid"),
-        details,
     )

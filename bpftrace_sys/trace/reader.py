@@ -19,9 +19,10 @@ from collections.abc import Iterator
 from typing import IO, Any, Final
 
 from bpftrace_sys.common.strict_json import once
+from bpftrace_sys.trace.events import ending_of, event_of
 from bpftrace_sys.trace.header import FORMAT, VERSION, Header
 from bpftrace_sys.trace.items import End, Fact, Flush, Item, TraceError
-from bpftrace_sys.trace.lines import _event, _number, raw_call
+from bpftrace_sys.trace.lines import _number, raw_call
 from bpftrace_sys.trace.pieces import Pieces, unpack
 from bpftrace_sys.trace.shapes import LineShapes
 from bpftrace_sys.trace.writer import _zstandard
@@ -210,7 +211,7 @@ class Reader:
         if kind == "syscall":
             return raw_call(line, self._pieces)
         if kind == "process":
-            return _event(line)
+            return event_of(line)
         if kind == "kernel_view":
             from bpftrace_sys.trace.kernel_view import view_of
 
@@ -229,8 +230,7 @@ class Reader:
             return Flush(lull=True)
         if kind == "end":
             self.whole = True
-            status = line.get("status")
-            return End(status if isinstance(status, dict) else {})
+            return End(ending_of(line))
         return None
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from bpftrace_sys.record.ebpf import engine as engine_module
-from bpftrace_sys.record.ebpf.engine import Lost, Told, Wanted, Watch
+from bpftrace_sys.record.ebpf.engine import Told, Wanted, Watch
+from decoders.events import Lost
 from decoders.raw import AUDIT_ARCH_I386, RawCall
 from tests.support.running import LOADERS, ROOT, TRACEES, environment, run_cli
 from tests.support.schema import check
@@ -250,7 +251,7 @@ def test_everybody(tmp_path: Path) -> None:
     check(lines)
     (first,) = [
         line for line in lines
-        if line["type"] == "syscall" and line["args"].get("attr", {}).get("map_name") == name
+        if line["type"] == "syscall" and (line["args"].get("attr") or {}).get("map_name") == name
     ][:1]  # fmt: skip
     who = next(
         line for line in lines

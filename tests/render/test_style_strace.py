@@ -17,7 +17,7 @@ from bpftrace_sys.story.objects import NotedCall
 from decoders.declare import bpf_attr, bpf_link, perf_ioctl, syscalls
 from decoders.declare.structs import layout_of
 from decoders.decode import Call, decode
-from decoders.events import ProcessEvent
+from decoders.events import Exit, Fork, ProcessEvent
 from decoders.raw import AUDIT_ARCH_X86_64, ENTRY, EXIT, Chunk, FdFact, RawCall
 from decoders.uapi import names, perf
 
@@ -269,18 +269,18 @@ def test_string_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("details", "text"),
+    ("ended", "text"),
     [
-        ({"code": 3}, "+++ exited with 3 +++"),
-        ({"signal": 9}, "+++ killed by SIGKILL +++"),
-        ({"signal": 11, "core": True}, "+++ killed by SIGSEGV (core dumped) +++"),
-        ({}, None),
+        (Exit(3), "+++ exited with 3 +++"),
+        (Exit(signal=9), "+++ killed by SIGKILL +++"),
+        (Exit(signal=11, core=True), "+++ killed by SIGSEGV (core dumped) +++"),
+        (Exit(), None),
     ],
 )
-def test_ends(details: dict[str, Any], text: str | None) -> None:
+def test_ends(ended: Exit, text: str | None) -> None:
     """How processes end."""
-    assert strace.event_line(ProcessEvent("exit", 0, 1, 1, details)) == text
-    assert strace.event_line(ProcessEvent("fork", 0, 1, 1, {"child": 2})) is None
+    assert strace.event_line(ProcessEvent(ended, 0, 1, 1)) == text
+    assert strace.event_line(ProcessEvent(Fork(2, 2), 0, 1, 1)) is None
 
 
 def test_whose_line() -> None:
@@ -294,9 +294,9 @@ def test_whose_line() -> None:
         renderer = strace.StraceRenderer(out, column=0)
         call = bpf(22, b"\3\0\0\0")
         renderer.call(call)
-        renderer.process(ProcessEvent("fork", 0, 7, 7, {"child": 8, "child_tid": 8}))
+        renderer.process(ProcessEvent(Fork(8, 8), 0, 7, 7))
         renderer.call(call)
-        renderer.process(ProcessEvent("exit", 0, 8, 8, {"code": 0}))
+        renderer.process(ProcessEvent(Exit(0), 0, 8, 8))
         renderer.call(call)
         lines = out.getvalue().splitlines()
         assert [line.startswith(head) for line, head in zip(lines, expected, strict=True)] == (

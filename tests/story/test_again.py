@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from bpftrace_sys.story.again import Again
-from decoders.events import ProcessEvent
+from decoders.events import Exit, ProcessEvent
 from decoders.raw import AUDIT_ARCH_X86_64, Cred, RawCall
 from tests.support.loop_calls import Item, in_time, tell, updates
 from tests.support.made_up import Memory, record
@@ -126,5 +126,5 @@ def test_anything_in_between(seed: int, monkeypatch: pytest.MonkeyPatch) -> None
             items += updates(4)
     in_time([item for item in items if isinstance(item, RawCall)], seed)
     for at in sorted(choose.sample(range(len(items)), 5), reverse=True):
-        items.insert(at, ProcessEvent("exit", 1, 100, 100, {"code": 0}))
+        items.insert(at, ProcessEvent(Exit(0), 1, 100, 100))
     both(monkeypatch, items, choose.choice(OPTIONS))

@@ -20,7 +20,7 @@ from bpftrace_sys.story.pipeline import Pipeline
 from bpftrace_sys.story.repeats import Repeats
 from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.header import Header
-from decoders.events import ProcessEvent
+from decoders.events import Ending, ProcessEvent
 from decoders.raw import AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, RawCall
 from decoders.uapi import const
 from tests.support.made_up import Memory, record
@@ -121,7 +121,7 @@ def tell(
         for (_, number), found in pipeline.model.objects.items()
         if isinstance(found, objects.Map)
     )
-    pipeline.end({"code": 0})
+    pipeline.end(Ending(0))
     monkeypatch.setattr(Repeats, "take", take)
     return Told(f"{text.getvalue()}{operations}", lines.getvalue(), short)
 

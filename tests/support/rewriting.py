@@ -14,7 +14,7 @@ from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.items import Fact, Item
 from bpftrace_sys.trace.reader import Reader
-from decoders.events import ProcessEvent
+from decoders.events import Exec, Fork, ProcessEvent
 from decoders.raw import ENTRY, Chunk, FdFact, RawCall
 from tests.support.running import FIXTURES
 
@@ -110,12 +110,13 @@ def as_of_another_day(found: list[Item]) -> Iterable[Item]:
 
     for item in found:
         if isinstance(item, ProcessEvent):
-            details = {
-                name: value + 3000 if name in ("child", "child_tid", "former_tid") else value
-                for name, value in item.details.items()
-            }
+            what = item.what
+            if isinstance(what, Fork):
+                what = what._replace(child=what.child + 3000, child_tid=what.child_tid + 3000)
+            elif isinstance(what, Exec) and what.former_tid is not None:
+                what = Exec(what.former_tid + 3000)
             yield item._replace(
-                time=item.time + 10**12, pid=item.pid + 3000, tid=item.tid + 3000, details=details
+                what=what, time=item.time + 10**12, pid=item.pid + 3000, tid=item.tid + 3000
             )
         elif isinstance(item, Fact) and item.kind.startswith("alive_"):
             yield dataclasses.replace(item, key=item.key + 5000)

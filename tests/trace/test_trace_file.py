@@ -200,6 +200,14 @@ BAD_LINES: dict[str, tuple[Any, str]] = {
         {"type": "process", "event": "exit", "time": 1, "pid": 7, "tid": 7, "code": "\x1b[2J"},
         "code is not a number",
     ),
+    "a user in letters": (
+        {"type": "process", "event": "who", "time": 1, "pid": 7, "tid": 7, "uid": "root"},
+        "uid is not a number",
+    ),
+    "a command line that is none": (
+        {"type": "process", "event": "who", "time": 1, "pid": 7, "tid": 7, "argv": [["x"]]},
+        "a word of argv is not a string",
+    ),
     "a fork without child": (
         {"type": "process", "event": "fork", "time": 1, "pid": 7, "tid": 7}, "a fork without child",
     ),
@@ -227,6 +235,29 @@ def test_unknown_lines_and_fields_are_passed_over(tmp_path: Path) -> None:
     done = run_cli("replay", str(path))
     assert (done.returncode, done.stderr) == (0, "")
     shows(done.stdout, 1)
+
+
+def test_events_go_through_as_they_stand(tmp_path: Path) -> None:
+    """Those of a newer version, too, with what they say; and how the trace ended."""
+    at = {"type": "process", "time": 5, "pid": 7, "tid": 7}
+    events = [
+        {**at, "event": "fork", "child": 8, "child_tid": 8, "how": "vfork"},
+        {**at, "event": "exec", "former_tid": 9},
+        {**at, "event": "exit", "signal": 11, "core": True},
+        {**at, "event": "exit", "code": 0},
+        {**at, "event": "who", "comm": "a", "argv": ["a", "b"], "uid": 0, "parent": 1},
+        {**at, "event": "lost", "calls": 3, "pieces": 0, "events": 0},
+        {**at, "event": "frozen", "for": ["a", "while"], "code": "none"},
+    ]
+    status = {"code": 0, "error": "why", "lost": {"calls": 3, "pieces": 0, "events": 0}}
+    lines = [HEADER, CALL, *events, {"type": "end", "status": status}]
+    path = write(tmp_path / "t", *lines)
+    done = run_cli("replay", "--json", "-", str(path))
+    assert done.returncode == 0
+    assert "+++ killed by SIGSEGV (core dumped) +++\n" in done.stderr
+    assert "[7] is a b (uid 0, child of 1)\n--- lost: 3 calls," in done.stderr.replace("[7] -", "-")
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line for line in told if line["type"] in ("process", "end")] == lines[2:]
 
 
 # ------------------------------------------------------------------ size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.compare.canonical.entries import Entry, Tied
@@ -15,7 +14,7 @@ from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Attachment, NotedCall, Prog
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.trace.header import Header
-from decoders.events import ProcessEvent
+from decoders.events import Ending, ProcessEvent
 from decoders.values import Fd
 
 Take = Callable[[Entry | Tied], None]
@@ -37,7 +36,7 @@ class Canon(Renderer):
     def process(self, event: ProcessEvent) -> None:
         self.known.processes.event(event)
 
-    def end(self, status: dict[str, Any]) -> None:
+    def end(self, ending: Ending) -> None:
         self.known.objects.settle()
 
     def attachment(self, told: Attachment) -> None:

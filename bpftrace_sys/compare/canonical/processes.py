@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from decoders.events import ProcessEvent
+from decoders.events import Exit, Fork, ProcessEvent
 
 
 @dataclass(slots=True, eq=False)
@@ -42,24 +42,20 @@ class Processes:
 
     def event(self, event: ProcessEvent) -> None:
         """A fork, exec or exit."""
-        if event.what == "fork":
-            for name in ("child", "child_tid"):
-                number = event.details.get(name)
-                if isinstance(number, int):
-                    self.numbers.add(number)
-            if event.details.get("how") == "thread":
+        what = event.what
+        if isinstance(what, Fork):
+            self.numbers.update((what.child, what.child_tid))
+            if what.how == "thread":
                 return
             parent = self.get(event.pid)
             parent.children += 1
-            child = event.details.get("child")
-            if isinstance(child, int):
-                self.by_pid[child] = Process((*parent.path, parent.children), parent.comm)
-        elif event.what == "exit" and event.tid == event.pid:
+            self.by_pid[what.child] = Process((*parent.path, parent.children), parent.comm)
+        elif isinstance(what, Exit) and event.ends_process:
             known = self.get(event.pid)
-            if "code" in event.details:
-                known.exit = f"exited with {event.details['code']}"
-            elif "signal" in event.details:
-                known.exit = f"killed by signal {event.details['signal']}"
+            if what.code is not None:
+                known.exit = f"exited with {what.code}"
+            elif what.signal is not None:
+                known.exit = f"killed by signal {what.signal}"
 
     def name(self, pid: int) -> str:
         """How texts speak of a pid."""

@@ -22,6 +22,7 @@ from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.trace.header import Header
 from decoders.call import inner_value
+from decoders.events import Ending
 from decoders.uapi import helpers
 from decoders.values import Insns, Name
 
@@ -157,10 +158,10 @@ class Deeds(Renderer):
         last = next((step for step in told.steps if step.role == "attach"), told.steps[-1])
         self._attach(last.call, told.prog, told.target)
 
-    def end(self, status: dict[str, Any]) -> None:
+    def end(self, ending: Ending) -> None:
         """Settles which calls were feature probes."""
-        if "error" in status:
-            self.trouble.append(f"tracing itself failed: {printable(str(status['error']))}")
+        if ending.error:
+            self.trouble.append(f"tracing itself failed: {printable(ending.error)}")
         self._settle()
         for waiting in self._waiting:
             self.found.setdefault(waiting.deed, waiting.where)

@@ -16,7 +16,7 @@ from bpftrace_sys.record.capture.paths import defining, interesting
 from bpftrace_sys.record.machine.hardware import Machine
 from bpftrace_sys.record.ptrace.stop_filter import StopFilter
 from decoders import arch as arches
-from decoders.events import ProcessEvent
+from decoders.events import Exec, Exit, Fork, ProcessEvent, What
 from decoders.raw import RawCall
 from decoders.uapi import const
 
@@ -184,9 +184,9 @@ class Capture:
             event = self._queue.popleft()
             assert isinstance(event, ProcessEvent)
             self._light(event)
-            if event.what == "fork":
-                self._forks[event.details["child_tid"]] = event
-            elif event.what == "exit":
+            if isinstance(event.what, Fork):
+                self._forks[event.what.child_tid] = event
+            elif isinstance(event.what, Exit):
                 self._forks.pop(event.tid, None)
         return True
 
@@ -451,12 +451,12 @@ class Capture:
     # ------------------------------------------------------------ processes
 
     def forked(self, parent: Tracee, child_tid: int, child_pid: int, how: str) -> None:
-        self._event(parent, "fork", {"child": child_pid, "child_tid": child_tid, "how": how})
+        self._event(parent, Fork(child_pid, child_tid, how))
 
     def execed(self, tracee: Tracee) -> None:
         former = getattr(tracee, "former_tid", tracee.tid)
         self._unfinished(former)
-        self._event(tracee, "exec", {"former_tid": former} if former != tracee.tid else {})
+        self._event(tracee, Exec(former if former != tracee.tid else None))
 
     def exited(
         self, tracee: Tracee, code: int | None, signal: int | None, core: bool
@@ -466,14 +466,7 @@ class Capture:
             self._lookup.forget(tracee.tid)
         if self._credentials is not None:
             self._credentials.forget(tracee.tid)
-        details: dict[str, Any] = {}
-        if code is not None:
-            details["code"] = code
-        if signal is not None:
-            details["signal"] = signal
-            if core:
-                details["core"] = True
-        self._event(tracee, "exit", details)
+        self._event(tracee, Exit(code, signal, core))
 
     def _unfinished(self, tid: int) -> None:
         pending = self._pending.pop(tid, None)
@@ -481,10 +474,8 @@ class Capture:
             self._queue.append(pending[0])
             self._due = True
 
-    def _event(self, tracee: Tracee, what: str, details: dict[str, Any]) -> None:
-        self._queue.append(
-            ProcessEvent(what, time.time_ns(), tracee.pid, tracee.tid, details)
-        )
+    def _event(self, tracee: Tracee, what: What) -> None:
+        self._queue.append(ProcessEvent(what, time.time_ns(), tracee.pid, tracee.tid))
 
     def note(self, tracee: Tracee | None, text: str) -> None:
         if self._notes is not None:

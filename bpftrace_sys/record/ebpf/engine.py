@@ -18,14 +18,14 @@ from bpftrace_sys.record.capture.paths import PREFIXES, interesting
 from bpftrace_sys.record.ebpf import steps
 from bpftrace_sys.record.ebpf.hooks import KINDS, Hooks
 from bpftrace_sys.record.ebpf.loader import LoadError, Programs
-from bpftrace_sys.record.ebpf.records import Records, Who
+from bpftrace_sys.record.ebpf.records import Records, WhoRecord
 from bpftrace_sys.record.ebpf.refusals import why
 from bpftrace_sys.record.ebpf.ring import Ring
 from bpftrace_sys.record.machine.hardware import Machine
 from bpftrace_sys.record.machine.newest_ids import highest
 from bpftrace_sys.record.ptrace.errors import EngineError
 from decoders import arch as arches
-from decoders.events import ProcessEvent
+from decoders.events import Exec, Exit, Fork, Lost, ProcessEvent
 from decoders.raw import RawCall
 from decoders.uapi import system
 
@@ -71,24 +71,11 @@ class Wanted:
 
 
 @dataclass
-class Lost:
-    """What never arrived, because the ring was full."""
-
-    calls: int = 0
-    pieces: int = 0
-    """Of calls that did arrive."""
-    events: int = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.calls or self.pieces or self.events)
-
-
-@dataclass
 class Told:
     """What a Watch hands on; as it comes."""
 
     take: Callable[[RawCall | ProcessEvent], None]
-    who: Callable[[Who], None] = field(default=lambda who: None)
+    who: Callable[[WhoRecord], None] = field(default=lambda who: None)
     lost: Callable[[Lost], None] = field(default=lambda lost: None)
     unseen: Callable[[int], None] = field(default=lambda pid: None)
     """A process whose calls are not seen: it runs a 32-bit program, and the hooks see none."""
@@ -299,12 +286,12 @@ class Watch:
                 and not any(interesting(chunk.data.rstrip(b"\0")) for chunk in item.chunks)
             ):
                 return
-        elif item.what == "fork":
-            self.alive.add(item.details["child_tid"])
-        elif item.what == "exit":
+        elif isinstance(item.what, Fork):
+            self.alive.add(item.what.child_tid)
+        elif isinstance(item.what, Exit):
             self.alive.discard(item.tid)
-        elif item.what == "exec" and "former_tid" in item.details:
-            self.alive.discard(item.details["former_tid"])
+        elif isinstance(item.what, Exec) and item.what.former_tid is not None:
+            self.alive.discard(item.what.former_tid)
             self.alive.add(item.tid)
         self._told.take(item)
 
@@ -316,13 +303,7 @@ class Watch:
         before = self.lost
         if now != before:
             self.lost = now
-            self._told.lost(
-                Lost(
-                    now.calls - before.calls,
-                    now.pieces - before.pieces,
-                    now.events - before.events,
-                )
-            )
+            self._told.lost(now.since(before))
         return count
 
     def stop(self) -> None:
@@ -395,4 +376,4 @@ def _perf_event() -> int:
     return int(ctypes.CDLL(None, use_errno=True).syscall(number, attr, -1, 0, -1, 8))
 
 
-__all__ = ["CALLS", "RING", "Lost", "Told", "Wanted", "Watch"]
+__all__ = ["CALLS", "RING", "Told", "Wanted", "Watch"]

@@ -11,10 +11,10 @@ import os
 import struct
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from bpftrace_sys.record.capture.credentials import INIT_USER_NS
-from decoders.events import ProcessEvent
+from decoders.events import Exec, Exit, Fork, ProcessEvent, What
 from decoders.raw import ENTRY, EXIT, Chunk, Cred, FdFact, RawCall
 from decoders.uapi import const, names
 
@@ -62,7 +62,7 @@ class Part(NamedTuple):
     data: bytes
 
 
-class Who(NamedTuple):
+class WhoRecord(NamedTuple):
     """Who a process is that asks something of BPF for the first time."""
 
     time: int
@@ -83,7 +83,7 @@ class Who(NamedTuple):
 class Records:
     """Makes items of records.
 
-    ``take`` gets each RawCall and ProcessEvent, ``who`` each :class:`Who`, ``narrow``
+    ``take`` gets each RawCall and ProcessEvent, ``who`` each :class:`WhoRecord`, ``narrow``
     each process that begins to run a 32-bit program. ``offset``: nanoseconds from
     CLOCK_MONOTONIC to the epoch.
     """
@@ -91,7 +91,7 @@ class Records:
     def __init__(
         self,
         take: Callable[[RawCall | ProcessEvent], None],
-        who: Callable[[Who], None],
+        who: Callable[[WhoRecord], None],
         narrow: Callable[[int], None],
         offset: int,
     ) -> None:
@@ -268,22 +268,21 @@ class Records:
     # ------------------------------------------------------------ processes
 
     def _process(self, buffer: memoryview, at: int) -> None:
-        _, what, time, pid_tgid, one, two, how = PROCESS.unpack_from(buffer, at)
+        _, kind, time, pid_tgid, one, two, how = PROCESS.unpack_from(buffer, at)
         pid, tid = pid_tgid >> 32, pid_tgid & 0xFFFFFFFF
-        details: dict[str, Any]
-        if what == NARROW:
+        what: What
+        if kind == NARROW:
             self._narrow(pid)
             return
-        if what == FORK:
-            details = {"child": one, "child_tid": two, "how": _how(pid, one, how)}
-        elif what == EXEC:
-            details = {"former_tid": one} if one != tid else {}
+        if kind == FORK:
+            what = Fork(one, two, _how(pid, one, how))
+        elif kind == EXEC:
+            what = Exec(one if one != tid else None)
         elif one & 0x7F:
-            details = {"signal": one & 0x7F, **({"core": True} if one & 0x80 else {})}
+            what = Exit(signal=one & 0x7F, core=bool(one & 0x80))
         else:
-            details = {"code": one >> 8 & 0xFF}
-        name = ("fork", "exec", "exit")[what]
-        self._take(ProcessEvent(name, time + self._offset, pid, tid, details))
+            what = Exit(code=one >> 8 & 0xFF)
+        self._take(ProcessEvent(what, time + self._offset, pid, tid))
 
     def _who_is(self, buffer: memoryview, at: int) -> None:
         (
@@ -292,7 +291,7 @@ class Records:
         start = at + WHO.size
         argv = bytes(buffer[start : start + size]).rstrip(b"\0")
         self._who(
-            Who(
+            WhoRecord(
                 time + self._offset,
                 pid_tgid >> 32,
                 pid_tgid & 0xFFFFFFFF,
@@ -409,4 +408,4 @@ def file_path(data: bytes) -> str:
     return head + os.fsdecode(b"/".join(reversed(components)))
 
 
-__all__ = ["ENTRY", "EXIT", "Records", "Who", "fd_fact", "file_path"]
+__all__ = ["ENTRY", "EXIT", "Records", "WhoRecord", "fd_fact", "file_path"]

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bpftrace_sys.record.ebpf.cgroups import Cgroups, cgroup_of, container
-from bpftrace_sys.record.ebpf.records import Who
+from bpftrace_sys.record.ebpf.records import WhoRecord
+from decoders.events import Who
 
 
-def details(who: Who, cgroups: Cgroups) -> dict[str, Any]:
-    """Of a ProcessEvent ``who``: comm, exe, argv, uid, parent, cgroup_id; and where they are
-    known cgroup, container."""
-    found: dict[str, Any] = {
-        "comm": who.comm,
-        "argv": list(who.argv),
-        "uid": who.uid,
-        "parent": who.parent,
-        "cgroup_id": who.cgroup,
-    }
-    if who.exe:
-        found["exe"] = who.exe
+def who_is(record: WhoRecord, cgroups: Cgroups) -> Who:
+    """What the record says, and the cgroup where it is known."""
     # By its process where that is still there: it knows cgroup1, too.
-    cgroup = cgroup_of(who.pid) or cgroups.path(who.cgroup)
-    if cgroup is not None:
-        found["cgroup"] = cgroup
-        inside = container(cgroup)
-        if inside is not None:
-            found["container"] = inside
-    return found
+    cgroup = cgroup_of(record.pid) or cgroups.path(record.cgroup)
+    return Who(
+        comm=record.comm,
+        argv=record.argv,
+        uid=record.uid,
+        parent=record.parent,
+        cgroup_id=record.cgroup,
+        exe=record.exe or None,
+        cgroup=cgroup,
+        container=None if cgroup is None else container(cgroup),
+    )

@@ -33,7 +33,7 @@ from bpftrace_sys.story.summary import Counts, calls, remains
 from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.inventory import ObjectState, Unseen
 from decoders.call import inner_value
-from decoders.events import ProcessEvent
+from decoders.events import Ending, Exit, Fork, ProcessEvent, event_name
 from decoders.raw import RawCall
 from decoders.values import Fd, Text
 
@@ -163,28 +163,28 @@ class Gather(Renderer):
 
     def process(self, event: ProcessEvent) -> None:
         """A fork, exec or exit."""
-        if event.what == "exit":
+        what = event.what
+        if isinstance(what, Exit):
             self._settle()
         self._seen(event.time)
         report = self.report
         line = exit_line(event)
-        if line is None and event.what == "exit":
+        if line is None and isinstance(what, Exit):
             return
         if line is None:
-            child = event.details.get("child")
-            line = f"{event.what}" + (f" of {child}" if isinstance(child, int) else "")
+            line = event_name(what) + (f" of {what.child}" if isinstance(what, Fork) else "")
         thread = self._threads.get(event.tid)
         if thread is not None and len(report.events) < records.OBJECTS:
             report.events.append([event.time, thread, printable(line.strip("+ "))])
 
-    def end(self, status: dict[str, Any]) -> None:
+    def end(self, ending: Ending) -> None:
         """The trace is whole."""
-        self.report.status = status
+        self.report.ending = ending
         self._finish()
 
     def cut(self) -> None:
         """The trace ends before its end: what stood before is shown."""
-        if self.report.status is None:
+        if self.report.ending is None:
             self._finish()
 
     # ------------------------------------------------------------ parts
@@ -196,7 +196,7 @@ class Gather(Renderer):
         self.programs.finish()
         self.maps.finish()
         report.counts = calls(self.counts).rows
-        rows = remains(self.model).rows if report.status is not None else []
+        rows = remains(self.model).rows if report.ending is not None else []
         report.remains = [tuple(printable(cell) for cell in row) for row in rows]
         first = report.first or 0
         for row in (*report.rows,):

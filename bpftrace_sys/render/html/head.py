@@ -111,15 +111,15 @@ def verdict(report: Report) -> list[Child]:
 
 
 def _end(report: Report) -> str:
-    status = report.status
-    if status is not None and not report.argv:
-        return ""
-    if status is None:
+    ending = report.ending
+    if ending is None:
         return "The trace ends before its end."
-    if isinstance(status.get("code"), int):
-        return f"The program exited with {status['code']}."
-    if "signal" in status:
-        return f"The program was killed by signal {status['signal']}."
+    if not report.argv:
+        return ""
+    if ending.code is not None:
+        return f"The program exited with {ending.code}."
+    if ending.signal is not None:
+        return f"The program was killed by signal {ending.signal}."
     return ""
 
 

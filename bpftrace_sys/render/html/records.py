@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from decoders.events import Ending
+
 ROWS: Final = 20_000
 """Calls that are listed one by one; of later ones only those that failed or made something."""
 ROWS_BEYOND: Final = 5_000
@@ -201,7 +203,7 @@ class Report:
     """Of the first call or event; what ``rows`` count from."""
     last: int = 0
     narrowed: list[str] = field(default_factory=list)
-    status: dict[str, Any] | None = None
+    ending: Ending | None = None
     """None: the trace ends without its end."""
     page_objects: list[PageObject] = field(default_factory=list)
     programs: list[Program] = field(default_factory=list)

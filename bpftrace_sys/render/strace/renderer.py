@@ -10,19 +10,18 @@ from bpftrace_sys.render.times import Stamp, spent
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import printable
 from decoders.call import Call
-from decoders.events import ProcessEvent
+from decoders.events import Exit, Fork, ProcessEvent
 
 
 def event_line(event: ProcessEvent, *, prefix: str = "") -> str | None:
     """The line for the end of a process; None for events that strace says nothing of."""
-    if event.what != "exit":
+    ended = event.what
+    if not isinstance(ended, Exit):
         return None
-    number = event.details.get("signal")
-    if isinstance(number, int):
-        core = "(core dumped) " if event.details.get("core") else ""
-        return f"{prefix}+++ killed by {_signal(number)} {core}+++"
-    code = event.details.get("code")
-    return None if code is None else f"{prefix}+++ exited with {code} +++"
+    if ended.signal is not None:
+        core = "(core dumped) " if ended.core else ""
+        return f"{prefix}+++ killed by {_signal(ended.signal)} {core}+++"
+    return None if ended.code is None else f"{prefix}+++ exited with {ended.code} +++"
 
 
 class StraceRenderer(Renderer):
@@ -75,11 +74,9 @@ class StraceRenderer(Renderer):
     def process(self, event: ProcessEvent) -> None:
         """A line where a thread ended."""
         prefix = self._prefix(event.tid)
-        if event.what == "fork":
-            child = event.details.get("child_tid", event.details.get("child"))
-            if isinstance(child, int):
-                self._prefix(child)
-        elif event.what == "exit":
+        if isinstance(event.what, Fork):
+            self._prefix(event.what.child_tid)
+        elif isinstance(event.what, Exit):
             self._threads.discard(event.tid)
             line = event_line(event)
             if line is not None and not self.quiet:

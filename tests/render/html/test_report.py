@@ -26,6 +26,7 @@ from bpftrace_sys.render.html.page import page
 from bpftrace_sys.render.html.records import Report
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.whole_trace import read
+from decoders.events import Ending
 from tests.support.hostile import MARKUP, hostile, looped
 from tests.support.needs import needs_tool
 from tests.support.rewriting import recording
@@ -377,7 +378,7 @@ def test_nothing_of_it_is_imported_without_it() -> None:
 
 def test_report_is_a_record() -> None:
     # A trace of nothing has a page, too.
-    assert "Made no call" in "".join(page(Report(status={"code": 0}), []))
+    assert "Made no call" in "".join(page(Report(ending=Ending(0)), []))
 
 
 
