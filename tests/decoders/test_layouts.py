@@ -187,12 +187,13 @@ def test_sizes(key: str) -> None:
 
 @pytest.mark.parametrize("key", STRUCTS)
 def test_signs(key: str) -> None:
-    """Signed where the kernel's type is."""
+    """Signed where the kernel's type is, and where an fd stands: -1 is passed in a __u32."""
     theirs = {member.path: member.ctype for member in LAYOUTS[key]}
     for place in places(STRUCTS[key]):
         if place.signed is not None and place.path not in NOT_DECLARED:
             ctype = theirs[place.path]
-            assert place.signed == ctype.startswith(("__s", "int")), (place.path, ctype)
+            fd = place.path.endswith("fd") and place.signed
+            assert fd or place.signed == ctype.startswith(("__s", "int")), (place.path, ctype)
 
 
 def test_attr_versions_of_perf() -> None:

@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     Pending = tuple[RawCall, Plan | Family | None, Any]
 
 SOL_SOCKET: Final = 1
-REFUSED: Final = frozenset({errno.EPERM, errno.EACCES})
-"""Errors that may be a matter of capabilities."""
+REFUSED: Final = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP})
+"""Errors that may be a matter of capabilities, or of the caller's user namespace."""
 PLACED: Final = frozenset({"bpf", "perf_event_open"})
 """Calls whose refusal may have its reason in the caller's world (world.py)."""
 WATCHED: Final = StopFilter({"write": None, "close": None})

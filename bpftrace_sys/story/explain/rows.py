@@ -64,12 +64,14 @@ from bpftrace_sys.story.explain.programs import (
     prog_too_big,
     test_run_invalid,
 )
+from bpftrace_sys.story.explain.queries import not_a_cgroup, prog_query, task_fd, token
 from decoders.commands import BATCH, ELEMENT
 
 _ELEMENT: Final = tuple(sorted(ELEMENT))
 _BATCH: Final = tuple(sorted(BATCH))
 _BY_ID: Final = tuple(sorted(ADMIN_COMMANDS))
 _ATTACH: Final = ("BPF_LINK_CREATE", "BPF_PROG_ATTACH")
+_ON_CGROUPS: Final = (*_ATTACH, "BPF_PROG_DETACH", "BPF_PROG_QUERY")
 
 ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (("BPF_PROG_LOAD",), errno.EPERM, prog_load_eperm),
@@ -99,6 +101,9 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (_ELEMENT, errno.E2BIG, element_too_big),
     ((ANY,), errno.EFAULT, unreadable),
     ((ANY,), errno.EBADF, wrong_fd),
+    (("BPF_OBJ_GET_INFO_BY_FD",), errno.EBADFD, wrong_fd),
+    (("BPF_TASK_FD_QUERY",), errno.EBADF, task_fd),
+    (_ON_CGROUPS, errno.EBADF, not_a_cgroup),
     (("bpf",), errno.EINVAL, wrong_fd),
     (("bpf",), errno.EINVAL, unknown_command),
     (("bpf",), errno.EINVAL, leftovers),
@@ -125,6 +130,13 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (_ATTACH, errno.EINVAL, attach_invalid),
     (("BPF_LINK_CREATE",), errno.EINVAL, no_device),  # what XDP's says for ENODEV
     (("BPF_PROG_TEST_RUN",), errno.EINVAL, test_run_invalid),
+    (("BPF_TASK_FD_QUERY",), errno.EINVAL, task_fd),
+    (("BPF_TASK_FD_QUERY",), errno.ENOENT, task_fd),
+    (("BPF_TASK_FD_QUERY",), ENOTSUPP, task_fd),
+    (("BPF_PROG_QUERY",), errno.EINVAL, prog_query),
+    (("BPF_PROG_QUERY",), errno.EOPNOTSUPP, prog_query),
+    (("BPF_TOKEN_CREATE",), errno.EOPNOTSUPP, token),
+    (("BPF_TOKEN_CREATE",), errno.EINVAL, token),
     (_ELEMENT, errno.ENOENT, element_there),
     (_ELEMENT, errno.EEXIST, element_there),
     ((*_ELEMENT, *_BATCH, "BPF_PROG_TEST_RUN", *_ATTACH), ENOTSUPP, no_operation),
