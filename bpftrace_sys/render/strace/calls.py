@@ -214,6 +214,31 @@ AS_NUMBERS: Final = frozenset({"sendto", "sendmsg", "recvfrom", "recvmsg"})
 """Calls without a row: the arguments are shown as they are in the registers."""
 
 
+UNFINISHED: Final = " <unfinished ...>"
+
+
+def call_words(
+    call: Call, string_limit: int = 32, verbose: bool = True, apart: bool = False
+) -> tuple[str, bool]:
+    """A call up to its closing parenthesis, as far as it is known; whether that is all of it.
+
+    ``apart``: what is known at the entry is printed ahead of the rest, as it then is; so the
+    text of a call that has not returned is how that of the whole call begins.
+    """
+    line = Line(call, string_limit, verbose, apart)
+    name = call.syscall.name
+    line.out.append(f"{name}(")
+    show = CALLS.get(name)
+    try:
+        if show is None:
+            line.out.append(", ".join(hexa(arg) for arg in line.args))
+        else:
+            show(line)
+    except PendingError:
+        return "".join(line.out), False
+    return "".join([*line.out, *line.changes]), True
+
+
 def call_line(
     call: Call,
     *,
@@ -229,18 +254,8 @@ def call_line(
     -a), ``string_limit`` the most bytes of a string that are printed (-s);
     ``verbose`` False leaves out what strace leaves out without -v.
     """
-    line = Line(call, string_limit, verbose)
-    name = call.syscall.name
-    line.out.append(f"{prefix}{name}(")
-    show = CALLS.get(name)
-    try:
-        if show is None:
-            line.out.append(", ".join(hexa(arg) for arg in line.args))
-        else:
-            show(line)
-    except PendingError:
-        line.out.append(" <unfinished ...>")
-    text = "".join(line.out) + ") "
+    text, whole = call_words(call, string_limit, verbose)
+    text = f"{prefix}{text}{'' if whole else UNFINISHED}) "
     return f"{text:<{max(0, column)}}= {result(call)}"
 
 

@@ -11,14 +11,21 @@ from decoders.call import Call
 from decoders.declare import bpf_link
 from decoders.declare.structs import layout_of
 from decoders.uapi import const, names
+from decoders.walk.memory import Snapshot
 
 
 class Line(CallMemory):
     """The text of a call so far."""
 
-    def __init__(self, call: Call, string_limit: int, verbose: bool) -> None:
+    def __init__(
+        self, call: Call, string_limit: int, verbose: bool, apart: bool = False
+    ) -> None:
         super().__init__(call, string_limit, verbose)
         self.out: list[str] = []
+        self.apart = apart
+        """Fields are printed as they are at the entry; what became of them stands behind all."""
+        self.changes: list[str] = []
+        """Then: that."""
 
     def inner(self, name: str, frame: Frame) -> str:
         """The text of a struct that a field leads to."""
@@ -126,7 +133,7 @@ class Line(CallMemory):
                 raise PendingError
             data = frame.after
             late = True
-        elif word.mark == "~" and frame.after is not None:
+        elif word.mark == "~" and frame.after is not None and not self.apart:
             late = True
         if word.test is not None and not word.test(data, frame.size):
             return
@@ -142,21 +149,34 @@ class Line(CallMemory):
                     count = min(count, counter.number(frame.after))
                 count //= by
 
-        def text(value: int) -> str:
+        def text(value: int, late: bool = late, memory: Snapshot | None = memory) -> str:
             return show(Item(self, frame, word.name, place, value, late, memory, count, self.inner))
 
         self.name(word.name.rpartition(".")[2], first)
         if word.mark not in (">", "+"):
-            self.out.append(text(place.number(data)))
+            shown = text(place.number(data))
+            self.out.append(shown)
+            if word.mark == "~" and self.apart and frame.after is not None:
+                became = text(place.number(frame.after), True, self.after)
+                if became != shown:
+                    self.change(word.name, became)
             return
         old = place.number(frame.before)
         self.out.append(text(old))
         if frame.after is not None:
             new = place.number(frame.after)
-            if new != old:
+            if new != old and word.mark == "+" and self.apart:
+                self.change(word.name, text(new))
+            elif new != old:
                 self.out.append(f" => {text(new)}")
         elif word.mark == ">":
             raise PendingError
+
+    def change(self, name: str, text: str) -> None:
+        """What a field became that was printed as it was, as strace has it of some."""
+        outer, _, field = name.rpartition(".")
+        told = f"{field}={text}"
+        self.changes.append(f" => {{{outer}={{{told}}}}}" if outer else f" => {{{told}}}")
 
 
 def _variant(row: Row, data: bytes) -> str | None:
