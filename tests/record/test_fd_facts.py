@@ -358,13 +358,16 @@ def test_strings(memory: LiveMemory, pages: Pages) -> None:
         assert memory.cstr(pages.start + 17, length - 1) == b"y" * (length - 1)
 
 
-def test_several_ranges(memory: LiveMemory, pages: Pages) -> None:
+def test_several_ranges(pages: Pages) -> None:
+    memory = direct()
     ranges = Ranges([(pages.start, 4), (pages.start + PAGE - 2, 4), (pages.end - 2, 2)])
     pieces = (pages.data[:4], pages.data[PAGE - 2 : PAGE + 2], pages.data[-2:])
     assert memory.gather(ranges) == b"".join(pieces)
     # All or nothing.
     assert memory.gather(Ranges([(pages.start, 4), (pages.end - 2, 4)])) is None
     assert memory.gather(Ranges([(0, 4), (pages.start, 4)])) is None
+    # Without process_vm_readv(2) each is read by itself.
+    assert by_file().gather(ranges) is None
 
 
 def test_large_reads_are_bounded(memory: LiveMemory, monkeypatch: pytest.MonkeyPatch) -> None:
