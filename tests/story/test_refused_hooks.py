@@ -102,3 +102,89 @@ def test_a_token_is_named_where_one_counts(traced: Callable[..., Ran]) -> None:
     expected |= {"BTF_GET_FD_BY_ID"} if b"\0fd_by_id_token_fd\0" in members else set()
     assert with_token == expected
     assert all("in the first user namespace" in said for said in outcomes.values())
+
+
+ALONE = "alone, without BPF_F_ALLOW_OVERRIDE or BPF_F_ALLOW_MULTI"
+CGROUPS = {
+    "nothing to detach": "prog first id=N is not attached to {here} for BPF_CGROUP_INET_INGRESS",
+    "below one alone": f"{{here}} has prog first id=N, attached {ALONE}: so nothing can be "
+    "attached below",
+    "a link below one alone": f"{{here}} has prog first id=N, attached {ALONE}: so nothing can be "
+    "attached below",
+    "a link beside one alone": f"{{here}} has prog first id=N, attached {ALONE}; this is to be "
+    "attached with BPF_F_ALLOW_MULTI",
+    "several beside one alone": f"{{here}} has prog first id=N, attached {ALONE}; this is to be "
+    "attached with BPF_F_ALLOW_MULTI",
+    "one alone beside several": "{here} has prog first id=N, attached with BPF_F_ALLOW_MULTI; this "
+    f"is to be attached {ALONE}",
+    "not the one attached": "prog second id=N is not attached to {here} for "
+    "BPF_CGROUP_INET_INGRESS",
+    "no one to replace": "prog third id=N is not attached to {here}, so as to be replaced",
+    "not the one of the link": "old_prog_fd is prog first id=N, and link cgroup id=N -> "
+    "cgroup_skb ingress on {here} has prog third id=N",
+    "an old one for nothing": "old_prog_fd is given without BPF_F_REPLACE in flags",
+    "another type": "link cgroup id=N -> cgroup_skb ingress on {here} has a cgroup_skb program, "
+    "and prog other id=N is an xdp one",
+    "version 1": "target_fd N is /sys/fs/cgroup/memory, a cgroup of version N: programs are "
+    "attached to those of version N",
+    "removed": "target_fd N is {here}/below, which was removed",
+    "a link to what is removed": "target_fd N is {here}/below, which was removed",
+    "a question of what is removed": "target_fd N is {here}/below, which was removed",
+    "one too many": "the cgroup has N programs for BPF_CGROUP_INET_INGRESS: it takes no more",
+}
+DEVICES = {
+    "twice": "prog first id=N is attached to device lo for BPF_TCX_INGRESS already",
+    "twice by a link": "prog first id=N is attached to device lo for BPF_TCX_INGRESS already",
+    "stale": "expected_revision is N, and device lo for BPF_TCX_INGRESS is at N",
+    "a stale link": "expected_revision is N, and device lo for BPF_TCX_INGRESS is at N",
+    "before nobody": "prog third id=N, of BPF_F_BEFORE, is not attached to device lo for "
+    "BPF_TCX_INGRESS",
+    "a link after nobody": "prog third id=N, of BPF_F_AFTER, is not attached to device lo for "
+    "BPF_TCX_INGRESS",
+    "nobody to replace": "prog third id=N is not attached to device lo for BPF_TCX_INGRESS, so as "
+    "to be replaced",
+    "nobody to detach": "prog second id=N is not attached to device lo for BPF_TCX_INGRESS",
+    "of a link": "a link holds prog second id=N on device lo for BPF_TCX_INGRESS: LINK_UPDATE or "
+    "LINK_DETACH is for that",
+    "two places": "no one place on device lo for BPF_TCX_INGRESS is what BPF_F_BEFORE and "
+    "BPF_F_AFTER ask for",
+    "not the one of a tcx link": "old_prog_fd is prog first id=N, and link tcx id=N -> tcx ingress "
+    "on lo has prog second id=N",
+    "generic again": "refused0 runs prog one id=N in skb mode already",
+    "native beside generic": "refused0 runs prog one id=N in skb mode; native and generic XDP "
+    "exclude each other",
+    "native without a driver": "the driver of lo takes no program in drv mode (native XDP)",
+    "for a map": "prog devmap id=N was loaded for BPF_XDP_DEVMAP: it goes into a map, not on a "
+    "device",
+    "a tc program for XDP": "link xdp id=N -> xdp on refused0 (skb) has an xdp program, and prog "
+    "first id=N is a sched_cls one",
+    "the same priority": "a BPF program is at priority -N of that hook already: link netfilter "
+    "id=N -> netfilter ipv4 local_in priority -N",
+    "no update": "links of type netfilter have no BPF_LINK_UPDATE",
+    "no end": "links of type raw_tracepoint have no BPF_LINK_DETACH: they end with their last fd "
+    "or pin",
+    "a second dissector": "the network namespace has a link of a flow_dissector already, and takes "
+    "one",
+    "one without a link": "the network namespace has a link there: one excludes the other",
+    "of a device that is gone": "the target of link xdp id=N -> xdp on refused1 (skb) is gone",
+}
+
+
+def test_cgroups(traced: Callable[..., Ran], tmp_path: Path) -> None:
+    ran = group(traced, "cgroups", WORKLOAD)
+    said = told(ran)
+    (here,) = {found for text in said.values() for found in re.findall(r"/\S+/refused\.\d+", text)}
+    expected = {name: text.format(here=here) for name, text in CGROUPS.items()}
+    if "version 1" not in said:
+        del expected["version 1"]  # this machine has none
+    assert said == expected
+    the_same_again(ran, tmp_path)
+
+
+def test_devices(traced: Callable[..., Ran], tmp_path: Path) -> None:
+    ran = group(traced, "devices", WORKLOAD)
+    assert told(ran) == DEVICES
+    the_same_again(ran, tmp_path)
+    stale = next(why(line) for entry, line in cases(ran) if entry[0] == "stale")
+    asked, now = map(int, re.findall(r" (\d+)", stale))
+    assert (asked, now) == (77, 2)  # one attachment: from 1 to 2

@@ -24,7 +24,7 @@ HELD: Final = 64
 ERRORS: Final = frozenset(
     {
         errno.EPERM, errno.ENOENT, errno.EEXIST, errno.EACCES, errno.ESRCH, errno.EBADF,
-        errno.EINVAL,
+        errno.EINVAL, errno.EBUSY, errno.ESTALE,
     }
 )  # fmt: skip
 """Errors whose reason may stand in the caller's world."""
@@ -36,8 +36,13 @@ FILES: Final[dict[int, int]] = {
     const.BPF_TOKEN_CREATE: 4,
 }
 """Where in its attr a command has the fd of a file or folder."""
+ATTACH_TYPE: Final = 8
+"""Where the commands have it that attach and detach."""
+OCCUPIED: Final = frozenset({errno.EPERM, errno.EBUSY, errno.EEXIST, errno.ESTALE})
+"""Errors of attaching that come of what is attached there."""
 TASKS: Final[dict[int, int]] = {const.BPF_TASK_FD_QUERY: 0, const.BPF_LINK_CREATE: 56}
 """Where it has a task: struct bpf_attr's task_fd_query.pid, link_create.uprobe_multi.pid."""
+ATTACHING: Final = frozenset(FILES) - {const.BPF_PROG_QUERY, const.BPF_TOKEN_CREATE}
 COMMANDS: Final = frozenset({const.BPF_OBJ_PIN, const.BPF_OBJ_GET, *FILES, *TASKS})
 """bpf(2) commands that name paths, files or tasks."""
 
@@ -45,7 +50,7 @@ COMMANDS: Final = frozenset({const.BPF_OBJ_PIN, const.BPF_OBJ_GET, *FILES, *TASK
 class World:
     """Handles on the root and the working directory of a process, and what else a call names."""
 
-    __slots__ = ("_fds", "pid_namespace", "tasks")
+    __slots__ = ("_fds", "hook", "pid_namespace", "tasks")
 
     open = 0
     """Worlds that are open."""
@@ -55,6 +60,8 @@ class World:
         self.pid_namespace = 0
         self.tasks: dict[int, bool] = {}
         """Whether a task was there; numbers count in our pid namespace."""
+        self.hook: str | None = None
+        """What was attached where the call wanted to attach (machine/hook_state.py)."""
         try:
             for name in ("root", "cwd"):
                 self.hold(name, f"/proc/{tid}/{name}")
@@ -80,6 +87,11 @@ class World:
         if command in FILES:
             with suppress(OSError):  # it is not open
                 self.hold("file", f"/proc/{raw.tid}/fd/{number(FILES[command])}")
+        if command in ATTACHING and -(raw.ret or 0) in OCCUPIED:
+            from bpftrace_sys.record.machine.hook_state import state
+
+            target = number(FILES[command])
+            self.hook = state(raw.tid, number(ATTACH_TYPE), target, self._fds.get("file"))
 
     def asked_of(self, pid: int) -> None:
         """Whether a task is there, now."""

@@ -318,6 +318,11 @@ class Evidence:
         same = (here.st_dev, here.st_ino) == (above.st_dev, above.st_ino)
         return "yes" if same or here.st_dev != above.st_dev else NONE
 
+    def hook(self, _: str, key: int) -> str | None:
+        """What was attached where the call wanted to attach, as of its exit stop."""
+        world = self.facts.world
+        return None if world is None or world.hook is None else str(world.hook)
+
     def task(self, number: str, key: int) -> str | None:
         """``yes`` or ``-``: whether a task of that number lives in our pid namespace."""
         try:
@@ -358,6 +363,7 @@ QUESTIONS: Final[dict[str, Callable[[Evidence, str, int], str | None]]] = {
     "path": Evidence.path,
     "file_system": Evidence.file_system,
     "task": Evidence.task,
+    "hook": Evidence.hook,
     "fd_system": Evidence.fd_system,
     "fd_root": Evidence.fd_root,
     "device": Evidence.device,

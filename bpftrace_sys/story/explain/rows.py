@@ -31,15 +31,26 @@ from bpftrace_sys.story.explain.held import (
 )
 from bpftrace_sys.story.explain.hooks import (
     netfilter,
+    netfilter_busy,
     past_the_record,
     raw_tracepoint_args,
     raw_tracepoint_name,
     xdp_modes,
+    xdp_no_driver,
+    xdp_taken,
 )
+from bpftrace_sys.story.explain.links import detach, update
 from bpftrace_sys.story.explain.logs import btf_invalid, load_enospc, verifier
 from bpftrace_sys.story.explain.map_btf import no_btf
 from bpftrace_sys.story.explain.map_sizes import map_too_big, no_memory
 from bpftrace_sys.story.explain.maps import map_create_invalid, no_lru
+from bpftrace_sys.story.explain.occupied import (
+    cgroup_missing,
+    cgroup_taken,
+    full,
+    mprog,
+    namespace_taken,
+)
 from bpftrace_sys.story.explain.perf import (
     perf_access,
     perf_invalid,
@@ -72,6 +83,8 @@ _BATCH: Final = tuple(sorted(BATCH))
 _BY_ID: Final = tuple(sorted(ADMIN_COMMANDS))
 _ATTACH: Final = ("BPF_LINK_CREATE", "BPF_PROG_ATTACH")
 _ON_CGROUPS: Final = (*_ATTACH, "BPF_PROG_DETACH", "BPF_PROG_QUERY")
+_MPROG: Final = (errno.EEXIST, errno.ENOENT, errno.ESTALE, errno.ERANGE, errno.EBUSY)
+_UPDATE: Final = (errno.EPERM, errno.EINVAL, errno.ENOLINK, errno.EOPNOTSUPP)
 
 ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (("BPF_PROG_LOAD",), errno.EPERM, prog_load_eperm),
@@ -147,6 +160,17 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (("BPF_RAW_TRACEPOINT_OPEN",), errno.EINVAL, raw_tracepoint_args),
     (("BPF_LINK_CREATE",), errno.ENOENT, no_symbol),
     (("BPF_LINK_CREATE",), errno.ESRCH, no_symbol),
+    (_ATTACH, errno.EPERM, cgroup_taken),
+    (_ON_CGROUPS, errno.ENOENT, cgroup_missing),
+    (_ATTACH, errno.E2BIG, full),
+    (_ATTACH, errno.EEXIST, namespace_taken),
+    *(((*_ATTACH, "BPF_PROG_DETACH"), number, mprog) for number in _MPROG),
+    (("BPF_LINK_CREATE",), errno.EBUSY, xdp_taken),
+    (("BPF_LINK_CREATE",), errno.EEXIST, xdp_taken),
+    (("BPF_LINK_CREATE",), errno.EOPNOTSUPP, xdp_no_driver),
+    (("BPF_LINK_CREATE",), errno.EBUSY, netfilter_busy),
+    *((("BPF_LINK_UPDATE",), number, update) for number in _UPDATE),
+    (("BPF_LINK_DETACH",), errno.EOPNOTSUPP, detach),
     (("BPF_MAP_FREEZE", "BPF_LINK_CREATE"), errno.EBUSY, busy),
     (_BY_ID, errno.ENOENT, no_more_ids),
     (("BPF_PROG_LOAD", "BPF_BTF_LOAD"), errno.ENOSPC, load_enospc),
