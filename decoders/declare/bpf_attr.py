@@ -72,6 +72,7 @@ from decoders.declare.structs import (
     One,
     Out,
     Pick,
+    Unknown,
     kernel,
 )
 from decoders.uapi import const, names
@@ -420,10 +421,6 @@ ATTR = Pick(
     {number: row.attr for number, row in COMMANDS.items()},
 )
 """What the attr pointer of bpf(2) points at, by ``cmd``."""
-UNKNOWN_COMMAND: Final = (
-    "bpf_attr",
-    "bpf_cmd",
-    command,
-)
-"""By what a newer kernel's BTF may know the attr of a command that has no row."""
+UNKNOWN_COMMAND: Final = Unknown("bpf_attr", "bpf_cmd", names.bpf_cmd, command)
+"""By what the attr may be known of a command that has no row."""
 

@@ -369,103 +369,108 @@ _layout97 = Layout('<56s', ('batch',), (Slot('struct', 0, 0, 56, _layout96),), T
 _layout98 = Layout('<L', ('target_ifindex',), (Slot('asked', 0, 0, 4, _asked1),))
 _layout99 = Layout('<l', ('target_fd',), (Slot('fd', 0, 0, 4, _fd0),))
 _union149 = Union(m.by_ifindex, {True: _layout98, False: _layout99})
-_layout100 = Layout('<L', ('target_btf_id',), ())
-_layout101 = Layout('<16s', ('tracing',), ())
-_layout102 = Layout('<L', ('_',), ())
+_layout100 = Layout('<16s', ('tracing',), ())
+_layout101 = Layout('<L', ('_',), ())
 _of150 = _of('cnt')
-_target151 = Many(_layout102, _of150, scalar=True)
+_target151 = Many(_layout101, _of150, scalar=True)
 _pointer152 = Pointer(_target151, 'in')
-_layout103 = Layout('<Q', ('_',), ())
-_target153 = Many(_layout103, _of150, scalar=True)
+_layout102 = Layout('<Q', ('_',), ())
+_target153 = Many(_layout102, _of150, scalar=True)
 _pointer154 = Pointer(_target153, 'in')
-_layout104 = Layout('<QQL4s', ('ids', 'cookies', 'cnt', '_'), (Slot('ptr', 0, 0, 8, _pointer152),
+_layout103 = Layout('<QQL4s', ('ids', 'cookies', 'cnt', '_'), (Slot('ptr', 0, 0, 8, _pointer152),
     Slot('ptr', 1, 8, 8, _pointer154)))
-_layout105 = Layout('<24s', ('tracing_multi',), (Slot('struct', 0, 0, 24, _layout104),))
-_layout106 = Layout('<l', ('map_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_layout107 = Layout('<4s', ('map',), (Slot('struct', 0, 0, 4, _layout106),))
-_layout108 = Layout('<LlQ', ('order', 'cgroup_fd', 'cgroup_id'), (Slot('fd', 1, 4, 4, _fd0),))
-_layout109 = Layout('<16s', ('cgroup',), (Slot('struct', 0, 0, 16, _layout108),))
-_layout110 = Layout('<LLl', ('tid', 'pid', 'pid_fd'), (Slot('fd', 2, 8, 4, _fd0),))
-_layout111 = Layout('<12s', ('task',), (Slot('struct', 0, 0, 12, _layout110),))
-_union155 = Union(m.iter_target, {'bpf_map_elem': _layout107, 'bpf_sk_storage_map': _layout107,
-    'sockmap': _layout107, 'cgroup': _layout109, 'task': _layout111, 'task_file': _layout111,
-    'task_vma': _layout111, None: _layout107})
+_layout104 = Layout('<24s', ('tracing_multi',), (Slot('struct', 0, 0, 24, _layout103),))
+_layout105 = Layout('<l', ('map_fd',), (Slot('fd', 0, 0, 4, _fd0),))
+_layout106 = Layout('<4s', ('map',), (Slot('struct', 0, 0, 4, _layout105),))
+_layout107 = Layout('<LlQ', ('order', 'cgroup_fd', 'cgroup_id'), (Slot('fd', 1, 4, 4, _fd0),))
+_layout108 = Layout('<16s', ('cgroup',), (Slot('struct', 0, 0, 16, _layout107),))
+_layout109 = Layout('<LLl', ('tid', 'pid', 'pid_fd'), (Slot('fd', 2, 8, 4, _fd0),))
+_layout110 = Layout('<12s', ('task',), (Slot('struct', 0, 0, 12, _layout109),))
+_union155 = Union(m.iter_target, {'bpf_map_elem': _layout106, 'bpf_sk_storage_map': _layout106,
+    'sockmap': _layout106, 'cgroup': _layout108, 'task': _layout110, 'task_file': _layout110,
+    'task_vma': _layout110, None: _layout106})
 _of156 = _of('iter_info_len')
 _target157 = One(_union155, _of156)
 _pointer158 = Pointer(_target157, 'in')
-_layout112 = Layout('<QL', ('iter_info', 'iter_info_len'), (Slot('ptr', 0, 0, 8, _pointer158),))
-_layout113 = Layout('<8s', ('perf_event',), ())
+_layout111 = Layout('<QL', ('iter_info', 'iter_info_len'), (Slot('ptr', 0, 0, 8, _pointer158),))
+_layout112 = Layout('<8s', ('perf_event',), ())
 _target159 = CStr(256)
 _pointer160 = Pointer(_target159, 'in')
-_layout114 = Layout('<Q', ('_',), (Slot('ptr', 0, 0, 8, _pointer160),))
-_target161 = Many(_layout114, _of150, scalar=True, pointed=_target159)
+_layout113 = Layout('<Q', ('_',), (Slot('ptr', 0, 0, 8, _pointer160),))
+_target161 = Many(_layout113, _of150, scalar=True, pointed=_target159)
 _pointer162 = Pointer(_target161, 'in')
-_layout115 = Layout('<Q', ('_',), ())
-_target163 = Many(_layout115, _of150, scalar=True)
+_layout114 = Layout('<Q', ('_',), ())
+_target163 = Many(_layout114, _of150, scalar=True)
 _pointer164 = Pointer(_target163, 'in')
-_layout116 = Layout('<Q', ('_',), ())
-_target165 = Many(_layout116, _of150, scalar=True)
+_layout115 = Layout('<Q', ('_',), ())
+_target165 = Many(_layout115, _of150, scalar=True)
 _pointer166 = Pointer(_target165, 'in')
-_layout117 = Layout('<LLQQQ', ('flags', 'cnt', 'syms', 'addrs', 'cookies'), (Slot('ptr', 2, 8, 8,
+_layout116 = Layout('<LLQQQ', ('flags', 'cnt', 'syms', 'addrs', 'cookies'), (Slot('ptr', 2, 8, 8,
     _pointer162), Slot('ptr', 3, 16, 8, _pointer164), Slot('ptr', 4, 24, 8, _pointer166)))
-_layout118 = Layout('<32s', ('kprobe_multi',), (Slot('struct', 0, 0, 32, _layout117),))
-_layout119 = Layout('<Q', ('_',), ())
-_target167 = Many(_layout119, _of150, scalar=True)
+_layout117 = Layout('<32s', ('kprobe_multi',), (Slot('struct', 0, 0, 32, _layout116),))
+_layout118 = Layout('<Q', ('_',), ())
+_target167 = Many(_layout118, _of150, scalar=True)
 _pointer168 = Pointer(_target167, 'in')
-_layout120 = Layout('<Q', ('_',), ())
-_target169 = Many(_layout120, _of150, scalar=True)
+_layout119 = Layout('<Q', ('_',), ())
+_target169 = Many(_layout119, _of150, scalar=True)
 _pointer170 = Pointer(_target169, 'in')
-_layout121 = Layout('<Q', ('_',), ())
-_target171 = Many(_layout121, _of150, scalar=True)
+_layout120 = Layout('<Q', ('_',), ())
+_target171 = Many(_layout120, _of150, scalar=True)
 _pointer172 = Pointer(_target171, 'in')
-_layout122 = Layout('<l', ('path_fd',), (Slot('fd', 0, 0, 4, _fd5),))
-_layout123 = Layout('<L', ('path_fd',), ())
-_union173 = Union(m.is_path_fd, {True: _layout122, False: _layout123})
-_layout124 = Layout('<QQQQLLL4s', ('path', 'offsets', 'ref_ctr_offsets', 'cookies', 'cnt', 'flags',
+_layout121 = Layout('<l', ('path_fd',), (Slot('fd', 0, 0, 4, _fd5),))
+_layout122 = Layout('<L', ('path_fd',), ())
+_union173 = Union(m.is_path_fd, {True: _layout121, False: _layout122})
+_layout123 = Layout('<QQQQLLL4s', ('path', 'offsets', 'ref_ctr_offsets', 'cookies', 'cnt', 'flags',
     'pid', 'path_fd'), (Slot('ptr', 0, 0, 8, _pointer38), Slot('ptr', 1, 8, 8, _pointer168),
     Slot('ptr', 2, 16, 8, _pointer170), Slot('ptr', 3, 24, 8, _pointer172), Slot('pick', 7, 44, 4,
     _union173)))
-_layout125 = Layout('<48s', ('uprobe_multi',), (Slot('struct', 0, 0, 48, _layout124),))
-_layout126 = Layout('<16s', ('netfilter',), ())
-_layout127 = Layout('<L', ('relative_id',), ())
-_layout128 = Layout('<l', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_union174 = Union(m.is_id, {True: _layout127, False: _layout128})
-_layout129 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
+_layout124 = Layout('<48s', ('uprobe_multi',), (Slot('struct', 0, 0, 48, _layout123),))
+_layout125 = Layout('<16s', ('netfilter',), ())
+_layout126 = Layout('<L', ('relative_id',), ())
+_layout127 = Layout('<l', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
+_union174 = Union(m.is_id, {True: _layout126, False: _layout127})
+_layout128 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
     _union174),))
-_layout130 = Layout('<16s', ('tcx',), (Slot('struct', 0, 0, 16, _layout129),))
-_layout131 = Layout('<L', ('relative_id',), ())
-_layout132 = Layout('<l', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_union175 = Union(m.is_id, {True: _layout131, False: _layout132})
-_layout133 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
+_layout129 = Layout('<16s', ('tcx',), (Slot('struct', 0, 0, 16, _layout128),))
+_layout130 = Layout('<L', ('relative_id',), ())
+_layout131 = Layout('<l', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
+_union175 = Union(m.is_id, {True: _layout130, False: _layout131})
+_layout132 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
     _union175),))
-_layout134 = Layout('<16s', ('tcx',), (Slot('struct', 0, 0, 16, _layout133),))
-_layout135 = Layout('<L', ('relative_id',), ())
-_layout136 = Layout('<l', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_union176 = Union(m.is_id, {True: _layout135, False: _layout136})
-_layout137 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
+_layout133 = Layout('<16s', ('tcx',), (Slot('struct', 0, 0, 16, _layout132),))
+_layout134 = Layout('<L', ('relative_id',), ())
+_layout135 = Layout('<l', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
+_union176 = Union(m.is_id, {True: _layout134, False: _layout135})
+_layout136 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
     _union176),))
-_layout138 = Layout('<16s', ('netkit',), (Slot('struct', 0, 0, 16, _layout137),))
-_layout139 = Layout('<L', ('relative_id',), ())
-_layout140 = Layout('<l', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_union177 = Union(m.is_id, {True: _layout139, False: _layout140})
-_layout141 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
+_layout137 = Layout('<16s', ('netkit',), (Slot('struct', 0, 0, 16, _layout136),))
+_layout138 = Layout('<L', ('relative_id',), ())
+_layout139 = Layout('<l', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
+_union177 = Union(m.is_id, {True: _layout138, False: _layout139})
+_layout140 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
     _union177),))
-_layout142 = Layout('<16s', ('netkit',), (Slot('struct', 0, 0, 16, _layout141),))
+_layout141 = Layout('<16s', ('netkit',), (Slot('struct', 0, 0, 16, _layout140),))
+_layout142 = Layout('<L', ('target_btf_id',), ())
 _layout143 = Layout('<L', ('relative_id',), ())
 _layout144 = Layout('<l', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
 _union178 = Union(m.is_id, {True: _layout143, False: _layout144})
 _layout145 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
     _union178),))
 _layout146 = Layout('<16s', ('cgroup',), (Slot('struct', 0, 0, 16, _layout145),))
-_union179 = Union(m.variant, {'BPF_TRACE_FENTRY': _layout101, 'BPF_TRACE_FEXIT': _layout101,
-    'BPF_MODIFY_RETURN': _layout101, 'BPF_LSM_MAC': _layout101, 'BPF_TRACE_RAW_TP': _layout101,
-    'BPF_TRACE_FSESSION': _layout101, 'BPF_TRACE_FENTRY_MULTI': _layout105, 'BPF_TRACE_FEXIT_MULTI':
-    _layout105, 'BPF_TRACE_FSESSION_MULTI': _layout105, 'BPF_TRACE_ITER': _layout112,
-    'BPF_PERF_EVENT': _layout113, 'BPF_TRACE_KPROBE_MULTI': _layout118, 'BPF_TRACE_KPROBE_SESSION':
-    _layout118, 'BPF_TRACE_UPROBE_MULTI': _layout125, 'BPF_TRACE_UPROBE_SESSION': _layout125,
-    'BPF_NETFILTER': _layout126, 'BPF_TCX_INGRESS': _layout130, 'BPF_TCX_EGRESS': _layout134,
-    'BPF_NETKIT_PRIMARY': _layout138, 'BPF_NETKIT_PEER': _layout142, 'cgroup': _layout146,
-    'BPF_PROG_TYPE_EXT': _layout101}, _layout100)
+_union179 = Union(m.variant, {'BPF_TRACE_FENTRY': _layout100, 'BPF_TRACE_FEXIT': _layout100,
+    'BPF_MODIFY_RETURN': _layout100, 'BPF_LSM_MAC': _layout100, 'BPF_TRACE_RAW_TP': _layout100,
+    'BPF_TRACE_FSESSION': _layout100, 'BPF_TRACE_FENTRY_MULTI': _layout104, 'BPF_TRACE_FEXIT_MULTI':
+    _layout104, 'BPF_TRACE_FSESSION_MULTI': _layout104, 'BPF_TRACE_ITER': _layout111,
+    'BPF_PERF_EVENT': _layout112, 'BPF_TRACE_KPROBE_MULTI': _layout117, 'BPF_TRACE_KPROBE_SESSION':
+    _layout117, 'BPF_TRACE_UPROBE_MULTI': _layout124, 'BPF_TRACE_UPROBE_SESSION': _layout124,
+    'BPF_NETFILTER': _layout125, 'BPF_TCX_INGRESS': _layout129, 'BPF_TCX_EGRESS': _layout133,
+    'BPF_NETKIT_PRIMARY': _layout137, 'BPF_NETKIT_PEER': _layout141, 'BPF_SK_SKB_STREAM_PARSER':
+    _layout142, 'BPF_SK_SKB_STREAM_VERDICT': _layout142, 'BPF_SK_SKB_VERDICT': _layout142,
+    'BPF_SK_MSG_VERDICT': _layout142, 'BPF_LIRC_MODE2': _layout142, 'BPF_FLOW_DISSECTOR':
+    _layout142, 'BPF_XDP': _layout142, 'BPF_XDP_DEVMAP': _layout142, 'BPF_XDP_CPUMAP': _layout142,
+    'BPF_SK_LOOKUP': _layout142, 'BPF_SK_REUSEPORT_SELECT': _layout142,
+    'BPF_SK_REUSEPORT_SELECT_OR_MIGRATE': _layout142, 'BPF_STRUCT_OPS': _layout142, 'cgroup':
+    _layout146, 'BPF_PROG_TYPE_EXT': _layout100})
 _layout147 = Layout('<l4sLL48s', ('prog_fd', 'target', 'attach_type', 'flags', 'variant'),
     (Slot('fd', 0, 0, 4, _fd5), Slot('pick', 1, 4, 4, _union149), Slot('pick', 4, 16, 48,
     _union179)))
