@@ -52,8 +52,11 @@ def budget(btf: Btf) -> int:
     return BASE + FACTOR * btf.data_size
 
 
-class _Writer:
-    """Makes declarations; keeps what alignment needs to be computed once."""
+class Writer:
+    """Makes declarations, of ``limit`` characters at most in all.
+
+    Keeps what alignment needs to be computed once.
+    """
 
     def __init__(self, btf: Btf, limit: int) -> None:
         self.btf = btf
@@ -283,31 +286,19 @@ def c_type(btf: Btf, type_id: int, name: str = "") -> str:
     ``const char *``, ``int (*fn)(void *, int)``, ``struct event[16]``;
     anonymous ones as ``struct {...}``.
     """
-    return _Writer(btf, TYPE_LIMIT).declare(type_id, name)
-
-
-def c_decl(btf: Btf, type_id: int) -> str:
-    """A type's full declaration: members, enumerators, a typedef's target.
-
-    Ends with a semicolon for what C declares; pointers, arrays and the like
-    yield what `c_type` does.
-    """
-    found = btf.type(type_id)
-    if found is None:
-        return f"/* no type {type_id} */"
-    return _Writer(btf, budget(btf)).definition(found)
+    return Writer(btf, TYPE_LIMIT).declare(type_id, name)
 
 
 def func_prototype(btf: Btf, func_id: int) -> str | None:
     """``int hello_world(void *ctx)`` of a FUNC; None where the id is no FUNC's."""
     if btf.kind(func_id) != Kind.FUNC:
         return None
-    return _Writer(btf, TYPE_LIMIT).declare(func_id, "")
+    return Writer(btf, TYPE_LIMIT).declare(func_id, "")
 
 
 def declarations(btf: Btf, roots: Iterable[int] | None = None) -> Iterator[str]:
     """Declarations of all types of that BTF (or of ``roots`` and what they need), as `ordered`."""
-    writer = _Writer(btf, budget(btf))
+    writer = Writer(btf, budget(btf))
     for type_id, whole in ordered(btf, roots):
         found = btf.type(type_id)
         if found is None:

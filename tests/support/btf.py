@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 
 from decoders.formats.btf import Btf, parse
+from decoders.formats.btf_c import Writer, budget
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 
@@ -33,6 +34,13 @@ def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str
 INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST = range(1, 11)
 
 RESTRICT, FUNC, PROTO, VAR, DATASEC, FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = range(11, 20)
+
+
+def c_decl(btf: Btf, type_id: int) -> str:
+    """A type's full declaration, as `declarations` has it among the others."""
+    found = btf.type(type_id)
+    assert found is not None
+    return Writer(btf, budget(btf)).definition(found)
 
 
 class Blob:
