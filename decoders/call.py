@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from decoders.raw import FdFact, RawCall
+from decoders.raw import EXIT, FdFact, RawCall
 from decoders.values import Changed, Fd, Pointer, Struct, Value
 
 if TYPE_CHECKING:
@@ -56,6 +56,17 @@ class Call:
         """What an fd was when the call was made; after it where only that is known."""
         for fact in self.raw.fds:
             if fact.fd == fd:
+                return fact
+        return None
+
+    @property
+    def result_fd(self) -> FdFact | None:
+        """What the fd is that the call returned."""
+        raw = self.raw
+        if raw.ret is None or raw.failed:
+            return None
+        for fact in reversed(raw.fds):
+            if fact.fd == raw.ret and fact.stage == EXIT:
                 return fact
         return None
 

@@ -15,6 +15,11 @@ FOR_A_PROGRAM: Final = {
     "same_cpu": "--same-cpu",
 }  # fmt: skip
 """Settings that mean nothing for what is attached to."""
+FOR_STRACE_STYLE: Final = {
+    "arguments": "-N (--arg-names)", "raw": "-e raw= (--raw)",
+    "undecoded": "-e verbose= (--verbose=)",
+}  # fmt: skip
+"""Settings that shape lines which bpfstrace's own style has not: there arguments are decoded."""
 FOR_BPF: Final = {"ring": "--ring", "uid": "--uid", "cgroup": "--cgroup"}
 """Settings of the eBPF engine."""
 
@@ -35,6 +40,12 @@ def agreed(settings: Settings) -> None:
         raise UsageError("-o -: there is one stdout only, and it is asked for twice")
     if settings.aligned and settings.style != "strace":
         raise UsageError("--columns aligns the results of --style strace; give that as well")
+    if settings.style != "strace":
+        given = [flag for name, flag in FOR_STRACE_STYLE.items() if getattr(settings, name)]
+        if settings.constants != "abbrev":
+            given.append("-X (--const-print-style)")
+        for flag in given:
+            raise UsageError(f"{flag} is for the lines of --style strace; give that as well")
     for rule in settings.injections:
         if rule.syscall not in settings.traced:
             raise UsageError(f"inject= is for calls that are traced; -e trace={rule.syscall}, too")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bpftrace_sys.cli.call_sets import BARE, call_set
 from bpftrace_sys.cli.getopt_long import UsageError, words_of
 from bpftrace_sys.cli.settings import NETLINK, TRACED
+from bpftrace_sys.cli.strace_style import decoded, raw
 from bpftrace_sys.cli.suggest import meant
 from decoders.arch import NETLINK_CALLS
 
@@ -117,9 +118,12 @@ def signals(settings: Settings, flag: str, text: str) -> None:
 
 
 def decode_fds(settings: Settings, flag: str, text: str) -> None:
-    """What an fd is stands with it in any case."""
-    if text and not choice(flag, text, FD_DETAILS):
+    """What an fd is stands with it in any case; --style strace has it as strace does."""
+    words = choice(flag, text, FD_DETAILS) if text else frozenset(("path",))
+    if not words:
         raise UsageError(f"{flag}: what an fd is cannot be left out; replay --canonical does")
+    again = flag == "-y" and settings.shown_fds
+    settings.shown_fds = frozenset(FD_DETAILS) if again else words
 
 
 def decode_pids(settings: Settings, flag: str, text: str) -> None:
@@ -138,10 +142,11 @@ def abbreviate(settings: Settings, flag: str, text: str) -> None:
 
 
 def verbose(settings: Settings, flag: str, text: str) -> None:
-    """``all``, which is also meant where nothing is said."""
-    if text not in ("", "all", "!none"):
-        raise UsageError(f"{flag}: structures are always decoded; -v unfolds them")
-    settings.verbose = True
+    """-v; with a set, strace's other meaning: the calls whose structures are decoded."""
+    if text:
+        decoded(settings, flag, text)
+    else:
+        settings.verbose = True
 
 
 def inject(settings: Settings, flag: str, text: str) -> None:
@@ -250,7 +255,9 @@ EXPRESSIONS: Final[dict[str, Apply]] = {
     "decode-pid": decode_pids,
     "abbrev": abbreviate,
     "a": abbreviate,
-    "verbose": verbose,
-    "v": verbose,
+    "verbose": decoded,
+    "v": decoded,
+    "raw": raw,
+    "x": raw,
 }
 """By the word before the ``=``, and strace's short forms of it."""

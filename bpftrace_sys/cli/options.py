@@ -44,6 +44,17 @@ def _late(name: str) -> Apply:
     return apply
 
 
+def _strace(name: str) -> Apply:
+    """One of those in strace_style.py."""
+
+    def apply(settings: Settings, flag: str, text: str) -> None:
+        from bpftrace_sys.cli import strace_style
+
+        getattr(strace_style, name)(settings, flag, text)
+
+    return apply
+
+
 def _text(name: str) -> Apply:
     """An option whose argument is taken as it is."""
 
@@ -197,9 +208,10 @@ def _annotate(settings: Settings, flag: str, text: str) -> None:
 
 
 def _style(settings: Settings, flag: str, text: str) -> None:
-    if text not in STYLES:
-        raise UsageError(f"{flag} takes {' or '.join(STYLES)}, not {text!r}")
-    settings.style = text
+    style, equals, release = text.partition("=")
+    if style not in STYLES or (equals and (style, release) != ("strace", RELEASE)):
+        raise UsageError(f"{flag} takes {', '.join(STYLES)} or strace={RELEASE}, not {text!r}")
+    settings.style, settings.release = style, release
 
 
 def colour_of(flag: str, text: str) -> str:
@@ -214,9 +226,13 @@ def _colour(settings: Settings, flag: str, text: str) -> None:
 
 
 COLOURS: Final = ("auto", "always", "never")
-INTERRUPTIBLE_WORDS: Final = {"anywhere": "1", "waiting": "2", "never": "3", "never_tstp": "4"}
+INTERRUPTIBLE_WORDS: Final = {
+    "anywhere": "1", "always": "1", "waiting": "2", "never": "3", "never_tstp": "4",
+}  # fmt: skip
 BACKGROUND: Final = {"": 1, "grandchild": 1, "pgroup": 2, "pgrp": 2, "session": 3}
 STYLES: Final = ("bpfstrace", "strace")
+RELEASE: Final = "7.2"
+"""Of strace: the one whose lines can be had to the byte."""
 ENGINES: Final = ("ptrace", "bpf")
 UNITS_OF_SIZE: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -316,8 +332,9 @@ OPTIONS: Final = (
            "fold nothing: all fields, all log lines, where lines come from",
            _late("verbose"), also=("no-abbrev",)),
     Option("", "no-insns", "", SHOWN, "instruction listings as one word", _set("insns", False)),
-    Option("", "style", "bpfstrace|strace", SHOWN,
-           "strace: one line a call, in the syntax of strace -v", _style),
+    Option("", "style", "bpfstrace|strace|strace=7.2", SHOWN,
+           "strace: one line a call, in strace's syntax and with all that is known; strace=7.2: to "
+           "the byte as that release has it", _style),
     Option("", "canonical", "", SHOWN,
            "stable text, without pids, fds, ids, addresses and times, for plain diff and git's "
            "textconv", _set("canonical", True), "replay"),
@@ -326,6 +343,11 @@ OPTIONS: Final = (
            "place in the source; on stderr", _annotate),
     Option("", "columns", "N", SHOWN,
            "with --style strace: align results at column N (40)", _column),
+    Option("X", "const-print-style", "raw|abbrev|verbose", SHOWN,
+           "with --style strace: numbers that have names as numbers, names, or both",
+           _strace("const_style")),
+    Option("N", "arg-names", "", SHOWN,
+           "with --style strace: the names of arguments, too", _set("arguments", True)),
     Option("t", "absolute-timestamps", "[=HOW]", TIMES,
            "time of day before each call; -tt with microseconds, -ttt as seconds since the "
            "epoch; HOW: time or unix, s, ms, us or ns", _times, also=("timestamps",)),
@@ -366,6 +388,7 @@ SILENT: Final = (
     Option("", "seccomp-bpf", "", "", "", _nothing, "live"),
     Option("", "abbrev", "SET", "", "", _late("abbreviate")),
     Option("", "trace", "SET", "", "", _late("trace")),
+    Option("", "raw", "SET", "", "", _strace("raw")),
     Option("", "status", "SET", "", "", _late("status")),
     Option("", "kernel", "SET", "", "", _late("kernel")),
     Option("", "signals", "SET", "", "", _late("signals"), also=("signal",)),

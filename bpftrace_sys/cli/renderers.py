@@ -18,6 +18,7 @@ from bpftrace_sys.story.selection import Selected, Selection
 
 if TYPE_CHECKING:
     from bpftrace_sys.cli.settings import Settings
+    from bpftrace_sys.render.strace import Manner
     from bpftrace_sys.story.pipeline import Pipeline
     from bpftrace_sys.story.renderer import Renderer
 
@@ -95,8 +96,7 @@ def _text(making: Making, text: Output) -> Renderer | None:
 
             return StraceRenderer(
                 out,
-                column=settings.column,
-                string_limit=settings.string_limit,
+                manner_of(settings),
                 quiet=settings.quiet,
                 stamp=stamp,
                 spent=settings.spent,
@@ -123,6 +123,23 @@ def _annotations(making: Making, out: Output) -> Renderer:
     from bpftrace_sys.render.annotations import Annotations
 
     return Annotations(out, making.pipeline.model)
+
+
+def manner_of(settings: Settings) -> Manner:
+    """How --style strace's lines are to be."""
+    from bpftrace_sys.render.strace import Manner
+
+    return Manner(
+        release=settings.release,
+        column=settings.column,
+        string_limit=32 if settings.string_limit is None else settings.string_limit,
+        verbose=settings.verbose,
+        raw=settings.raw,
+        undecoded=settings.undecoded,
+        constants=settings.constants,
+        arguments=settings.arguments,
+        fds=settings.shown_fds,
+    )
 
 
 def _replayed(settings: Settings) -> tuple[frozenset[str] | None, frozenset[int]]:

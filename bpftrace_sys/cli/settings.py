@@ -44,6 +44,16 @@ class Settings:
         self.verbose = False
         self.insns = True
         self.style = "bpfstrace"
+        self.release = ""
+        """--style strace=RELEASE: the release whose lines are wanted to the byte."""
+        self.constants = "abbrev"
+        """-X: how numbers that have names are shown."""
+        self.arguments = False
+        """-N: arguments have names."""
+        self.raw: frozenset[str] = frozenset()
+        """-e raw=: calls whose arguments are numbers."""
+        self.undecoded: frozenset[str] = frozenset()
+        """Calls that are not in -e verbose=: their structures are addresses."""
         self.canonical = False
         self.annotate = ""
         """Whose annotations refusals are told as: github."""
@@ -66,6 +76,8 @@ class Settings:
         self.spent = ""
         """The unit to which the time that a call took is shown; empty: not at all."""
         self.comms = False
+        self.shown_fds: frozenset[str] = frozenset()
+        """-y, -yy: what --style strace says of fds."""
         self.stacks = False
         self.kernel: tuple[str, ...] = ()
         """Of -e kernel=: what to show of what the kernel made of programs, in this order."""

@@ -11,13 +11,10 @@ UNSUPPORTED: Final = {
     "-F": "strace has deprecated it; -f follows forks",
     "-i, --instruction-pointer": "instruction pointers are not shown",
     "-n, --syscall-number": "system calls are named, not numbered; --json has both",
-    "-N, --arg-names": "fields of structures are named anyway; --json names arguments, too",
     "-x, --strings-in-hex": "bytes that are no text are in hex already",
-    "-X, --const-print-style": "names come with numbers where both matter; --json has them all",
     "-S, --summary-sort-by": "the tables are sorted by time; --json has what sorts otherwise",
     "-U, --summary-columns": "the tables' columns are fixed; --json has them all",
     "-O, --summary-syscall-overhead": "no overhead is subtracted",
-    "--raw": "arguments are decoded; --json has the numbers, too",
     "--read": "data that is read is not dumped; strace -e read= does that",
     "--write": "data that is written is not dumped; strace -e write= does that",
     "--kvm": "bpfstrace knows nothing of KVM; strace -e kvm=vcpu does",
@@ -35,7 +32,6 @@ UNSUPPORTED: Final = {
 QUALIFIERS: Final = {
     short: f"--{long}"
     for long, shorts in {
-        "raw": ("raw", "x"),
         "read": ("read", "reads", "r"),
         "write": ("write", "writes", "w"),
         "kvm": ("kvm",),

@@ -12,7 +12,6 @@ from decoders.raw import RawCall
 if TYPE_CHECKING:
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from bpftrace_sys.trace.kernel_view import KernelView
-    from bpftrace_sys.trace.running import Running
 
 
 class TraceError(BpfstraceError):
@@ -54,5 +53,5 @@ class End:
 
 
 Item: TypeAlias = Union[
-    RawCall, ProcessEvent, "KernelView", "ObjectState", "Unseen", "Running", Fact, Flush, End
+    RawCall, ProcessEvent, "KernelView", "ObjectState", "Unseen", Fact, Flush, End
 ]

@@ -8,6 +8,7 @@ buffers and their room inside the struct; the kernel writes how much there was.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import construct as cs
@@ -30,6 +31,7 @@ from decoders.declare.fields import (
     FactField,
     FlagSet,
     Named,
+    NotedField,
     Num,
     Padding,
     Raw,
@@ -63,6 +65,18 @@ class Mask(FlagSet):
     def value(self, raw: Any, scope: Scope) -> Value:
         return Int(raw, 16, "any") if raw == (1 << 64) - 1 else super().value(raw, scope)
 
+def loaded_at(value: int, scope: Scope) -> str | None:
+    """When it was, in UTC: load_time counts nanoseconds since the machine booted."""
+    boot = scope.env.fact("boot", 0) if value else None
+    if boot is None or not boot.isascii() or not boot.isdigit() or len(boot) > 20:
+        return None
+    try:
+        at = datetime.fromtimestamp((int(boot) + value) // 1_000_000_000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
 PROG_INFO = cs.Struct(
     "type" / Named(cs.Int32ul, names.bpf_prog_type, "bpf_prog_type"),
     "id" / U32,
@@ -73,7 +87,7 @@ PROG_INFO = cs.Struct(
     # Rewritten by the verifier: its maps are ids or addresses, not fds.
     "xlated_prog_insns"
     / Out(InsnArray(xlated_count, maps=False)),
-    "load_time" / U64,
+    "load_time" / NotedField(cs.Int64ul, loaded_at),
     "created_by_uid" / U32,
     "nr_map_ids" / OUT_U32,
     "map_ids" / Out(Many(U32, this.nr_map_ids)),

@@ -11,6 +11,7 @@ from decoders.declare.bpf_fields import (
     FD,
     IFINDEX,
     OPT_FD,
+    OPT_SFD,
     OUT_U32,
 )
 from decoders.declare.fields import (
@@ -53,8 +54,8 @@ MAP_CREATE = cs.Struct(
     "btf_value_type_id" / U32,
     "btf_vmlinux_value_type_id" / FactField(cs.Int32ul, "btf_vmlinux"),
     "map_extra" / X64,
-    "value_type_btf_obj_fd" / OPT_FD,
-    "map_token_fd" / OPT_FD,
+    "value_type_btf_obj_fd" / OPT_SFD,
+    "map_token_fd" / OPT_SFD,
     "excl_prog_hash" / In(Blob(this.excl_prog_hash_size)),
     "excl_prog_hash_size" / U32,
     "_" / Padding(4),

@@ -197,17 +197,27 @@ def lines_of(path: Path) -> Iterator[str]:
             yield re.sub(r"(PERF_EVENT_IOC_ID, )\[\d+\]", r"\1[ID]", text)
 
 
-@pytest.mark.parametrize("group", ["maps", "progs", "files", "events", "noise"])
-def test_beside_strace(group: str, tmp_path: Path, needs_bpf: None) -> None:
+@pytest.mark.parametrize(
+    ("group", "options"),
+    [
+        *((group, "-v") for group in ("maps", "progs", "files", "events", "noise")),
+        ("events", ""), ("maps", "-y"), ("events", "-yy"), ("files", "-X raw"),
+        ("maps", "-X verbose"), ("maps", "-e raw=bpf"), ("maps", "-e verbose=none"),
+        ("maps", "-e inject=bpf:error=EPERM"),
+    ],
+)  # fmt: skip
+def test_beside_strace(group: str, options: str, tmp_path: Path, needs_bpf: None) -> None:
     """Both trace the same program: line by line, the fields that both print agree."""
     needs_tool("strace")
     program = [sys.executable, str(WORKLOAD), group]
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    done = run_cli("--style", "strace", "-e", TRACED, "-o", str(ours), *program)
+    words = [*options.split(), "-e", TRACED]
+    done = run_cli("--style", "strace", *words, "-o", str(ours), *program)
     assert done.returncode == 0, done.stderr
     subprocess.run(
-        ["strace", "-v", "-e", TRACED, "-o", str(theirs), *program],
+        ["strace", *words, "-o", str(theirs), *program],
         env=environment(), check=True, timeout=60, stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     version = subprocess.run(["strace", "-V"], capture_output=True, text=True, check=True).stdout
     match = re.search(r"version (\d+)\.(\d+)", version)

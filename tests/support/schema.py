@@ -11,9 +11,7 @@ from jsonschema import Draft202012Validator
 from bpftrace_sys.cli.schema import schema
 
 SCHEMA: dict[str, Any] = json.loads(schema())
-LINES = (
-    "trace", "fact", "syscall", "running", "process", "attachment", "kernel_view", "flush", "end",
-)  # fmt: skip
+LINES = ("trace", "fact", "syscall", "process", "attachment", "kernel_view", "flush", "end")
 
 
 def closed() -> dict[str, Any]:

@@ -17,7 +17,8 @@ tracepoint's typedef), ``member_prototype N`` (type id of a struct_ops), ``proto
 and ``tracepoint_args NAME`` (0: its declaration), ``format CATEGORY:NAME`` (0: a tracepoint's
 fields: ``TYPE NAME@OFFSET+SIZE;...``), ``runs`` (id of a program: how often it ran, with
 --stats), ``alive_prog`` and so on (still there at the end), ``enum NAME`` (a value that our
-tables lack and the running kernel's BTF names), ``why ...`` (see evidence.py).
+tables lack and the running kernel's BTF names), ``boot`` (0: nanoseconds since the epoch when
+the machine booted), ``why ...`` (see evidence.py).
 """
 
 from __future__ import annotations
@@ -232,6 +233,9 @@ class LiveFacts(Facts):
         found = self._evidence.ask(question, key)
         return None if found is None else str(found)
 
+    def _ask_boot(self, key: int) -> str | None:
+        return str(time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+
     def _ask_btf_vmlinux(self, key: int) -> str | None:
         vmlinux = self.vmlinux()
         name = None if vmlinux is None else vmlinux.name(key)
@@ -442,6 +446,7 @@ OF_NUMBERS: Final[dict[str, Callable[[LiveFacts, int], str | None]]] = {
     "iter_target": LiveFacts._ask_iter_target,
     "tracepoint": LiveFacts._ask_tracepoint,
     "device": LiveFacts._ask_device,
+    "boot": LiveFacts._ask_boot,
     "btf_vmlinux": LiveFacts._ask_btf_vmlinux,
     "ksym": LiveFacts._ask_ksym,
     "bpf_call": LiveFacts._ask_bpf_call,

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from bpftrace_sys.render.strace.fd_text import fd_text
+from bpftrace_sys.render.strace.manner import Manner
 from bpftrace_sys.render.strace.quoting import address, quoted
 from decoders.call import Call
 from decoders.raw import ENTRY, EXIT
+from decoders.uapi import const
 from decoders.walk.memory import Snapshot
 
 PATH_MAX: Final = 4096
@@ -34,10 +37,14 @@ class Frame(NamedTuple):
 class CallMemory:
     """What is known of a call: its arguments, and memory at entry and at exit."""
 
-    def __init__(self, call: Call, string_limit: int, verbose: bool) -> None:
+    def __init__(self, call: Call, manner: Manner) -> None:
         self.call = call
-        self.limit = string_limit
-        self.verbose = verbose
+        self.manner = manner
+        self.names = manner.names
+        self.limit = manner.string_limit
+        self.verbose = manner.verbose
+        self.decoded = call.syscall.name not in manner.undecoded
+        """Whether structures are more than their address."""
         raw = call.raw
         self.failed: bool = raw.failed
         self.before = Snapshot(chunk for chunk in raw.chunks if chunk.stage == ENTRY)
@@ -54,9 +61,25 @@ class CallMemory:
             raise PendingError
         return self.after
 
+    def fd(self, number: int) -> str:
+        """An fd, with what it is where that is asked for."""
+        text = str(number)
+        if not self.manner.fds or number < 0:
+            return text
+        fact = self.call.fd(number)
+        return text + ("" if fact is None else fd_text(fact, self.manner.fds))
+
+    def dirfd(self, number: int) -> str:
+        """An fd of a folder, which may be AT_FDCWD."""
+        if number != const.AT_FDCWD:
+            return self.fd(number)
+        text = self.names.named(str(number), "AT_FDCWD")
+        fact = self.call.fd(number) if self.manner.fds else None
+        return text + ("" if fact is None else fd_text(fact, self.manner.fds))
+
     def frame(self, path: tuple[str, ...], addr: int, size: int) -> Frame | None:
         """A struct of the tracee's; None where it cannot be read."""
-        before = self.before.read(addr, size) if addr else None
+        before = self.before.read(addr, size) if addr and self.decoded else None
         if before is None or len(before) < size:
             return None
         after: bytes | None = before

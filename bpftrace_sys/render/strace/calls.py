@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Final
 
 from bpftrace_sys.render.strace.call_memory import Frame, PendingError
+from bpftrace_sys.render.strace.fd_text import fd_text
 from bpftrace_sys.render.strace.line import Line
-from bpftrace_sys.render.strace.quoting import address, flags, hexa, quoted, s32
+from bpftrace_sys.render.strace.manner import Manner
+from bpftrace_sys.render.strace.quoting import address, hexa, quoted, s32
 from bpftrace_sys.render.strace.rows import IOCTLS, PAGE, PERF_BITS, ROWS
 from decoders.call import Call
 from decoders.declare import perf_attr
@@ -34,29 +36,33 @@ _ERRNO: Final = {35: "EDEADLK", 95: "EOPNOTSUPP"}
 
 
 def _bpf(line: Line) -> None:
-    out = line.out
     cmd, addr, size = line.args[0] & 0xFFFFFFFF, line.args[1], line.args[2] & 0xFFFFFFFF
-    number = cmd & ~const.BPF_COMMON_ATTRS
+    # 7.2 knows no common attributes: with their bit it is an unknown command.
+    bit = 0 if line.names.exact else const.BPF_COMMON_ATTRS
+    number = cmd & ~bit
     name = names.bpf_cmd.get(number)
     known = line.call.args.get("cmd")
-    shown = known.name if isinstance(known, Name) else names.bpf_cmd.get(cmd)
-    out.append(f"{shown or f'{hexa(cmd)} /* BPF_??? */'}, ")
+    line.arg("cmd").append(
+        line.names.xval(
+            cmd, names.bpf_cmd, "BPF_???", known.name if isinstance(known, Name) else None
+        )
+    )
     key = "" if name is None else name.removeprefix("BPF_")
-    frame = line.frame(("attr",), addr, size) if 0 < size <= PAGE and key in ROWS else None
+    _attr(line, "attr", "attr", key, addr, size)
+    if cmd != number and name is not None:
+        addr, size = line.args[3], line.args[4] & 0xFFFFFFFF
+        _attr(line, "common_attr", "attr_common", "COMMON_ATTR", addr, size)
+
+
+def _attr(line: Line, arg: str, path: str, row: str, addr: int, size: int) -> None:
+    """A struct and its size, which are two arguments."""
+    out = line.arg(arg)
+    frame = line.frame((path,), addr, size) if 0 < size <= PAGE and row in ROWS else None
     if frame is None:
         out.append(address(addr))
     else:
-        line.struct(key, frame)
-    out.append(f", {size}")
-    if cmd != number and name is not None:
-        addr, size = line.args[3], line.args[4] & 0xFFFFFFFF
-        out.append(", ")
-        frame = line.frame(("attr_common",), addr, size) if 0 < size <= PAGE else None
-        if frame is None:
-            out.append(address(addr))
-        else:
-            line.struct("COMMON_ATTR", frame)
-        out.append(f", {size}")
+        line.struct(row, frame)
+    line.arg("size").append(str(size))
 
 
 _PERF_SIZE: Final = layout_of(perf_attr.PERF_ATTR).size
@@ -65,7 +71,7 @@ _ABBREVIATED: Final = 48
 
 
 def _perf_attr(line: Line, path: tuple[str, ...], addr: int) -> Frame | None:
-    head = line.before.read(addr, 8) if addr else None
+    head = line.before.read(addr, 8) if addr and line.decoded else None
     if head is None or len(head) < 8:
         return None
     claimed = int.from_bytes(head[4:], "little")
@@ -83,14 +89,19 @@ def _perf_attr(line: Line, path: tuple[str, ...], addr: int) -> Frame | None:
 
 def _perf_event_open(line: Line) -> None:
     pid, cpu, group = (s32(arg) for arg in line.args[1:4])
+    out = line.arg("attr")
     frame = _perf_attr(line, ("attr",), line.args[0])
     if frame is None:
-        line.out.append(address(line.args[0]))
+        out.append(address(line.args[0]))
     else:
         line.exit()
         _print_perf_attr(line, frame)
-    bits = flags(line.args[4], perf.perf_event_open_flags, "PERF_FLAG_???")
-    line.out.append(f", {pid}, {cpu}, {group}, {bits}")
+    line.arg("pid").append(str(pid))
+    line.arg("cpu").append(str(cpu))
+    line.arg("group_fd").append(line.fd(group))
+    line.arg("flags").append(
+        line.names.flags(line.args[4], perf.perf_event_open_flags, "PERF_FLAG_???")
+    )
 
 
 def _print_perf_attr(line: Line, frame: Frame) -> None:
@@ -101,7 +112,7 @@ def _print_perf_attr(line: Line, frame: Frame) -> None:
         text = "".join(line.out[kept:])
         del line.out[kept:]
         for name in PERF_BITS:
-            if name != "precise_ip":
+            if name not in ("precise_ip", "__reserved_1"):
                 text = text.replace(f", {name}=0", "")
         line.out.append(text)
 
@@ -110,36 +121,39 @@ def _ioctl(line: Line) -> None:
     fd, request, arg = s32(line.args[0]), line.args[1] & 0xFFFFFFFF, line.args[2]
     known = line.call.args.get("request")
     name = known.name if isinstance(known, Name) else None
-    line.out.append(f"{fd}, {name or _ioc(request)}, ")
+    line.arg("fd").append(line.fd(fd))
+    line.arg("op").append(line.names.named(hexa(request), name or _ioc(request)))
     kind = IOCTLS.get(name or "", "x")
+    if kind == "number_out":
+        line.exit()
+    out = line.arg("argp")
     if kind == "group":
         table = perf.perf_event_ioc_flags
-        line.out.append(flags(arg & 0xFFFFFFFF, table, "PERF_IOC_FLAG_???"))
+        out.append(line.names.flags(arg & 0xFFFFFFFF, table, "PERF_IOC_FLAG_???"))
     elif kind == "d":
-        line.out.append(str(s32(arg)))
+        out.append(str(s32(arg)))
+    elif kind == "fd":
+        out.append(line.fd(s32(arg)))
     elif kind == "u":
-        line.out.append(str(arg))
+        out.append(str(arg))
     elif kind == "filter":
-        line.out.append(line.text(arg, PAGE, line.before))
+        out.append(line.text(arg, PAGE, line.before))
     elif kind == "query":
         _query_bpf(line, arg)
     elif kind == "attr":
         frame = _perf_attr(line, ("arg",), arg)
         if frame is None:
-            line.out.append(address(arg))
+            out.append(address(arg))
         else:
             _print_perf_attr(line, frame)
     elif kind in ("number", "number_out"):
-        if kind == "number_out" and line.after is None:
-            line.out[-1] = line.out[-1].removesuffix(", ")
-            raise PendingError
         memory = line.before if kind == "number" else None if line.failed else line.after
-        data = memory.read(arg, 8) if memory is not None and arg else None
+        data = memory.read(arg, 8) if memory is not None and arg and line.decoded else None
         whole = data is not None and len(data) == 8
         number = int.from_bytes(data or b"", "little")
-        line.out.append(f"[{number}]" if whole else address(arg))
+        out.append(f"[{number}]" if whole else address(arg))
     else:
-        line.out.append(hexa(arg))
+        out.append(hexa(arg))
 
 
 def _ioc(request: int) -> str:
@@ -150,7 +164,7 @@ def _ioc(request: int) -> str:
 
 
 def _query_bpf(line: Line, arg: int) -> None:
-    head = line.before.read(arg, 4) if arg else None
+    head = line.before.read(arg, 4) if arg and line.decoded else None
     if head is None or len(head) < 4:
         line.out.append(address(arg))
         return
@@ -160,9 +174,19 @@ def _query_bpf(line: Line, arg: int) -> None:
         line.out.append("...}")
         return
     count = int.from_bytes(after[4:], "little")
-    data = line.exit().read(arg + 8, 4 * count) or b""
+    line.out.append(f"prog_cnt={count}, ids={_ids(line, arg + 8, count)}}}")
+
+
+def _ids(line: Line, addr: int, count: int) -> str:
+    data = line.exit().read(addr, 4 * count) or b""
+    if count and len(data) < 4:
+        return address(addr)
     ids = [str(number) for (number,) in struct.iter_unpack("<I", data[: len(data) & ~3])]
-    line.out.append(f"prog_cnt={count}, ids=[{', '.join(ids)}]}}")
+    if not line.verbose and len(ids) > line.limit:
+        ids = [*ids[: line.limit], "..."]
+    elif len(ids) < count:
+        ids.append(f"... /* {addr + 4 * len(ids):#x} */")
+    return f"[{', '.join(ids)}]"
 
 
 def _openat(line: Line) -> None:
@@ -177,28 +201,38 @@ def _openat(line: Line) -> None:
         rest &= ~3
     if rest:
         shown.append(hexa(rest))
-    where = "AT_FDCWD" if dirfd == const.AT_FDCWD else str(dirfd)
-    line.out.append(f"{where}, {line.path(line.args[1])}, {'|'.join(shown)}")
+    line.arg("dirfd").append(line.dirfd(dirfd))
+    line.arg("pathname").append(line.path(line.args[1]))
+    line.arg("flags").append(line.names.named(hexa(bits), "|".join(shown)))
     if line.call.args.get("mode") is not None:
-        line.out.append(f", {line.args[3] & 0xFFFF:#05o}".replace("0o", "0"))
+        line.arg("mode").append(f"{line.args[3] & 0xFFFF:#05o}".replace("0o", "0"))
 
 
 def _setsockopt(line: Line) -> None:
     fd, level, option, addr, size = line.args[0], *line.args[1:5]
-    known = [line.call.args.get(name) for name in ("level", "optname")]
-    shown = [
-        value.name if isinstance(value, Name) and value.name else hexa(number & 0xFFFFFFFF)
-        for value, number in zip(known, (level, option), strict=True)
-    ]
+    line.arg("fd").append(line.fd(s32(fd)))
+    for name, number in (("level", level), ("optname", option)):
+        value = line.call.args.get(name)
+        text = hexa(number & 0xFFFFFFFF)
+        if isinstance(value, Name) and value.name:
+            text = line.names.named(text, value.name)
+        line.arg(name).append(text)
     size = s32(size)
-    line.out.append(f"{s32(fd)}, {', '.join(shown)}, ")
-    line.out.append(line.data(addr, size, line.before, quoted) if size >= 0 else address(addr))
-    line.out.append(f", {size}")
+    line.arg("optval").append(
+        line.data(addr, size, line.before, quoted) if size >= 0 else address(addr)
+    )
+    line.arg("optlen").append(str(size))
 
 
 def _write(line: Line) -> None:
     fd, addr, size = line.args[:3]
-    line.out.append(f"{s32(fd)}, {line.data(addr, size, line.before, quoted)}, {size}")
+    line.arg("fd").append(line.fd(s32(fd)))
+    line.arg("buf").append(line.data(addr, size, line.before, quoted))
+    line.arg("count").append(str(size))
+
+
+def _close(line: Line) -> None:
+    line.arg("fd").append(line.fd(s32(line.args[0])))
 
 
 CALLS: Final[dict[str, Callable[[Line], None]]] = {
@@ -208,64 +242,55 @@ CALLS: Final[dict[str, Callable[[Line], None]]] = {
     "openat": _openat,
     "setsockopt": _setsockopt,
     "write": _write,
-    "close": lambda line: line.out.append(str(s32(line.args[0]))),
+    "close": _close,
 }
+ARGUMENTS: Final = {
+    "bpf": 3, "perf_event_open": 5, "ioctl": 3, "openat": 4, "setsockopt": 5, "write": 3,
+    "close": 1,
+}  # fmt: skip
+"""How many arguments strace prints as numbers."""
 AS_NUMBERS: Final = frozenset({"sendto", "sendmsg", "recvfrom", "recvmsg"})
 """Calls without a row: the arguments are shown as they are in the registers."""
 
 
-UNFINISHED: Final = " <unfinished ...>"
+def call_line(call: Call, manner: Manner, prefix: str = "") -> str:
+    """A call as one line, without its newline.
 
-
-def call_words(
-    call: Call, string_limit: int = 32, verbose: bool = True, apart: bool = False
-) -> tuple[str, bool]:
-    """A call up to its closing parenthesis, as far as it is known; whether that is all of it.
-
-    ``apart``: what is known at the entry is printed ahead of the rest, as it then is; so the
-    text of a call that has not returned is how that of the whole call begins.
+    ``prefix`` comes before the name of the call and counts as part of the line.
     """
-    line = Line(call, string_limit, verbose, apart)
+    line = Line(call, manner)
     name = call.syscall.name
-    line.out.append(f"{name}(")
-    show = CALLS.get(name)
+    line.out.append(f"{prefix}{name}(")
+    show = None if name in manner.raw else CALLS.get(name)
     try:
         if show is None:
-            line.out.append(", ".join(hexa(arg) for arg in line.args))
+            line.out.append(", ".join(hexa(arg) for arg in line.args[: ARGUMENTS.get(name, 6)]))
         else:
             show(line)
     except PendingError:
-        return "".join(line.out), False
-    return "".join([*line.out, *line.changes]), True
+        line.out.append(" <unfinished ...>")
+    text = "".join(line.out) + ") "
+    ret = result(call, hexa if name in manner.raw else str)
+    injected = " (INJECTED)" if call.raw.extra.injected else ""
+    return f"{text:<{max(0, manner.column)}}= {ret}{_what(line)}{injected}"
 
 
-def call_line(
-    call: Call,
-    *,
-    prefix: str = "",
-    column: int = 40,
-    string_limit: int = 32,
-    verbose: bool = True,
-) -> str:
-    """A call as one line, without its newline.
-
-    ``prefix`` comes before the name of the call and counts as part of the line;
-    ``column`` is where ``=`` and the result stand at the earliest (strace's
-    -a), ``string_limit`` the most bytes of a string that are printed (-s);
-    ``verbose`` False leaves out what strace leaves out without -v.
-    """
-    text, whole = call_words(call, string_limit, verbose)
-    text = f"{prefix}{text}{'' if whole else UNFINISHED}) "
-    return f"{text:<{max(0, column)}}= {result(call)}"
+def _what(line: Line) -> str:
+    """What the fd is that a call returned."""
+    ret = line.call.raw.ret
+    if not line.manner.fds or ret is None or line.failed:
+        return ""
+    fact = line.call.result_fd
+    return "" if fact is None else fd_text(fact, line.manner.fds)
 
 
-def result(call: Call) -> str:
+def result(call: Call, show: Callable[[int], str] = str) -> str:
     """The result, with the name and meaning of an error; ``?`` where there was none."""
     ret = call.raw.ret
     if ret is None:
         return "?"
     if not call.raw.failed:
-        return str(ret)
+        return show(ret)
     number = -ret
     kernel = system.kernel_errno.get(number)
     if number in _RESTARTS:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Final
 
-from bpftrace_sys.render.strace.quoting import hexa, xval
+from bpftrace_sys.render.strace.constants import Constants
+from bpftrace_sys.render.strace.quoting import hexa
 from decoders.formats import insn
 
 
@@ -23,34 +24,35 @@ _ALU: Final = _codes("ADD SUB MUL DIV OR AND LSH RSH NEG MOD XOR MOV ARSH END")
 _JMP: Final = _codes("JA JEQ JGT JGE JSET JNE JSGT JSGE CALL EXIT JLT JLE JSLT JSLE JCOND")
 
 
-def _code(code: int) -> str:
+_SOURCE: Final = {0x00: "BPF_K", 0x08: "BPF_X"}
+_REGISTERS: Final = {number: f"BPF_REG_{number}" for number in range(11)}
+
+
+def _code(code: int, names: Constants) -> str:
     kind = code & 7
+    text = names.xval(kind, _CLASS, None)
     if kind < insn.ALU:
-        size, mode = _SIZE[code & 0x18], xval(code & 0xE0, _MODE, "BPF_???")
-        return f"{_CLASS[kind]}|{size}|{mode}"
+        size = names.xval(code & 0x18, _SIZE, None)
+        return f"{text}|{size}|{names.xval(code & 0xE0, _MODE, 'BPF_???')}"
+    if names.exact and kind == insn.JMP32:
+        rest = code & ~7  # 7.2 knows the class only
+        unknown = " /* BPF_??? */"
+        return f"{text}|{hexa(rest)}{unknown}" if rest else text
     table = _ALU if kind in (insn.ALU, insn.ALU64) else _JMP
-    source = "BPF_X" if code & 8 else "BPF_K"
-    return f"{_CLASS[kind]}|{source}|{xval(code & 0xF0, table, 'BPF_???')}"
-
-
-_REGISTERS: Final = [
-    f"BPF_REG_{number}" if number <= 10 else f"{number:#x} /* BPF_REG_??? */"
-    for number in range(16)
-]
+    source = names.xval(code & 8, _SOURCE, None)
+    return f"{text}|{source}|{names.xval(code & 0xF0, table, 'BPF_???')}"
 
 
 @cache
-def _heads() -> tuple[list[str], list[str]]:
+def _heads(names: Constants) -> tuple[list[str], list[str]]:
     """The text of each code, and of each byte of registers (dst low, src high)."""
-    registers = [
-        f", dst_reg={_REGISTERS[byte & 15]}, src_reg={_REGISTERS[byte >> 4]}"
-        for byte in range(256)
-    ]
-    return [f"{{code={_code(code)}" for code in range(256)], registers
+    one = [names.xval(number, _REGISTERS, "BPF_REG_???") for number in range(16)]
+    registers = [f", dst_reg={one[byte & 15]}, src_reg={one[byte >> 4]}" for byte in range(256)]
+    return [f"{{code={_code(code, names)}" for code in range(256)], registers
 
 
-def instructions(data: bytes) -> Iterator[str]:
+def instructions(data: bytes, names: Constants) -> Iterator[str]:
     """The text of each slot."""
-    codes, registers = _heads()
+    codes, registers = _heads(names)
     for code, regs, off, imm in struct.Struct("<BBhI").iter_unpack(data):
         yield f"{codes[code]}{registers[regs]}, off={off}, imm={hexa(imm)}}}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from bpftrace_sys.render.strace.call_memory import CallMemory, Frame
+from bpftrace_sys.render.strace.constants import Constants
 from bpftrace_sys.render.strace.places import Place
 from bpftrace_sys.render.strace.quoting import address
 from decoders.walk.memory import Snapshot
@@ -27,6 +28,11 @@ class Item(NamedTuple):
     inner: Callable[[str, Frame], str]
     """The text of a struct that the field leads to, by the name of its row."""
 
+    @property
+    def names(self) -> Constants:
+        """How numbers with names are printed."""
+        return self.line.names
+
     def raw(self) -> bytes:
         """The bytes of the field."""
         frame = self.frame
@@ -37,8 +43,11 @@ class Item(NamedTuple):
         """The field's value as the decoder has it: with names that our tables lack."""
         return self.line.call.attr(*self.frame.path, *self.name.split("."))
 
-    def array(self, size: int, show: Callable[[bytes], Iterable[str]]) -> str:
-        """``count`` elements of ``size`` bytes behind the pointer."""
+    def array(
+        self, size: int, show: Callable[[bytes], Iterable[str]], most: int | None = None
+    ) -> str:
+        """``count`` elements of ``size`` bytes behind the pointer, ``most`` of them; without -v
+        no more than the string limit."""
         if not self.value:
             return "NULL"
         if not self.many:
@@ -50,6 +59,10 @@ class Item(NamedTuple):
         if not data or len(data) < size:
             return address(self.value)
         whole = len(data) // size
+        if not self.line.verbose and self.many > self.line.limit:
+            most = self.line.limit if most is None else min(self.line.limit, most)
+        if most is not None and whole > most:
+            return f"[{', '.join([*show(data[: most * size]), '...'])}]"
         shown = list(show(data[: whole * size]))
         if whole < self.many:
             shown.append(f"... /* {self.value + whole * size:#x} */")

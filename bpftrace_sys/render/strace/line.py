@@ -5,27 +5,31 @@ from __future__ import annotations
 from bpftrace_sys.render.strace.call_memory import CallMemory, Frame, PendingError
 from bpftrace_sys.render.strace.grammar import Row, Word, row_of
 from bpftrace_sys.render.strace.item import Item
+from bpftrace_sys.render.strace.manner import Manner
 from bpftrace_sys.render.strace.places import places_of
 from bpftrace_sys.render.strace.quoting import hex_quoted
+from bpftrace_sys.render.strace.rows import AFTER_7_2, LATE_COUNTS, NO_VARIANT
 from decoders.call import Call
 from decoders.declare import bpf_link
 from decoders.declare.structs import layout_of
 from decoders.uapi import const, names
-from decoders.walk.memory import Snapshot
+from decoders.walk.measures import PERF_ATTR_SIZE_VER0
 
 
 class Line(CallMemory):
     """The text of a call so far."""
 
-    def __init__(
-        self, call: Call, string_limit: int, verbose: bool, apart: bool = False
-    ) -> None:
-        super().__init__(call, string_limit, verbose)
+    def __init__(self, call: Call, manner: Manner) -> None:
+        super().__init__(call, manner)
         self.out: list[str] = []
-        self.apart = apart
-        """Fields are printed as they are at the entry; what became of them stands behind all."""
-        self.changes: list[str] = []
-        """Then: that."""
+
+    def arg(self, name: str) -> list[str]:
+        """Where the next argument is put: behind a comma, if it is not the first."""
+        if self.out[-1][-1:] != "(":
+            self.out.append(", ")
+        if self.manner.arguments:
+            self.out.append(f"{name}=")
+        return self.out
 
     def inner(self, name: str, frame: Frame) -> str:
         """The text of a struct that a field leads to."""
@@ -51,7 +55,7 @@ class Line(CallMemory):
                 else ", ..."
             )
         if name == "PERF_ATTR":
-            claimed = places_of(name)["size"].number(frame.before)
+            claimed = places_of(name)["size"].number(frame.before) or PERF_ATTR_SIZE_VER0
             if claimed > frame.size:
                 self.out.append(", ...")
         self.out.append("}")
@@ -87,7 +91,7 @@ class Line(CallMemory):
                 self.out.append("{")
                 first.append(True)
             elif word.kind == "link":
-                inner = _variant(row, frame.before)
+                inner = _variant(row, frame.before, self.names.exact)
                 if inner is None:
                     end = row.end
                 else:
@@ -133,9 +137,11 @@ class Line(CallMemory):
                 raise PendingError
             data = frame.after
             late = True
-        elif word.mark == "~" and frame.after is not None and not self.apart:
+        elif word.mark == "~" and frame.after is not None and not self.names.exact:
             late = True
         if word.test is not None and not word.test(data, frame.size):
+            return
+        if self.names.exact and word.name in AFTER_7_2:
             return
         memory = self.after if late else self.before
         count: int | None = None
@@ -146,43 +152,37 @@ class Line(CallMemory):
             else:
                 count = counter.number(frame.before)
                 if late and frame.after is not None:
-                    count = min(count, counter.number(frame.after))
+                    after = counter.number(frame.after)
+                    exact = self.names.exact and word.name in LATE_COUNTS
+                    count = after if exact else min(count, after)
                 count //= by
 
-        def text(value: int, late: bool = late, memory: Snapshot | None = memory) -> str:
+        def text(value: int) -> str:
             return show(Item(self, frame, word.name, place, value, late, memory, count, self.inner))
 
-        self.name(word.name.rpartition(".")[2], first)
-        if word.mark not in (">", "+"):
-            shown = text(place.number(data))
-            self.out.append(shown)
-            if word.mark == "~" and self.apart and frame.after is not None:
-                became = text(place.number(frame.after), True, self.after)
-                if became != shown:
-                    self.change(word.name, became)
+        changing = word.mark == ">" or (word.mark == "+" and not self.names.exact)
+        old = place.number(frame.before if changing else data)
+        shown = text(old)
+        if not shown:
             return
-        old = place.number(frame.before)
-        self.out.append(text(old))
+        self.name(word.name.rpartition(".")[2], first)
+        self.out.append(shown)
+        if not changing:
+            return
         if frame.after is not None:
             new = place.number(frame.after)
-            if new != old and word.mark == "+" and self.apart:
-                self.change(word.name, text(new))
-            elif new != old:
+            if new != old:
                 self.out.append(f" => {text(new)}")
         elif word.mark == ">":
             raise PendingError
 
-    def change(self, name: str, text: str) -> None:
-        """What a field became that was printed as it was, as strace has it of some."""
-        outer, _, field = name.rpartition(".")
-        told = f"{field}={text}"
-        self.changes.append(f" => {{{outer}={{{told}}}}}" if outer else f" => {{{told}}}")
 
-
-def _variant(row: Row, data: bytes) -> str | None:
+def _variant(row: Row, data: bytes, exact: bool) -> str | None:
     """Which row of LINK_ROWS a LINK_CREATE uses; None: strace prints nothing."""
     number = row.places["link_create.attach_type"].number(data)
     name = names.bpf_attach_type.get(number, "")
+    if exact and name in NO_VARIANT:
+        return None
     if "CGROUP" in name:
         bits = row.places["link_create.flags"].number(data)
         ordered = bits & (const.BPF_F_BEFORE | const.BPF_F_AFTER)

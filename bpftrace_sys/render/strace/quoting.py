@@ -1,9 +1,8 @@
-"""Numbers, names, flags and strings as strace writes them."""
+"""Numbers, addresses and strings as strace writes them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Final
 
 
@@ -15,31 +14,6 @@ def hexa(value: int) -> str:
 def address(value: int) -> str:
     """A pointer."""
     return f"{value:#x}" if value else "NULL"
-
-
-def xval(value: int, table: Mapping[int, str], default: str | None) -> str:
-    """An enum value."""
-    name = table.get(value)
-    if name is not None:
-        return name
-    return f"{hexa(value)} /* {default} */" if default else hexa(value)
-
-
-def flags(value: int, table: Mapping[int, str], default: str) -> str:
-    """A set of bits."""
-    if not value:
-        return table.get(0, "0")
-    found = []
-    rest = value
-    for bits, name in table.items():
-        if bits and rest & bits == bits:
-            found.append(name)
-            rest &= ~bits
-    if not found:
-        return f"{hexa(value)} /* {default} */"
-    if rest:
-        found.append(hexa(rest))
-    return "|".join(found)
 
 
 _PLAIN: Final = {

@@ -35,8 +35,16 @@ _ORDERED: Final = (
     "relative_id?flags&BPF_F_ID relative_fd?!flags&BPF_F_ID expected_revision:x}"
 )
 PERF_BITS: Final = [member[0] for member in perf_attr.FLAGS.members]
-_AFTER_STRACE: Final = ("defer_callchain", "defer_output")
-"""Bits that strace 7.2 has no names for: printed where they are set."""
+AFTER_7_2: Final = ("defer_callchain", "defer_output")
+"""Bits that strace 7.2 has no names for: printed where they are set, and there only."""
+LATE_COUNTS: Final = frozenset(
+    f"query.{name}" for name in ("prog_ids", "prog_attach_flags", "link_ids", "link_attach_flags")
+)
+"""Arrays of which strace prints as many elements as there are at the exit, whatever the room."""
+NO_VARIANT: Final = frozenset({
+    "BPF_TRACE_RAW_TP", "BPF_TRACE_KPROBE_SESSION", "BPF_TRACE_UPROBE_SESSION", "BPF_LSM_CGROUP",
+})  # fmt: skip
+"""Attach types of whose part of LINK_CREATE strace 7.2 prints nothing."""
 
 ROWS: Final[dict[str, str]] = {
     "MAP_CREATE": "map_type key_size value_size max_entries | map_flags | inner_map_fd"
@@ -49,7 +57,7 @@ ROWS: Final[dict[str, str]] = {
     "MAP_GET_NEXT_KEY": "map_fd key next_key",
     "PROG_LOAD": "prog_type insn_cnt insns:insns(insn_cnt) license:text"
     " | log_level:u log_size log_buf~:text(log_size) | kern_version | prog_flags | prog_name"
-    " | prog_ifindex | expected_attach_type | prog_btf_fd func_info_rec_size func_info"
+    " | prog_ifindex | expected_attach_type:attach_type | prog_btf_fd func_info_rec_size func_info"
     " func_info_cnt line_info_rec_size line_info line_info_cnt | attach_btf_id:u | attach_prog_fd"
     " |fd_array core_relo_cnt?#core_relos fd_array | core_relos core_relo_rec_size"
     " | log_true_size@ | prog_token_fd | fd_array_cnt"
@@ -94,7 +102,7 @@ ROWS: Final[dict[str, str]] = {
     "LINK_DETACH": "link_detach{ link_fd }",
     "PROG_BIND_MAP": "prog_bind_map{ prog_fd map_fd flags:x }",
     "TOKEN_CREATE": "token_create{ flags:x bpffs_fd }",
-    "PROG_STREAM_READ_BY_FD": "prog_stream_read{ stream_buf@:stream(ret) stream_buf_len"
+    "PROG_STREAM_READ_BY_FD": "prog_stream_read{ stream_buf@:stream(stream_buf_len) stream_buf_len"
     " stream_id:u prog_fd }",
     "PROG_ASSOC_STRUCT_OPS": "prog_assoc_struct_ops{ map_fd prog_fd flags:x }",
     # Behind pointers, or not of bpf(2) at all.
@@ -105,7 +113,7 @@ ROWS: Final[dict[str, str]] = {
     " | hash:x hash_size",
     "PROG_INFO": "type id tag jited_prog_len> jited_prog_insns:hex(jited_prog_len)"
     " xlated_prog_len> xlated_prog_insns:insns(xlated_prog_len/8)"
-    " | load_time created_by_uid:id nr_map_ids> map_ids:us(nr_map_ids) name"
+    " | load_time:load_time created_by_uid:id nr_map_ids> map_ids:us(nr_map_ids) name"
     " | ifindex gpl_compatible netns_dev:dev netns_ino"
     " | nr_jited_ksyms> nr_jited_func_lens> jited_ksyms> jited_func_lens>"
     " | btf_id func_info_rec_size> func_info nr_func_info> nr_line_info> line_info"
@@ -115,18 +123,18 @@ ROWS: Final[dict[str, str]] = {
     "PERF_ATTR": "type:attr_type size:attr_size config:config sample_freq?freq sample_period?!freq"
     " sample_type read_format "
     + " ".join(
-        f"{name}?{name}" if name in _AFTER_STRACE else name
+        f"{name}?{name}" if name in AFTER_7_2 else name
         for name in PERF_BITS
         if name != "__reserved_1"
     ).replace("precise_ip", "precise_ip:precise")
-    + " __reserved_1:reserved?__reserved_1 |wakeup_events"
+    + " __reserved_1:reserved |wakeup_events"
     " wakeup_watermark?watermark wakeup_events?!watermark bp_type:bp_type?type=5"
     " bp_addr?type=5 config1:x?!type=5 |config2 bp_len:u?type=5 config2:x?!type=5"
     " |branch_sample_type branch_sample_type?sample_type&PERF_SAMPLE_BRANCH_STACK"
     " | sample_regs_user:x |sample_stack_user"
     " sample_stack_user:x?sample_type&PERF_SAMPLE_STACK_USER |clockid clockid:clock?use_clockid"
     " | sample_regs_intr:x | aux_watermark:u | sample_max_stack:max_stack | aux_sample_size"
-    " | aux_start_paused aux_pause aux_resume __reserved_3:reserved?__reserved_3"
+    " | aux_start_paused aux_pause aux_resume __reserved_3:reserved"
     " | sig_data:x | config3:x | config4:x",
 }
 """By the command without BPF_, or the struct's name; ``=NAME``: as that one."""
@@ -192,10 +200,10 @@ IOCTLS: Final[dict[str, str]] = {
     "PERF_EVENT_IOC_RESET": "group",
     "PERF_EVENT_IOC_REFRESH": "d",
     "PERF_EVENT_IOC_PERIOD": "number",
-    "PERF_EVENT_IOC_SET_OUTPUT": "d",
+    "PERF_EVENT_IOC_SET_OUTPUT": "fd",
     "PERF_EVENT_IOC_SET_FILTER": "filter",
     "PERF_EVENT_IOC_ID": "number_out",
-    "PERF_EVENT_IOC_SET_BPF": "d",
+    "PERF_EVENT_IOC_SET_BPF": "fd",
     "PERF_EVENT_IOC_PAUSE_OUTPUT": "u",
     "PERF_EVENT_IOC_QUERY_BPF": "query",
     "PERF_EVENT_IOC_MODIFY_ATTRIBUTES": "attr",
