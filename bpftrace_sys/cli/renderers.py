@@ -74,6 +74,7 @@ def _text(making: Making, text: Output) -> Renderer | None:
         verbose=settings.verbose,
         insns=settings.insns,
         width=width_of(text),
+        columns=width_of(text) if columns_of(text.stream) else 0,
         quiet=settings.quiet or settings.style == "strace",
         stamp=stamp,
         spent=settings.spent,

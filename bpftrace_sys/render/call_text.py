@@ -12,6 +12,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
+from bpftrace_sys.render.left_out import left_in
+from bpftrace_sys.render.line_breaks import filled
 from bpftrace_sys.render.listing_text import ListingText
 from bpftrace_sys.render.style import Painter, plain_painter, visible
 from bpftrace_sys.render.text_quoting import octets, quoted
@@ -48,13 +50,11 @@ from bpftrace_sys.render.text_options import (
     HOLE,
     INDENT,
     ITEMS_SHOWN,
-    LISTED,
     LOG_LINES,
     LOGS,
     NAME_LIMIT,
     NAMES,
     Options,
-    is_zero,
 )
 
 _DEEP: Final = frozenset({Pointer, Changed, Struct, Text, Insns})
@@ -77,8 +77,9 @@ class CallText:
         self.call_: NotedCall | None = None
         self._words: dict[int, list[str]] = {}
         """The fields of the structs of this call on one line each, by the struct's id()."""
-        self.holes: list[int] | None = None
-        """While a template is made: the widths of what stands for data, one after the other."""
+        self.holes: list[tuple[str, bool]] | None = None
+        """While a template is made: what stands for data, one after the other, and whether
+        that is octets."""
         self._later: list[tuple[Listing, str]] | None = None
         """While a call is told in pieces: the long listings that stand where LATER does."""
         self._values: dict[type, Callable[[Any], str]] = {
@@ -133,13 +134,27 @@ class CallText:
             for name, value in call.args.fields
             if not (isinstance(value, Absent) and value.reason == BEYOND_SIZE)
         ]
-        tail = f"){self._result(call)}{self._injected(call)}{self._spent(call)}"
+        note = self._opened(call)
+        more = f"{self._injected(call)}{self._spent(call)}"
+        result = f"){self._result(call)}"
+        note, result = (f"   {note}{more}", result) if note else ("", result + more)
         flat = self._flat_args(args)
         if flat is not None:
-            line = f"{head}{', '.join(flat)}{tail}"
-            if visible(line) <= self.options.width or not self._breakable(args):
-                return line
-        return head + self._broken_args(args) + tail
+            words = [head + ", ".join(flat[:1]), *flat[1:]]
+            breakable = self._breakable(args)
+            if not breakable or visible(f"{', '.join(words)}{result}{note}") <= self.options.width:
+                return self._filled(words, result, note)
+        return self._broken_args(head, args, result, note)
+
+    def _filled(self, words: list[str], tail: str, note: str = "") -> str:
+        """Arguments, and what follows them, in as many lines as they need."""
+        line = f"{', '.join(words)}{tail}{note}"
+        # A word of several lines is none that could be filled into them.
+        if visible(line) <= self.options.width or "\n" in line:
+            return line
+        *before, last = words
+        units = [*(f"{word}," for word in before), f"{last}{tail}"]
+        return filled([*units, note[1:]] if note else units, self.options.width, INDENT)
 
     def _spent(self, call: NotedCall) -> str:
         word = spent(call.raw.duration, self.options.spent)
@@ -178,16 +193,21 @@ class CallText:
     def _breakable(args: list[tuple[str, Value]]) -> bool:
         return any(isinstance(inner_value(value), Struct) for _, value in args)
 
-    def _broken_args(self, args: list[tuple[str, Value]]) -> str:
-        words = []
+    def _broken_args(
+        self, head: str, args: list[tuple[str, Value]], result: str, note: str
+    ) -> str:
+        text = ""
+        words: list[str] = []
         for name, value in args:
             struct = inner_value(value)
+            begin = "" if words or text else head
             if isinstance(struct, Struct):
                 body = "\n".join(self._struct_lines(struct, INDENT))
-                words.append(f"{{\n{body}\n{INDENT[:-2]}}}")
+                text += f"{self._filled([*words, f'{begin}{{'], '')}\n{body}\n"
+                words = [f"{INDENT[:-2]}}}"]
             else:
-                words.append(self._argument(name, value))
-        return ", ".join(words)
+                words.append(begin + self._argument(name, value))
+        return text + self._filled(words, result, note)
 
     def _struct_lines(self, struct: Struct, indent: str) -> list[str]:
         """The fields of a struct, filled into lines; large ones stand alone."""
@@ -216,6 +236,10 @@ class CallText:
                 word = words[index] + comma
             else:
                 word = f"{self._key(name)}{self._named(name, value)}{comma}"
+            if visible(indent + word) > width:
+                flush()
+                lines.extend(filled([indent + word], width, indent + "  ").split("\n"))
+                continue
             if current and visible(indent + current) + 1 + visible(word) > width:
                 flush()
             current = f"{current} {word}" if current else word
@@ -231,23 +255,13 @@ class CallText:
 
     def _shown(self, struct: Struct) -> tuple[list[tuple[str, Value]], bool]:
         """The fields to print, and whether any was folded."""
-        shown: list[tuple[str, Value]] = []
-        folded = False
-        for index, (name, value) in enumerate(struct.fields):
-            if isinstance(value, Absent) and value.reason == BEYOND_SIZE:
-                continue
-            if (
-                not self.options.verbose
-                and index > 0
-                and (is_zero(name, value) or (name in LISTED and self._is_load()))
-            ):
-                folded = True
-                continue
-            shown.append((name, value))
-        return shown, folded
-
-    def _is_load(self) -> bool:
-        return self.call_ is not None and self.call_.command.startswith("BPF_PROG_LOAD")
+        if not self.options.verbose:
+            return left_in(struct, self.call_)
+        return [
+            (name, value)
+            for name, value in struct.fields
+            if not (isinstance(value, Absent) and value.reason == BEYOND_SIZE)
+        ], False
 
     def _needs_lines(self, value: Value) -> bool:
         inner = value
@@ -272,6 +286,8 @@ class CallText:
     def _block(self, name: str, value: Value, indent: str, comma: str) -> list[str] | None:
         """The lines of a field that does not fit into one; None if it does."""
         inner = inner_value(value)
+        if isinstance(inner, Bytes) and inner.typed is not None:
+            inner = inner_value(inner.typed)
         if isinstance(inner, Insns):
             return self._insn_block(name, inner, indent, comma)
         several = isinstance(inner, Text) and b"\n" in inner.data.rstrip(b"\n")
@@ -356,13 +372,18 @@ class CallText:
             result = f" = {shown}"
         else:
             result = f" = {raw.ret}"
-        if call.syscall.name == "openat":
-            path = inner_value(call.attr("pathname"))
-            if isinstance(path, Text):
-                note = open_note(path.data.decode("utf-8", "replace"), self.model.facts)
-                if note:
-                    result += "   " + self.paint("comment", f"/* {note} */")
         return result
+
+    def _opened(self, call: NotedCall) -> str:
+        """What an openat is for; empty where its path does not say."""
+        raw = call.raw
+        if call.syscall.name != "openat" or raw.ret is None or raw.failed:
+            return ""
+        path = inner_value(call.attr("pathname"))
+        if not isinstance(path, Text):
+            return ""
+        note = open_note(path.data.decode("utf-8", "replace"), self.model.facts)
+        return self.paint("comment", f"/* {note} */") if note else ""
 
     def value(self, value: Value) -> str:
         """A value on one line."""
@@ -425,8 +446,11 @@ class CallText:
         word = octets(value.data, self.options.string_limit, len(value.data) >= value.wanted)
         if self.holes is None:
             return word
-        self.holes.append(len(word))
-        return HOLE * len(word)
+        # Octets may be broken apart, a string is not.
+        broken = word.startswith("[")
+        hole = " ".join(HOLE * len(piece) for piece in (word.split(" ") if broken else [word]))
+        self.holes.append((hole, broken))
+        return hole
 
     def _insns(self, value: Insns) -> str:
         return self._comment(f"{value.total} instructions")

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from bpftrace_sys.render.call_text import BATCH, CallText
 from bpftrace_sys.render.exits import exit_line
+from bpftrace_sys.render.line_breaks import filled
 from bpftrace_sys.render.per_cpu import PerCpu
 from bpftrace_sys.render.short_call import short_call
-from bpftrace_sys.render.style import Painter, plain_painter
+from bpftrace_sys.render.style import Painter, plain_painter, visible
 from bpftrace_sys.render.text_options import (
     HOLE,
     Options,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 WHY: Final = "  why: "
 HELD_SHOWN: Final = 20
 """Objects of a kind that a process holds."""
+HANGING: Final = " " * 10
+"""Stands before what of an attachment's line has no room in it."""
 READS: Final = 8
 """Accesses of a program to its context that are shown where it is attached."""
 
@@ -50,32 +53,72 @@ UNSAID: Final = frozenset({"", "link", "map"})
 """Ways of attaching that the steps show well enough."""
 
 
+class Hole(NamedTuple):
+    """What stands for a piece of data in a template."""
+
+    width: int
+    octets: bool
+    """``[00 01]``, which a line's end may break; else a string."""
+    slices: list[slice]
+    """Its parts: one, or one a line."""
+
+
 class TextTemplate(Template):
     """The text of calls that are alike but for data, as wide as that of the first of them.
 
     Wider or narrower text might have to be laid out in another way.
     """
 
-    __slots__ = ("_form", "_text", "_widths", "_words")
+    __slots__ = ("_form", "_holes", "_text", "_words")
 
-    def __init__(self, text: TextRenderer, parts: list[str], widths: list[int]) -> None:
+    def __init__(self, text: TextRenderer, parts: list[str], holes: list[Hole]) -> None:
         self._text = text
         self._form = "%s".join(part.replace("%", "%%") for part in parts)
-        self._widths = widths
+        self._holes = holes
         self._words: list[str] = []
 
     def fits(self, raw: RawCall) -> bool:
         options = self._text.options
-        words = self._words = [
-            octets(chunk.data, options.string_limit) for chunk in raw.chunks[1:]
-        ]
+        words = [octets(chunk.data, options.string_limit) for chunk in raw.chunks[1:]]
         if options.spent:
             words.append(spent(raw.duration, options.spent))
-        waiting = self._text.folds or self._text.walks or self._text.per_cpu
-        return not waiting and [len(word) for word in words] == self._widths
+        self._words = parts = []
+        for word, hole in zip(words, self._holes, strict=True):
+            if len(word) != hole.width or word.startswith("[") is not hole.octets:
+                return False
+            parts += [word[part] for part in hole.slices]
+        return not (self._text.folds or self._text.walks or self._text.per_cpu)
 
     def write(self, raw: RawCall) -> None:
         self._text.out.write(self._form % tuple(self._words))
+
+
+def _cut(text: str, holes: list[tuple[str, bool]]) -> tuple[list[str], list[Hole]] | None:
+    """A text at its holes: what stands between them, and the holes; None where one is missing."""
+    parts = []
+    found = []
+    for hole, broken in holes:
+        slices = []
+        start = end = 0
+        first = True
+        for piece in hole.split(" "):
+            if not first and text.startswith(f" {piece}"):
+                text = text[1 + len(piece) :]
+                end += 1 + len(piece)
+                continue
+            if not first:
+                slices.append(slice(start, end))
+                start = end + 1
+            before, there, text = text.partition(piece)
+            if not there:
+                return None
+            parts.append(before)
+            end = start + len(piece)
+            first = False
+        slices.append(slice(start, end))
+        found.append(Hole(len(hole), broken, slices))
+    parts.append(text)
+    return None if any(HOLE in part for part in parts) else (parts, found)
 
 
 class WalkTemplate(Template):
@@ -237,21 +280,15 @@ class TextRenderer(Renderer):
             return WalkTemplate(self, call.command, key)
         if options.stamp is not None or (options.spent and call.raw.duration is None):
             return None
-        widths = self.calls.holes = []
+        holes = self.calls.holes = []
         text = "\n".join([self.calls.call_text(call), *self._remark_lines(call), ""])
         self.calls.holes = None
-        if len(widths) != len(call.raw.chunks) - 1:
+        if len(holes) != len(call.raw.chunks) - 1:
             return None
         if options.spent:
-            widths.append(len(spent(call.raw.duration, options.spent)))
-        parts = []
-        for width in widths:
-            before, hole, text = text.partition(HOLE * width)
-            if not hole:
-                return None
-            parts.append(before)
-        parts.append(text)
-        return None if any(HOLE in part for part in parts) else TextTemplate(self, parts, widths)
+            holes.append((HOLE * len(spent(call.raw.duration, options.spent)), False))
+        cut = _cut(text, holes)
+        return None if cut is None else TextTemplate(self, *cut)
 
     def _remark_lines(self, call: NotedCall) -> Iterator[str]:
         explained = False
@@ -349,16 +386,19 @@ class TextRenderer(Renderer):
                 if found.call.notes.is_probe:
                     continue
                 name = printable(found.name) or "(anonymous)"
-                told = f"  {name} ({self._prog_details(found)})"
+                details = f"({self._prog_details(found)})"
                 targets = seen_at_the_end(found, self.model)
+                style, more = "attached", ""
                 if targets:
-                    told += f" -> {', '.join(targets)}, seen at the end"
-                    yield self.paint("attached", "attached") + told
+                    verb, more = "attached", f"-> {', '.join(targets)}, seen at the end"
                 elif found.runs:
-                    yield self.paint("attached", "run") + f"{told}, {runs(found)}"
+                    verb, details, more = "run", f"{details},", runs(found)
                 else:
+                    style = "detached"
                     verb, more = unattached(found, self.model)
-                    yield self.paint("detached", verb) + told + (f", {more}" if more else "")
+                    details += "," if more else ""
+                units = [f"{self.paint(style, verb)}  {name}", details, *([more] if more else [])]
+                yield self._hung(*units)
 
     # ------------------------------------------------------------ attachments
 
@@ -381,12 +421,21 @@ class TextRenderer(Renderer):
         found = told.given
         if found is None:
             return []
-        lines = [self.paint("comment", f"  given   {printable(found.what)}")]
+        lines = [self._comment(f"  given   {printable(found.what)}")]
         shown = found.reads if self.options.verbose else found.reads[:READS]
-        lines += [self.paint("comment", f"  {pc:5}:  {printable(what)}") for pc, what in shown]
+        lines += [self._comment(f"  {pc:5}:  {printable(what)}") for pc, what in shown]
         if len(found.reads) > len(shown):
             lines.append(self.paint("comment", f"  ... {len(found.reads) - len(shown)} more (-v)"))
         return lines
+
+    def _comment(self, line: str) -> str:
+        return self._hung(self.paint("comment", line))
+
+    def _hung(self, *units: str) -> str:
+        """What stands about an attachment, in as many lines as a terminal needs."""
+        line = " ".join(units)
+        columns = self.options.columns
+        return line if visible(line) <= columns or not columns else filled(units, columns, HANGING)
 
     def attachment_text(self, told: Attachment, scope: str = "", more: int = 0) -> str:
         """``attached  NAME (...) -> TARGET``, and the steps below it.
@@ -396,19 +445,26 @@ class TextRenderer(Renderer):
         style = "detached" if told.verb in ("detached", "disabled") else "attached"
         arrow = "-x" if told.verb == "detached" else "->"
         prog = told.prog
+        details = []
         if prog is None:
             name = "a program"
         elif prog.kind == "map":
             name = f"map {printable(prog.name)}"
         else:
-            name = f"{printable(prog.name) or '(anonymous)'} ({self._prog_details(prog)})"
-        via = f" via {told.via}" if told.via not in UNSAID else ""
-        target = f"{printable(told.target)}{scope}{via}"
-        head = f"{self.paint(style, told.verb)}  {name} {arrow} {target}"
+            name = printable(prog.name) or "(anonymous)"
+            details = [f"({self._prog_details(prog)})"]
+        units = [f"{self.paint(style, told.verb)}  {name}", *details]
+        units.append(f"{arrow} {printable(told.target)}{scope}")
+        if told.via not in UNSAID:
+            units.append(f"via {told.via}")
+        head = self._hung(*units)
         if told.verb in ("enabled", "disabled") and len(told.steps) == 1:
             return head
         lines = [head]
-        lines += [f"  {step.role:<7} {printable(short_call(step.call))}" for step in told.steps]
+        lines += [
+            self._hung(f"  {step.role:<7} {printable(short_call(step.call))}")
+            for step in told.steps
+        ]
         if more:
             events = f"{more} other CPUs" if more > 1 else "the other CPU"
             lines.append(self.paint("comment", f"  ...     the same for {events}"))

@@ -3,50 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from bpftrace_sys.render.times import Stamp
-from decoders.values import (
-    BEYOND_SIZE,
-    NULL,
-    Absent,
-    Bytes,
-    Fd,
-    Flags,
-    Int,
-    Name,
-    Text,
-    Value,
-)
-
-if TYPE_CHECKING:
-    pass
 
 INDENT: Final = "        "
 ITEMS_SHOWN: Final = 16
 LOG_LINES: Final = 12
-MEANINGFUL_ZERO: Final = frozenset({"probe_offset", "retval", "key_size"})
-"""Fields whose zero says something, so it is not folded."""
-NAMED_ZERO: Final = frozenset({"config", "attach_type"})
-"""The same where the zero has a name: PERF_COUNT_SW_CPU_CLOCK, BPF_CGROUP_INET_INGRESS."""
 NAMES: Final = frozenset({"pathname", "path", "uprobe_path", "kprobe_func", "name", "license"})
 """Fields that are shown whole whatever -s says, as strace does with paths."""
 LOGS: Final = frozenset({"log_buf", "btf_log_buf"})
 """What the kernel says for people to read: whole, too, and a line of it a line."""
 NAME_LIMIT: Final = 4096
-LISTED: Final = frozenset(
-    {
-        "func_info_rec_size",
-        "func_info",
-        "func_info_cnt",
-        "line_info_rec_size",
-        "line_info",
-        "line_info_cnt",
-    }
-)
-"""Fields of a PROG_LOAD that its listing shows; in full with -v only."""
-
-
 @dataclass(slots=True)
 class Options:
     """What the person asked for."""
@@ -55,6 +23,8 @@ class Options:
     insns: bool = True
     string_limit: int = 64
     width: int = 100
+    columns: int = 0
+    """Of a terminal.  Elsewhere what was attached where stays on its line, for grep."""
     quiet: bool = False
     stamp: Stamp | None = None
     """What stands before a call: the time (-t, -r)."""
@@ -80,23 +50,3 @@ class Options:
 
 HOLE: Final = "\0"
 """Stands in a template for each column of data.  In text it does not occur: it is escaped."""
-
-
-def is_zero(name: str, value: Value) -> bool:
-    """Whether a field may be folded: zero, and zero means nothing there."""
-    kind = type(value)
-    if kind is Int or kind is Name:
-        zero: bool = value.value == 0  # type: ignore[union-attr]
-    elif isinstance(value, Flags):
-        zero = value.value == 0 and not (value.names and name == "flags")
-    elif isinstance(value, Fd):
-        zero = value.value == 0 and value.fact is None
-    elif isinstance(value, Text):
-        zero = not value.data
-    elif isinstance(value, Bytes):
-        zero = not value.data.strip(b"\0")
-    else:
-        zero = isinstance(value, Absent) and value.reason in (NULL, BEYOND_SIZE)
-    if kind is Name and name in NAMED_ZERO and value.name:  # type: ignore[union-attr]
-        return False
-    return zero and name not in MEANINGFUL_ZERO

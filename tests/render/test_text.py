@@ -279,7 +279,7 @@ def test_any_width_works_and_says_the_same(columns: int, name: str) -> None:
     # What can be broken is: fields of a struct leave the width only if one alone is too long.
     for line in text.splitlines():
         if re.match(r" {8}\w+=", line) and len(line) > columns:
-            assert line.count("=") == 1 or "<" in line or "[" in line or "{" in line, line
+            assert len(re.findall(r'(?:"[^"]*"|[^ ])+', line)) == 1, line
 
 
 def test_width_without_a_size_is_harmless() -> None:
@@ -335,6 +335,44 @@ def test_unknown_values_are_shown_as_numbers() -> None:
     assert "extra_data=[05 06 07 08]" in text
     assert "bpf(BPF_MAP_CREATE, /* unreadable address */, 20) = -1 EFAULT (Bad address)" in text
     assert "bpf(BPF_MAP_LOOKUP_ELEM, NULL, 0) = -1 E" in text
+
+
+ZEROS = ODD.partition("bpf(0,")[0] + """\
+import os
+bpf(0, struct.pack("<6I", 12, 4, 4, 1, 0, 0))  # ARRAY_OF_MAPS
+bpf(0, struct.pack("<6I", 1, 4, 4, 1, 0, 0))
+bpf(20, struct.pack("<4I4Q", os.getpid(), 0, 0, 0, 0, 0, 0, 0))
+for flags in (0, 4):  # BPF_F_REPLACE
+    bpf(8, struct.pack("<6IQ", 5, 6, 0, flags, 0, 0, 0))
+    bpf(29, struct.pack("<4I", 6, 7, flags, 0))
+for flags in (0, 8, 1 << 13):  # BPF_F_BEFORE, BPF_F_LINK
+    bpf(28, struct.pack("<6IQ", 6, 1, 46, flags, 0, 0, 0))  # BPF_TCX_INGRESS
+"""
+
+
+@pytest.mark.live
+def test_a_zero_stays_where_the_kernel_takes_it_for_an_fd() -> None:
+    done = run_cli("-q", PYTHON, "-S", "-c", ZEROS)
+    calls = done.stderr.replace("\n  ", " ").split("] bpf(")[1:]
+    said = {
+        name: [f"{name}=0" in call for call in calls if call.startswith(f"BPF_{command}, ")]
+        for name, command in (
+            ("inner_map_fd", "MAP_CREATE"),
+            ("fd", "TASK_FD_QUERY"),
+            ("replace_bpf_fd", "PROG_ATTACH"),
+            ("old_prog_fd", "LINK_UPDATE"),
+            ("relative_fd", "LINK_CREATE"),
+        )
+    }
+    assert said == {
+        "inner_map_fd": [True, False],
+        "fd": [True],
+        "replace_bpf_fd": [False, True],
+        "old_prog_fd": [False, True],
+        # With flags that only say where, no anchor is meant (bpf_mprog_tuple_relative).
+        "relative_fd": [False, False, True],
+    }
+    assert "tcx={" not in next(call for call in calls if call.startswith("BPF_LINK_CREATE"))
 
 
 def test_a_verifiers_log_is_shown_line_by_line() -> None:

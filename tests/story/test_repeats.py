@@ -227,6 +227,19 @@ def test_pieces_that_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     assert same(monkeypatch, in_time(items)) == 28
 
 
+def test_values_that_fill_several_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Octets are broken between two of them, and a string of the same width is not."""
+    data = [bytes([number] * 64) for number in range(6)]
+    data += [(b"%37d" % 7).ljust(64, b"\0"), *data[:4]]
+    for size in (1, 30, 40, 64):
+        items = [
+            call(UPDATE, a_map(1, 1, 4, size), bytes([number] * 4), value[:size], size=120)
+            for number, value in enumerate(data)
+        ]
+        for options in ([], ["-q", "-T"]):
+            assert same(monkeypatch, in_time(items), options) > 3
+
+
 def test_many_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than are remembered."""
     items = []
