@@ -5,7 +5,8 @@ Pure, and total: whatever the bytes say, a Call comes out.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Protocol, TypeVar, overload
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 import construct
 
@@ -16,6 +17,7 @@ from decoders.raw import ENTRY, EXIT, Cred, FdFact, RawCall
 from decoders.values import (
     BEYOND_SIZE,
     EMPTY,
+    NAMELESS,
     NOT_CAPTURED,
     NOT_WRITTEN,
     NULL,
@@ -49,8 +51,6 @@ class Facts(Protocol):
 
 Made = TypeVar("Made", bound=Call)
 
-NAMELESS: Final = frozenset({"extra_data", "_", "pad"})
-"""How bytes are called that belong to no member."""
 
 
 class Env:
@@ -204,7 +204,12 @@ class _Decoder:
             from decoders.newer import explained
 
             known = self.env.fact(f"fields {view.layout.ctype.partition('.')[0]}", 0)
-            return explained(fields, view.layout, view.data, known) if known else fields
+            if known:
+                fields = explained(fields, view.layout, view.data, known)
+            if unexplained(fields):
+                from decoders.undeclared import named
+
+                fields = named(fields, view.layout, view.data)
         return fields
 
     def _slot(
@@ -354,20 +359,26 @@ class _Decoder:
         return Struct(tuple(fields))
 
     def _unknown(self, target: Target, known: Found, scope: View) -> Value:
-        """A struct that no row describes: by the running kernel's BTF, or bytes."""
+        """A struct that no row describes: by our tables, the running kernel's BTF, or bytes."""
         assert known.data is not None
-        unknown = getattr(target, "unknown", None)
-        if unknown is not None and known.data:
-            ctype, enum, key = unknown
-            word = self.env.newer(enum, key(scope))
-            said = self.env.fact(f"fields {ctype}", 0) if word is not None else None
-            if word is not None and said is not None:
-                from decoders.newer import struct_for
+        if not isinstance(target, One) or target.unknown is None or not known.data:
+            return Bytes(known.data, known.wanted)
+        unknown = target.unknown
+        number = unknown.number(scope)
+        ours = unknown.names.get(number)
+        word = self.env.newer(unknown.enum, number) if ours is None else ours
+        found = None
+        if ours is not None:
+            from decoders.undeclared import struct_of
 
-                found = struct_for(word, known.data, said)
-                if found is not None:
-                    return found
-        return Bytes(known.data, known.wanted)
+            found = struct_of(ours, unknown.union, _declared(target.item), known.data)
+        elif word is not None:
+            said = self.env.fact(f"fields {unknown.union}", 0)
+            if said is not None:
+                from decoders.newer import struct_for, unpacked
+
+                found = struct_for(word, known.data, unpacked(said))
+        return Bytes(known.data, known.wanted) if found is None else found
 
     def _target(self, target: Target, found: Found, scope: View) -> Value:
         """The value of anything but a single struct."""
@@ -406,6 +417,11 @@ class _Decoder:
             nodes = found.inner or [Node(view) for view in views_of(target, data, step, scope)]
             items = [Struct(tuple(self.fields(node, None, False))) for node in nodes]
         return Array(tuple(items), total)
+
+
+def _declared(union: Any) -> Iterator[str]:
+    """The names of the union's members that have rows."""
+    return (row.subcons[0].name for row in union.rows.values())
 
 
 def unexplained(fields: list[tuple[str, Value]]) -> bool:

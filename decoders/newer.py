@@ -18,7 +18,7 @@ from decoders.formats.btf import MAX_DEPTH, Btf
 from decoders.formats.btf_c import c_type
 from decoders.formats.btf_types import COMPOSITES, ENUMS, Kind, Type
 from decoders.uapi.layouts import BASES
-from decoders.values import Bytes, Int, Name, Struct, Text, Value
+from decoders.values import NAMELESS, Bytes, Int, Name, Struct, Text, Value
 
 
 class Layout(Protocol):
@@ -280,10 +280,12 @@ def _small(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST
 
 
-def read(field: NewerField, data: bytes, base: int = 0) -> Value | None:
+def read(
+    field: NewerField, data: bytes, base: int = 0, said: str | None = SAID
+) -> Value | None:
     """The value of a field in ``data``, which starts ``base`` bytes into the outermost struct.
 
-    None where ``data`` does not reach so far.
+    None where ``data`` does not reach so far. ``said`` is noted on a number.
     """
     start = field.offset - base
     part = data[start : start + field.size] if start >= 0 else b""
@@ -292,14 +294,14 @@ def read(field: NewerField, data: bytes, base: int = 0) -> Value | None:
     if field.bit_size is not None:
         whole = int.from_bytes(part, "little")
         shift = field.bit_offset or 0
-        return Int(whole >> shift & ((1 << field.bit_size) - 1), 10, SAID)
+        return Int(whole >> shift & ((1 << field.bit_size) - 1), 10, said)
     if field.ctype.startswith("char["):
         return Text(part.partition(b"\0")[0], b"\0" in part)
     if field.size not in (1, 2, 4, 8):
         return Bytes(part, field.size)
     signed = field.ctype.startswith(("__s", "int", "long", "short", "s8", "s16", "s32", "s64"))
     return Int(
-        int.from_bytes(part, "little", signed=signed), 16 if field.size == 8 else 10, SAID
+        int.from_bytes(part, "little", signed=signed), 16 if field.size == 8 else 10, said
     )
 
 
@@ -351,23 +353,40 @@ def explained(fields: _Fields, layout: Any, data: bytes, known: str) -> _Fields:
     base = BASES.get(layout.ctype, 0)
     words = [value.name for _, value in fields if isinstance(value, Name) and value.newer]
     first = _first_names(layout)
-    result = list(fields)
-    covered = bytearray(len(data))
+    own = []
     for field in unpacked(known):
         if not field.path.startswith(prefix) or (anonymous and field.beside not in first):
             continue
-        steps = field.path[len(prefix) :].split(".")
-        if len(steps) == 1 and struct == "bpf_attr" and not path:
+        own_path = field.path[len(prefix) :]
+        if "." not in own_path and struct == "bpf_attr" and not path:
             continue  # a member of some command's unnamed struct
-        value = read(field, data, base)
+        own.append(field._replace(path=own_path, offset=field.offset - base))
+    return grafted(fields, layout, data, own, [word for word in words if word], SAID)
+
+
+def grafted(
+    fields: _Fields,
+    layout: Any,
+    data: bytes,
+    own: Iterable[NewerField],
+    words: list[str],
+    said: str | None,
+) -> _Fields:
+    """``fields`` with what is set of a struct's ``own`` members, whose offsets begin with it.
+
+    ``words``: the names of enum values that a member struct may be named by; ``said``: as read's.
+    """
+    result = list(fields)
+    covered = bytearray(len(data))
+    for field in own:
+        value = read(field, data, 0, said)
         if value is None or _nothing(value):
             continue
-        if _graft(result, steps, value, [word for word in words if word]):
-            start = field.offset - base
+        if _graft(result, field.path.split("."), value, words):
             shift = field.bit_offset or 0
             bits = ((1 << (field.bit_size or field.size * 8)) - 1) << shift
             for index in range(field.size):
-                covered[start + index] |= bits >> index * 8 & 0xFF
+                covered[field.offset + index] |= bits >> index * 8 & 0xFF
     if not any(covered):
         return fields
     return _without(result, layout, data, covered)
@@ -375,7 +394,6 @@ def explained(fields: _Fields, layout: Any, data: bytes, known: str) -> _Fields:
 
 def _without(fields: _Fields, layout: Any, data: bytes, covered: bytearray) -> _Fields:
     """``fields`` without those bits of nameless bytes that are ``covered``."""
-    starts = [*(slot.offset for slot in layout.slots), layout.size]
     reserved = {
         name: (slot.offset, slot.size, shift)
         for slot in layout.slots
@@ -384,14 +402,13 @@ def _without(fields: _Fields, layout: Any, data: bytes, covered: bytearray) -> _
     }
     kept: _Fields = []
     for name, value in fields:
-        if isinstance(value, Bytes) and name in ("extra_data", "_", "pad"):
-            for start in starts:
-                if data[start : start + len(value.data)] == value.data:
-                    rest = bytes(
-                        byte & ~covered[start + index] for index, byte in enumerate(value.data)
-                    )
-                    value = value._replace(data=rest)
-                    break
+        if isinstance(value, Bytes) and name in NAMELESS:
+            place = place_of(value, layout, data)
+            if place is not None:
+                start = place.start
+                mask = covered[start : start + len(value.data)].ljust(len(value.data), b"\0")
+                rest = bytes(byte & ~bit for byte, bit in zip(value.data, mask, strict=True))
+                value = value._replace(data=rest)
             if not value.data.strip(b"\0"):
                 continue
         elif name.startswith("__reserved") and isinstance(value, Int) and name in reserved:
@@ -402,13 +419,38 @@ def _without(fields: _Fields, layout: Any, data: bytes, covered: bytearray) -> _
     return kept
 
 
-def struct_for(word: str, data: bytes, known: str) -> Struct | None:
+class Place(NamedTuple):
+    """Where bytes without a name stand in a struct."""
+
+    start: int
+    end: int
+    in_union: bool
+
+
+def place_of(nameless: Bytes, layout: Any, data: bytes) -> Place | None:
+    """Where such bytes stand: behind the struct's end, in a gap, or in a union; or None.
+
+    What ``data`` does not reach to is zero.
+    """
+    size = len(nameless.data)
+    places = [(layout.size, False)] + [
+        (slot.offset, slot.kind == "pick") for slot in layout.slots if slot.kind in ("pad", "pick")
+    ]
+    for start, in_union in places:
+        if data[start : start + size].ljust(size, b"\0") == nameless.data:
+            return Place(start, start + size, in_union)
+    return None
+
+
+def struct_for(
+    word: str, data: bytes, fields_of: Iterable[NewerField], said: str | None = SAID
+) -> Struct | None:
     """The struct in a union that a new enum value selects (a new command's), or None.
 
     It is the one whose name is part of the value's; failing that, the only new one.
     """
     groups: dict[str, list[NewerField]] = {}
-    for field in unpacked(known):
+    for field in fields_of:
         head, dot, _ = field.path.partition(".")
         if dot:
             groups.setdefault(head, []).append(field)
@@ -420,7 +462,7 @@ def struct_for(word: str, data: bytes, known: str) -> Struct | None:
     fields: _Fields = []
     end = 0
     for field in groups[fitting[-1]]:
-        value = read(field, data)
+        value = read(field, data, 0, said)
         if value is not None:
             _graft(fields, field.path.split("."), value, [word, fitting[-1].upper()])
             end = max(end, field.offset + field.size)

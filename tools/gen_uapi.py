@@ -4,8 +4,10 @@
 
 extract  headers, through gcc -> tools/uapi_facts.json (facts only)
 render   tools/uapi_facts.json -> decoders/uapi/*.py
+missing  what these tables have and the code has no row for: which file to edit
 
-With --check nothing is written: exit status 1 says that something would change.
+With --check nothing is written: exit status 1 says that something would change, and of missing
+that something is.
 It takes seconds. See docs/uapi.md.
 """
 
@@ -73,8 +75,16 @@ def main() -> int:
     second = stages.add_parser("render", help="tools/uapi_facts.json -> decoders/uapi/*.py")
     for stage in (first, second):
         stage.add_argument("--check", action="store_true", help="write nothing, report changes")
+    stages.add_parser("missing", help="what has no row yet, and where it belongs")
     options = parser.parse_args()
     try:
+        if options.stage == "missing":
+            sys.path.insert(0, str(_TOP))
+            from uapi_gen.missing import missing, report
+
+            lacks = missing()
+            print(report(lacks), end="")
+            return int(bool(lacks))
         if options.stage == "render":
             files = render(json.loads(FACTS.read_text()))
             return _put({MODULES / name: text for name, text in files.items()}, options.check)

@@ -46,6 +46,8 @@ packages=(
     jq                  # a recipe of docs/cookbook.md
     debhelper dh-python # build the Debian package, and so do:
     pybuild-plugin-pyproject python3-all python3-setuptools
+    lintian             # judges it
+    python3-construct python3-ptrace python3-rich # what it depends on
     kmod                # depmod for the virtual machine's kernel
 )
 # CPython's own tests, which run traced and have to end as untraced.

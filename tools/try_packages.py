@@ -4,13 +4,15 @@
 
     tools/try_packages.py                      Debian 12 and 13, in chroots made by mmdebstrap
     tools/try_packages.py --release trixie     one of them
+    tools/try_packages.py --python python3.12  wheel and sdist with another Python, no chroot
     tools/try_packages.py --keep DIR           leaves what was built in DIR
 
-Run as root on Debian with mmdebstrap, debhelper, dh-python, pybuild-plugin-pyproject and lintian.
-A release takes some minutes, most of it the download. Each package is installed in a system that
-has nothing of bpfstrace and removed again; then it says its version, traces `bpftrace_sys.hello`,
-replays the trace, and its man page is where man looks. Exit code 1 where one of them failed, which
-is said. pip's settings in the environment, proxies and certificates are those of this machine.
+Run as root with the tests' own Python (.venv/bin/python has setuptools 77) on Debian with
+mmdebstrap, debhelper, dh-python, pybuild-plugin-pyproject and lintian. A release takes some
+minutes, most of it the download. Each package is installed in a system that has nothing of
+bpfstrace and removed again; then it says its version, traces `bpftrace_sys.hello`, replays the
+trace, and its man page is where man looks. Exit code 1 where one of them failed, which is said.
+pip's settings in the environment, proxies and certificates are those of this machine.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ REPO: Final = Path(__file__).resolve().parents[1]
 MIRROR: Final = "http://deb.debian.org/debian"
 RELEASES: Final = ("bookworm", "trixie")
 BUILD: Final = """
-import sys
+import sys, setuptools
+if int(setuptools.__version__.split(".")[0]) < 77:
+    sys.exit("try_packages: needs setuptools 77 or newer; run it with .venv/bin/python")
 from setuptools import build_meta
 out = sys.argv[1]  # setuptools sets others
 build_meta.build_sdist(out)
@@ -71,10 +75,12 @@ def build(out: Path) -> None:
         for name in names.split("\0")[:-1]:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPO / name, copy / name, follow_symlinks=False)
-        subprocess.run(
-            [sys.executable, "-c", BUILD, str(out)], cwd=copy, check=True,
+        made = subprocess.run(
+            [sys.executable, "-c", BUILD, str(out)], cwd=copy, check=False,
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
+        if made.returncode:
+            sys.exit(made.returncode)
         # dh-python takes the first python3, which has to be Debian's.
         subprocess.run(
             ["dpkg-buildpackage", "-us", "-uc", "-b"], cwd=copy, check=True,
@@ -129,15 +135,37 @@ def release(name: str, dist: Path, work: Path) -> list[str]:
     return wrong
 
 
+def interpreter(python: str, dist: Path, work: Path) -> list[str]:
+    """Tries the wheel and the sdist with a Python of this machine; what went wrong."""
+    wrong = []
+    for way, pattern in (("wheel", "*.whl"), ("sdist", "*.tar.gz")):
+        place = work / f"{Path(python).name}-{way}"
+        [package] = dist.glob(pattern)
+        smoke = SMOKE.format(
+            bin=f"{place}/bin/", prefix=place, python=place / "bin" / "python"
+        )
+        script = f'"$0" -m venv {place} && {place}/bin/pip install -q "$1" && {{ {smoke} }}'
+        done = subprocess.run(
+            ["sh", "-c", script, python, str(package)], capture_output=True, text=True,
+            check=False, cwd=work,
+        )  # fmt: skip
+        print(f"{python} {way}: {'ok' if done.returncode == 0 else 'FAILED'}", flush=True)
+        if done.returncode:
+            wrong.append(f"{python} {way}:\n{done.stdout}{done.stderr}")
+    return wrong
+
+
 def main() -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--release", choices=RELEASES, action="append")
+    parser.add_argument("--python", action="append", metavar="PROGRAM")
     parser.add_argument("--keep", type=Path, metavar="DIR")
     options = parser.parse_args()
-    chosen: list[str] = options.release or list(RELEASES)
+    pythons: list[str] = options.python or []
+    chosen: list[str] = options.release or ([] if pythons else list(RELEASES))
     keep: Path | None = options.keep
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -146,6 +174,8 @@ def main() -> int:
         build(dist)
         for name in chosen:
             wrong += release(name, dist, Path(folder))
+        for name in pythons:
+            wrong += interpreter(name, dist, Path(folder))
     for text in wrong:
         print(f"try_packages: {text}", file=sys.stderr)
     return 1 if wrong else 0

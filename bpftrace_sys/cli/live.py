@@ -12,6 +12,7 @@ from bpftrace_sys.cli.messages import OWN_FAILURE as OWN_FAILURE
 from bpftrace_sys.cli.messages import fault_words
 from bpftrace_sys.cli.outputs import Outputs
 from bpftrace_sys.cli.settings import INTERRUPTIBLE, Settings, narrowed
+from bpftrace_sys.cli.slow_calls import slow_calls
 from bpftrace_sys.record.capture.sink import Capture
 from bpftrace_sys.record.ptrace.engine import (
     ArgRule,
@@ -293,6 +294,7 @@ class Telling:
         self.capture: Any = source or Capture(settings.explicit, complain, self.step, light)
         self._steps = list(reversed(STEPS))
         self._pipeline: Pipeline | None = None
+        self._slow = None if source else slow_calls(settings, self.capture.begun, outputs.text)
         self.views: KernelViews | None = None
         """-e kernel="""
         self._stats: RunStats | None = None
@@ -398,6 +400,8 @@ class Telling:
         """What was written can be read from now on."""
         self.outputs.rest()
         wait: float | None = self.capture.rest()
+        if self._slow is not None and (look := self._slow.look()) is not None:
+            wait = look if wait is None else min(wait, look)
         if self._stats is not None:
             from bpftrace_sys.record.capture.run_stats import OFTEN
 

@@ -19,6 +19,7 @@ from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.inventory import ObjectState, Unseen
 from bpftrace_sys.trace.items import End, Fact, Flush, Item
 from bpftrace_sys.trace.kernel_view import KernelView
+from bpftrace_sys.trace.running import Running
 from decoders.call import Call, inner_value
 from decoders.decode import decode
 from decoders.events import Fork, Other, ProcessEvent, What, Who
@@ -144,6 +145,8 @@ class Redaction:
         for item in items:
             if isinstance(item, RawCall):
                 yield self.call(item)
+            elif isinstance(item, Running):
+                yield Running.of(self.call(item.as_begun()))
             elif isinstance(item, ProcessEvent):
                 yield item._replace(what=_numbers_of(item.what))
             elif isinstance(item, Fact):

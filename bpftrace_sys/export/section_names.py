@@ -104,6 +104,12 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
     "netfilter": {"": "netfilter"},
 }
 
+USUAL: Final = frozenset({
+    "cgroup_device", "cgroup_getsockopt", "cgroup_inet_sock_create", "cgroup_sock_ops",
+    "cgroup_sysctl", "flow_dissector", "lirc_mode2", "lsm_mac", "sk_lookup", "sk_msg_verdict",
+    "sk_reuseport_select", "xdp",
+})  # fmt: skip
+"""Attach types for which the section stands that their program type has under ""."""
 NO_SECTION: Final = {
     "perf_event": "what a link says, and no program",
     "struct_ops": "a struct_ops program is told by its type",

@@ -25,7 +25,7 @@ from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.trace.events import ending_line, event_line
 from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.lines import fds_line, raw_line
-from bpftrace_sys.trace.pieces import Pieces, dumps_packed, pack
+from bpftrace_sys.trace.pieces import Pieces, dumps_packed, pack, pack_apart
 from decoders.events import ProcessEvent
 from decoders.raw import EXIT, FdFact, RawCall
 from decoders.values import (
@@ -361,6 +361,15 @@ class JsonLines(Renderer):
                 pieces += (insns_text(found), part)
             text = "".join(pieces)
         self.out.write(text + "\n")
+
+    def running(self, call: NotedCall) -> None:
+        """A call that is not over; readers that do not know such lines pass over them, so
+        pieces in them have no numbers."""
+        line = decoded(call, _Values(call, self.model))
+        line["type"] = "running"
+        del line["ret"], line["duration"]
+        line["raw"] = raw_line(call.raw, pack_apart)
+        self._write(line)
 
     def again(self, call: NotedCall, before: NotedCall) -> None:
         """Another attempt: its line is the last one's but for numbers, times and ``raw``."""

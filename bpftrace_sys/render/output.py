@@ -39,11 +39,14 @@ class Output:
         self.reopen: Callable[[], bool] = self._reopen
         """Begins anew at the same path where that is another file by now, or none."""
         self.closed_pipe = False
+        self._passing = ""
         self._packed = name.endswith((".gz", ".zst"))
         self._due = 0.0
 
     def write(self, text: str) -> int:
         """As a stream's; never raises OSError."""
+        if _passing:
+            take_away()
         if self.lost is None:
             try:
                 return self.stream.write(text)
@@ -73,8 +76,21 @@ class Output:
             self._due = now + 1.0
         self.flush()
 
+    def passing(self, text: str) -> None:
+        """Shows a text in a terminal's last line, until something else is written or shown
+        there. It must fit into the line, and steer nothing."""
+        shown, self._passing = self._passing, ""
+        if text == shown:
+            self._passing = text
+            return
+        self.write(f"\r{text}\x1b[K" if text else "\r\x1b[K")
+        self.flush()
+        self._passing = text
+        _passing[:] = [self] if text else []
+
     def close(self) -> None:
         """Flushes, and closes what is not a standard stream."""
+        self.passing("")
         self.flush()
         if self.name not in ("<stderr>", "<stdout>"):
             try:
@@ -208,8 +224,19 @@ def close(outputs: Sequence[Output | Files], *, pipes: bool = True) -> bool:
     return whole
 
 
+_passing: list[Output] = []
+"""The output that shows what is to go before something else is written to the terminal."""
+
+
+def take_away() -> None:
+    """What passes goes: something else is to be written, perhaps to the same terminal."""
+    for output in _passing[:]:
+        output.passing("")
+
+
 def complain(text: str) -> None:
     """A message for the person, on stderr; whatever it quotes cannot steer a terminal."""
+    take_away()
     with contextlib.suppress(OSError, ValueError):  # stderr is closed or full
         print(f"bpfstrace: {printable(text)}", file=sys.stderr)
 

@@ -33,6 +33,10 @@ class Split(Renderer):
             found = self._made[tid] = self._make(tid)
         return found
 
+    def running(self, call: NotedCall) -> None:
+        """To its thread's file, in which nothing can come between."""
+        self._of(call.raw.tid).running(call)
+
     def call(self, call: NotedCall) -> None:
         """To its thread's file."""
         self._of(call.raw.tid).call(call)

@@ -8,7 +8,7 @@ which names an access to it by offset and size.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -208,31 +208,56 @@ def type_of(call: Call) -> str:
     )
 
 
+def _struct(call: Call, facts: Facts) -> Layout:
+    return StructLayout(LAYOUTS.get(STRUCTS[type_of(call)], ()))
+
+
+def _member_of_ops(call: Call, facts: Facts) -> Layout | None:
+    ops = call.number("attr", "attach_btf_id")
+    member = call.number("attr", "expected_attach_type") or 0
+    prototype = facts.fact(f"member_prototype {member}", ops) if ops else None
+    return None if prototype is None else ArgumentsLayout(params_of(prototype))
+
+
+def _function(call: Call, facts: Facts) -> Layout | None:
+    if call.number("attr", "attach_prog_fd"):
+        return None
+    target = call.number("attr", "attach_btf_id")
+    prototype = facts.fact("prototype", target) if target else None
+    if prototype is None:
+        return None
+    attach = call.number("attr", "expected_attach_type") or 0
+    name = names.bpf_attach_type.get(attach, "")
+    return ArgumentsLayout(
+        params_of(prototype), name in ("BPF_TRACE_FEXIT", "BPF_MODIFY_RETURN")
+    )
+
+
+LOADED: Final[dict[str, Callable[[Call, Facts], Layout | None]]] = {
+    **dict.fromkeys(STRUCTS, _struct),
+    **dict.fromkeys(ARGUMENTS, _function),
+    "KPROBE": lambda call, facts: RegistersLayout(call.raw.arch),
+    "PERF_EVENT": lambda call, facts: RegistersLayout(
+        call.raw.arch, sampled=call.raw.arch in REGISTERS
+    ),
+    "NETFILTER": lambda call, facts: ArgumentsLayout(NETFILTER),
+    "STRUCT_OPS": _member_of_ops,
+}
+"""By program type."""
+NOT_LOADED: Final = {
+    "UNSPEC": "no type",
+    "TRACEPOINT": "fields of a tracepoint, known once it is attached",
+    "EXT": "what the function has that it takes the place of",
+    "SYSCALL": "whatever its caller passes",
+    "LIRC_MODE2": "one number",
+}
+"""Program types of whose context nothing is known at the load, and why."""
+
+
 def loaded_layout(call: Call, facts: Facts) -> Layout | None:
     """What is known of a program's context when it is loaded, before it is attached."""
-    kind = type_of(call)
-    if kind in STRUCTS:
-        return StructLayout(LAYOUTS.get(STRUCTS[kind], ()))
-    if kind == "KPROBE":
-        return RegistersLayout(call.raw.arch)
-    if kind == "PERF_EVENT":
-        return RegistersLayout(call.raw.arch, sampled=call.raw.arch in REGISTERS)
-    if kind == "NETFILTER":
-        return ArgumentsLayout(NETFILTER)
-    if kind == "STRUCT_OPS":
-        ops = call.number("attr", "attach_btf_id")
-        member = call.number("attr", "expected_attach_type") or 0
-        prototype = facts.fact(f"member_prototype {member}", ops) if ops else None
-        return None if prototype is None else ArgumentsLayout(params_of(prototype))
-    if kind in ARGUMENTS and not call.number("attr", "attach_prog_fd"):
-        target = call.number("attr", "attach_btf_id")
-        prototype = facts.fact("prototype", target) if target else None
-        if prototype is not None:
-            attach = call.number("attr", "expected_attach_type") or 0
-            name = names.bpf_attach_type.get(attach, "")
-            returns = name in ("BPF_TRACE_FEXIT", "BPF_MODIFY_RETURN")
-            return ArgumentsLayout(params_of(prototype), returns)
-    return None
+    kind = LOADED.get(type_of(call))
+    return None if kind is None else kind(call, facts)
 
 
 def named(program: Iterable[Insn], layout: Layout | None) -> dict[int, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from bpftrace_sys.story.kernel_view import NativeFunction, NativeLine, Seen, translated
@@ -110,16 +110,3 @@ def _native(
             if current is not None:
                 found.setdefault(current, []).append(line)
     return {pc: tuple(lines) for pc, lines in found.items()}
-
-
-def prologues(seen: Seen, functions: Sequence[NativeFunction]) -> Iterator[tuple[int, int]]:
-    """(function, how many of its lines come before the first that was loaded)."""
-    mapping = seen.view.mapping
-    places = set() if mapping is None else set(mapping.native.values())
-    for index, function in enumerate(functions):
-        count = 0
-        for line in function.lines:
-            if (index, line.offset) in places:
-                break
-            count += 1
-        yield index, count

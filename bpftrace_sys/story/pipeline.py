@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from bpftrace_sys.story.retention import Retention
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from bpftrace_sys.trace.kernel_view import KernelView
+    from bpftrace_sys.trace.running import Running
     from decoders.events import Ending
 
+    Taken = RawCall | ProcessEvent | KernelView | ObjectState | Unseen | Running
 
 LEAVING_OUT = ("-e bpf=", "-e status=", "-P ", "-Z")
 """Options that keep calls out of a trace, which may be those that attach a program."""
@@ -71,37 +73,56 @@ class Pipeline:
         """A name was learned from the live machine."""
         self._each(lambda renderer: renderer.fact(kind, key, name))
 
-    def take(self, item: RawCall | ProcessEvent | KernelView | ObjectState | Unseen) -> None:
+    def take(self, item: Taken) -> None:
         """A call or event, what became of a program that was just loaded, or what was held."""
         if isinstance(item, ProcessEvent):
             self._process(item)
             return
         if not isinstance(item, RawCall):
             self._forget_last()
-            from bpftrace_sys.trace.kernel_view import KernelView
-
             try:
-                if isinstance(item, KernelView):
-                    self._view(item)
-                else:
-                    self._held(item)
+                self._other(item)
             except Exception as error:
                 self.faults.found(type(item).__name__, error, "it is not told")
             return
         if self._decode is None:
-            # Most programs ask nothing of BPF: for them none of this is imported.
-            from decoders.alike import Decoder
-
-            self._decode = Decoder().decode
-            # What is here now stays; what comes makes few cycles and much garbage.
-            gc.freeze()
-            self._comment = self._commentary()
-            self.repeats = self._short_cut()
+            self._get_ready()
         repeats = self.repeats
         if repeats is not None and repeats.eligible(item) and repeats.take(item):
             self._forget_last()
         elif not self._same_again(item):
             self.usual(item)
+
+    def _get_ready(self) -> None:
+        # Most programs ask nothing of BPF: for them none of this is imported.
+        from decoders.alike import Decoder
+
+        self._decode = Decoder().decode
+        # What is here now stays; what comes makes few cycles and much garbage.
+        gc.freeze()
+        self._comment = self._commentary()
+        self.repeats = self._short_cut()
+
+    def _other(self, item: KernelView | ObjectState | Unseen | Running) -> None:
+        from bpftrace_sys.trace.kernel_view import KernelView
+        from bpftrace_sys.trace.running import Running
+
+        if isinstance(item, KernelView):
+            self._view(item)
+        elif isinstance(item, Running):
+            self._running(item)
+        else:
+            self._held(item)
+
+    def _running(self, item: Running) -> None:
+        """A call that is not over: shown, but it means nothing yet."""
+        from decoders.decode import decode
+
+        if self._decode is None:
+            self._get_ready()
+        self.facts.concerning(item.call.pid)
+        call = decode(item.as_begun(), self.facts, NotedCall)
+        self._each(lambda renderer: renderer.running(call))
 
     def _forget_last(self) -> None:
         """The next call does not follow at once on the last."""

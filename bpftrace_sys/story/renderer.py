@@ -50,6 +50,9 @@ class Renderer:
     def unseen(self, unseen: Unseen) -> None:
         """What could not be looked at then."""
 
+    def running(self, call: NotedCall) -> None:
+        """A call as it is known before its end; it comes once more when that is there."""
+
     def call(self, call: NotedCall) -> None:
         """A call that has returned, or never will."""
 

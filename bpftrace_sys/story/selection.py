@@ -64,6 +64,13 @@ class Selection:
             return False
         return not self.paths or any(path in self.paths for path in paths_of(call))
 
+    def running(self, call: NotedCall) -> bool:
+        """Whether a call that is not over is shown: that is left open where its result counts,
+        or what its memory will hold."""
+        if self.succeeded is not None or self.statuses or self.progs or self.paths:
+            return False
+        return self._asked(call)
+
     def attachment(self, told: Attachment) -> bool:
         """Whether an attachment is shown."""
         if self.succeeded is False or (told.steps and not self._asked(told.steps[-1].call)):
@@ -143,6 +150,10 @@ class Selected(Renderer):
 
     def unseen(self, unseen: Unseen) -> None:
         self.renderer.unseen(unseen)
+
+    def running(self, call: NotedCall) -> None:
+        if self.selection.running(call):
+            self.renderer.running(call)
 
     def call(self, call: NotedCall) -> None:
         if self.selection.call(call):

@@ -12,6 +12,7 @@ from decoders.raw import RawCall
 if TYPE_CHECKING:
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from bpftrace_sys.trace.kernel_view import KernelView
+    from bpftrace_sys.trace.running import Running
 
 
 class TraceError(BpfstraceError):
@@ -53,5 +54,5 @@ class End:
 
 
 Item: TypeAlias = Union[
-    RawCall, ProcessEvent, "KernelView", "ObjectState", "Unseen", Fact, Flush, End
+    RawCall, ProcessEvent, "KernelView", "ObjectState", "Unseen", "Running", Fact, Flush, End
 ]

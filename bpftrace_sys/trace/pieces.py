@@ -75,10 +75,15 @@ def pack(data: bytes, pieces: Pieces) -> Any:
         if number is not None:
             return number
         pieces.add(data, keep=False)
-        if len(data) >= COMPRESSED:
-            small = zlib.compress(data, 6)
-            if len(small) < len(data) * 9 // 10:
-                return {"z": base64.b64encode(small).decode("ascii")}
+    return pack_apart(data)
+
+
+def pack_apart(data: bytes) -> Any:
+    """Bytes of which nothing later makes use, as JSON: they have no number."""
+    if len(data) >= COMPRESSED:
+        small = zlib.compress(data, 6)
+        if len(small) < len(data) * 9 // 10:
+            return {"z": base64.b64encode(small).decode("ascii")}
     return base64.b64encode(data).decode("ascii")
 
 

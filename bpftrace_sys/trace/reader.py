@@ -1,6 +1,6 @@
 """The trace file: one JSON object a line; writer and reader side by side.
 
-Line types: ``trace`` (the header, first), ``fact``, ``syscall``, ``process``,
+Line types: ``trace`` (the header, first), ``fact``, ``syscall``, ``running``, ``process``,
 ``attachment``, ``flush``, ``end`` (last).  Only ``raw`` of a syscall, facts, processes and
 the header are read back: everything else in a line is decoded again from them.
 Readers pass over line types and fields that they do not know.
@@ -210,6 +210,10 @@ class Reader:
         kind = line.get("type")
         if kind == "syscall":
             return raw_call(line, self._pieces)
+        if kind == "running":
+            from bpftrace_sys.trace.running import Running
+
+            return Running.of(raw_call(line, Pieces()))
         if kind == "process":
             return event_of(line)
         if kind == "kernel_view":

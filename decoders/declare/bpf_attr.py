@@ -22,7 +22,6 @@ from decoders.declare.bpf_fields import (
     IFINDEX,
     LINE_INFO,
     OPT_FD,
-    OPT_SFD,
     OUT_U32,
     OUT_U64,
     TARGET,
@@ -73,6 +72,7 @@ from decoders.declare.structs import (
     One,
     Out,
     Pick,
+    Unknown,
     kernel,
 )
 from decoders.uapi import const, names
@@ -153,7 +153,7 @@ PROG_LOAD = cs.Struct(
     "core_relos" / In(Many(CORE_RELO, this.core_relo_cnt, stride=this.core_relo_rec_size)),
     "core_relo_rec_size" / U32,
     "log_true_size" / OUT_U32,
-    "prog_token_fd" / OPT_SFD,
+    "prog_token_fd" / OPT_FD,
     "fd_array_cnt" / U32,
     "signature" / In(Blob(this.signature_size)),
     "signature_size" / U32,
@@ -225,7 +225,7 @@ GET_NEXT_ID = cs.Struct(
     "start_id" / U32,
     "next_id" / OUT_U32,
     "open_flags" / OPEN_FLAGS,
-    "fd_by_id_token_fd" / MustBeZero(OPT_SFD),
+    "fd_by_id_token_fd" / MustBeZero(OPT_FD),
 )
 
 
@@ -234,7 +234,7 @@ def _get_fd_by_id(name: str) -> Any:
         name / U32,
         "next_id" / U32,
         "open_flags" / OPEN_FLAGS,
-        "fd_by_id_token_fd" / OPT_SFD,
+        "fd_by_id_token_fd" / OPT_FD,
     )
 
 
@@ -283,7 +283,7 @@ BTF_LOAD = cs.Struct(
     "btf_log_level" / U32,
     "btf_log_true_size" / OUT_U32,
     "btf_flags" / FlagSet(cs.Int32ul, names.btf_flags, "BPF_F"),
-    "btf_token_fd" / OPT_SFD,
+    "btf_token_fd" / OPT_FD,
 )
 
 TASK_FD_QUERY = cs.Struct(
@@ -421,10 +421,6 @@ ATTR = Pick(
     {number: row.attr for number, row in COMMANDS.items()},
 )
 """What the attr pointer of bpf(2) points at, by ``cmd``."""
-UNKNOWN_COMMAND: Final = (
-    "bpf_attr",
-    "bpf_cmd",
-    command,
-)
-"""By what a newer kernel's BTF may know the attr of a command that has no row."""
+UNKNOWN_COMMAND: Final = Unknown("bpf_attr", "bpf_cmd", names.bpf_cmd, command)
+"""By what the attr may be known of a command that has no row."""
 

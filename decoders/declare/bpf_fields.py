@@ -22,9 +22,9 @@ from decoders.declare.structs import Pick, kernel
 from decoders.uapi import names
 from decoders.walk.measures import by_ifindex
 
-FD = FdField(cs.Int32ul)
-OPT_FD = FdField(cs.Int32ul, optional=True)
-OPT_SFD = FdField(cs.Int32sl, optional=True)
+FD = FdField(cs.Int32sl)
+"""The UAPI has __u32 for fds; who passes -1 means -1."""
+OPT_FD = FdField(cs.Int32sl, optional=True)
 IFINDEX = FactField(cs.Int32ul, "ifindex")
 OUT_U32 = Written(Num(cs.Int32ul))
 OUT_U64 = Written(Num(cs.Int64ul))

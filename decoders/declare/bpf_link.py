@@ -151,6 +151,13 @@ VARIANTS: Final[dict[str, Any]] = {
     "BPF_NETKIT_PEER": _ordered("netkit"),
 }
 """Attach type -> what its union holds.  Cgroup types are found by their names."""
+NO_VARIANT: Final = (
+    "BPF_SK_SKB_STREAM_PARSER", "BPF_SK_SKB_STREAM_VERDICT", "BPF_SK_SKB_VERDICT",
+    "BPF_SK_MSG_VERDICT", "BPF_LIRC_MODE2", "BPF_FLOW_DISSECTOR", "BPF_XDP", "BPF_XDP_DEVMAP",
+    "BPF_XDP_CPUMAP", "BPF_SK_LOOKUP", "BPF_SK_REUSEPORT_SELECT",
+    "BPF_SK_REUSEPORT_SELECT_OR_MIGRATE", "BPF_STRUCT_OPS",
+)  # fmt: skip
+"""Attach types whose union is not looked at. Of one that is nowhere, nobody knows what it holds."""
 LINK_FLAGS = FlagSet(cs.Int32ul, names.link_create_flags, "BPF_F")
 XDP_FLAGS = FlagSet(cs.Int32ul, names.xdp_flags, "XDP_FLAGS")
 
@@ -172,8 +179,12 @@ LINK_CREATE = cs.Struct(
         "variant"
         / Pick(
             variant,
-            {**VARIANTS, "cgroup": CGROUP, EXT: TRACING},
-            default=TARGET_BTF_ID,
+            {
+                **VARIANTS,
+                **dict.fromkeys(NO_VARIANT, TARGET_BTF_ID),
+                "cgroup": CGROUP,
+                EXT: TRACING,
+            },
             size=48,
         ),
     )

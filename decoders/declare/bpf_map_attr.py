@@ -11,7 +11,6 @@ from decoders.declare.bpf_fields import (
     FD,
     IFINDEX,
     OPT_FD,
-    OPT_SFD,
     OUT_U32,
 )
 from decoders.declare.fields import (
@@ -54,8 +53,8 @@ MAP_CREATE = cs.Struct(
     "btf_value_type_id" / U32,
     "btf_vmlinux_value_type_id" / FactField(cs.Int32ul, "btf_vmlinux"),
     "map_extra" / X64,
-    "value_type_btf_obj_fd" / OPT_SFD,
-    "map_token_fd" / OPT_SFD,
+    "value_type_btf_obj_fd" / OPT_FD,
+    "map_token_fd" / OPT_FD,
     "excl_prog_hash" / In(Blob(this.excl_prog_hash_size)),
     "excl_prog_hash_size" / U32,
     "_" / Padding(4),

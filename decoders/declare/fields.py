@@ -297,12 +297,10 @@ class Written(Field):
 
 # ---------------------------------------------------------------- the usual fields
 
-U8 = Num(cs.Int8ul)
 U16 = Num(cs.Int16ul)
 U32 = Num(cs.Int32ul)
 S32 = Num(cs.Int32sl)
 U64 = Num(cs.Int64ul)
-S64 = Num(cs.Int64sl)
 X32 = Num(cs.Int32ul, 16)
 X64 = Num(cs.Int64ul, 16)
 

@@ -83,5 +83,8 @@ NAMES: Final[dict[int, str]] = {
 }
 """Request number -> name, of both pointer sizes (no number means two things)."""
 
-ROWS: Final[dict[int, Any]] = {number: REQUESTS[name].arg for number, name in NAMES.items()}
+ROWS: Final[dict[int, Any]] = {
+    number: REQUESTS[name].arg for number, name in NAMES.items() if name in REQUESTS
+}
 ANY_ARG = cs.Struct("arg" / X64)
+"""The argument of a request that has no row."""

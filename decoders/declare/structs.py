@@ -149,6 +149,19 @@ class Tail(NamedTuple):
     count: Callable[[Any], int]
 
 
+class Unknown(NamedTuple):
+    """How a struct is named that has no row: in the generated tables, or a kernel's BTF."""
+
+    union: str
+    """What it is a member of."""
+    enum: str
+    """The kernel's enum that selects it."""
+    names: Mapping[int, str]
+    """The enum's names that we have."""
+    number: Callable[[Any], int]
+    """The enum's value, of the scope."""
+
+
 class One(layouts.One, Target):
     """A single struct (or what a Pick selects), of which ``size`` bytes are valid."""
 
@@ -160,12 +173,11 @@ class One(layouts.One, Target):
         peek: Callable[[bytes], int] | None = None,
         tail: Tail | None = None,
         rewritten: frozenset[int] = frozenset(),
-        unknown: tuple[str, str, Callable[[Any], int]] | None = None,
+        unknown: Unknown | None = None,
     ) -> None:
         """``peek``, ``rewritten``: as in walk.One.
 
-        ``unknown``: where no row says what stands there, the running kernel's BTF
-        may: the union that it is a member of, the enum that names it, and the value.
+        ``unknown``: what may be known of what stands there where no row says it.
         """
         super().__init__(item, size, limit, peek, rewritten)
         self.item = item

@@ -159,11 +159,6 @@ class ProgInfo:
         return self.head[64:80].partition(b"\0")[0].decode("utf-8", "backslashreplace")
 
     @property
-    def load_time(self) -> int:
-        """Nanoseconds since the boot, of CLOCK_BOOTTIME."""
-        return self._u64(40)
-
-    @property
     def uid(self) -> int:
         """Who loaded it."""
         return self._u32(48)
@@ -172,11 +167,6 @@ class ProgInfo:
     def ifindex(self) -> int:
         """The device that it is bound to; 0: none."""
         return self._u32(80)
-
-    @property
-    def gpl_compatible(self) -> bool:
-        """What its licence says (Linux 4.18)."""
-        return bool(self._u32(84) & 1)
 
     @property
     def btf_id(self) -> int:
@@ -202,11 +192,6 @@ class ProgInfo:
     def recursion_misses(self) -> int:
         """Runs that were left out since it was running on that CPU already (Linux 5.12)."""
         return self._u64(208)
-
-    @property
-    def verified_insns(self) -> int:
-        """Instructions that the verifier went through, with repetition (Linux 5.16)."""
-        return self._u32(216)
 
     @property
     def jited_len(self) -> int:

@@ -37,7 +37,7 @@ _asked1 = Asked('ifindex')
 _of2 = _of('excl_prog_hash_size')
 _target3 = Blob(_of2)
 _pointer4 = Pointer(_target3, 'in')
-_layout0 = Layout('<LLLLLLL16sLLLLLQllQL4s', ('map_type', 'key_size', 'value_size', 'max_entries',
+_layout0 = Layout('<LLLLLlL16sLlLLLQllQL4s', ('map_type', 'key_size', 'value_size', 'max_entries',
     'map_flags', 'inner_map_fd', 'numa_node', 'map_name', 'map_ifindex', 'btf_fd',
     'btf_key_type_id', 'btf_value_type_id', 'btf_vmlinux_value_type_id', 'map_extra',
     'value_type_btf_obj_fd', 'map_token_fd', 'excl_prog_hash', 'excl_prog_hash_size', '_'),
@@ -48,16 +48,16 @@ _target6 = Blob(m.key_size)
 _pointer7 = Pointer(_target6, 'in')
 _target8 = Blob(m.value_size)
 _pointer9 = Pointer(_target8, 'out', False, m.is_bloom_filter)
-_layout1 = Layout('<L4sQQQ', ('map_fd', '_', 'key', 'value', 'flags'), (Slot('fd', 0, 0, 4, _fd5),
+_layout1 = Layout('<l4sQQQ', ('map_fd', '_', 'key', 'value', 'flags'), (Slot('fd', 0, 0, 4, _fd5),
     Slot('ptr', 2, 8, 8, _pointer7), Slot('ptr', 3, 16, 8, _pointer9)), False, True)
 _target10 = ValueIn(m.value_size)
 _pointer11 = Pointer(_target10, 'in')
-_layout2 = Layout('<L4sQQQ', ('map_fd', '_', 'key', 'value', 'flags'), (Slot('fd', 0, 0, 4, _fd5),
+_layout2 = Layout('<l4sQQQ', ('map_fd', '_', 'key', 'value', 'flags'), (Slot('fd', 0, 0, 4, _fd5),
     Slot('ptr', 2, 8, 8, _pointer7), Slot('ptr', 3, 16, 8, _pointer11)))
-_layout3 = Layout('<L4sQQQ', ('map_fd', '_', 'key', 'value', 'flags'), (Slot('fd', 0, 0, 4, _fd5),
+_layout3 = Layout('<l4sQQQ', ('map_fd', '_', 'key', 'value', 'flags'), (Slot('fd', 0, 0, 4, _fd5),
     Slot('ptr', 2, 8, 8, _pointer7)))
 _pointer12 = Pointer(_target6, 'out')
-_layout4 = Layout('<L4sQQQ', ('map_fd', '_', 'key', 'next_key', 'flags'), (Slot('fd', 0, 0, 4,
+_layout4 = Layout('<l4sQQQ', ('map_fd', '_', 'key', 'next_key', 'flags'), (Slot('fd', 0, 0, 4,
     _fd5), Slot('ptr', 2, 8, 8, _pointer7), Slot('ptr', 3, 16, 8, _pointer12)), False, True)
 _target13 = InsnArray(m.insns_accepted)
 _pointer14 = Pointer(_target13, 'in')
@@ -87,7 +87,7 @@ _pointer33 = Pointer(_target32, 'in')
 _of34 = _of('signature_size')
 _target35 = Blob(_of34)
 _pointer36 = Pointer(_target35, 'in')
-_layout9 = Layout('<LLQQLLQLL16sLLLLQLLQLLLLQQLLlLQLl', ('prog_type', 'insn_cnt', 'insns',
+_layout9 = Layout('<LLQQLLQLL16sLLlLQLLQLLlLQQLLlLQLl', ('prog_type', 'insn_cnt', 'insns',
     'license', 'log_level', 'log_size', 'log_buf', 'kern_version', 'prog_flags', 'prog_name',
     'prog_ifindex', 'expected_attach_type', 'prog_btf_fd', 'func_info_rec_size', 'func_info',
     'func_info_cnt', 'line_info_rec_size', 'line_info', 'line_info_cnt', 'attach_btf_id',
@@ -103,23 +103,23 @@ _pointer38 = Pointer(_target37, 'in')
 _layout10 = Layout('<l', ('path_fd',), (Slot('fd', 0, 0, 4, _fd5),))
 _layout11 = Layout('<l', ('path_fd',), ())
 _union39 = Union(m.has_path_fd, {True: _layout10, False: _layout11})
-_layout12 = Layout('<QLL4s', ('pathname', 'bpf_fd', 'file_flags', 'path'), (Slot('ptr', 0, 0, 8,
+_layout12 = Layout('<QlL4s', ('pathname', 'bpf_fd', 'file_flags', 'path'), (Slot('ptr', 0, 0, 8,
     _pointer38), Slot('fd', 1, 8, 4, _fd5), Slot('pick', 3, 16, 4, _union39)))
 _layout13 = Layout('<QLL4s', ('pathname', 'bpf_fd', 'file_flags', 'path'), (Slot('ptr', 0, 0, 8,
     _pointer38), Slot('pick', 3, 16, 4, _union39)))
 _layout14 = Layout('<L', ('target_ifindex',), (Slot('asked', 0, 0, 4, _asked1),))
-_layout15 = Layout('<L', ('target_fd',), (Slot('fd', 0, 0, 4, _fd5),))
+_layout15 = Layout('<l', ('target_fd',), (Slot('fd', 0, 0, 4, _fd5),))
 _union40 = Union(m.by_ifindex, {True: _layout14, False: _layout15})
 _layout16 = Layout('<L', ('relative_id',), ())
-_layout17 = Layout('<L', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
+_layout17 = Layout('<l', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
 _union41 = Union(m.replaces_by_id, {True: _layout16, False: _layout17})
-_layout18 = Layout('<4sLLLL4sQ', ('target', 'attach_bpf_fd', 'attach_type', 'attach_flags',
+_layout18 = Layout('<4slLLl4sQ', ('target', 'attach_bpf_fd', 'attach_type', 'attach_flags',
     'replace_bpf_fd', 'relative', 'expected_revision'), (Slot('pick', 0, 0, 4, _union40), Slot('fd',
     1, 4, 4, _fd5), Slot('fd', 4, 16, 4, _fd0), Slot('pick', 5, 20, 4, _union41)))
 _layout19 = Layout('<L', ('relative_id',), ())
-_layout20 = Layout('<L', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
+_layout20 = Layout('<l', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
 _union42 = Union(m.replaces_by_id, {True: _layout19, False: _layout20})
-_layout21 = Layout('<4sLLLL4sQ', ('target', 'attach_bpf_fd', 'attach_type', 'attach_flags',
+_layout21 = Layout('<4slLLl4sQ', ('target', 'attach_bpf_fd', 'attach_type', 'attach_flags',
     'replace_bpf_fd', 'relative', 'expected_revision'), (Slot('pick', 0, 0, 4, _union40), Slot('fd',
     1, 4, 4, _fd0), Slot('fd', 4, 16, 4, _fd0), Slot('pick', 5, 20, 4, _union42)))
 _of43 = _of('data_size_in')
@@ -134,7 +134,7 @@ _pointer51 = Pointer(_target50, 'inout')
 _of52 = _of('ctx_size_out')
 _target53 = Blob(_of52)
 _pointer54 = Pointer(_target53, 'out', frozenset([28]))
-_layout22 = Layout('<LLLLQQLLLLQQLLL4s', ('prog_fd', 'retval', 'data_size_in', 'data_size_out',
+_layout22 = Layout('<lLLLQQLLLLQQLLL4s', ('prog_fd', 'retval', 'data_size_in', 'data_size_out',
     'data_in', 'data_out', 'repeat', 'duration', 'ctx_size_in', 'ctx_size_out', 'ctx_in', 'ctx_out',
     'flags', 'cpu', 'batch_size', '_'), (Slot('fd', 0, 0, 4, _fd5), Slot('ptr', 4, 16, 8,
     _pointer45), Slot('ptr', 5, 24, 8, _pointer48), Slot('ptr', 10, 48, 8, _pointer51), Slot('ptr',
@@ -306,7 +306,7 @@ _union121 = Union(m.fd_kind, {'prog': _layout32, 'map': _layout33, 'btf': _layou
 _of122 = _of('info_len')
 _target123 = One(_union121, _of122)
 _pointer124 = Pointer(_target123, 'inout', frozenset([28]))
-_layout79 = Layout('<LLQ', ('bpf_fd', 'info_len', 'info'), (Slot('fd', 0, 0, 4, _fd5), Slot('ptr',
+_layout79 = Layout('<lLQ', ('bpf_fd', 'info_len', 'info'), (Slot('fd', 0, 0, 4, _fd5), Slot('ptr',
     2, 8, 8, _pointer124)), True, True)
 _layout80 = Layout('<16s', ('info',), (Slot('struct', 0, 0, 16, _layout79),), True, True)
 _layout81 = Layout('<L', ('_',), ())
@@ -328,7 +328,7 @@ _layout85 = Layout('<4sLLLQL4sQQQQ', ('target', 'attach_type', 'query_flags', 'a
     _pointer129), Slot('ptr', 8, 40, 8, _pointer131), Slot('ptr', 9, 48, 8, _pointer133)), True,
     True)
 _layout86 = Layout('<64s', ('query',), (Slot('struct', 0, 0, 64, _layout85),), True, True)
-_layout87 = Layout('<QL4sQ', ('name', 'prog_fd', '_', 'cookie'), (Slot('ptr', 0, 0, 8, _pointer16),
+_layout87 = Layout('<Ql4sQ', ('name', 'prog_fd', '_', 'cookie'), (Slot('ptr', 0, 0, 8, _pointer16),
     Slot('fd', 1, 8, 4, _fd5)))
 _layout88 = Layout('<24s', ('raw_tracepoint',), (Slot('struct', 0, 0, 24, _layout87),))
 _pointer134 = Pointer(_target86, 'in')
@@ -345,7 +345,7 @@ _pointer139 = Pointer(_target138, 'out', frozenset([28]))
 _layout91 = Layout('<LLLLQLLQQ', ('pid', 'fd', 'flags', 'buf_len', 'buf', 'prog_id', 'fd_type',
     'probe_offset', 'probe_addr'), (Slot('ptr', 4, 16, 8, _pointer139),), True, True)
 _layout92 = Layout('<48s', ('task_fd_query',), (Slot('struct', 0, 0, 48, _layout91),), True, True)
-_layout93 = Layout('<L4sQQQ', ('map_fd', '_', 'key', 'value', 'flags'), (Slot('fd', 0, 0, 4,
+_layout93 = Layout('<l4sQQQ', ('map_fd', '_', 'key', 'value', 'flags'), (Slot('fd', 0, 0, 4,
     _fd5),))
 _target140 = Blob(m.cursor_size)
 _pointer141 = Pointer(_target140, 'in')
@@ -354,144 +354,149 @@ _target143 = Blob(m.keys_size)
 _pointer144 = Pointer(_target143, 'out', frozenset([2, 4, 11, 28]))
 _target145 = Blob(m.values_size)
 _pointer146 = Pointer(_target145, 'out', frozenset([2, 4, 11, 28]))
-_layout94 = Layout('<QQQQLLQQ', ('in_batch', 'out_batch', 'keys', 'values', 'count', 'map_fd',
+_layout94 = Layout('<QQQQLlQQ', ('in_batch', 'out_batch', 'keys', 'values', 'count', 'map_fd',
     'elem_flags', 'flags'), (Slot('ptr', 0, 0, 8, _pointer141), Slot('ptr', 1, 8, 8, _pointer142),
     Slot('ptr', 2, 16, 8, _pointer144), Slot('ptr', 3, 24, 8, _pointer146), Slot('fd', 5, 36, 4,
     _fd5)), True, True)
 _layout95 = Layout('<56s', ('batch',), (Slot('struct', 0, 0, 56, _layout94),), True, True)
 _pointer147 = Pointer(_target143, 'in')
 _pointer148 = Pointer(_target145, 'in')
-_layout96 = Layout('<QQQQLLQQ', ('in_batch', 'out_batch', 'keys', 'values', 'count', 'map_fd',
+_layout96 = Layout('<QQQQLlQQ', ('in_batch', 'out_batch', 'keys', 'values', 'count', 'map_fd',
     'elem_flags', 'flags'), (Slot('ptr', 0, 0, 8, _pointer141), Slot('ptr', 1, 8, 8, _pointer142),
     Slot('ptr', 2, 16, 8, _pointer147), Slot('ptr', 3, 24, 8, _pointer148), Slot('fd', 5, 36, 4,
     _fd5)), True, True)
 _layout97 = Layout('<56s', ('batch',), (Slot('struct', 0, 0, 56, _layout96),), True, True)
 _layout98 = Layout('<L', ('target_ifindex',), (Slot('asked', 0, 0, 4, _asked1),))
-_layout99 = Layout('<L', ('target_fd',), (Slot('fd', 0, 0, 4, _fd0),))
+_layout99 = Layout('<l', ('target_fd',), (Slot('fd', 0, 0, 4, _fd0),))
 _union149 = Union(m.by_ifindex, {True: _layout98, False: _layout99})
-_layout100 = Layout('<L', ('target_btf_id',), ())
-_layout101 = Layout('<16s', ('tracing',), ())
-_layout102 = Layout('<L', ('_',), ())
+_layout100 = Layout('<16s', ('tracing',), ())
+_layout101 = Layout('<L', ('_',), ())
 _of150 = _of('cnt')
-_target151 = Many(_layout102, _of150, scalar=True)
+_target151 = Many(_layout101, _of150, scalar=True)
 _pointer152 = Pointer(_target151, 'in')
-_layout103 = Layout('<Q', ('_',), ())
-_target153 = Many(_layout103, _of150, scalar=True)
+_layout102 = Layout('<Q', ('_',), ())
+_target153 = Many(_layout102, _of150, scalar=True)
 _pointer154 = Pointer(_target153, 'in')
-_layout104 = Layout('<QQL4s', ('ids', 'cookies', 'cnt', '_'), (Slot('ptr', 0, 0, 8, _pointer152),
+_layout103 = Layout('<QQL4s', ('ids', 'cookies', 'cnt', '_'), (Slot('ptr', 0, 0, 8, _pointer152),
     Slot('ptr', 1, 8, 8, _pointer154)))
-_layout105 = Layout('<24s', ('tracing_multi',), (Slot('struct', 0, 0, 24, _layout104),))
-_layout106 = Layout('<L', ('map_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_layout107 = Layout('<4s', ('map',), (Slot('struct', 0, 0, 4, _layout106),))
-_layout108 = Layout('<LLQ', ('order', 'cgroup_fd', 'cgroup_id'), (Slot('fd', 1, 4, 4, _fd0),))
-_layout109 = Layout('<16s', ('cgroup',), (Slot('struct', 0, 0, 16, _layout108),))
-_layout110 = Layout('<LLL', ('tid', 'pid', 'pid_fd'), (Slot('fd', 2, 8, 4, _fd0),))
-_layout111 = Layout('<12s', ('task',), (Slot('struct', 0, 0, 12, _layout110),))
-_union155 = Union(m.iter_target, {'bpf_map_elem': _layout107, 'bpf_sk_storage_map': _layout107,
-    'sockmap': _layout107, 'cgroup': _layout109, 'task': _layout111, 'task_file': _layout111,
-    'task_vma': _layout111, None: _layout107})
+_layout104 = Layout('<24s', ('tracing_multi',), (Slot('struct', 0, 0, 24, _layout103),))
+_layout105 = Layout('<l', ('map_fd',), (Slot('fd', 0, 0, 4, _fd0),))
+_layout106 = Layout('<4s', ('map',), (Slot('struct', 0, 0, 4, _layout105),))
+_layout107 = Layout('<LlQ', ('order', 'cgroup_fd', 'cgroup_id'), (Slot('fd', 1, 4, 4, _fd0),))
+_layout108 = Layout('<16s', ('cgroup',), (Slot('struct', 0, 0, 16, _layout107),))
+_layout109 = Layout('<LLl', ('tid', 'pid', 'pid_fd'), (Slot('fd', 2, 8, 4, _fd0),))
+_layout110 = Layout('<12s', ('task',), (Slot('struct', 0, 0, 12, _layout109),))
+_union155 = Union(m.iter_target, {'bpf_map_elem': _layout106, 'bpf_sk_storage_map': _layout106,
+    'sockmap': _layout106, 'cgroup': _layout108, 'task': _layout110, 'task_file': _layout110,
+    'task_vma': _layout110, None: _layout106})
 _of156 = _of('iter_info_len')
 _target157 = One(_union155, _of156)
 _pointer158 = Pointer(_target157, 'in')
-_layout112 = Layout('<QL', ('iter_info', 'iter_info_len'), (Slot('ptr', 0, 0, 8, _pointer158),))
-_layout113 = Layout('<8s', ('perf_event',), ())
+_layout111 = Layout('<QL', ('iter_info', 'iter_info_len'), (Slot('ptr', 0, 0, 8, _pointer158),))
+_layout112 = Layout('<8s', ('perf_event',), ())
 _target159 = CStr(256)
 _pointer160 = Pointer(_target159, 'in')
-_layout114 = Layout('<Q', ('_',), (Slot('ptr', 0, 0, 8, _pointer160),))
-_target161 = Many(_layout114, _of150, scalar=True, pointed=_target159)
+_layout113 = Layout('<Q', ('_',), (Slot('ptr', 0, 0, 8, _pointer160),))
+_target161 = Many(_layout113, _of150, scalar=True, pointed=_target159)
 _pointer162 = Pointer(_target161, 'in')
-_layout115 = Layout('<Q', ('_',), ())
-_target163 = Many(_layout115, _of150, scalar=True)
+_layout114 = Layout('<Q', ('_',), ())
+_target163 = Many(_layout114, _of150, scalar=True)
 _pointer164 = Pointer(_target163, 'in')
-_layout116 = Layout('<Q', ('_',), ())
-_target165 = Many(_layout116, _of150, scalar=True)
+_layout115 = Layout('<Q', ('_',), ())
+_target165 = Many(_layout115, _of150, scalar=True)
 _pointer166 = Pointer(_target165, 'in')
-_layout117 = Layout('<LLQQQ', ('flags', 'cnt', 'syms', 'addrs', 'cookies'), (Slot('ptr', 2, 8, 8,
+_layout116 = Layout('<LLQQQ', ('flags', 'cnt', 'syms', 'addrs', 'cookies'), (Slot('ptr', 2, 8, 8,
     _pointer162), Slot('ptr', 3, 16, 8, _pointer164), Slot('ptr', 4, 24, 8, _pointer166)))
-_layout118 = Layout('<32s', ('kprobe_multi',), (Slot('struct', 0, 0, 32, _layout117),))
-_layout119 = Layout('<Q', ('_',), ())
-_target167 = Many(_layout119, _of150, scalar=True)
+_layout117 = Layout('<32s', ('kprobe_multi',), (Slot('struct', 0, 0, 32, _layout116),))
+_layout118 = Layout('<Q', ('_',), ())
+_target167 = Many(_layout118, _of150, scalar=True)
 _pointer168 = Pointer(_target167, 'in')
-_layout120 = Layout('<Q', ('_',), ())
-_target169 = Many(_layout120, _of150, scalar=True)
+_layout119 = Layout('<Q', ('_',), ())
+_target169 = Many(_layout119, _of150, scalar=True)
 _pointer170 = Pointer(_target169, 'in')
-_layout121 = Layout('<Q', ('_',), ())
-_target171 = Many(_layout121, _of150, scalar=True)
+_layout120 = Layout('<Q', ('_',), ())
+_target171 = Many(_layout120, _of150, scalar=True)
 _pointer172 = Pointer(_target171, 'in')
-_layout122 = Layout('<L', ('path_fd',), (Slot('fd', 0, 0, 4, _fd5),))
-_layout123 = Layout('<L', ('path_fd',), ())
-_union173 = Union(m.is_path_fd, {True: _layout122, False: _layout123})
-_layout124 = Layout('<QQQQLLL4s', ('path', 'offsets', 'ref_ctr_offsets', 'cookies', 'cnt', 'flags',
+_layout121 = Layout('<l', ('path_fd',), (Slot('fd', 0, 0, 4, _fd5),))
+_layout122 = Layout('<L', ('path_fd',), ())
+_union173 = Union(m.is_path_fd, {True: _layout121, False: _layout122})
+_layout123 = Layout('<QQQQLLL4s', ('path', 'offsets', 'ref_ctr_offsets', 'cookies', 'cnt', 'flags',
     'pid', 'path_fd'), (Slot('ptr', 0, 0, 8, _pointer38), Slot('ptr', 1, 8, 8, _pointer168),
     Slot('ptr', 2, 16, 8, _pointer170), Slot('ptr', 3, 24, 8, _pointer172), Slot('pick', 7, 44, 4,
     _union173)))
-_layout125 = Layout('<48s', ('uprobe_multi',), (Slot('struct', 0, 0, 48, _layout124),))
-_layout126 = Layout('<16s', ('netfilter',), ())
-_layout127 = Layout('<L', ('relative_id',), ())
-_layout128 = Layout('<L', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_union174 = Union(m.is_id, {True: _layout127, False: _layout128})
-_layout129 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
+_layout124 = Layout('<48s', ('uprobe_multi',), (Slot('struct', 0, 0, 48, _layout123),))
+_layout125 = Layout('<16s', ('netfilter',), ())
+_layout126 = Layout('<L', ('relative_id',), ())
+_layout127 = Layout('<l', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
+_union174 = Union(m.is_id, {True: _layout126, False: _layout127})
+_layout128 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
     _union174),))
-_layout130 = Layout('<16s', ('tcx',), (Slot('struct', 0, 0, 16, _layout129),))
-_layout131 = Layout('<L', ('relative_id',), ())
-_layout132 = Layout('<L', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_union175 = Union(m.is_id, {True: _layout131, False: _layout132})
-_layout133 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
+_layout129 = Layout('<16s', ('tcx',), (Slot('struct', 0, 0, 16, _layout128),))
+_layout130 = Layout('<L', ('relative_id',), ())
+_layout131 = Layout('<l', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
+_union175 = Union(m.is_id, {True: _layout130, False: _layout131})
+_layout132 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
     _union175),))
-_layout134 = Layout('<16s', ('tcx',), (Slot('struct', 0, 0, 16, _layout133),))
-_layout135 = Layout('<L', ('relative_id',), ())
-_layout136 = Layout('<L', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_union176 = Union(m.is_id, {True: _layout135, False: _layout136})
-_layout137 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
+_layout133 = Layout('<16s', ('tcx',), (Slot('struct', 0, 0, 16, _layout132),))
+_layout134 = Layout('<L', ('relative_id',), ())
+_layout135 = Layout('<l', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
+_union176 = Union(m.is_id, {True: _layout134, False: _layout135})
+_layout136 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
     _union176),))
-_layout138 = Layout('<16s', ('netkit',), (Slot('struct', 0, 0, 16, _layout137),))
-_layout139 = Layout('<L', ('relative_id',), ())
-_layout140 = Layout('<L', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
-_union177 = Union(m.is_id, {True: _layout139, False: _layout140})
-_layout141 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
+_layout137 = Layout('<16s', ('netkit',), (Slot('struct', 0, 0, 16, _layout136),))
+_layout138 = Layout('<L', ('relative_id',), ())
+_layout139 = Layout('<l', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
+_union177 = Union(m.is_id, {True: _layout138, False: _layout139})
+_layout140 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
     _union177),))
-_layout142 = Layout('<16s', ('netkit',), (Slot('struct', 0, 0, 16, _layout141),))
+_layout141 = Layout('<16s', ('netkit',), (Slot('struct', 0, 0, 16, _layout140),))
+_layout142 = Layout('<L', ('target_btf_id',), ())
 _layout143 = Layout('<L', ('relative_id',), ())
-_layout144 = Layout('<L', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
+_layout144 = Layout('<l', ('relative_fd',), (Slot('fd', 0, 0, 4, _fd0),))
 _union178 = Union(m.is_id, {True: _layout143, False: _layout144})
 _layout145 = Layout('<4s4sQ', ('relative', '_', 'expected_revision'), (Slot('pick', 0, 0, 4,
     _union178),))
 _layout146 = Layout('<16s', ('cgroup',), (Slot('struct', 0, 0, 16, _layout145),))
-_union179 = Union(m.variant, {'BPF_TRACE_FENTRY': _layout101, 'BPF_TRACE_FEXIT': _layout101,
-    'BPF_MODIFY_RETURN': _layout101, 'BPF_LSM_MAC': _layout101, 'BPF_TRACE_RAW_TP': _layout101,
-    'BPF_TRACE_FSESSION': _layout101, 'BPF_TRACE_FENTRY_MULTI': _layout105, 'BPF_TRACE_FEXIT_MULTI':
-    _layout105, 'BPF_TRACE_FSESSION_MULTI': _layout105, 'BPF_TRACE_ITER': _layout112,
-    'BPF_PERF_EVENT': _layout113, 'BPF_TRACE_KPROBE_MULTI': _layout118, 'BPF_TRACE_KPROBE_SESSION':
-    _layout118, 'BPF_TRACE_UPROBE_MULTI': _layout125, 'BPF_TRACE_UPROBE_SESSION': _layout125,
-    'BPF_NETFILTER': _layout126, 'BPF_TCX_INGRESS': _layout130, 'BPF_TCX_EGRESS': _layout134,
-    'BPF_NETKIT_PRIMARY': _layout138, 'BPF_NETKIT_PEER': _layout142, 'cgroup': _layout146,
-    'BPF_PROG_TYPE_EXT': _layout101}, _layout100)
-_layout147 = Layout('<L4sLL48s', ('prog_fd', 'target', 'attach_type', 'flags', 'variant'),
+_union179 = Union(m.variant, {'BPF_TRACE_FENTRY': _layout100, 'BPF_TRACE_FEXIT': _layout100,
+    'BPF_MODIFY_RETURN': _layout100, 'BPF_LSM_MAC': _layout100, 'BPF_TRACE_RAW_TP': _layout100,
+    'BPF_TRACE_FSESSION': _layout100, 'BPF_TRACE_FENTRY_MULTI': _layout104, 'BPF_TRACE_FEXIT_MULTI':
+    _layout104, 'BPF_TRACE_FSESSION_MULTI': _layout104, 'BPF_TRACE_ITER': _layout111,
+    'BPF_PERF_EVENT': _layout112, 'BPF_TRACE_KPROBE_MULTI': _layout117, 'BPF_TRACE_KPROBE_SESSION':
+    _layout117, 'BPF_TRACE_UPROBE_MULTI': _layout124, 'BPF_TRACE_UPROBE_SESSION': _layout124,
+    'BPF_NETFILTER': _layout125, 'BPF_TCX_INGRESS': _layout129, 'BPF_TCX_EGRESS': _layout133,
+    'BPF_NETKIT_PRIMARY': _layout137, 'BPF_NETKIT_PEER': _layout141, 'BPF_SK_SKB_STREAM_PARSER':
+    _layout142, 'BPF_SK_SKB_STREAM_VERDICT': _layout142, 'BPF_SK_SKB_VERDICT': _layout142,
+    'BPF_SK_MSG_VERDICT': _layout142, 'BPF_LIRC_MODE2': _layout142, 'BPF_FLOW_DISSECTOR':
+    _layout142, 'BPF_XDP': _layout142, 'BPF_XDP_DEVMAP': _layout142, 'BPF_XDP_CPUMAP': _layout142,
+    'BPF_SK_LOOKUP': _layout142, 'BPF_SK_REUSEPORT_SELECT': _layout142,
+    'BPF_SK_REUSEPORT_SELECT_OR_MIGRATE': _layout142, 'BPF_STRUCT_OPS': _layout142, 'cgroup':
+    _layout146, 'BPF_PROG_TYPE_EXT': _layout100})
+_layout147 = Layout('<l4sLL48s', ('prog_fd', 'target', 'attach_type', 'flags', 'variant'),
     (Slot('fd', 0, 0, 4, _fd5), Slot('pick', 1, 4, 4, _union149), Slot('pick', 4, 16, 48,
     _union179)))
 _layout148 = Layout('<64s', ('link_create',), (Slot('struct', 0, 0, 64, _layout147),))
-_layout149 = Layout('<LLLL', ('link_fd', 'new_prog_fd', 'flags', 'old_prog_fd'), (Slot('fd', 0, 0,
+_layout149 = Layout('<llLl', ('link_fd', 'new_prog_fd', 'flags', 'old_prog_fd'), (Slot('fd', 0, 0,
     4, _fd5), Slot('fd', 1, 4, 4, _fd5), Slot('fd', 3, 12, 4, _fd0)))
 _layout150 = Layout('<16s', ('link_update',), (Slot('struct', 0, 0, 16, _layout149),))
 _layout151 = Layout('<LLLl', ('link_id', 'next_id', 'open_flags', 'fd_by_id_token_fd'), (Slot('fd',
     3, 12, 4, _fd0),))
 _layout152 = Layout('<4s', ('enable_stats',), ())
-_layout153 = Layout('<LL', ('link_fd', 'flags'), (Slot('fd', 0, 0, 4, _fd5),))
+_layout153 = Layout('<lL', ('link_fd', 'flags'), (Slot('fd', 0, 0, 4, _fd5),))
 _layout154 = Layout('<8s', ('iter_create',), (Slot('struct', 0, 0, 8, _layout153),))
-_layout155 = Layout('<L', ('link_fd',), (Slot('fd', 0, 0, 4, _fd5),))
+_layout155 = Layout('<l', ('link_fd',), (Slot('fd', 0, 0, 4, _fd5),))
 _layout156 = Layout('<4s', ('link_detach',), (Slot('struct', 0, 0, 4, _layout155),))
-_layout157 = Layout('<LLL', ('prog_fd', 'map_fd', 'flags'), (Slot('fd', 0, 0, 4, _fd5), Slot('fd',
+_layout157 = Layout('<llL', ('prog_fd', 'map_fd', 'flags'), (Slot('fd', 0, 0, 4, _fd5), Slot('fd',
     1, 4, 4, _fd5)))
 _layout158 = Layout('<12s', ('prog_bind_map',), (Slot('struct', 0, 0, 12, _layout157),))
-_layout159 = Layout('<LL', ('flags', 'bpffs_fd'), (Slot('fd', 1, 4, 4, _fd5),))
+_layout159 = Layout('<Ll', ('flags', 'bpffs_fd'), (Slot('fd', 1, 4, 4, _fd5),))
 _layout160 = Layout('<8s', ('token_create',), (Slot('struct', 0, 0, 8, _layout159),))
 _target180 = Blob(m.stream_size)
 _pointer181 = Pointer(_target180, 'out')
-_layout161 = Layout('<QLLL4s', ('stream_buf', 'stream_buf_len', 'stream_id', 'prog_fd', '_'),
+_layout161 = Layout('<QLLl4s', ('stream_buf', 'stream_buf_len', 'stream_id', 'prog_fd', '_'),
     (Slot('ptr', 0, 0, 8, _pointer181), Slot('fd', 3, 16, 4, _fd5)), False, True)
 _layout162 = Layout('<24s', ('prog_stream_read',), (Slot('struct', 0, 0, 24, _layout161),), False,
     True)
-_layout163 = Layout('<LLL', ('map_fd', 'prog_fd', 'flags'), (Slot('fd', 0, 0, 4, _fd5), Slot('fd',
+_layout163 = Layout('<llL', ('map_fd', 'prog_fd', 'flags'), (Slot('fd', 0, 0, 4, _fd5), Slot('fd',
     1, 4, 4, _fd5)))
 _layout164 = Layout('<12s', ('prog_assoc_struct_ops',), (Slot('struct', 0, 0, 12, _layout163),))
 _union182 = Union(m.command, {0: _layout0, 1: _layout1, 2: _layout2, 3: _layout3, 4: _layout4, 5:

@@ -8,23 +8,14 @@ headers.  Here the hand-written declarations are held against it, both ways.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import construct as cs
 import pytest
+from uapi_gen.declared import NOT_DECLARED, SHARED, STRUCTS, alternatives, one_of, places
 
-from decoders.declare import bpf_attr, bpf_fields, bpf_info, bpf_link, perf_attr, perf_ioctl
-from decoders.declare.fields import (
-    Bits,
-    Field,
-    FlagSet,
-    Meaning,
-    Named,
-    Padding,
-    Skip,
-    Written,
-    table_name,
-)
+from decoders.declare import bpf_attr, bpf_info, bpf_link, perf_attr, perf_ioctl
+from decoders.declare.fields import Field, FlagSet, Meaning, Named, Written, table_name
 from decoders.declare.structs import Many, One, Pick, Ptr, layout_of
 from decoders.declare.syscalls import SYSCALLS
 from decoders.uapi import const, names, perf, system
@@ -33,107 +24,19 @@ from decoders.uapi.layouts import LAYOUTS, SIZES, Member
 COMMANDS = {number: name for number, name in names.bpf_cmd.items() if number != 1 << 16}
 
 
-class Place(NamedTuple):
-    """A declared member, as LAYOUTS has it."""
-
-    path: str
-    offset: int
-    size: int
-    bit_offset: int | None
-    bit_size: int | None
-    signed: bool | None
-    """None: not a number."""
-
-
-def alternatives(pick: Pick) -> list[Any]:
-    """The structs that a Pick chooses from, each once."""
-    rows = [row for row in (*pick.rows.values(), pick.default) if row is not None]
-    return list({id(row): row for row in rows}.values())
-
-
-def bare(field: Any) -> Any:
-    """The construct part of a field."""
-    while isinstance(field, cs.Subconstruct) and not isinstance(field, cs.Struct):
-        field = field.subcon
-    return field
-
-
-def places(declaration: Any, prefix: str = "", base: int = 0) -> Iterator[Place]:
-    """Every member that a declaration has a name for, in all its alternatives."""
-    for slot in layout_of(declaration).slots:
-        at = base + slot.offset
-        field = slot.field
-        if slot.kind == "struct":
-            yield from places(field, f"{prefix}{slot.name}.", at)
-        elif slot.kind == "pick":
-            for row in alternatives(field):
-                assert layout_of(row).size <= slot.size, f"{prefix}{slot.name} is too small"
-                yield from places(row, prefix, at)
-        elif isinstance(field, Bits):
-            for name, shift, width, _ in field.members:
-                yield Place(prefix + name, at, slot.size, shift, width, False)
-        elif not isinstance(field, Skip) and not (
-            isinstance(field, Padding) and not slot.name.startswith("__")
-        ):
-            number = bare(field)
-            signed = None
-            if isinstance(number, cs.FormatField):
-                signed = number.fmtstr[-1].islower()
-            for name in [slot.name, *([slot.called.other] if slot.called else [])]:
-                yield Place(prefix + name, at, slot.size, None, None, signed)
-
-
 def kernels(members: tuple[Member, ...]) -> set[tuple[Any, ...]]:
     """Members of the kernel's, as tuples that compare with declared ones."""
     return {tuple(member[:5]) for member in members}
 
 
-def declared(declaration: Any, **where: Any) -> set[tuple[Any, ...]]:
+def declared(declaration: Any) -> set[tuple[Any, ...]]:
     """Declared members, as tuples."""
-    return {tuple(place[:5]) for place in places(declaration, **where)}
+    return {tuple(place[:5]) for place in places(declaration)}
 
 
 def unnamed(member: tuple[Any, ...]) -> bool:
     """Of several members at one place, the declaration shows the parts only."""
     return member[0] in NOT_DECLARED
-
-
-SHARED = {"bpf_attr.MAP_*_ELEM", "bpf_attr.*_GET_*_ID"}
-"""Structs of several commands, of which each has its own members of their unions."""
-NOT_DECLARED = {
-    "aux_action": "its bits are declared: aux_start_paused, aux_pause, aux_resume",
-    "ids": "perf_event_query_bpf's flexible array is the declaration's tail",
-}
-"""Members that LAYOUTS has and no declaration does, and why."""
-
-
-def one_of(number: int) -> tuple[str, Any]:
-    """The key in LAYOUTS and the declaration of a command's own struct."""
-    attr = bpf_attr.COMMANDS[number].attr
-    layout = layout_of(attr)
-    if layout.ctype == "bpf_attr":
-        (slot,) = layout.slots
-        return f"bpf_attr.{slot.name}", slot.field
-    return layout.ctype, attr
-
-
-STRUCTS: dict[str, Any] = {
-    "bpf_common_attr": bpf_attr.COMMON_ATTR,
-    "bpf_func_info": bpf_fields.FUNC_INFO,
-    "bpf_line_info": bpf_fields.LINE_INFO,
-    "bpf_core_relo": bpf_fields.CORE_RELO,
-    "bpf_prog_info": bpf_info.PROG_INFO,
-    "bpf_map_info": bpf_info.MAP_INFO,
-    "bpf_btf_info": bpf_info.BTF_INFO,
-    "bpf_link_info": bpf_info.LINK_INFO,
-    "bpf_token_info": bpf_info.TOKEN_INFO,
-    "perf_event_attr": perf_attr.PERF_ATTR,
-    "perf_event_query_bpf": perf_ioctl.QUERY_BPF,
-    "kcm_attach": perf_ioctl.KCM_ATTACH,
-    "kcm_unattach": perf_ioctl.KCM_UNATTACH,
-    **dict(one_of(number) for number in COMMANDS),
-}
-"""Every struct that is declared, by its key in LAYOUTS (of commands that share one, one)."""
 
 
 def test_every_command_has_a_row() -> None:
@@ -187,12 +90,13 @@ def test_sizes(key: str) -> None:
 
 @pytest.mark.parametrize("key", STRUCTS)
 def test_signs(key: str) -> None:
-    """Signed where the kernel's type is."""
+    """Signed where the kernel's type is, and where an fd stands: -1 is passed in a __u32."""
     theirs = {member.path: member.ctype for member in LAYOUTS[key]}
     for place in places(STRUCTS[key]):
         if place.signed is not None and place.path not in NOT_DECLARED:
             ctype = theirs[place.path]
-            assert place.signed == ctype.startswith(("__s", "int")), (place.path, ctype)
+            fd = place.path.endswith("fd") and place.signed
+            assert fd or place.signed == ctype.startswith(("__s", "int")), (place.path, ctype)
 
 
 def test_attr_versions_of_perf() -> None:
@@ -297,9 +201,12 @@ def test_every_ioctl_has_a_row() -> None:
 
 
 def test_attach_types_have_variants() -> None:
-    """Every attach type that a link's union has something for, has it in our table."""
+    """Every attach type that a link's union has something for, has it in our table; of the others
+    it is said that there is nothing."""
     named = {name for name in bpf_link.VARIANTS if name.startswith("BPF_")}
-    assert named <= set(names.bpf_attach_type.values())
+    cgroups = {name for name in names.bpf_attach_type.values() if "CGROUP" in name}
+    assert named | set(bpf_link.NO_VARIANT) | cgroups == set(names.bpf_attach_type.values())
+    assert not named & {*bpf_link.NO_VARIANT, *cgroups}
     for part in ("MULTI", "SESSION", "TCX", "NETKIT", "TRACE_F", "ITER", "NETFILTER"):
         assert {name for name in names.bpf_attach_type.values() if part in name} <= named, part
     assert const.BPF_STRUCT_OPS in names.bpf_attach_type

@@ -162,14 +162,14 @@ def test_which_struct_a_command_has() -> None:
     fields = (
         field("prog_dance.speed", 0), field("prog_dance.turns", 4), field("map_sing.loud", 0),
     )  # fmt: skip
-    found = struct_for("BPF_PROG_DANCE_BY_FD", b"\1\0\0\0\2\0\0\0\3", packed(fields))
+    found = struct_for("BPF_PROG_DANCE_BY_FD", b"\1\0\0\0\2\0\0\0\3", fields)
     assert found == Struct(
         (
             ("prog_dance", Struct((("speed", Int(1, 10, MARK)), ("turns", Int(2, 10, MARK))))),
             ("extra_data", Bytes(b"\3", 1)),
         )
     )
-    assert struct_for("BPF_NONE_OF_THESE", bytes(8), packed(fields)) is None
-    only = struct_for("BPF_NONE_OF_THESE", bytes(8), packed(fields[:2]))
+    assert struct_for("BPF_NONE_OF_THESE", bytes(8), fields) is None
+    only = struct_for("BPF_NONE_OF_THESE", bytes(8), fields[:2])
     assert only is not None
     assert only.fields[0][0] == "prog_dance"

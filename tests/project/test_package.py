@@ -112,23 +112,31 @@ def test_the_long_description_works_away_from_the_repository(built: Path) -> Non
     assert not re.findall(r"\]\((?!https://)", text)
 
 
-def test_the_debian_package(tmp_path: Path) -> None:
-    """It builds of what is tracked, holds what the wheel holds, and what it holds runs."""
-    for tool in ("dpkg-buildpackage", "dh", "pybuild"):
-        needs_tool(tool)
-    copy = tmp_path / "bpfstrace"
+CLEAN_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+"""dh-python takes the first python3, which has to be Debian's."""
+
+
+@pytest.fixture(scope="module")
+def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Debian package, built of a copy of what is tracked."""
+    needs_tool("dpkg-buildpackage", "dh", "pybuild", "lintian")
+    folder = tmp_path_factory.mktemp("deb")
+    copy = folder / "bpfstrace"
     for name in tracked():
         if not name.startswith(("tests/", "fixtures/", "docs/gallery/")):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
-    # dh-python takes the first python3, which has to be Debian's.
-    path = "/usr/sbin:/usr/bin:/sbin:/bin"
     done = subprocess.run(
         ["dpkg-buildpackage", "-us", "-uc", "-b"], cwd=copy, capture_output=True, text=True,
-        check=False, env={"PATH": path, "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
+        check=False, env={"PATH": CLEAN_PATH, "HOME": str(folder), "LC_ALL": "C.UTF-8"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    [deb] = tmp_path.glob("*.deb")
+    [made] = folder.glob("*.deb")
+    return made
+
+
+def test_the_debian_package(deb: Path, tmp_path: Path) -> None:
+    """It holds what the wheel holds, and what it holds runs."""
     assert deb.name == f"bpfstrace_{__version__}_all.deb"
     subprocess.run(["dpkg-deb", "-x", str(deb), str(tmp_path / "root")], check=True)
     usr = tmp_path / "root" / "usr"
@@ -143,6 +151,54 @@ def test_the_debian_package(tmp_path: Path) -> None:
         check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(packages)},
     )  # fmt: skip
     assert said.stdout == f"bpfstrace {__version__}\n"
+
+
+def test_lintian_finds_no_error(deb: Path) -> None:
+    done = subprocess.run(
+        ["lintian", "--allow-root", "--fail-on", "error", str(deb)], capture_output=True,
+        text=True, check=False, env={"PATH": CLEAN_PATH, "LC_ALL": "C.UTF-8"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+INSTALLED = """
+set -e
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+for place in proc sys dev; do mount --rbind "/$place" "$1/root/$place"; done
+cp "$2" "$1/root/bpfstrace.deb"
+exec chroot "$1/root" /bin/sh -ec '
+    cd /
+    dpkg -i bpfstrace.deb >&2
+    bpfstrace --version
+    bpfstrace -f -q --json /t.jsonl.gz -o /t.txt python3 -m bpftrace_sys.hello >&2 || true
+    grep -c BPF_PROG_LOAD /t.txt
+    bpfstrace replay -q /t.jsonl.gz | grep -c BPF_PROG_LOAD
+    man -P cat bpfstrace-replay | head -n 1
+    dpkg -r bpfstrace >&2
+    test ! -e /usr/bin/bpfstrace
+'
+"""
+
+
+def test_the_debian_package_installed(deb: Path, tmp_path: Path, needs_bpf: None) -> None:
+    """In a chroot: this system, on which all that is written is dropped afterwards.
+
+    dpkg refuses what it depends on and is not there. tools/try_packages.py does the same with
+    fresh systems of two releases.
+    """
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", INSTALLED, "sh", str(tmp_path), str(deb)],
+        capture_output=True, text=True, check=False,
+        env={"PATH": CLEAN_PATH, "HOME": "/root", "LC_ALL": "C.UTF-8"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    version, loads, again, title = done.stdout.splitlines()
+    assert version == f"bpfstrace {__version__}"
+    assert loads == again != "0"
+    assert title.split()[0] == "BPFSTRACE-REPLAY(1)"
 
 
 def test_a_zipapp_runs(built: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from bpftrace_sys.record.machine.fds import FdLookup, parse_fdinfo
 from bpftrace_sys.record.machine.holders import fact_once
 from bpftrace_sys.record.ptrace import memory as live_memory
-from bpftrace_sys.record.ptrace.memory import PAGE, LiveMemory
+from bpftrace_sys.record.ptrace.memory import PAGE, LiveMemory, Ranges
 from decoders.raw import ENTRY, EXIT
 
 NR = {"x86_64": (321, 298), "aarch64": (280, 241)}.get(platform.machine(), (-1, -1))
@@ -358,18 +358,16 @@ def test_strings(memory: LiveMemory, pages: Pages) -> None:
         assert memory.cstr(pages.start + 17, length - 1) == b"y" * (length - 1)
 
 
-def test_several_ranges(memory: LiveMemory, pages: Pages) -> None:
-    ranges = [(pages.start, 4), (pages.start + PAGE - 2, 4), (pages.start + 9, 0)]
-    assert memory.read_many(ranges) == [
-        pages.data[:4],
-        pages.data[PAGE - 2 : PAGE + 2],
-        b"",
-    ]
-    ranges = [(pages.start, 4), (0, 4), (pages.end - 2, 4), (1 << 63, 1), (pages.start, 3 * PAGE)]
-    wanted = [pages.data[:4], b"", pages.data[-2:], b"", pages.data]
-    assert memory.read_many(ranges) == wanted
-    assert memory.read_many(ranges * 20) == wanted * 20
-    assert memory.read_many([]) == []
+def test_several_ranges(pages: Pages) -> None:
+    memory = direct()
+    ranges = Ranges([(pages.start, 4), (pages.start + PAGE - 2, 4), (pages.end - 2, 2)])
+    pieces = (pages.data[:4], pages.data[PAGE - 2 : PAGE + 2], pages.data[-2:])
+    assert memory.gather(ranges) == b"".join(pieces)
+    # All or nothing.
+    assert memory.gather(Ranges([(pages.start, 4), (pages.end - 2, 4)])) is None
+    assert memory.gather(Ranges([(0, 4), (pages.start, 4)])) is None
+    # Without process_vm_readv(2) each is read by itself.
+    assert by_file().gather(ranges) is None
 
 
 def test_large_reads_are_bounded(memory: LiveMemory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,4 +386,4 @@ def test_gone_process_has_no_memory() -> None:
     memory = LiveMemory(process.pid)
     assert memory.read(0x1000, 100) == b""
     assert memory.cstr(0x1000, 100) == b""
-    assert memory.read_many([(0x1000, 1)]) == [b""]
+    assert memory.gather(Ranges([(0x1000, 1)])) is None

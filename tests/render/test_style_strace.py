@@ -12,14 +12,20 @@ import pytest
 
 from bpftrace_sys.render import strace
 from bpftrace_sys.render.strace import calls, rows
+from bpftrace_sys.render.strace.calls import call_words
 from bpftrace_sys.render.strace.grammar import row_of
 from bpftrace_sys.story.objects import NotedCall
+from bpftrace_sys.trace.facts import RecordedFacts
+from bpftrace_sys.trace.items import Fact
+from bpftrace_sys.trace.reader import Reader
+from bpftrace_sys.trace.running import Running
 from decoders.declare import bpf_attr, bpf_link, perf_ioctl, syscalls
 from decoders.declare.structs import layout_of
 from decoders.decode import Call, decode
-from decoders.events import Exit, Fork, ProcessEvent
+from decoders.events import Ending, Exit, Fork, ProcessEvent
 from decoders.raw import AUDIT_ARCH_X86_64, ENTRY, EXIT, Chunk, FdFact, RawCall
 from decoders.uapi import names, perf
+from tests.support.running import FIXTURES
 
 BPF, PERF, IOCTL, OPENAT = 321, 298, 16, 257
 ATTR, BUFFER = 0x1000, 0x2000
@@ -224,6 +230,79 @@ def test_unfinished() -> None:
     perf_open = made(PERF, ATTR, 0, 0, 0, ret=None, memory={ATTR: bytes(64)})
     assert line_of(perf_open, column=0) == "perf_event_open( <unfinished ...>) = ?"
     assert "log_buf=0x4000" in line_of(prog_load(bytes(8), 1, ret=None))
+
+
+def told(*steps: tuple[str, NotedCall | ProcessEvent]) -> list[str]:
+    """The lines of a file in which calls run and end, and threads end."""
+    out = io.StringIO()
+    out.name = "out"
+    renderer = strace.StraceRenderer(out, strace.Manner(column=0))
+    for what, item in steps:
+        getattr(renderer, what)(item)
+    renderer.end(Ending())
+    return out.getvalue().splitlines()
+
+
+def test_cut() -> None:
+    """A call in two parts that make its whole line; what was printed as it was, and changed, is
+    told in the second."""
+    seven, other = bpf(22, b"\3\0\0\0"), bpf(22, b"\4\0\0\0")
+    other.raw.tid, other.raw.seq = 8, 2
+    begun = bpf(22, b"\3\0\0\0", ret=None)
+    head = "bpf(BPF_MAP_FREEZE, {map_fd=3}, 4"
+    assert told(("running", begun), ("call", other), ("call", seven)) == [
+        f"{head} <unfinished ...>",
+        "8     bpf(BPF_MAP_FREEZE, {map_fd=4}, 4) = 0",
+        "7     <... bpf resumed>) = 0",
+    ]
+    # Nothing comes between.
+    assert told(("running", begun), ("call", seven)) == [f"{head}) = 0"]
+    # Neither has an end.
+    assert told(("running", begun)) == [f"{head} <unfinished ...>"]
+    assert told(("running", begun), ("process", ProcessEvent(Exit(1), 0, 8, 8))) == [
+        f"{head} <unfinished ...>", "8     +++ exited with 1 +++",
+    ]  # fmt: skip
+    assert told(("running", begun), ("call", other), ("call", begun))[2] == (
+        "7     <... bpf resumed>) = ?"
+    )
+    asks = struct.pack("<2I", 1, 0)
+    begun, ends = bpf(11, asks, ret=None), bpf(11, asks, later={ATTR: struct.pack("<2I", 1, 9)})
+    assert told(("running", begun), ("call", other), ("call", ends))[::2] == [
+        "bpf(BPF_PROG_GET_NEXT_ID, {start_id=1 <unfinished ...>",
+        "7     <... bpf resumed>, next_id=9}, 8) = 0",
+    ]
+    assert told(("running", begun), ("call", other), ("call", begun))[2] == (
+        "7     <... bpf resumed> <unfinished ...>) = ?"
+    )
+    log = {0x4000: b"processed\n\0"}
+    begun, ends = prog_load(bytes(8), 1, ret=None), prog_load(bytes(8), 1, later=log)
+    first, _, last = told(("running", begun), ("call", other), ("call", ends))
+    assert "log_buf=0x4000, " in first
+    assert last == r'7     <... bpf resumed> => {log_buf="processed\n"}) = 0'
+
+
+def test_the_beginning_is_known_at_the_entry() -> None:
+    """Of each recorded call: what is told before its end is how its whole text begins."""
+    count = 0
+    for path in sorted(FIXTURES.glob("*/trace.jsonl.gz")):
+        reader = Reader(str(path))
+        facts = RecordedFacts.of(reader.header)
+        for item in reader:
+            if isinstance(item, Fact):
+                facts.learn(item.kind, item.key, item.name)
+            if not isinstance(item, RawCall):
+                continue
+            chunks = [chunk for chunk in item.chunks if chunk.stage == ENTRY]
+            fds = [fact for fact in item.fds if fact.stage == ENTRY]
+            begun = decode(Running(item, chunks, fds, item.extra).as_begun(), facts)
+            call = decode(item, facts)
+            for manner in (strace.Manner(), strace.Manner(verbose=True, arguments=True)):
+                beginning, _ = call_words(begun, manner, apart=True)
+                text, whole = call_words(call, manner, apart=True)
+                assert text.startswith(beginning), path
+                assert whole or item.ret is None
+            count += 1
+    assert count > 900
 
 
 @pytest.mark.parametrize(

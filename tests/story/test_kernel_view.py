@@ -113,11 +113,11 @@ def test_the_offsets_are_the_headers() -> None:
             )
     info = ProgInfo(bytes(head), {})
     for name, ours in (
-        ("type", "type"), ("id", "id"), ("load_time", "load_time"), ("created_by_uid", "uid"),
+        ("type", "type"), ("id", "id"), ("created_by_uid", "uid"),
         ("ifindex", "ifindex"), ("btf_id", "btf_id"), ("attach_btf_id", "attach_btf_id"),
         ("run_time_ns", "run_time_ns"),
         ("run_cnt", "run_cnt"), ("recursion_misses", "recursion_misses"),
-        ("verified_insns", "verified_insns"), ("jited_prog_len", "jited_len"),
+        ("jited_prog_len", "jited_len"),
         ("xlated_prog_len", "xlated_len"),
     ):  # fmt: skip
         member = members[name]

@@ -11,7 +11,9 @@ from jsonschema import Draft202012Validator
 from bpftrace_sys.cli.schema import schema
 
 SCHEMA: dict[str, Any] = json.loads(schema())
-LINES = ("trace", "fact", "syscall", "process", "attachment", "kernel_view", "flush", "end")
+LINES = (
+    "trace", "fact", "syscall", "running", "process", "attachment", "kernel_view", "flush", "end",
+)  # fmt: skip
 
 
 def closed() -> dict[str, Any]:

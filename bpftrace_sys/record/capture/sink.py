@@ -11,6 +11,7 @@ import errno
 import time
 from collections import deque
 
+from bpftrace_sys.record.capture.begun import Begun
 from bpftrace_sys.record.capture.paths import LIMIT as PATH_LIMIT
 from bpftrace_sys.record.capture.paths import defining, interesting
 from bpftrace_sys.record.machine.hardware import Machine
@@ -25,16 +26,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Final, Protocol
 
+    from bpftrace_sys.record.capture.begun import Pending
     from bpftrace_sys.record.capture.copying import Ask, CallCopier
     from bpftrace_sys.record.capture.credentials import Credentials
-    from bpftrace_sys.record.capture.families import Family
     from bpftrace_sys.record.capture.inject import Rule
-    from bpftrace_sys.record.capture.loops import Loops, Plan
+    from bpftrace_sys.record.capture.loops import Loops
     from bpftrace_sys.record.capture.strace_reads import StraceReads
     from bpftrace_sys.record.machine.fds import FdLookup
     from bpftrace_sys.record.ptrace.tracee import Tracee
     from bpftrace_sys.record.stacks.stacks import Stacks
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
+    from bpftrace_sys.trace.running import Running
     from decoders.raw import Cred
     from decoders.walk.follow import Node, View
 
@@ -46,13 +48,12 @@ if TYPE_CHECKING:
         def soon(self) -> bool:
             """Does a piece of what must not wait for the call to be told; whether there was any."""
 
-    Item = RawCall | ProcessEvent | ObjectState | Unseen
+    Item = RawCall | ProcessEvent | ObjectState | Unseen | Running
     Take = Callable[[Item], None]
-    Pending = tuple[RawCall, Plan | Family | None, Any]
 
 SOL_SOCKET: Final = 1
-REFUSED: Final = frozenset({errno.EPERM, errno.EACCES})
-"""Errors that may be a matter of capabilities."""
+REFUSED: Final = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP})
+"""Errors that may be a matter of capabilities, or of the caller's user namespace."""
 PLACED: Final = frozenset({"bpf", "perf_event_open"})
 """Calls whose refusal may have its reason in the caller's world (world.py)."""
 WATCHED: Final = StopFilter({"write": None, "close": None})
@@ -108,8 +109,9 @@ class Capture:
         self._notes = notes
         self._lookup: FdLookup
         self._loops: Loops
-        self._pending: dict[int, Pending] = {}
         self._queue: deque[Item] = deque()
+        self.begun = Begun(self._put)
+        self._pending = self.begun.calls
         self._seq = 0
         self._long = False
         """What is to be done next takes long: the last call is big, or all is to be imported."""
@@ -252,7 +254,7 @@ class Capture:
                 self._entered = time_ns
                 if self.stacks is not None:
                     self._copy_stack(tracee, raw)
-                self._pending[tracee.tid] = (raw, plan, None)
+                self.begun.begins(raw, (raw, plan, None))
                 return True
         env = row.env(raw, self._lookup, self.machine, self._ask, self._who)
         node = row.enter(raw, tracee.memory, env)
@@ -272,7 +274,7 @@ class Capture:
                 raw.extra = raw.extra._replace(injected=True)
                 break
         self._entered = time_ns
-        self._pending[tracee.tid] = (raw, None, (env, node, row))
+        self.begun.begins(raw, (raw, None, (env, node, row)))
         return True
 
     def _copy_stack(self, tracee: Tracee, raw: RawCall) -> None:
@@ -392,8 +394,8 @@ class Capture:
 
     def _done(self, raw: RawCall) -> None:
         """A call is complete and waits to be told."""
-        self._queue.append(raw)
-        self._due = True
+        self.begun.returned(raw)
+        self._put(raw)
         while len(self._queue) > self._waiting:
             # More comes than can be told: better slow than without bounds.
             self._entered = 0
@@ -472,13 +474,18 @@ class Capture:
             self._lookup.forget(tracee.tid)
         if self._credentials is not None:
             self._credentials.forget(tracee.tid)
+        self.begun.between()
         self._event(tracee, Exit(code, signal, core))
 
     def _unfinished(self, tid: int) -> None:
         pending = self._pending.pop(tid, None)
         if pending is not None:
-            self._queue.append(pending[0])
-            self._due = True
+            self.begun.returned(pending[0])
+            self._put(pending[0])
+
+    def _put(self, item: RawCall | Running) -> None:
+        self._queue.append(item)
+        self._due = True
 
     def _event(self, tracee: Tracee, what: What) -> None:
         self._queue.append(ProcessEvent(what, time.time_ns(), tracee.pid, tracee.tid))

@@ -1,14 +1,16 @@
 """A refused caller's world, kept until its call is told: loaders mostly exit at once.
 
 Why a path or a task was not found is asked after the stop, when the process may be gone, and its
-root and working directory with it. So they are held open from the exit stop of such a call on; a
-call that succeeded pays nothing.
+root and working directory with it. So they are held open from the exit stop of such a call on, and
+so is the file that an fd of the call is; whether a task is there is asked in the stop. A call that
+succeeded pays nothing.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from decoders.raw import RawCall
@@ -19,16 +21,36 @@ if TYPE_CHECKING:
 
 HELD: Final = 64
 """Worlds that are open at once; of further calls the reason may be lost."""
-ERRORS: Final = frozenset({errno.EPERM, errno.ENOENT, errno.EEXIST, errno.EACCES, errno.ESRCH})
+ERRORS: Final = frozenset(
+    {
+        errno.EPERM, errno.ENOENT, errno.EEXIST, errno.EACCES, errno.ESRCH, errno.EBADF,
+        errno.EINVAL, errno.EBUSY, errno.ESTALE,
+    }
+)  # fmt: skip
 """Errors whose reason may stand in the caller's world."""
-COMMANDS: Final = frozenset({const.BPF_OBJ_PIN, const.BPF_OBJ_GET, const.BPF_LINK_CREATE})
-"""bpf(2) commands that name paths, or tasks."""
+FILES: Final[dict[int, int]] = {
+    const.BPF_PROG_ATTACH: 0,
+    const.BPF_PROG_DETACH: 0,
+    const.BPF_PROG_QUERY: 0,
+    const.BPF_LINK_CREATE: 4,
+    const.BPF_TOKEN_CREATE: 4,
+}
+"""Where in its attr a command has the fd of a file or folder."""
+ATTACH_TYPE: Final = 8
+"""Where the commands have it that attach and detach."""
+OCCUPIED: Final = frozenset({errno.EPERM, errno.EBUSY, errno.EEXIST, errno.ESTALE})
+"""Errors of attaching that come of what is attached there."""
+TASKS: Final[dict[int, int]] = {const.BPF_TASK_FD_QUERY: 0, const.BPF_LINK_CREATE: 56}
+"""Where it has a task: struct bpf_attr's task_fd_query.pid, link_create.uprobe_multi.pid."""
+ATTACHING: Final = frozenset(FILES) - {const.BPF_PROG_QUERY, const.BPF_TOKEN_CREATE}
+COMMANDS: Final = frozenset({const.BPF_OBJ_PIN, const.BPF_OBJ_GET, *FILES, *TASKS})
+"""bpf(2) commands that name paths, files or tasks."""
 
 
 class World:
-    """Handles on the root and the working directory of a process, and its pid namespace."""
+    """Handles on the root and the working directory of a process, and what else a call names."""
 
-    __slots__ = ("_fds", "pid_namespace")
+    __slots__ = ("_fds", "hook", "pid_namespace", "tasks")
 
     open = 0
     """Worlds that are open."""
@@ -36,16 +58,48 @@ class World:
     def __init__(self, tid: int) -> None:
         self._fds: dict[str, int] = {}
         self.pid_namespace = 0
+        self.tasks: dict[int, bool] = {}
+        """Whether a task was there; numbers count in our pid namespace."""
+        self.hook: str | None = None
+        """What was attached where the call wanted to attach (machine/hook_state.py)."""
         try:
             for name in ("root", "cwd"):
-                self._fds[name] = os.open(f"/proc/{tid}/{name}", os.O_PATH | os.O_CLOEXEC)
+                self.hold(name, f"/proc/{tid}/{name}")
             self.pid_namespace = os.stat(f"/proc/{tid}/ns/pid").st_ino
         except OSError:
             pass  # killed, or nobody may look: what is known is what was opened
         World.open += 1
 
+    def hold(self, name: str, path: str) -> None:
+        """Opens what a link of /proc leads to; raises OSError."""
+        self._fds[name] = os.open(path, os.O_PATH | os.O_CLOEXEC)
+
+    def look(self, raw: RawCall) -> None:
+        """What the attr of a bpf(2) call names: the file of an fd, a task."""
+        data = next((chunk.data for chunk in raw.chunks if chunk.addr == raw.args[1]), b"")
+
+        def number(offset: int) -> int:
+            return int.from_bytes(data[offset : offset + 4], "little")
+
+        command = raw.args[0]
+        if command in TASKS:
+            self.asked_of(number(TASKS[command]))
+        if command in FILES:
+            with suppress(OSError):  # it is not open
+                self.hold("file", f"/proc/{raw.tid}/fd/{number(FILES[command])}")
+        if command in ATTACHING and -(raw.ret or 0) in OCCUPIED:
+            from bpftrace_sys.record.machine.hook_state import state
+
+            target = number(FILES[command])
+            self.hook = state(raw.tid, number(ATTACH_TYPE), target, self._fds.get("file"))
+
+    def asked_of(self, pid: int) -> None:
+        """Whether a task is there, now."""
+        if 0 < pid < 1 << 31:
+            self.tasks[pid] = os.path.exists(f"/proc/{pid}")
+
     def folder(self, name: str) -> str | None:
-        """A path to its ``root`` or ``cwd``; None where that is not held."""
+        """A path to its ``root`` or ``cwd``, or the ``file`` of the call's fd; None: not held."""
         fd = self._fds.get(name)
         return None if fd is None else f"/proc/self/fd/{fd}"
 
@@ -61,7 +115,12 @@ def keep(raw: RawCall, name: str) -> None:
     """In the exit stop of a failed call: keeps the caller's world, if the reason may be there."""
     asked = name == "perf_event_open" or (name == "bpf" and raw.args[0] in COMMANDS)
     if asked and -(raw.ret or 0) in ERRORS and World.open < HELD:
-        raw.carried += (World(raw.tid),)
+        world = World(raw.tid)
+        if name == "bpf":
+            world.look(raw)
+        else:
+            world.asked_of(raw.args[1])
+        raw.carried += (world,)
 
 
 def before(take: Callable[[Any], None], facts: Any) -> Callable[[Any], None]:

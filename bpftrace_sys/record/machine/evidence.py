@@ -19,6 +19,11 @@ from typing import Any, Final, Protocol
 FILE_SYSTEMS: Final = {
     0xCAFE4A11: "bpf",
     0x63677270: "cgroup2",
+    0x27E0EB: "cgroup",
+    0x6E736673: "nsfs",
+    0x09041934: "anon_inode",
+    0x50495045: "pipe",
+    0x534F434B: "socket",
     0x74726163: "tracefs",
     0x64626720: "debugfs",
     0x01021994: "tmpfs",
@@ -40,6 +45,20 @@ def _read(path: str) -> str | None:
             return file.read(1 << 16).decode("utf-8", "replace").strip()
     except OSError:
         return None
+
+
+def _statfs(path: str) -> str | None:
+    """The type of the file system that holds a path; None where that cannot be asked."""
+    import ctypes
+
+    buffer = ctypes.create_string_buffer(256)
+    try:
+        if ctypes.CDLL(None).statfs(os.fsencode(path), buffer) != 0:
+            return None
+    except ValueError:
+        return None
+    number = int.from_bytes(buffer.raw[:4], "little")
+    return FILE_SYSTEMS.get(number, f"{number:#x}")
 
 
 def _options() -> dict[str, str]:
@@ -275,18 +294,34 @@ class Evidence:
     def file_system(self, path: str, key: int) -> str | None:
         """The type of the file system that holds a path of the tracee's."""
         there = self._there(path)
-        if there is None:
-            return None
-        import ctypes
+        return None if there is None else _statfs(there)
 
-        buffer = ctypes.create_string_buffer(256)
+    def _held(self, name: str) -> str | None:
+        world = self.facts.world
+        return None if world is None else world.folder(name)
+
+    def fd_system(self, _: str, key: int) -> str | None:
+        """The type of the file system that an fd of the call is on, as of the exit stop."""
+        held = self._held("file")
+        return None if held is None else _statfs(held)
+
+    def fd_root(self, _: str, key: int) -> str | None:
+        """``yes`` or ``-``: whether an fd of the call is the root of a mount."""
+        held = self._held("file")
         try:
-            if ctypes.CDLL(None).statfs(os.fsencode(there), buffer) != 0:
+            above = None if held is None else os.stat(f"{held}/..", follow_symlinks=True)
+            if held is None or above is None:
                 return None
-        except ValueError:
+            here = os.stat(held)
+        except OSError:
             return None
-        number = int.from_bytes(buffer.raw[:4], "little")
-        return FILE_SYSTEMS.get(number, f"{number:#x}")
+        same = (here.st_dev, here.st_ino) == (above.st_dev, above.st_ino)
+        return "yes" if same or here.st_dev != above.st_dev else NONE
+
+    def hook(self, _: str, key: int) -> str | None:
+        """What was attached where the call wanted to attach, as of its exit stop."""
+        world = self.facts.world
+        return None if world is None or world.hook is None else str(world.hook)
 
     def task(self, number: str, key: int) -> str | None:
         """``yes`` or ``-``: whether a task of that number lives in our pid namespace."""
@@ -298,6 +333,9 @@ class Evidence:
             return None
         if ours != theirs:
             return None
+        seen = self.facts.world and self.facts.world.tasks.get(int(number))
+        if seen is not None:
+            return "yes" if seen else NONE
         return "yes" if os.path.exists(f"/proc/{number}") else NONE
 
     def device(self, number: str, key: int) -> str | None:
@@ -325,6 +363,9 @@ QUESTIONS: Final[dict[str, Callable[[Evidence, str, int], str | None]]] = {
     "path": Evidence.path,
     "file_system": Evidence.file_system,
     "task": Evidence.task,
+    "hook": Evidence.hook,
+    "fd_system": Evidence.fd_system,
+    "fd_root": Evidence.fd_root,
     "device": Evidence.device,
 }
 """By the word that follows ``why``."""

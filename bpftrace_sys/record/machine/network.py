@@ -187,12 +187,13 @@ def _links(route: _Route, found: Devices) -> dict[int, str]:
         name = _text(attribute(rest, IFLA_IFNAME))
         found.names[ifindex] = name
         kinds[ifindex] = _text(attribute(attribute(rest, IFLA_LINKINFO) or b"", IFLA_INFO_KIND))
-        for mode, prog in _xdp(attribute(rest, IFLA_XDP) or b""):
+        for mode, prog in xdp_programs(attribute(rest, IFLA_XDP) or b""):
             _add(found, prog, "xdp", ifindex=ifindex, device=name, mode=mode)
     return kinds
 
 
-def _xdp(nested: bytes) -> Iterator[tuple[str, int]]:
+def xdp_programs(nested: bytes) -> Iterator[tuple[str, int]]:
+    """The mode and the id of each XDP program of a device, from its IFLA_XDP."""
     inner = dict(attributes(nested))
     modes = [(mode, _number(inner.get(kind))) for kind, mode in XDP_BY_MODE.items()]
     several = [(mode, prog) for mode, prog in modes if prog]

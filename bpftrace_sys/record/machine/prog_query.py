@@ -24,6 +24,8 @@ class Answer(NamedTuple):
     prog_ids: tuple[int, ...]
     link_ids: tuple[int, ...]
     attach_flags: int
+    revision: int = 0
+    """It grows with each change (tcx, netkit; only where links were asked for)."""
 
 
 NOTHING: Final = Answer((), (), 0)
@@ -66,4 +68,5 @@ class Query:
             _, _, _, flags, _, told, _ = _QUERY.unpack_from(attr.raw)
             told = min(told, count)
             held = tuple(self._links[:told]) if links else (0,) * told
-            return Answer(tuple(self._progs[:told]), held, flags)
+            revision = _LINKS.unpack_from(attr.raw, _QUERY.size)[3] if links else 0
+            return Answer(tuple(self._progs[:told]), held, flags, revision)

@@ -159,37 +159,6 @@ class LiveMemory:
             step = min(left, max(PAGE, min(16 * step, _SMALL)) - addr % PAGE)
         return b"".join(pieces)[:limit]
 
-    def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """``read`` of several (addr, size) at the price of about one."""
-        total = 0
-        if not self._slow and len(ranges) <= _RANGES:
-            index = 0
-            for addr, size in ranges:
-                addr &= _ADDRESS_BITS
-                if size < 0 or addr >= _USER_END:
-                    break
-                total += size
-                if total > _SMALL:
-                    break
-                _remote[index] = addr
-                _remote[index + 1] = size
-                index += 2
-            else:
-                _local[1] = total
-                got = (
-                    _readv(self.tid, _local_address, 1, _remote_address, len(ranges), 0)
-                    if total
-                    else 0
-                )
-                if got == total:
-                    result = []
-                    at = 0
-                    for _, size in ranges:
-                        result.append(_view[at : at + size].tobytes())
-                        at += size
-                    return result
-        return [self.read(addr, size) for addr, size in ranges]
-
     def gather(self, ranges: Ranges) -> bytes | None:
         """All the bytes of some ranges, one after the other; None where not all can be read."""
         if self._slow:

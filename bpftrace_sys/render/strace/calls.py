@@ -253,14 +253,18 @@ AS_NUMBERS: Final = frozenset({"sendto", "sendmsg", "recvfrom", "recvmsg"})
 """Calls without a row: the arguments are shown as they are in the registers."""
 
 
-def call_line(call: Call, manner: Manner, prefix: str = "") -> str:
-    """A call as one line, without its newline.
+UNFINISHED: Final = " <unfinished ...>"
 
-    ``prefix`` comes before the name of the call and counts as part of the line.
+
+def call_words(call: Call, manner: Manner, apart: bool = False) -> tuple[str, bool]:
+    """A call up to its closing parenthesis, as far as it is known; whether that is all of it.
+
+    ``apart``: what is known at the entry is printed ahead of the rest, as it then is; so the
+    text of a call that has not returned is how that of the whole call begins.
     """
-    line = Line(call, manner)
+    line = Line(call, manner, apart)
     name = call.syscall.name
-    line.out.append(f"{prefix}{name}(")
+    line.out.append(f"{name}(")
     show = None if name in manner.raw else CALLS.get(name)
     try:
         if show is None:
@@ -268,20 +272,26 @@ def call_line(call: Call, manner: Manner, prefix: str = "") -> str:
         else:
             show(line)
     except PendingError:
-        line.out.append(" <unfinished ...>")
-    text = "".join(line.out) + ") "
-    ret = result(call, hexa if name in manner.raw else str)
+        return "".join(line.out), False
+    return "".join([*line.out, *line.changes]), True
+
+
+def call_line(call: Call, manner: Manner, prefix: str = "") -> str:
+    """A call as one line, without its newline.
+
+    ``prefix`` comes before the name of the call and counts as part of the line.
+    """
+    text, whole = call_words(call, manner)
+    text = f"{prefix}{text}{'' if whole else UNFINISHED}) "
+    return f"{text:<{max(0, manner.column)}}= {outcome(call, manner)}"
+
+
+def outcome(call: Call, manner: Manner) -> str:
+    """What stands behind the ``=``."""
+    ret = result(call, hexa if call.syscall.name in manner.raw else str)
     injected = " (INJECTED)" if call.raw.extra.injected else ""
-    return f"{text:<{max(0, manner.column)}}= {ret}{_what(line)}{injected}"
-
-
-def _what(line: Line) -> str:
-    """What the fd is that a call returned."""
-    ret = line.call.raw.ret
-    if not line.manner.fds or ret is None or line.failed:
-        return ""
-    fact = line.call.result_fd
-    return "" if fact is None else fd_text(fact, line.manner.fds)
+    fact = call.result_fd if manner.fds else None
+    return f"{ret}{'' if fact is None else fd_text(fact, manner.fds)}{injected}"
 
 
 def result(call: Call, show: Callable[[int], str] = str) -> str:

@@ -14,14 +14,19 @@ from decoders.declare import bpf_link
 from decoders.declare.structs import layout_of
 from decoders.uapi import const, names
 from decoders.walk.measures import PERF_ATTR_SIZE_VER0
+from decoders.walk.memory import Snapshot
 
 
 class Line(CallMemory):
     """The text of a call so far."""
 
-    def __init__(self, call: Call, manner: Manner) -> None:
+    def __init__(self, call: Call, manner: Manner, apart: bool = False) -> None:
         super().__init__(call, manner)
         self.out: list[str] = []
+        self.apart = apart
+        """Fields are printed as they are at the entry; what became of them stands behind all."""
+        self.changes: list[str] = []
+        """Then: that."""
 
     def arg(self, name: str) -> list[str]:
         """Where the next argument is put: behind a comma, if it is not the first."""
@@ -137,7 +142,7 @@ class Line(CallMemory):
                 raise PendingError
             data = frame.after
             late = True
-        elif word.mark == "~" and frame.after is not None and not self.names.exact:
+        elif word.mark == "~" and frame.after is not None and not (self.apart or self.names.exact):
             late = True
         if word.test is not None and not word.test(data, frame.size):
             return
@@ -157,7 +162,7 @@ class Line(CallMemory):
                     count = after if exact else min(count, after)
                 count //= by
 
-        def text(value: int) -> str:
+        def text(value: int, late: bool = late, memory: Snapshot | None = memory) -> str:
             return show(Item(self, frame, word.name, place, value, late, memory, count, self.inner))
 
         changing = word.mark == ">" or (word.mark == "+" and not self.names.exact)
@@ -168,13 +173,26 @@ class Line(CallMemory):
         self.name(word.name.rpartition(".")[2], first)
         self.out.append(shown)
         if not changing:
+            apart = self.apart and not self.names.exact
+            if word.mark == "~" and apart and frame.after is not None:
+                became = text(place.number(frame.after), True, self.after)
+                if became != shown:
+                    self.change(word.name, became)
             return
         if frame.after is not None:
             new = place.number(frame.after)
-            if new != old:
+            if new != old and word.mark == "+" and self.apart:
+                self.change(word.name, text(new))
+            elif new != old:
                 self.out.append(f" => {text(new)}")
         elif word.mark == ">":
             raise PendingError
+
+    def change(self, name: str, text: str) -> None:
+        """What a field became that was printed as it was, as strace has it of some."""
+        outer, _, field = name.rpartition(".")
+        told = f"{field}={text}"
+        self.changes.append(f" => {{{outer}={{{told}}}}}" if outer else f" => {{{told}}}")
 
 
 def _variant(row: Row, data: bytes, exact: bool) -> str | None:

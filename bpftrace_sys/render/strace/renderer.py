@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
+from typing import Any, NamedTuple
 
-from bpftrace_sys.render.strace.calls import call_line
+from bpftrace_sys.render.strace.calls import UNFINISHED, call_line, call_words, outcome
 from bpftrace_sys.render.strace.manner import PLAIN, Manner
 from bpftrace_sys.render.times import Stamp, spent
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import printable
 from decoders.call import Call
-from decoders.events import Exit, Fork, ProcessEvent
+from decoders.events import Ending, Exit, Fork, ProcessEvent
 
 
 def event_line(event: ProcessEvent, *, prefix: str = "") -> str | None:
@@ -25,8 +25,20 @@ def event_line(event: ProcessEvent, *, prefix: str = "") -> str | None:
     return None if ended.code is None else f"{prefix}+++ exited with {ended.code} +++"
 
 
+class Begun(NamedTuple):
+    """A call that was told of before its end."""
+
+    seq: int
+    text: str
+    width: int
+    """Of the line until now."""
+
+
 class StraceRenderer(Renderer):
     """Writes each call as strace would, and how processes ended.
+
+    Where another line comes between a call's beginning and its end, it is cut in two:
+    ``bpf(BPF_PROG_LOAD, ... <unfinished ...>`` and ``<... bpf resumed>) = 5``.
 
     As soon as there are two threads, lines begin with whose they are: the pid
     in brackets on a terminal or pipe, and just the pid in a file, as strace does
@@ -54,11 +66,56 @@ class StraceRenderer(Renderer):
         self._file = getattr(out, "name", "<stderr>") not in ("<stderr>", "<stdout>")
         self._threads: set[int] = set()
         self._many = False
+        self._open: tuple[int, Begun] | None = None
+        """The thread whose call the last line begins with, where that has no end yet."""
+        self._cut: dict[int, Begun] = {}
+        """Calls whose line was cut, by thread."""
+
+    def running(self, call: Call) -> None:
+        """The beginning of a line."""
+        self._break()
+        raw = call.raw
+        text, _ = call_words(call, self.manner, apart=True)
+        line = f"{self._head(raw.tid, raw.comm, raw.time)}{text}"
+        self.out.write(line)
+        self._open = raw.tid, Begun(raw.seq, text, len(line))
+
+    def _break(self) -> None:
+        """Another line is to follow."""
+        if self._open is not None:
+            tid, begun = self._open
+            self._open = None
+            self._cut[tid] = begun
+            self.out.write(f"{UNFINISHED}\n")
+
+    def _rest(self, call: Call) -> str | None:
+        """What is left to say of a call that was told of before; None: it was not."""
+        raw = call.raw
+        if self._open is not None and self._open[1].seq == raw.seq:
+            begun = self._open[1]
+            self._open = None
+            head, width = "", begun.width
+        else:
+            self._break()
+            cut = self._cut.pop(raw.tid, None)
+            if cut is None or cut.seq != raw.seq:
+                return None
+            begun = cut
+            head = self._head(raw.tid, raw.comm, raw.time + (raw.duration or 0))
+            head += f"<... {call.syscall.name} resumed>"
+            width = 0
+        text, whole = call_words(call, self.manner, apart=True)
+        # Where another text begins than was told, all of it is told again.
+        text = text.removeprefix(begun.text) + ("" if whole else UNFINISHED)
+        column = max(0, self.manner.column - width)
+        return f"{f'{head}{text}) ':<{column}}= {outcome(call, self.manner)}"
 
     def call(self, call: Call) -> None:
-        """A line."""
-        head = self._head(call.raw.tid, call.raw.comm, call.raw.time)
-        line = call_line(call, self.manner, head)
+        """A line, or what was missing of it."""
+        line = self._rest(call)
+        if line is None:
+            head = self._head(call.raw.tid, call.raw.comm, call.raw.time)
+            line = call_line(call, self.manner, head)
         self.out.write(f"{line}{spent(call.raw.duration, self.spent)}\n")
         if self.stacks and call.raw.stack is not None:
             from bpftrace_sys.render.stack import stack_lines
@@ -75,8 +132,17 @@ class StraceRenderer(Renderer):
             self._threads.discard(event.tid)
             line = event_line(event)
             if line is not None and not self.quiet:
+                self._break()
                 stamp = self.stamp(event.time) if self.stamp else ""
                 self.out.write(f"{prefix}{stamp}{line}\n")
+
+    def end(self, ending: Ending) -> None:
+        """A line without an end ends here."""
+        self._break()
+
+    def cut(self) -> None:
+        """The same."""
+        self._break()
 
     def _head(self, tid: int, comm: str, time: int) -> str:
         return self._prefix(tid, comm) + (self.stamp(time) if self.stamp else "")

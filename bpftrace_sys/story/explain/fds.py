@@ -40,12 +40,14 @@ def wrong_fd(failure: Failure) -> list[str]:
         number = value.value
         wanted = FD_KINDS.get(name)
         if value.fact is None:
-            if failure.errno == errno.EBADF and _looked_up(name, number):
+            if failure.errno in (errno.EBADF, errno.EBADFD) and _looked_up(name, number):
                 found.append(f"{name} {signed(number)} is not open")
         elif wanted is not None and value.fact.kind != wanted:
             if failure.command == "BPF_LINK_CREATE" and value.fact.kind == "map":
                 continue  # struct_ops
             found.append(f"{name} {number} is {spoken_of(value.fact)}, not {SPOKEN[wanted]}")
+        elif name == "bpf_fd" and value.fact.kind not in SPOKEN:
+            found.append(f"{name} {number} is {spoken_of(value.fact)}, no object of BPF's")
     if failure.errno == errno.EBADF and failure.command == "BPF_PROG_LOAD":
         found += _map_fds(failure)
     return found[:3]

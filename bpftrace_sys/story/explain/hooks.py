@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 from bpftrace_sys.story.explain.failure import NONE, Failure
-from bpftrace_sys.story.explain.wording import and_words
+from bpftrace_sys.story.explain.wording import and_words, decimal
 from bpftrace_sys.story.objects import PerfEvent, Prog
 from decoders.call import Call, inner_value
 from decoders.formats import insn as isa
-from decoders.values import Insns
+from decoders.values import Insns, Name
 
 XDP_MODES: Final = {1 << 1: "skb", 1 << 2: "drv", 1 << 3: "hw"}
 """XDP_FLAGS_MODES, include/uapi/linux/if_link.h."""
@@ -22,12 +23,89 @@ IP_DEFRAG: Final = 1
 
 
 def xdp_modes(failure: Failure) -> list[str]:
-    """EINVAL of an XDP link that asks for more than one mode."""
+    """EINVAL of an XDP link: more than one mode, or none where two run; a program for a map."""
     if failure.name("link_create", "attach_type") != "BPF_XDP":
         return []
     flags = failure.number("link_create", "flags")
     asked = [name for bit, name in XDP_MODES.items() if flags & bit]
-    return [f"flags asks for {and_words(asked)} mode; an attachment has one"] if asked[1:] else []
+    if asked[1:]:
+        return [f"flags asks for {and_words(asked)} mode; an attachment has one"]
+    prog = failure.model.by_fd(failure.call, "attr", "link_create", "prog_fd")
+    expected = None
+    if isinstance(prog, Prog) and prog.call is not None:
+        expected = prog.call.attr("attr", "expected_attach_type")
+    name = expected.name if isinstance(expected, Name) else None
+    if prog is not None and name in ("BPF_XDP_DEVMAP", "BPF_XDP_CPUMAP"):
+        return [f"{prog.label} was loaded for {name}: it goes into a map, not on a device"]
+    running = _running(failure)
+    if not asked and len(running) > 1:
+        modes = and_words(sorted(running))
+        return [f"flags names no mode, and {_on(failure)} has programs in {modes} mode"]
+    return []
+
+
+def _running(failure: Failure) -> dict[str, int]:
+    """The XDP programs of the call's device when it was refused, by mode."""
+    words = (failure.now("hook") or "").split()
+    found = {}
+    for word in words:
+        mode, _, number = word.partition(":")
+        prog = decimal(number)
+        if prog is not None:
+            found[mode] = prog
+    return found
+
+
+def _on(failure: Failure) -> str:
+    index = failure.number("link_create", "target_ifindex")
+    return failure.call.raw.extra.devices.get(index) or f"device {index}"
+
+
+def xdp_taken(failure: Failure) -> list[str]:
+    """EBUSY and EEXIST of an XDP link (dev_xdp_attach()): what runs on the device already."""
+    if failure.name("link_create", "attach_type") != "BPF_XDP":
+        return []
+    flags = failure.number("link_create", "flags")
+    asked = {name for bit, name in XDP_MODES.items() if flags & bit}
+    for mode, prog_id in _running(failure).items():
+        known = failure.model.prog_by_id(prog_id)
+        label = f"prog id={prog_id}" if known is None else known.label
+        said = f"{_on(failure)} runs {label} in {mode} mode"
+        if failure.errno == errno.EBUSY and (not asked or mode in asked):
+            return [f"{said} already"]
+        if failure.errno == errno.EEXIST and mode in ("drv", "skb") and mode not in asked:
+            return [f"{said}; native and generic XDP exclude each other"]
+    return []
+
+
+def xdp_no_driver(failure: Failure) -> list[str]:
+    """EOPNOTSUPP of an XDP link: a mode that the driver has not."""
+    if failure.name("link_create", "attach_type") != "BPF_XDP":
+        return []
+    flags = failure.number("link_create", "flags")
+    asked = [name for bit, name in XDP_MODES.items() if flags & bit]
+    if asked == ["drv"]:
+        return [f"the driver of {_on(failure)} takes no program in drv mode (native XDP)"]
+    if asked == ["hw"]:
+        return [f"{_on(failure)} takes no program in hw mode (offload)"]
+    return []
+
+
+def netfilter_busy(failure: Failure) -> list[str]:
+    """EBUSY of a netfilter link: another program at the same hook and priority."""
+    if failure.name("link_create", "attach_type") != "BPF_NETFILTER":
+        return []
+    where = ("attr", "link_create", "netfilter")
+    keys = ("pf", "hooknum", "priority")
+    asked = [failure.call.number(*where, key) for key in keys]
+    said = f"a BPF program is at priority {failure.number('link_create', 'netfilter', 'priority')}"
+    for found in failure.model.objects.values():
+        made = found.call
+        if found.kind != "link" or made is None or made is failure.call:
+            continue
+        if asked[0] and asked == [made.number(*where, key) for key in keys]:
+            return [f"{said} of that hook already: {found.label}"]
+    return [f"{said} of that hook already"]
 
 
 def netfilter(failure: Failure) -> list[str]:

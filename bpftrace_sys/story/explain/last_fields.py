@@ -55,6 +55,10 @@ LAST_FIELDS: Final[dict[str, str]] = {
     "BPF_PROG_ASSOC_STRUCT_OPS": "prog_assoc_struct_ops.prog_fd",
 }
 """By command, the path in union bpf_attr, of the kernel that decoders.uapi is made from."""
+BEYOND: Final = {
+    "prog_assoc_struct_ops": "the kernel checks its flags, and does not count them in",
+}
+"""Parts of the union that have members behind all their commands' last fields, and why."""
 
 
 @cache
@@ -85,6 +89,8 @@ def end_of(failure: Failure) -> int | None:
     if newer:
         return None
     part = layout_of(failure.command)
+    if part in grown():
+        return None
     members = {one.path: one for one in layouts.LAYOUTS["bpf_attr"]}
     last = members[path].offset + members[path].size
     ours = {one.path for one in layouts.LAYOUTS[f"bpf_attr.{part}"]}
@@ -97,6 +103,24 @@ def end_of(failure: Failure) -> int | None:
         if failure.fact(f"member bpf_attr {ends[end]}") != NONE:
             return end
     return None
+
+
+@cache
+def grown() -> frozenset[str]:
+    """Parts of the union that have members behind the last fields of all their commands: the
+    tables are of a newer kernel than LAST_FIELDS."""
+    ends: dict[str, int] = {}
+    members = {one.path: one for one in layouts.LAYOUTS["bpf_attr"]}
+    for command, path in LAST_FIELDS.items():
+        part = layout_of(command)
+        end = members[path].offset + members[path].size
+        ends[part] = max(end, ends.get(part, 0))
+    return frozenset(
+        part
+        for part, end in ends.items()
+        if part not in BEYOND
+        and end < max(one.offset + one.size for one in layouts.LAYOUTS[f"bpf_attr.{part}"])
+    )
 
 
 @cache

@@ -50,6 +50,14 @@ ADMIN_COMMANDS: Final = frozenset(
 )
 """Commands that ask for CAP_SYS_ADMIN and nothing less."""
 
+TOKENS: Final[dict[str, str]] = {
+    "BPF_PROG_LOAD": "prog_token_fd",
+    "BPF_MAP_CREATE": "map_token_fd",
+    "BPF_BTF_LOAD": "btf_token_fd",
+    "BPF_BTF_GET_FD_BY_ID": "fd_by_id_token_fd",
+}
+"""Commands that look at a token, and where: the only ones that bpf_token_get_from_fd() is for."""
+
 UNPRIVILEGED_BPF: Final = "kernel/unprivileged_bpf_disabled"
 
 
@@ -63,10 +71,9 @@ def _needs(failure: Failure, what: str, needed: list[int]) -> list[str]:
     if last is not None and last < CAP_BPF:
         needed = [CAP_SYS_ADMIN]  # before Linux 5.8
     if failure.foreign:
-        return [
-            f"{what} needs {and_words([CAPS[cap] for cap in needed])} in the first user namespace "
-            "(or a BPF token); the caller is in another"
-        ]
+        needs = f"{what} needs {and_words([CAPS[cap] for cap in needed])}"
+        token = " (or a BPF token)" if _takes_token(failure) else ""
+        return [f"{needs} in the first user namespace{token}; the caller is in another"]
     lacking = [cap for cap in needed if failure.lacks(cap)]
     admin = failure.lacks(CAP_SYS_ADMIN)
     if not lacking or admin is not True:
@@ -79,6 +86,12 @@ def _needs(failure: Failure, what: str, needed: list[int]) -> list[str]:
     if len(lacking) == len(needed):
         return [f"{line}; the caller has {'neither' if len(needed) == 2 else 'none of them'}"]
     return [f"{line}; the caller lacks {and_words([CAPS[cap] for cap in lacking])}"]
+
+
+def _takes_token(failure: Failure) -> bool:
+    """Whether the command has a field for a token, and this kernel knows it."""
+    field = TOKENS.get(failure.command)
+    return field is not None and failure.fact(f"member bpf_attr {field}") == "yes"
 
 
 def _closed(failure: Failure) -> bool:

@@ -31,15 +31,26 @@ from bpftrace_sys.story.explain.held import (
 )
 from bpftrace_sys.story.explain.hooks import (
     netfilter,
+    netfilter_busy,
     past_the_record,
     raw_tracepoint_args,
     raw_tracepoint_name,
     xdp_modes,
+    xdp_no_driver,
+    xdp_taken,
 )
+from bpftrace_sys.story.explain.links import detach, update
 from bpftrace_sys.story.explain.logs import btf_invalid, load_enospc, verifier
 from bpftrace_sys.story.explain.map_btf import no_btf
 from bpftrace_sys.story.explain.map_sizes import map_too_big, no_memory
 from bpftrace_sys.story.explain.maps import map_create_invalid, no_lru
+from bpftrace_sys.story.explain.occupied import (
+    cgroup_missing,
+    cgroup_taken,
+    full,
+    mprog,
+    namespace_taken,
+)
 from bpftrace_sys.story.explain.perf import (
     perf_access,
     perf_invalid,
@@ -64,12 +75,16 @@ from bpftrace_sys.story.explain.programs import (
     prog_too_big,
     test_run_invalid,
 )
+from bpftrace_sys.story.explain.queries import not_a_cgroup, prog_query, task_fd, token
 from decoders.commands import BATCH, ELEMENT
 
 _ELEMENT: Final = tuple(sorted(ELEMENT))
 _BATCH: Final = tuple(sorted(BATCH))
 _BY_ID: Final = tuple(sorted(ADMIN_COMMANDS))
 _ATTACH: Final = ("BPF_LINK_CREATE", "BPF_PROG_ATTACH")
+_ON_CGROUPS: Final = (*_ATTACH, "BPF_PROG_DETACH", "BPF_PROG_QUERY")
+_MPROG: Final = (errno.EEXIST, errno.ENOENT, errno.ESTALE, errno.ERANGE, errno.EBUSY)
+_UPDATE: Final = (errno.EPERM, errno.EINVAL, errno.ENOLINK, errno.EOPNOTSUPP)
 
 ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (("BPF_PROG_LOAD",), errno.EPERM, prog_load_eperm),
@@ -99,6 +114,9 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (_ELEMENT, errno.E2BIG, element_too_big),
     ((ANY,), errno.EFAULT, unreadable),
     ((ANY,), errno.EBADF, wrong_fd),
+    (("BPF_OBJ_GET_INFO_BY_FD",), errno.EBADFD, wrong_fd),
+    (("BPF_TASK_FD_QUERY",), errno.EBADF, task_fd),
+    (_ON_CGROUPS, errno.EBADF, not_a_cgroup),
     (("bpf",), errno.EINVAL, wrong_fd),
     (("bpf",), errno.EINVAL, unknown_command),
     (("bpf",), errno.EINVAL, leftovers),
@@ -125,6 +143,13 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (_ATTACH, errno.EINVAL, attach_invalid),
     (("BPF_LINK_CREATE",), errno.EINVAL, no_device),  # what XDP's says for ENODEV
     (("BPF_PROG_TEST_RUN",), errno.EINVAL, test_run_invalid),
+    (("BPF_TASK_FD_QUERY",), errno.EINVAL, task_fd),
+    (("BPF_TASK_FD_QUERY",), errno.ENOENT, task_fd),
+    (("BPF_TASK_FD_QUERY",), ENOTSUPP, task_fd),
+    (("BPF_PROG_QUERY",), errno.EINVAL, prog_query),
+    (("BPF_PROG_QUERY",), errno.EOPNOTSUPP, prog_query),
+    (("BPF_TOKEN_CREATE",), errno.EOPNOTSUPP, token),
+    (("BPF_TOKEN_CREATE",), errno.EINVAL, token),
     (_ELEMENT, errno.ENOENT, element_there),
     (_ELEMENT, errno.EEXIST, element_there),
     ((*_ELEMENT, *_BATCH, "BPF_PROG_TEST_RUN", *_ATTACH), ENOTSUPP, no_operation),
@@ -135,6 +160,17 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (("BPF_RAW_TRACEPOINT_OPEN",), errno.EINVAL, raw_tracepoint_args),
     (("BPF_LINK_CREATE",), errno.ENOENT, no_symbol),
     (("BPF_LINK_CREATE",), errno.ESRCH, no_symbol),
+    (_ATTACH, errno.EPERM, cgroup_taken),
+    (_ON_CGROUPS, errno.ENOENT, cgroup_missing),
+    (_ATTACH, errno.E2BIG, full),
+    (_ATTACH, errno.EEXIST, namespace_taken),
+    *(((*_ATTACH, "BPF_PROG_DETACH"), number, mprog) for number in _MPROG),
+    (("BPF_LINK_CREATE",), errno.EBUSY, xdp_taken),
+    (("BPF_LINK_CREATE",), errno.EEXIST, xdp_taken),
+    (("BPF_LINK_CREATE",), errno.EOPNOTSUPP, xdp_no_driver),
+    (("BPF_LINK_CREATE",), errno.EBUSY, netfilter_busy),
+    *((("BPF_LINK_UPDATE",), number, update) for number in _UPDATE),
+    (("BPF_LINK_DETACH",), errno.EOPNOTSUPP, detach),
     (("BPF_MAP_FREEZE", "BPF_LINK_CREATE"), errno.EBUSY, busy),
     (_BY_ID, errno.ENOENT, no_more_ids),
     (("BPF_PROG_LOAD", "BPF_BTF_LOAD"), errno.ENOSPC, load_enospc),

@@ -11,6 +11,7 @@ from bpftrace_sys.story.probes.programs import LINK_TESTS
 from bpftrace_sys.story.probes.verdicts import (
     ANY_FD,
     ENOTSUPP,
+    NOBODY,
     Found,
     fails_with,
     name_of,
@@ -44,14 +45,14 @@ def link_create(call: Call, model: Model) -> Found | None:
         return Found("perf links", "libbpf, cilium/ebpf", fails_with(errno.EBADF))
     path = string_of(call.attr(*link, "uprobe_multi", "path"))
     if kind == "BPF_TRACE_UPROBE_MULTI" and path == "/":
-        if call.number(*link, "uprobe_multi", "pid") == ANY_FD:
+        if call.number(*link, "uprobe_multi", "pid") == NOBODY:
             return Found("uprobe_multi links of a process", "libbpf", fails_with(errno.EINVAL))
         return Found(
             "uprobe_multi links", "libbpf, bpftrace, cilium/ebpf", fails_with(errno.EBADF)
         )
     if kind in LINK_TESTS:
         return Found(LINK_TESTS[kind], "bpftrace, cilium/ebpf")
-    if call.number(*link, "target_ifindex") == ANY_FD:
+    if call.number(*link, "target_ifindex") == NOBODY:
         name = "tcx links" if kind.startswith("BPF_TCX") else "netkit links"
         return Found(name, "cilium/ebpf", fails_with(errno.ENODEV))
     return None
@@ -128,3 +129,13 @@ def test_run(call: Call, model: Model) -> Found | None:
             return None
         return Found("BPF_PROG_TEST_RUN", "cilium/ebpf", fails_with(errno.EINTR, ENOTSUPP))
     return None
+
+
+def token_create(call: Call, model: Model) -> Found | None:
+    """A token of /sys/fs/bpf, which libbpf asks for on the chance at each open."""
+    fact = call.fact("attr", "token_create", "bpffs_fd")
+    if fact is None or fact.info.get("path") != "/sys/fs/bpf" or not call.raw.failed:
+        return None
+    if call.number("attr", "token_create", "flags"):
+        return None
+    return Found("BPF tokens in this user namespace", "libbpf 1.5 and later")

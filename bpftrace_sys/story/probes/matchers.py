@@ -27,5 +27,6 @@ MATCHERS: Final[dict[str, Callable[[Call, Model], Found | None]]] = {
     "BPF_PROG_TEST_RUN": calls.test_run,
     "BPF_PROG_QUERY": calls.prog_query,
     "BPF_PROG_ATTACH": calls.prog_attach,
+    "BPF_TOKEN_CREATE": calls.token_create,
 }
 """By command."""

@@ -15,8 +15,10 @@ ENOTSUPP: Final = 524
 Verdict = Callable[[Call], "bool | None"]
 
 
-ANY_FD: Final = 0xFFFFFFFF
-"""-1: an fd that nobody has, or an ifindex that no device has."""
+ANY_FD: Final = -1
+"""An fd that nobody has."""
+NOBODY: Final = 0xFFFFFFFF
+"""-1 in an unsigned field: a pid that nobody has, an ifindex that no device has."""
 
 
 def name_of(value: Value | None) -> str:
