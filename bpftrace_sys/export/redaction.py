@@ -169,8 +169,8 @@ class Redaction:
         word, _, rest = fact.kind.partition(" ")
         if not self.hidden or word in QUESTIONS or (word in FACTS and not rest):
             return fact
-        if word == "usym":
-            return Fact(f"usym {self._word(rest, 'paths', path=True)}", fact.key, fact.name)
+        if word in ("usym", "no_code"):
+            return Fact(f"{word} {self._word(rest, 'paths', path=True)}", fact.key, fact.name)
         return fact if word == "why" and rest.partition(" ")[0] in WHYS else None
 
     # ------------------------------------------------------------ calls

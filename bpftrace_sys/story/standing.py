@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from bpftrace_sys.common.escape import printable
-from bpftrace_sys.story.targets import counted, hook_name, symbol_of
+from bpftrace_sys.story.targets import counted, hook_name, in_file
 from bpftrace_sys.trace.facts import Facts
 from bpftrace_sys.trace.inventory import ObjectState, Place
 from decoders.formats.netlink import parent_name
@@ -63,7 +63,7 @@ class PlaceText:
         if kind == "event":
             return counted(info.get("event_type", 0), info.get("config", 0))
         if kind in ("uprobe", "uretprobe"):
-            return f"{kind} {probe}:{symbol_of(probe, offset, self.facts) or hex(offset)}"
+            return f"{kind} {probe}:{in_file(probe, offset, self.facts)}"
         if kind == "tracepoint":
             return f"tracepoint {tracepoint(probe, self.facts)}"
         if kind in ("kprobe", "kretprobe"):
@@ -214,7 +214,7 @@ class PlaceText:
     def uprobe_multi(self, info: Info, prog: ObjectState | None) -> str:
         path = printable(str(info.get("path") or "?"))
         offsets = info.get("offsets") or []
-        words = [symbol_of(path, each, self.facts) or hex(each) for each in offsets[:SHOWN]]
+        words = [in_file(path, each, self.facts) for each in offsets[:SHOWN]]
         named = _listed(words, info.get("count", len(offsets)))
         return f"{_multi(info, 'uprobe')} {path}:{named}"
 

@@ -87,8 +87,9 @@ def defined_probes(path: str, text: str, facts: Facts) -> dict[str, str]:
 def _place(target: str, facts: Facts) -> str:
     """A probe's target, with an offset in a file as the function that stands there."""
     found = _FILE_PLACE.match(target)
-    symbol = symbol_of(found[1], int(found[2], 16), facts) if found else None
-    return printable(f"{found[1]}:{symbol}" if found and symbol else target)
+    if found is None:
+        return printable(target)
+    return printable(f"{found[1]}:{in_file(found[1], int(found[2], 16), facts)}")
 
 
 def event_name(call: Call, facts: Facts) -> str:
@@ -203,7 +204,19 @@ def _spoken(name: str) -> str:
 def uprobe_place(call: Call, facts: Facts, offset: int) -> str:
     """``/bin/bash:readline`` where the symbol is known, else ``/bin/bash:0x1234``."""
     path = _text(call.attr("attr", "uprobe_path")) or "?"
-    return f"{path}:{symbol_of(path, offset, facts) or hex(offset)}"
+    return f"{path}:{in_file(path, offset, facts)}"
+
+
+def in_file(path: str, offset: int, facts: Facts) -> str:
+    """What stands at an offset of a file, for a uprobe: ``readline``, or the offset.
+
+    Where no segment of code is there, the kernel attaches all the same.
+    """
+    symbol = symbol_of(path, offset, facts)
+    if symbol is not None:
+        return symbol
+    dead = facts.fact(f"no_code {path}", offset) is not None
+    return hex(offset) + (" (no code there: it never fires)" if dead else "")
 
 
 def symbol_of(path: str, offset: int, facts: Facts) -> str | None:

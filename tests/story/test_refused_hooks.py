@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from tests.support.needs import needs_tool
 from tests.support.refusals import cases, group, why
-from tests.support.running import TRACEES, Ran, run_cli
+from tests.support.running import LOADERS, TRACEES, Ran, run_cli
 
 pytestmark = pytest.mark.usefixtures("needs_bpf")
 WORKLOAD = str(TRACEES / "refused_hooks.py")
@@ -188,3 +189,57 @@ def test_devices(traced: Callable[..., Ran], tmp_path: Path) -> None:
     stale = next(why(line) for entry, line in cases(ran) if entry[0] == "stale")
     asked, now = map(int, re.findall(r" (\d+)", stale))
     assert (asked, now) == (77, 2)  # one attachment: from 1 to 2
+
+
+UPROBES = {
+    "past the end": "offset {past:#x} is past the end of {path}, which has {size:#x} bytes",
+    "a folder": "/usr is a directory: uprobes are in regular files",
+    "a device": "/dev/null is a device: uprobes are in regular files",
+    "no pages": "/proc/version is on proc, whose files have no pages that could be probed",
+    "an odd counter": "ref_ctr_offset 0x201 is odd: what counts there has two bytes",
+    "another counter": "ref_ctr_offset is 0x200 for offset 0x1000, and 0x100 in uprobe {path}",
+    "another counter of a link": "ref_ctr_offset is 0x300 for offset 0x1000, and 0x100 in uprobe "
+    "{path}",
+    "a link past the end": "offset {past:#x} is past the end of {path}, which has {size:#x} bytes",
+    "a link to a folder": "/usr is a directory: uprobes are in regular files",
+    "a link to no place": "cnt is 0: there is nothing to probe",
+    "a link to a million places": "cnt 1048577 is more than 1048576",
+    "a negative place": "offset 0x8000000000000000 is negative",
+    "flags of a link": "flags has unknown bits: 0x8",
+}
+
+
+def test_uprobes(traced: Callable[..., Ran], tmp_path: Path) -> None:
+    needs_tool("readelf")
+    ran = group(traced, "uprobes", WORKLOAD)
+    said = {entry[0]: why(line).partition(f"{sys.executable}:")[0] + "|" for entry, line in
+            cases(ran)}  # fmt: skip
+    size = Path(sys.executable).stat().st_size
+    expected = {
+        name: text.format(path=sys.executable, size=size, past=size + 1)
+        for name, text in UPROBES.items()
+    }
+    counters = {name for name in UPROBES if name.startswith("another counter")}
+    for name in counters:
+        expected[name] = expected[name].removesuffix(sys.executable)
+    assert said == {name: f"{text}|" for name, text in expected.items()}
+    the_same_again(ran, tmp_path)
+
+
+def test_a_uprobe_that_never_fires(traced: Callable[..., Ran]) -> None:
+    """Of readelf, where code is; the ELF header is not in it, the uprobes of libc are."""
+    needs_tool("readelf")
+    segments = subprocess.run(
+        ["readelf", "-lW", sys.executable], capture_output=True, text=True, check=True
+    ).stdout
+    found = re.findall(r"LOAD +(0x\S+) +\S+ +\S+ +(0x\S+) +\S+ +R E", segments)
+    assert found
+    assert not any(int(at, 16) <= 0x10 < int(at, 16) + int(size, 16) for at, size in found)
+    ran = group(traced, "uprobes", WORKLOAD)
+    place = f"{sys.executable}:0x10 (no code there: it never fires)"
+    targets = [line["target"] for line in ran.attachments() if line["verb"] == "attached"]
+    assert len(targets) == 2
+    assert all(place in target for target in targets)
+    live = traced([], sys.executable, str(LOADERS / "uprobe_multi.py"))
+    assert "uprobe_multi /" in live.text
+    assert "never fires" not in live.text

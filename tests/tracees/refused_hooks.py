@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -25,6 +26,7 @@ from _common import (
     ATTACH,
     CLONE_NEWNS,
     LO,
+    PERF_EVENT_IOC_SET_BPF,
     PROG,
     Kit,
     buffer,
@@ -34,8 +36,10 @@ from _common import (
     own_cgroup,
     own_net,
     perf_event,
+    pmu,
     returning,
     rtnetlink,
+    u64s,
     unshare,
     veth,
 )
@@ -251,12 +255,50 @@ def devices() -> None:
         "LINK_UPDATE", link_fd=dead, new_prog_fd=two))  # fmt: skip
 
 
+def uprobes() -> None:
+    """Places of a file that cannot be probed; and one that can, and never is reached."""
+    path = os.fsencode(sys.executable)
+    end = os.path.getsize(path)
+    kind = ATTACH["TRACE_UPROBE_MULTI"]
+    prog = load(prog_type=PROG["KPROBE"], expected_attach_type=kind, prog_name=b"multi").ret
+
+    def event(path: bytes, offset: int, counter: int = 0) -> int:
+        return perf_event(pmu("uprobe"), counter << 32, text=path, config2=offset, pid=0)
+
+    def link(path: bytes, *offsets: int, **more: Any) -> Any:
+        fields = {"cnt": len(offsets), "path": path + b"\0", "offsets": u64s(*offsets), **more}
+        return call("LINK_CREATE", "uprobe_multi", prog_fd=prog, attach_type=kind, **fields)
+
+    attempt("past the end", lambda: event(path, end + 1))
+    attempt("a folder", lambda: event(b"/usr", 0x40))
+    attempt("a device", lambda: event(b"/dev/null", 0x40))
+    attempt("no pages", lambda: event(b"/proc/version", 0))
+    attempt("an odd counter", lambda: event(path, 0x1000, 0x201))
+    one = event(path, 0x1000, 0x100)
+    attempt("another counter", lambda: event(path, 0x1000, 0x200))
+    attempt("another counter of a link", lambda: link(
+        path, 0x1000, ref_ctr_offsets=u64s(0x300)))  # fmt: skip
+    os.close(one)
+    attempt("a link past the end", lambda: link(path, 0x1000, end + 1))
+    attempt("a link to a folder", lambda: link(b"/usr", 0x40))
+    attempt("a link to no place", lambda: link(path, 0x1000, cnt=0))
+    attempt("a link to a million places", lambda: link(path, 0x1000, cnt=(1 << 20) + 1))
+    attempt("a negative place", lambda: link(path, 1 << 63))
+    attempt("flags of a link", lambda: link(path, 0x1000, multi_flags=8))
+    found = link(path, 0x10)
+    plain = load(prog_type=PROG["KPROBE"], prog_name=b"plain").ret
+    header = event(path, 0x10)
+    fcntl.ioctl(header, PERF_EVENT_IOC_SET_BPF, plain)
+    os.close(found.ret)
+
+
 GROUPS: dict[str, Callable[[], None]] = {
     "queries": queries,
     "tokens": tokens,
     "admin": admin,
     "cgroups": cgroups,
     "devices": devices,
+    "uprobes": uprobes,
 }
 
 

@@ -24,7 +24,7 @@ HELD: Final = 64
 ERRORS: Final = frozenset(
     {
         errno.EPERM, errno.ENOENT, errno.EEXIST, errno.EACCES, errno.ESRCH, errno.EBADF,
-        errno.EINVAL, errno.EBUSY, errno.ESTALE,
+        errno.EINVAL, errno.EBUSY, errno.ESTALE, errno.EIO,
     }
 )  # fmt: skip
 """Errors whose reason may stand in the caller's world."""

@@ -279,7 +279,7 @@ class Evidence:
         return f"{base}/{path.lstrip('/')}" if os.path.exists(base) else None
 
     def path(self, path: str, key: int) -> str | None:
-        """``directory``, ``file`` or ``-``: what stands at a path of the tracee's."""
+        """``directory``, ``file``, ``device`` or ``-``: what stands at a path of the tracee's."""
         there = self._there(path)
         if there is None:
             return None
@@ -289,7 +289,18 @@ class Evidence:
             return NONE
         except (OSError, ValueError):
             return None
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            return "device"
         return "directory" if stat.S_ISDIR(mode) else "file"
+
+    def file_size(self, path: str, key: int) -> str | None:
+        """The bytes of a regular file of the tracee's."""
+        there = self._there(path)
+        try:
+            found = None if there is None else os.stat(there)
+        except (OSError, ValueError):
+            return None
+        return str(found.st_size) if found is not None and stat.S_ISREG(found.st_mode) else None
 
     def file_system(self, path: str, key: int) -> str | None:
         """The type of the file system that holds a path of the tracee's."""
@@ -361,6 +372,7 @@ QUESTIONS: Final[dict[str, Callable[[Evidence, str, int], str | None]]] = {
     "raw_tracepoint": Evidence.raw_tracepoint,
     "tracepoint_id": Evidence.tracepoint_id,
     "path": Evidence.path,
+    "file_size": Evidence.file_size,
     "file_system": Evidence.file_system,
     "task": Evidence.task,
     "hook": Evidence.hook,

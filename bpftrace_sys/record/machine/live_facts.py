@@ -4,7 +4,8 @@ A fact is (kind, key) -> name.  Whatever a live source answers is recorded in
 the trace before the call that asked, so that replay says the same.
 
 kinds: ``pmu`` (type number), ``tracepoint`` (id in tracefs), ``tracepoint_named NAME`` (0: with
-its category), ``usym PATH`` (offset in a file), ``btf_vmlinux`` (type id), ``ksym`` (address),
+its category), ``usym PATH`` (offset in a file), ``no_code PATH`` (offset in an ELF file that is in
+none of its executable segments), ``btf_vmlinux`` (type id), ``ksym`` (address),
 ``prog``/``map``/``link``/``btf`` (kernel id, for objects that the trace did not see made),
 ``before KIND`` (id: made before the trace began), ``named KIND NAME`` (id: it has another name),
 ``func_of PROG`` and ``module_type MODULE`` (type id), ``bpf_call`` (distance from
@@ -213,16 +214,26 @@ class LiveFacts(Facts):
 
         return in_netns(self.pid, lambda: ifname(key))
 
-    def _ask_usym(self, offset: int, path: str) -> str | None:
+    def _files(self) -> Any:
         if self._elf is None:
             from bpftrace_sys.record.machine.symbols import Symbols
 
             self._elf = Symbols()
+        return self._elf
+
+    def _ask_usym(self, offset: int, path: str) -> str | None:
         # The tracee may see other files under that path than we do.
         for root in (f"/proc/{self.pid}/root", ""):
-            found = self._elf.at(root + path, offset) if path.startswith("/") else None
+            found = self._files().at(root + path, offset) if path.startswith("/") else None
             if found is not None:
                 return str(found)
+        return None
+
+    def _ask_no_code(self, offset: int, path: str) -> str | None:
+        for root in (f"/proc/{self.pid}/root", ""):
+            found = self._files().executable(root + path, offset) if path[:1] == "/" else None
+            if found is not None:
+                return None if found else "yes"
         return None
 
     def _ask_why(self, key: int, question: str) -> str | None:
@@ -467,6 +478,7 @@ ABOUT: Final[dict[str, Callable[[LiveFacts, int, str], str | None]]] = {
     "fields": LiveFacts._ask_fields,
     "tracepoint_named": LiveFacts._ask_tracepoint_named,
     "usym": LiveFacts._ask_usym,
+    "no_code": LiveFacts._ask_no_code,
     "why": LiveFacts._ask_why,
     "holders": LiveFacts._ask_holders,
     "prototype": LiveFacts._ask_prototype,

@@ -18,15 +18,23 @@ class Symbols:
     def __init__(self) -> None:
         self._files: dict[str, MappedFile | None] = {}
 
-    def at(self, path: str, offset: int) -> str | None:
-        """``readline`` or ``readline+0x10``; None where no function covers the offset."""
+    def executable(self, path: str, offset: int) -> bool | None:
+        """Whether an offset is within a segment of code; None where that is not known."""
+        file = self._file(path)
+        return None if file is None else file.executable(offset)
+
+    def _file(self, path: str) -> MappedFile | None:
         if path not in self._files:
             if len(self._files) >= FILES:
                 self._files.clear()
             self._files[path] = None
             with contextlib.suppress(OSError, ValueError):
                 self._files[path] = MappedFile(InFile(open_regular(path)))
-        file = self._files[path]
+        return self._files[path]
+
+    def at(self, path: str, offset: int) -> str | None:
+        """``readline`` or ``readline+0x10``; None where no function covers the offset."""
+        file = self._file(path)
         found = None if file is None else file.symbol(offset, False)
         if file is None or found is None:
             return None

@@ -111,6 +111,11 @@ class MappedFile:
             return []
         return self._symbols.names(vaddr)
 
+    def executable(self, offset: int) -> bool | None:
+        """Whether an offset is within a segment of code; None where it is no ELF file."""
+        image = self._open()
+        return None if image is None else image.vaddr(offset) is not None
+
     def _find_symbol(self, at: int) -> tuple[str, int] | None:
         image = self._open()
         vaddr = None if image is None else image.vaddr(at)

@@ -6,7 +6,7 @@ from typing import Final
 
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Link, Object, Prog, text_of
-from bpftrace_sys.story.targets import printable, symbol_of
+from bpftrace_sys.story.targets import in_file, printable
 from decoders.call import Call, inner_value
 from decoders.uapi import const
 from decoders.values import Absent, Array, Int, Name, Text, Value
@@ -113,7 +113,7 @@ def _places(value: Value | None, path: str, model: Model, limit: int = 3) -> str
     if not isinstance(found, Array):
         return "?"
     words = [
-        symbol_of(path, item.value, model.facts) or hex(item.value)
+        in_file(path, item.value, model.facts)
         for item in found.items[:limit]
         if isinstance(item, Int)
     ]

@@ -42,7 +42,7 @@ def get_path(failure: Failure) -> list[str]:
         return [f"nothing is pinned at {path}"] if stands == NONE else []
     if failure.errno == errno.EACCES and stands == "directory":
         return [f"{path} is a directory, not a pin"]
-    if failure.errno == errno.EACCES and stands == "file":
+    if failure.errno == errno.EACCES and stands in ("file", "device"):
         kind = failure.now(f"file_system {path}")
         if kind not in (None, "bpf"):
             return [f"{path} is on {kind}, not on a bpf file system: it is no pin"]

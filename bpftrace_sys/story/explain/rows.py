@@ -76,6 +76,7 @@ from bpftrace_sys.story.explain.programs import (
     test_run_invalid,
 )
 from bpftrace_sys.story.explain.queries import not_a_cgroup, prog_query, task_fd, token
+from bpftrace_sys.story.explain.uprobes import uprobe_fields, uprobe_file, uprobe_io, uprobe_place
 from decoders.commands import BATCH, ELEMENT
 
 _ELEMENT: Final = tuple(sorted(ELEMENT))
@@ -102,6 +103,9 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (("perf_event_open",), errno.EACCES, perf_access),
     (("perf_event_open",), errno.ENOENT, perf_missing),
     (("perf_event_open",), errno.EINVAL, perf_invalid),
+    (("perf_event_open",), errno.EINVAL, uprobe_file),
+    (("perf_event_open",), errno.EINVAL, uprobe_place),
+    (("perf_event_open", "BPF_LINK_CREATE"), errno.EIO, uprobe_io),
     (("perf_event_open",), errno.E2BIG, perf_too_big),
     (("perf_event_open",), errno.ESRCH, perf_nobody),
     (("perf_event_open",), errno.ENODEV, perf_nobody),
@@ -140,7 +144,11 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (("BPF_LINK_CREATE",), errno.EAFNOSUPPORT, netfilter),
     (("BPF_LINK_CREATE",), errno.EPROTO, netfilter),
     (("BPF_LINK_CREATE",), errno.ERANGE, netfilter),
+    (("BPF_LINK_CREATE",), errno.EBADF, uprobe_file),
+    (("BPF_LINK_CREATE",), errno.E2BIG, uprobe_fields),
+    (("BPF_LINK_CREATE",), errno.EINVAL, uprobe_fields),
     (_ATTACH, errno.EINVAL, attach_invalid),
+    (("BPF_LINK_CREATE",), errno.EINVAL, uprobe_place),
     (("BPF_LINK_CREATE",), errno.EINVAL, no_device),  # what XDP's says for ENODEV
     (("BPF_PROG_TEST_RUN",), errno.EINVAL, test_run_invalid),
     (("BPF_TASK_FD_QUERY",), errno.EINVAL, task_fd),
