@@ -243,3 +243,16 @@ def test_a_uprobe_that_never_fires(traced: Callable[..., Ran]) -> None:
     live = traced([], sys.executable, str(LOADERS / "uprobe_multi.py"))
     assert "uprobe_multi /" in live.text
     assert "never fires" not in live.text
+
+
+@pytest.mark.parametrize("options", [[], ["--no-seccomp"]])
+def test_a_filter_of_the_callers_own(
+    traced: Callable[..., Ran], tmp_path: Path, options: list[str]
+) -> None:
+    ran = traced(options, sys.executable, WORKLOAD, "filtered")
+    assert [entry for entry in json.loads(ran.stdout) if entry[1]] == [["load", 1], ["kernel", 1]]
+    for line in [line for line in ran.calls() if line["ret"] == -1]:
+        said = "a seccomp filter of the caller's own gave that answer; the kernel was not asked"
+        assert why(line) == said
+    assert [line["ret"] >= 0 for line in ran.calls("BPF_MAP_CREATE")] == [True]
+    the_same_again(ran, tmp_path)

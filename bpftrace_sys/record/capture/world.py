@@ -36,6 +36,8 @@ FILES: Final[dict[int, int]] = {
     const.BPF_TOKEN_CREATE: 4,
 }
 """Where in its attr a command has the fd of a file or folder."""
+FILTERED: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS})
+"""What seccomp filters mostly answer."""
 ATTACH_TYPE: Final = 8
 """Where the commands have it that attach and detach."""
 OCCUPIED: Final = frozenset({errno.EPERM, errno.EBUSY, errno.EEXIST, errno.ESTALE})
@@ -50,7 +52,7 @@ COMMANDS: Final = frozenset({const.BPF_OBJ_PIN, const.BPF_OBJ_GET, *FILES, *TASK
 class World:
     """Handles on the root and the working directory of a process, and what else a call names."""
 
-    __slots__ = ("_fds", "hook", "pid_namespace", "tasks")
+    __slots__ = ("_fds", "filtered", "hook", "pid_namespace", "tasks")
 
     open = 0
     """Worlds that are open."""
@@ -60,6 +62,8 @@ class World:
         self.pid_namespace = 0
         self.tasks: dict[int, bool] = {}
         """Whether a task was there; numbers count in our pid namespace."""
+        self.filtered = False
+        """A seccomp filter of the caller's own gave the answer, and not the kernel."""
         self.hook: str | None = None
         """What was attached where the call wanted to attach (machine/hook_state.py)."""
         try:
@@ -113,14 +117,23 @@ class World:
 
 def keep(raw: RawCall, name: str) -> None:
     """In the exit stop of a failed call: keeps the caller's world, if the reason may be there."""
+    number = -(raw.ret or 0)
     asked = name == "perf_event_open" or (name == "bpf" and raw.args[0] in COMMANDS)
-    if asked and -(raw.ret or 0) in ERRORS and World.open < HELD:
+    filtered = number in FILTERED and _filtered(raw, number)
+    if (filtered or (asked and number in ERRORS)) and World.open < HELD:
         world = World(raw.tid)
+        world.filtered = filtered
         if name == "bpf":
             world.look(raw)
         else:
             world.asked_of(raw.args[1])
         raw.carried += (world,)
+
+
+def _filtered(raw: RawCall, number: int) -> bool:
+    from bpftrace_sys.record.machine.own_filters import answered
+
+    return answered(raw.tid, raw.nr, raw.arch, raw.args) == number
 
 
 def before(take: Callable[[Any], None], facts: Any) -> Callable[[Any], None]:

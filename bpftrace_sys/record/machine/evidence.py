@@ -329,6 +329,11 @@ class Evidence:
         same = (here.st_dev, here.st_ino) == (above.st_dev, above.st_ino)
         return "yes" if same or here.st_dev != above.st_dev else NONE
 
+    def filtered(self, _: str, key: int) -> str | None:
+        """``yes``: a seccomp filter of the caller's own gave the answer."""
+        world = self.facts.world
+        return "yes" if world is not None and world.filtered else None
+
     def hook(self, _: str, key: int) -> str | None:
         """What was attached where the call wanted to attach, as of its exit stop."""
         world = self.facts.world
@@ -375,6 +380,7 @@ QUESTIONS: Final[dict[str, Callable[[Evidence, str, int], str | None]]] = {
     "file_size": Evidence.file_size,
     "file_system": Evidence.file_system,
     "task": Evidence.task,
+    "filtered": Evidence.filtered,
     "hook": Evidence.hook,
     "fd_system": Evidence.fd_system,
     "fd_root": Evidence.fd_root,

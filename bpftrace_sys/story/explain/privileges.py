@@ -147,6 +147,13 @@ def admin_eperm(failure: Failure) -> list[str]:
     return _needs(failure, failure.command, [CAP_SYS_ADMIN])
 
 
+def filtered(failure: Failure) -> list[str]:
+    """A seccomp filter of the caller's own that says no in the kernel's stead."""
+    if failure.now("filtered") != "yes":
+        return []
+    return ["a seccomp filter of the caller's own gave that answer; the kernel was not asked"]
+
+
 def net_admin_eperm(failure: Failure) -> list[str]:
     """BPF_PROG_QUERY."""
     return _needs(failure, failure.command, [CAP_NET_ADMIN])

@@ -65,6 +65,7 @@ from bpftrace_sys.story.explain.privileges import (
     ADMIN_COMMANDS,
     admin_eperm,
     btf_load_eperm,
+    filtered,
     map_create_eperm,
     net_admin_eperm,
     prog_load_eperm,
@@ -184,6 +185,7 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (("BPF_PROG_LOAD", "BPF_BTF_LOAD"), errno.ENOSPC, load_enospc),
     (("BPF_PROG_LOAD",), errno.EAGAIN, interrupted),
     ((ANY,), errno.EMFILE, no_fds),
+    *(((ANY,), number, filtered) for number in (errno.EPERM, errno.EACCES, errno.ENOSYS)),
     (("BPF_PROG_LOAD",), ANY_ERRNO, verifier),  # its words, whatever the number
 )
 """(commands or system calls, errno, what looks for the reason), in the order of looking."""
