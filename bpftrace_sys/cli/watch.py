@@ -30,6 +30,7 @@ from bpftrace_sys.record.ptrace.errors import EngineError
 from bpftrace_sys.record.ptrace.spawn import SpawnError, Starting, start
 from bpftrace_sys.render.output import complain
 from decoders.events import Ending, Lost, ProcessEvent
+from decoders.loop_calls import Rounds
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class Session:
         for item in held:
             capture.take(item)
         take = self._introduce if self._introducing else capture.take
-        engine.tell(Told(take, self._who, self._lost, self._unseen))
+        engine.tell(Told(take, self._take_rounds, self._who, self._lost, self._unseen))
         self.telling.facts.types = engine.records.types
         if not engine.numbered_alike:
             complain(
@@ -345,6 +346,15 @@ class Session:
             if not known and self.settings.everybody:
                 return
         take(item)
+
+    def _take_rounds(self, rounds: Rounds) -> None:
+        """Calls of loops; nearly always of those who were introduced with an earlier one."""
+        strangers = self._strangers
+        if strangers and any(like.pid in strangers for like, *_ in rounds.rounds):
+            for call in rounds.calls():
+                self._introduce(call)
+        else:
+            self.telling.capture.take(rounds)
 
     def _lost(self, lost: Lost) -> None:
         event = ProcessEvent(lost, time.time_ns(), 0, 0)

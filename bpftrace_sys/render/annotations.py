@@ -17,11 +17,13 @@ from bpftrace_sys.story.renderer import Renderer, Template
 from decoders.events import Ending
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bpftrace_sys.compare.policy.verdicts import Verdict
     from bpftrace_sys.story.model import Model
     from bpftrace_sys.story.objects import NotedCall
     from bpftrace_sys.story.places import Place
-    from decoders.raw import RawCall
+    from decoders.loop_calls import Round
 
 Level = Literal["error", "warning", "notice"]
 _DATA: Final = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
@@ -114,8 +116,5 @@ class Annotations(Renderer):
 
 
 class _Nothing(Template):
-    def fits(self, raw: RawCall) -> bool:
-        return not raw.failed
-
-    def write(self, raw: RawCall) -> None:
-        """Nothing is said of it."""
+    def write(self, rounds: Sequence[Round]) -> None:
+        """Nothing is said of them."""

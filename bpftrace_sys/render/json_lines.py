@@ -10,7 +10,7 @@ objects with before and after.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -27,7 +27,7 @@ from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.lines import fds_line, raw_line
 from bpftrace_sys.trace.pieces import Pieces, dumps_packed, pack, pack_apart
 from decoders.events import ProcessEvent
-from decoders.raw import EXIT, FdFact, RawCall
+from decoders.raw import EXIT, FdFact
 from decoders.values import (
     NULL,
     Absent,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.story.objects import Object
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from decoders.events import Ending
+    from decoders.loop_calls import Round
 
 RECORDS_SHOWN: Final = 64
 """Records that each have the names of their fields; more than that become a table."""
@@ -296,21 +297,24 @@ class JsonTemplate(Template):
         self._fact: FdFact | None = None
         self._fds = ""
 
-    def write(self, raw: RawCall) -> None:
-        chunks = raw.chunks
-        if raw.fds[0] is not self._fact:
-            self._fact = raw.fds[0]
-            self._fds = dumps(fds_line(raw))
-        words = [
-            str(raw.seq),
-            str(raw.time),
-            "null" if raw.duration is None else str(raw.duration),
-            *[f'"{chunk.data.hex()}"' for chunk in chunks[1:]],
-            self._packed_attr(chunks[0].data),
-            *[dumps_packed(chunk.data, self._pieces) for chunk in chunks[1:]],
+    def write(self, rounds: Sequence[Round]) -> None:
+        self._out.write("".join([self._form % self._words(one) for one in rounds]))
+
+    def _words(self, one: Round) -> tuple[str, ...]:
+        like, seq, time, duration, data = one
+        if like.fds[0] is not self._fact:
+            self._fact = like.fds[0]
+            self._fds = dumps(fds_line(like))
+        pieces = self._pieces
+        return (
+            str(seq),
+            str(time),
+            "null" if duration is None else str(duration),
+            *[f'"{part.hex()}"' for part in data],
+            self._packed_attr(like.chunks[0].data),
+            *[dumps_packed(part, pieces) for part in data],
             self._fds,
-        ]
-        self._out.write(self._form % tuple(words))
+        )
 
     def _packed_attr(self, data: bytes) -> str:
         if self._attr is None or not self._pieces.holds(self._attr):

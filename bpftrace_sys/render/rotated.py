@@ -10,9 +10,9 @@ import contextlib
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from bpftrace_sys.render.json_lines import JsonLines, JsonTemplate
 from bpftrace_sys.render.output import Output
@@ -21,7 +21,9 @@ from bpftrace_sys.story.objects import IDENTIFIED, NotedCall
 from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.pieces import Pieces
 from decoders.events import Ending
-from decoders.raw import RawCall
+
+if TYPE_CHECKING:
+    from decoders.loop_calls import Round
 
 REMEMBERED: Final = 4_096
 """Facts that each file begins with, at most: those that were learned last."""
@@ -56,12 +58,13 @@ class RotatedTemplate(JsonTemplate):
         super().__init__(lines.out, lines.pieces, parts)
         self._lines = lines
 
-    def fits(self, raw: RawCall) -> bool:
-        return self._lines.pieces is self._pieces
+    def fits(self, rounds: Sequence[Round]) -> int:
+        lines = self._lines
+        return min(len(rounds), lines.left) if lines.pieces is self._pieces else 0
 
-    def write(self, raw: RawCall) -> None:
-        super().write(raw)
-        self._lines.written()
+    def write(self, rounds: Sequence[Round]) -> None:
+        super().write(rounds)
+        self._lines.written(len(rounds))
 
 
 class RotatedLines(JsonLines):
@@ -100,9 +103,14 @@ class RotatedLines(JsonLines):
         super().call(call)
         self.written()
 
-    def written(self) -> None:
-        """A call was written: now and then the file may be full."""
-        self._lines += 1
+    @property
+    def left(self) -> int:
+        """Calls that are written before it is looked whether the file is full."""
+        return max(OFTEN - self._lines, 1)
+
+    def written(self, calls: int = 1) -> None:
+        """Calls were written: now and then the file may be full."""
+        self._lines += calls
         if self._lines >= OFTEN:
             self.look()
 

@@ -16,11 +16,13 @@ from bpftrace_sys.story.objects import NotedCall
 from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.story.summary import Count, Counts, Table, counted, tables
 from decoders.events import Lost, ProcessEvent
-from decoders.raw import RawCall
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bpftrace_sys.story.refusals import RefusedPrograms
     from decoders.events import Ending
+    from decoders.loop_calls import Round
 
 GAP: Final = 2
 MIDDLE: Final = 16
@@ -143,10 +145,11 @@ class Counted(Template):
     def __init__(self, count: Count) -> None:
         self._count = count
 
-    def write(self, raw: RawCall) -> None:
-        self._count.calls += 1
-        self._count.errors += raw.failed
-        self._count.nanoseconds += raw.duration or 0
+    def write(self, rounds: Sequence[Round]) -> None:
+        for like, _, _, duration, _ in rounds:
+            self._count.calls += 1
+            self._count.errors += like.failed
+            self._count.nanoseconds += duration or 0
 
 
 class LedgerRenderer(Renderer):

@@ -7,7 +7,7 @@ here, so nothing of it can steer a terminal.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
@@ -32,13 +32,13 @@ from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.story.walks import Walks
 from decoders.events import Exit, Fork, ProcessEvent
-from decoders.raw import RawCall
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.walks import Key
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from decoders.events import Ending
+    from decoders.loop_calls import Round
 
 WHY: Final = "  why: "
 HELD_SHOWN: Final = 20
@@ -69,28 +69,39 @@ class TextTemplate(Template):
     Wider or narrower text might have to be laid out in another way.
     """
 
-    __slots__ = ("_form", "_holes", "_text", "_words")
+    __slots__ = ("_form", "_lines", "_octets", "_slices", "_text", "_widths")
 
     def __init__(self, text: TextRenderer, parts: list[str], holes: list[Hole]) -> None:
         self._text = text
         self._form = "%s".join(part.replace("%", "%%") for part in parts)
-        self._holes = holes
-        self._words: list[str] = []
+        self._widths = [hole.width for hole in holes]
+        self._octets = [hole.octets for hole in holes]
+        slices = [(at, part) for at, hole in enumerate(holes) for part in hole.slices]
+        self._slices = slices if len(slices) > len(holes) else None
+        """Where lines end in the data."""
+        self._lines: list[str] = []
 
-    def fits(self, raw: RawCall) -> bool:
-        options = self._text.options
-        words = [octets(chunk.data, options.string_limit) for chunk in raw.chunks[1:]]
-        if options.spent:
-            words.append(spent(raw.duration, options.spent))
-        self._words = parts = []
-        for word, hole in zip(words, self._holes, strict=True):
-            if len(word) != hole.width or word.startswith("[") is not hole.octets:
-                return False
-            parts += [word[part] for part in hole.slices]
-        return not (self._text.folds or self._text.walks or self._text.per_cpu)
+    def fits(self, rounds: Sequence[Round]) -> int:
+        text, form, slices = self._text, self._form, self._slices
+        limit, timed = text.options.string_limit, text.options.spent
+        lines = self._lines = []
+        if text.folds or text.walks or text.per_cpu:
+            return 0
+        for _, _, _, duration, data in rounds:
+            words = [octets(part, limit) for part in data]
+            if timed:
+                words.append(spent(duration, timed))
+            if list(map(len, words)) != self._widths:
+                break
+            if [word.startswith("[") for word in words] != self._octets:
+                break
+            if slices is not None:
+                words = [words[at][part] for at, part in slices]
+            lines.append(form % tuple(words))
+        return len(lines)
 
-    def write(self, raw: RawCall) -> None:
-        self._text.out.write(self._form % tuple(self._words))
+    def write(self, rounds: Sequence[Round]) -> None:
+        self._text.out.write("".join(self._lines[: len(rounds)]))
 
 
 def _cut(text: str, holes: list[tuple[str, bool]]) -> tuple[list[str], list[Hole]] | None:
@@ -131,11 +142,12 @@ class WalkTemplate(Template):
         self._command = command
         self._key = key
 
-    def fits(self, raw: RawCall) -> bool:
-        return self._text.walks.goes_on(self._key)
+    def fits(self, rounds: Sequence[Round]) -> int:
+        return len(rounds) if self._text.walks.goes_on(self._key) else 0
 
-    def write(self, raw: RawCall) -> None:
-        self._text.walks.more(self._command, raw.failed)
+    def write(self, rounds: Sequence[Round]) -> None:
+        for like, *_ in rounds:
+            self._text.walks.more(self._command, like.failed)
 
 
 class TextRenderer(Renderer):

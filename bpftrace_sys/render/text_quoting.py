@@ -41,5 +41,6 @@ def octets(data: bytes, limit: int, whole: bool = True) -> str:
     stripped = data.rstrip(b"\0")
     if len(stripped) > 2 and stripped.isascii() and _PRINTABLE.issuperset(stripped):
         return quoted(data, limit, whole).replace("\\x00", "\\0")
-    shown = data[:limit].hex(" ")
-    return f"[{shown}]" + ("" if whole and len(data) <= limit else "...")
+    if whole and len(data) <= limit:
+        return f"[{data.hex(' ')}]"
+    return f"[{data[:limit].hex(' ')}]..."

@@ -11,6 +11,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from decoders.events import ProcessEvent
+from decoders.loop_calls import Rounds
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ class LullAlarm:
         """How much was taken when the alarm was set; None: it is not set."""
         pipeline.waiting = self._wait
 
-    def take(self, item: RawCall | ProcessEvent | KernelView | ObjectState | Unseen) -> None:
+    def take(
+        self, item: RawCall | Rounds | ProcessEvent | KernelView | ObjectState | Unseen
+    ) -> None:
         """Hands an item on to the pipeline."""
         self._busy = True
         self._taken += 1

@@ -17,6 +17,7 @@ from bpftrace_sys.trace.facts import Facts
 from bpftrace_sys.trace.header import Header
 from decoders.arch import NETLINK_CALLS
 from decoders.events import Exit, ProcessEvent, event_name
+from decoders.loop_calls import Rounds, call_of
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from bpftrace_sys.trace.kernel_view import KernelView
     from bpftrace_sys.trace.running import Running
     from decoders.events import Ending
+    from decoders.loop_calls import Round
 
-    Taken = RawCall | ProcessEvent | KernelView | ObjectState | Unseen | Running
+    Taken = RawCall | Rounds | ProcessEvent | KernelView | ObjectState | Unseen | Running
 
 LEAVING_OUT = ("-e bpf=", "-e status=", "-P ", "-Z")
 """Options that keep calls out of a trace, which may be those that attach a program."""
@@ -74,9 +76,12 @@ class Pipeline:
         self._each(lambda renderer: renderer.fact(kind, key, name))
 
     def take(self, item: Taken) -> None:
-        """A call or event, what became of a program that was just loaded, or what was held."""
+        """Calls or an event, what became of a program that was just loaded, or what was held."""
         if isinstance(item, ProcessEvent):
             self._process(item)
+            return
+        if isinstance(item, Rounds):
+            self._take_rounds(item.rounds)
             return
         if not isinstance(item, RawCall):
             self._forget_last()
@@ -88,7 +93,7 @@ class Pipeline:
         if self._decode is None:
             self._get_ready()
         repeats = self.repeats
-        if repeats is not None and repeats.eligible(item) and repeats.take(item):
+        if repeats is not None and repeats.take(item):
             self._forget_last()
         elif not self._same_again(item):
             self.usual(item)
@@ -123,6 +128,17 @@ class Pipeline:
         self.facts.concerning(item.call.pid)
         call = decode(item.as_begun(), self.facts, NotedCall)
         self._each(lambda renderer: renderer.running(call))
+
+    def _take_rounds(self, rounds: Sequence[Round]) -> None:
+        at = 0
+        while at < len(rounds):
+            told = 0 if self.repeats is None else self.repeats.some(rounds, at)
+            if told:
+                self._forget_last()
+                at += told
+            else:
+                self.take(call_of(rounds[at]))
+                at += 1
 
     def _forget_last(self) -> None:
         """The next call does not follow at once on the last."""

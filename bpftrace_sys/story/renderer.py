@@ -6,12 +6,14 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.objects import Attachment, NotedCall, Object
     from bpftrace_sys.trace.header import Header
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from decoders.events import Ending, ProcessEvent
-    from decoders.raw import RawCall
+    from decoders.loop_calls import Round
 
 
 class Template(ABC):
@@ -19,13 +21,14 @@ class Template(ABC):
 
     __slots__ = ()
 
-    def fits(self, raw: RawCall) -> bool:
-        """Whether a call is written so; changes nothing that another call could notice."""
-        return True
+    def fits(self, rounds: Sequence[Round]) -> int:
+        """How many of these calls, from the first on, are written so; changes nothing that
+        another call could notice."""
+        return len(rounds)
 
     @abstractmethod
-    def write(self, raw: RawCall) -> None:
-        """Writes the call that :meth:`fits` was just asked about."""
+    def write(self, rounds: Sequence[Round]) -> None:
+        """Writes the first of the calls that :meth:`fits` was just asked about, if not all."""
 
 
 class Renderer:

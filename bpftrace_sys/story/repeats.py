@@ -11,13 +11,12 @@ the same either way (the tests hold both against each other).
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from bpftrace_sys.story.objects import Map
 from bpftrace_sys.story.renderer import Renderer, Template
-from decoders.loop_calls import COMMANDS, NUMBERS, alike
-from decoders.raw import NOTHING, FdFact, RawCall
+from decoders.loop_calls import alike, may_repeat, round_of
+from decoders.raw import FdFact, RawCall
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,13 +26,12 @@ if TYPE_CHECKING:
     from bpftrace_sys.story.objects import NotedCall, Object
     from bpftrace_sys.story.probes.watch import Probes
     from decoders.call import Call
+    from decoders.loop_calls import Round
+
+    Shape = tuple[Any, ...]
 
 REMEMBERED: Final = 256
 """Shapes; a program has few loops."""
-
-
-ANSWERS: Final = frozenset({-errno.ENOENT, -errno.EEXIST, -errno.E2BIG})
-"""Failures that loops are made of: the key is not there, or is, or there is no room for it."""
 
 
 class Known:
@@ -49,7 +47,7 @@ class Known:
         self.templates = templates
 
 
-def shape(raw: RawCall) -> tuple[Any, ...]:
+def shape(raw: RawCall) -> Shape:
     """All of a call but its times, its map's fdinfo and the data behind its attr's pointers."""
     chunks = raw.chunks
     attr, first, last = chunks[0], chunks[1], chunks[-1]
@@ -107,63 +105,80 @@ class Repeats:
     def __init__(self, pipeline: UsualPath, renderers: Sequence[Renderer]) -> None:
         self._pipeline = pipeline
         self._renderers = renderers
-        self._seen: set[tuple[Any, ...]] = set()
-        self._known: dict[tuple[Any, ...], Known | None] = {}
+        self._seen: set[Shape] = set()
+        self._known: dict[Shape, Known | None] = {}
         """None: a shape whose calls have to take the usual path."""
-
-    def eligible(self, raw: RawCall) -> bool:
-        """Whether a call may be one of a loop."""
-        return (
-            bool(raw.args)
-            and raw.args[0] in COMMANDS
-            and (raw.arch, raw.nr) in NUMBERS
-            and (raw.ret in ANSWERS if raw.failed else raw.ret == 0)
-            and raw.watched_exit
-            and 2 <= len(raw.chunks) <= 3
-            and len(raw.fds) == 1
-            and raw.extra == NOTHING
-            and raw.stack is None
-        )
+        self._shapes: dict[int, tuple[RawCall, Shape]] = {}
+        """Of the calls that others are rounds of, by their id()."""
 
     def take(self, raw: RawCall) -> bool:
         """True: the call has been written.  False: it goes the usual way."""
+        if not may_repeat(raw):
+            return False
         key = shape(raw)
         known = self._known.get(key)
+        if known is not None:
+            return self._tell(key, known, (round_of(raw),)) == 1
+        if key not in self._seen:
+            if len(self._seen) >= REMEMBERED:
+                self._seen.clear()
+                self._known.clear()
+            self._seen.add(key)
+        elif key not in self._known:
+            self._learn(key, raw)
+            return True
+        return False
+
+    def some(self, rounds: Sequence[Round], at: int) -> int:
+        """Writes calls of which there are only rounds, from the one at ``at`` on, as far as they
+        are of one loop.  Returns how many: if none, the first one goes the usual way."""
+        like = rounds[at][0]
+        found = self._shapes.get(id(like))
+        if found is None:
+            if len(self._shapes) >= REMEMBERED:
+                self._shapes.clear()
+            found = self._shapes[id(like)] = (like, shape(like))
+        key = found[1]
+        known = self._known.get(key)
         if known is None:
-            if key not in self._seen:
-                if len(self._seen) >= REMEMBERED:
-                    self._seen.clear()
-                    self._known.clear()
-                self._seen.add(key)
-            elif key not in self._known:
-                self._learn(key, raw)
-                return True
-            return False
+            return 0
+        end = at + 1
+        while end < len(rounds) and rounds[end][0] is like:
+            end += 1
+        return self._tell(key, known, rounds[at:end])
+
+    def _tell(self, key: Shape, known: Known, rounds: Sequence[Round]) -> int:
+        """Writes the first of these calls, which have one shape; returns how many."""
+        like = rounds[0][0]
         pipeline, used = self._pipeline, known.used
-        if pipeline.attachments.holds(raw.tid) or _recent(pipeline):
-            return False
-        fact = raw.fds[0]
+        if pipeline.attachments.holds(like.tid) or _recent(pipeline):
+            return 0
+        fact = like.fds[0]
         if fact is not known.fact:
             if not alike(fact, known.fact):
                 del self._known[key]
-                return False
+                return 0
             known.fact = fact
         if pipeline.model.objects.get((fact.kind, fact.id)) is not used:  # type: ignore[arg-type]
             del self._known[key]  # forgotten in between
-            return False
+            return 0
+        count = len(rounds)
         for template in known.templates:
-            if not template.fits(raw):
-                return False
+            fitting = template.fits(rounds)
+            if fitting < count:
+                if not fitting:
+                    return 0
+                count, rounds = fitting, rounds[:fitting]
         for renderer, template in zip(self._renderers, known.templates, strict=True):
             try:
-                template.write(raw)
+                template.write(rounds)
             except Exception as error:
                 pipeline.broken(renderer, error)
-        used.operations += 1
+        used.operations += count
         pipeline.used(used)
-        return True
+        return count
 
-    def _learn(self, key: tuple[Any, ...], raw: RawCall) -> None:
+    def _learn(self, key: Shape, raw: RawCall) -> None:
         """Shows a call in the usual way, and asks how others like it are shown."""
         call = self._pipeline.usual(raw)
         if not call.notes.usual or call.problem is not None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bpftrace_sys.story.repeats import Repeats
 from bpftrace_sys.trace import pieces
 from bpftrace_sys.trace.reader import Reader
 from decoders.raw import AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, Chunk, RawCall
@@ -33,6 +34,9 @@ from tests.support.loop_calls import (
 )
 from tests.support.made_up import Memory, record
 
+if TYPE_CHECKING:
+    from decoders.loop_calls import Round
+
 
 def same(
     monkeypatch: pytest.MonkeyPatch,
@@ -46,6 +50,7 @@ def same(
     assert usual.short == 0
     assert short.json == usual.json
     assert short.text == usual.text
+    assert tell(monkeypatch, items, options, True, facts, as_rounds=True)[:2] == usual[:2]
     alone = tell(monkeypatch, items, options, True, facts, json=False)
     assert alone.text == usual.text
     assert alone.short >= short.short
@@ -120,6 +125,20 @@ def test_a_closed_map_s_number_in_use_again(monkeypatch: pytest.MonkeyPatch) -> 
     names = [("map", 77, "other"), ("map", 1, "first"), ("before map", 1, "yes")]
     # Both loops' first two; the third's all; the first one is known.
     assert same(monkeypatch, in_time(items), facts=names) == 4 + 4 + 0 + 6
+
+
+def test_what_comes_as_rounds_is_written_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the third on, and in one go."""
+    gone: list[int] = []
+    some = Repeats.some
+
+    def counted(self: Repeats, rounds: Sequence[Round], at: int) -> int:
+        gone.append(some(self, rounds, at))
+        return gone[-1]
+
+    monkeypatch.setattr(Repeats, "some", counted)
+    tell(monkeypatch, in_time(updates(50)), [], True, as_rounds=True)
+    assert gone == [0, 48]
 
 
 def test_another_process_and_thread_and_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ import copy
 import io
 import random
 import struct
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -17,13 +17,18 @@ from bpftrace_sys.cli.renderers import renderers
 from bpftrace_sys.render.output import Output
 from bpftrace_sys.story import objects
 from bpftrace_sys.story.pipeline import Pipeline
-from bpftrace_sys.story.repeats import Repeats
+from bpftrace_sys.story.repeats import Repeats, shape
 from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.header import Header
 from decoders.events import Ending, ProcessEvent
+from decoders.loop_calls import Rounds, may_repeat, round_of
 from decoders.raw import AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, RawCall
 from decoders.uapi import const
 from tests.support.made_up import Memory, record
+
+if TYPE_CHECKING:
+    from decoders.loop_calls import Round
+
 
 LOOKUP, UPDATE, DELETE, NEXT, TAKE = 1, 2, 3, 4, 21
 AT_ATTR, AT_KEY, AT_VALUE = 0x7FFC_0000_1000, 0x7FFC_0000_2000, 0x5555_0000_3000
@@ -86,8 +91,12 @@ def tell(
     allowed: bool,
     facts: Sequence[tuple[str, int, str]] = (),
     json: bool = True,
+    as_rounds: bool = False,
 ) -> Told:
-    """Shows a trace with these options; ``allowed``: whether loops may take the short cut."""
+    """Shows a trace with these options; ``allowed``: whether loops may take the short cut.
+
+    ``as_rounds``: calls of loops come as the eBPF engine reads them.
+    """
     short = 0
     take = Repeats.take
 
@@ -114,7 +123,7 @@ def tell(
     for kind, key, name in facts:
         known.learn(kind, key, name)
         pipeline.fact(kind, key, name)
-    for item in copy.deepcopy(items):
+    for item in in_rounds(copy.deepcopy(items)) if as_rounds else copy.deepcopy(items):
         pipeline.take(item)
     operations = sorted(
         (number, found.operations)
@@ -124,6 +133,25 @@ def tell(
     pipeline.end(Ending(0))
     monkeypatch.setattr(Repeats, "take", take)
     return Told(f"{text.getvalue()}{operations}", lines.getvalue(), short)
+
+
+def in_rounds(items: Sequence[Item]) -> Iterator[Item | Rounds]:
+    """The same items, with calls that are like an earlier one as rounds of that one."""
+    models: dict[Any, RawCall] = {}
+    rounds: list[Round] = []
+    for item in items:
+        if isinstance(item, RawCall) and may_repeat(item):
+            info = tuple(item.fds[0].info.items())
+            model = models.setdefault((shape(item), info), item)
+            if model is not item:
+                rounds.append((model, *round_of(item)[1:]))
+                continue
+        if rounds:
+            yield Rounds(rounds)
+            rounds = []
+        yield item
+    if rounds:
+        yield Rounds(rounds)
 
 
 def in_time(items: Sequence[RawCall], seed: int = 1) -> list[RawCall]:

@@ -24,6 +24,7 @@ def ebpf_cpu(place: Place) -> Bench:
             Row("its own CPU time", "own", STRACE, 0.4),
             Row("its own CPU time", "own", UNTRACED, 5.0),
             Row("whole, all printed", "wall", STRACE, 0.4),
+            Row("whole, CPU time", "cpu", STRACE, None),
         ],
     )
 

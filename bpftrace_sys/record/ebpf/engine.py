@@ -26,6 +26,7 @@ from bpftrace_sys.record.machine.newest_ids import highest
 from bpftrace_sys.record.ptrace.errors import EngineError
 from decoders import arch as arches
 from decoders.events import Exec, Exit, Fork, Lost, ProcessEvent
+from decoders.loop_calls import Rounds
 from decoders.raw import RawCall
 from decoders.uapi import system
 
@@ -75,6 +76,8 @@ class Told:
     """What a Watch hands on; as it comes."""
 
     take: Callable[[RawCall | ProcessEvent], None]
+    rounds: Callable[[Rounds], None] | None = None
+    """Calls of loops, where they are wanted as such; else ``take`` gets them one by one."""
     who: Callable[[WhoRecord], None] = field(default=lambda who: None)
     lost: Callable[[Lost], None] = field(default=lambda lost: None)
     unseen: Callable[[int], None] = field(default=lambda pid: None)
@@ -277,7 +280,14 @@ class Watch:
         narrow = (lambda pid: None) if self.hooks.compat else told.unseen
         self._records = Records(self._take, told.who, narrow, offset)
 
-    def _take(self, item: RawCall | ProcessEvent) -> None:
+    def _take(self, item: RawCall | Rounds | ProcessEvent) -> None:
+        if isinstance(item, Rounds):
+            if self._told.rounds is not None:
+                self._told.rounds(item)
+                return
+            for call in item.calls():
+                self._told.take(call)
+            return
         if isinstance(item, RawCall):
             # The kernel knows the beginnings of paths, not the patterns.
             if (
@@ -298,6 +308,7 @@ class Watch:
     def read(self) -> int:
         """Hands over what has come, up to a batch; returns the number of records."""
         count = self._ring.drain(self._records.record, BATCH)
+        self._records.flush()
         calls, events = self._counters[0][0], self._counters[1][0]
         now = Lost(calls + self._skipped, self._records.lost_pieces, events)
         before = self.lost

@@ -11,25 +11,39 @@ import os
 import struct
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bpftrace_sys.record.capture.credentials import INIT_USER_NS
+from bpftrace_sys.record.ebpf.layout import (
+    APART,
+    ASKED,
+    CALL,
+    CRED,
+    EXEC,
+    FD,
+    FORK,
+    HEADER,
+    LATE,
+    NARROW,
+    PIECE,
+    PIECE_APART,
+    PROCESS,
+    PROCESS_EVENT,
+    STRING,
+    THERE,
+    UNFINISHED,
+    WHO,
+    WHO_IS,
+)
+from bpftrace_sys.record.ebpf.loops import RingLoops
 from decoders.events import Exec, Exit, Fork, ProcessEvent, What
-from decoders.raw import ENTRY, EXIT, Chunk, Cred, FdFact, RawCall
+from decoders.loop_calls import Rounds
+from decoders.raw import Chunk, Cred, FdFact, RawCall
 from decoders.uapi import const, names
 
-HEADER: Final = struct.Struct("<IIQQQQ6QqIIIIII16s")
-PIECE: Final = struct.Struct("<QIHBB")
-APART: Final = struct.Struct("<IIQQIHBBII")
-PROCESS: Final = struct.Struct("<IIQQIIQ")
-WHO: Final = struct.Struct("<IIQQQIIII16s256s")
+if TYPE_CHECKING:
+    from decoders.loop_calls import Round
 
-CALL, PIECE_APART, PROCESS_EVENT, WHO_IS = range(4)
-DATA, STRING, FD, ASKED, CRED = range(5)
-FORK, EXEC, EXITED, NARROW = range(4)
-UNFINISHED: Final = 1
-LATE: Final = 2
-THERE: Final = 4
 FD_KINDS: Final = ("", "map", "prog", "link", "btf", "perf_event", "token", "file")
 
 _CLONE_VFORK: Final = 0x4000
@@ -83,25 +97,28 @@ class WhoRecord(NamedTuple):
 class Records:
     """Makes items of records.
 
-    ``take`` gets each RawCall and ProcessEvent, ``who`` each :class:`WhoRecord`, ``narrow``
-    each process that begins to run a 32-bit program. ``offset``: nanoseconds from
-    CLOCK_MONOTONIC to the epoch.
+    ``take`` gets each RawCall and ProcessEvent, and calls of loops as Rounds, ``who`` each
+    :class:`WhoRecord`, ``narrow`` each process that begins to run a 32-bit program.
+    ``offset``: nanoseconds from CLOCK_MONOTONIC to the epoch.
     """
 
     def __init__(
         self,
-        take: Callable[[RawCall | ProcessEvent], None],
+        take: Callable[[RawCall | Rounds | ProcessEvent], None],
         who: Callable[[WhoRecord], None],
         narrow: Callable[[int], None],
         offset: int,
     ) -> None:
-        self._take = take
+        self._hand_over = take
         self._who = who
         self._narrow = narrow
         self._offset = offset
         self._parts: OrderedDict[int, list[Part]] = OrderedDict()
         self._facts: dict[tuple[int, int, bytes], FdFact] = {}
         self._comms: dict[bytes, str] = {}
+        self._loops = RingLoops()
+        self._rounds: list[Round] = []
+        """Those that were read last, and not handed over yet."""
         self.types: dict[tuple[str, int], int] = {}
         """Of tracing programs and struct_ops maps, by kind and id, the type in vmlinux BTF that
         they are for (LiveFacts.types)."""
@@ -115,13 +132,28 @@ class Records:
         """One record of the ring."""
         kind = buffer[at]
         if kind == CALL:
-            self._call(buffer, at)
+            one = self._loops.round(buffer, at)
+            if one is None:
+                self._call(buffer, at)
+            else:
+                self.read += 1
+                self._rounds.append(one)
         elif kind == PIECE_APART:
             self._part(buffer, at)
         elif kind == PROCESS_EVENT:
             self._process(buffer, at)
         elif kind == WHO_IS:
             self._who_is(buffer, at)
+
+    def flush(self) -> None:
+        """Hands over what was kept back to be handed over with others."""
+        if self._rounds:
+            rounds, self._rounds = self._rounds, []
+            self._hand_over(Rounds(rounds))
+
+    def _take(self, item: RawCall | ProcessEvent) -> None:
+        self.flush()
+        self._hand_over(item)
 
     # ------------------------------------------------------------ calls
 
@@ -191,6 +223,7 @@ class Records:
         if lost:
             self.lost_pieces += lost
             raw.extra = raw.extra._replace(lost=lost)
+        self._loops.learn(raw, buffer, at)
         self._take(raw)
 
     def _join(self, raw: RawCall, parts: list[Part], late: list[Part]) -> None:
@@ -288,6 +321,7 @@ class Records:
         (
             _, uid, time, pid_tgid, cgroup, parent, size, exe_size, _, comm, exe,
         ) = WHO.unpack_from(buffer, at)  # fmt: skip
+        self.flush()
         start = at + WHO.size
         argv = bytes(buffer[start : start + size]).rstrip(b"\0")
         self._who(
@@ -408,4 +442,4 @@ def file_path(data: bytes) -> str:
     return head + os.fsdecode(b"/".join(reversed(components)))
 
 
-__all__ = ["ENTRY", "EXIT", "Records", "WhoRecord", "fd_fact", "file_path"]
+__all__ = ["Records", "WhoRecord", "fd_fact", "file_path"]

@@ -38,19 +38,20 @@ class Ring:
         What ``take`` gets is given back to the kernel soon after: it copies what it keeps.
         """
         consumed, data, words, mask = self._consumed, self._data, self._words, self._mask
-        at = consumed[0]
+        at = end = consumed[0]
         count = 0
         looked = -1
         while count < most:
             place = at & mask
-            if at >= self._produced[0] or words[place >> 2] & BUSY:
+            head = words[place >> 2] if at < end else BUSY
+            if head & BUSY:
                 # Who writes next wakes us only if it finds that we have come so far: say it,
                 # and look once more whether it was faster.
                 if looked == at:
                     break
                 consumed[0] = looked = at
+                end = self._produced[0]
                 continue
-            head = words[place >> 2]
             size = head & LENGTH
             if not head & DISCARDED:
                 start = place + HEAD

@@ -6,8 +6,8 @@ records.py, so that a long trace costs no more memory than its page.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.escape import printable
@@ -34,8 +34,12 @@ from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.inventory import ObjectState, Unseen
 from decoders.call import inner_value
 from decoders.events import Ending, Exit, Fork, ProcessEvent, event_name
+from decoders.loop_calls import call_of
 from decoders.raw import RawCall
 from decoders.values import Fd, Text
+
+if TYPE_CHECKING:
+    from decoders.loop_calls import Round
 
 SUBJECT: Final = 160
 """Characters of what a call is about, where it stands in its row."""
@@ -421,10 +425,13 @@ class PageTemplate(Template):
         self._what = WHAT.get(call.command.partition("|")[0], "")
         self._count = gather.counts.of(call)
 
-    def fits(self, raw: RawCall) -> bool:
-        return not self._gather._maybe and self._text.fits(raw)
+    def fits(self, rounds: Sequence[Round]) -> int:
+        # What the text has of each is taken one by one.
+        return 0 if self._gather._maybe else self._text.fits(rounds[:1])
 
-    def write(self, raw: RawCall) -> None:
+    def write(self, rounds: Sequence[Round]) -> None:
+        (one,) = rounds
+        raw = call_of(one)
         gather, report = self._gather, self._gather.report
         self._count.calls += 1
         self._count.errors += raw.failed
@@ -444,7 +451,7 @@ class PageTemplate(Template):
         if len(report.rows) >= records.ROWS or gather._room <= 0:
             report.unlisted += 1
             return
-        self._text.write(raw)
+        self._text.write(rounds)
         row = self._form.copy()
         row[:3] = raw.seq, raw.time, raw.duration
         if operation is not None:
