@@ -14,6 +14,7 @@ from typing import Any, Final
 from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.items import End
 from decoders import arch as arches
+from decoders.events import Ending
 from decoders.raw import AUDIT_ARCH_X86_64, RawCall
 from decoders.uapi import const
 from decoders.uapi.layouts import SIZES
@@ -94,4 +95,4 @@ def calls() -> list[RawCall]:
 
 if __name__ == "__main__":
     header = Header(["oracle"], "99.0", "x86_64", 4, {"kprobe": 6}, 1_700_000_000_000_000_000)
-    save(Path(sys.argv[1]), header, [*calls(), End({"code": 0})])
+    save(Path(sys.argv[1]), header, [*calls(), End(Ending(code=0))])
