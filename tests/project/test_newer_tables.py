@@ -22,7 +22,8 @@ OLDER = ("bcc-uprobe", "libbpf-vfsstat", "xdp-link", "netkit", "cgroup-attach")
 """Recordings in which nothing is new."""
 COMMANDS = (
     "replay {}", "replay -v {}", "replay -c {}", "replay --canonical {}",
-    "replay --style strace {}", "replay -e bpf=map_invert {}", "replay -q -o /dev/null --json - {}",
+    "replay -v --style strace {}", "replay -e bpf=map_invert {}",
+    "replay -q -o /dev/null --json - {}",
     "replay -q -o /dev/null --events - {}", "diff {} {}", "check {} --lock out/lock.toml --update",
     "check {} --lock out/lock.toml", "extract {} -o out/objects", "report {} -o out/page.html",
     "perfetto {} -o out/timeline", "redact {} -o out/redacted.jsonl", "repro {} -o out/again.py",
@@ -116,7 +117,7 @@ def test_no_reason_is_made_up(told: dict[str, str]) -> None:
 
 def test_strace_style(told: dict[str, str]) -> None:
     """As strace shows what it has no decoder for: an address, bytes."""
-    lines = told["replay --style strace {}"].splitlines()
+    lines = told["replay -v --style strace {}"].splitlines()
     assert "bpf(BPF_MAP_INVERT, 0x7f0000000000, 16) = 0" in lines
     assert "ioctl(6, PERF_EVENT_IOC_PROPHESY, 0x7f0000000000) = 0" in lines
     assert any('extra_data="\\xed\\x5e\\x00' in line for line in lines)

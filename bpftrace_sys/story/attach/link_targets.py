@@ -15,6 +15,7 @@ from bpftrace_sys.story.attach.places import (
     _iterator,
     _multi,
     _netfilter,
+    _probes,
     xdp_mode,
 )
 from bpftrace_sys.story.model import Model
@@ -47,6 +48,10 @@ def _function(call: Call, prog: Object | None, model: Model, kind: str) -> str:
     return _btf_target(prog, model) or kind
 
 
+def _functions(call: Call, prog: Object | None, model: Model, kind: str) -> str:
+    return f"{kind.removeprefix('trace_')} {_probes(call, 'tracing_multi', ('ids',))}"
+
+
 def _hook(call: Call, prog: Object | None, model: Model, kind: str) -> str:
     return ""
 
@@ -67,6 +72,9 @@ TARGETS: Final[Mapping[str, Target]] = {
     "BPF_TRACE_KPROBE_SESSION": lambda call, prog, model, kind: _multi(call, model, kind),
     "BPF_TRACE_UPROBE_MULTI": lambda call, prog, model, kind: _multi(call, model, kind),
     "BPF_TRACE_UPROBE_SESSION": lambda call, prog, model, kind: _multi(call, model, kind),
+    "BPF_TRACE_FENTRY_MULTI": _functions,
+    "BPF_TRACE_FEXIT_MULTI": _functions,
+    "BPF_TRACE_FSESSION_MULTI": _functions,
     "BPF_TRACE_ITER": lambda call, prog, model, kind: _iterator(call, prog, model),
     "BPF_TRACE_FENTRY": _function,
     "BPF_TRACE_FEXIT": _function,
@@ -113,9 +121,6 @@ NO_LINK: Final = {
     "BPF_PERF_EVENT": "the link's target is the event (rows.link_create)",
     "BPF_STRUCT_OPS": "the link is of a map (rows.link_create)",
     "BPF_TRACE_FSESSION": "newer than what could be tried: as of any other type",
-    "BPF_TRACE_FENTRY_MULTI": "newer than what could be tried: as of any other type",
-    "BPF_TRACE_FEXIT_MULTI": "newer than what could be tried: as of any other type",
-    "BPF_TRACE_FSESSION_MULTI": "newer than what could be tried: as of any other type",
 }
 """Attach types without a row, and why."""
 

@@ -140,6 +140,7 @@ LINK_EXTRA: Final = {
     "tracing": "target_btf_id:I cookie:Q",
     "netfilter": "pf:I hooknum:I priority:i netfilter_flags:I",
     "relative": "relative_fd:I expected_revision:Q",
+    "tracing_multi": "ids:P cookies:P cnt:I",
     "uprobe_multi": "path:P offsets:P ref_ctr_offsets:P cookies:P cnt:I multi_flags:I pid:I",
 }
 
