@@ -49,6 +49,7 @@ def agreed(settings: Settings) -> None:
     for rule in settings.injections:
         if rule.syscall not in settings.traced:
             raise UsageError(f"inject= is for calls that are traced; -e trace={rule.syscall}, too")
+    _agree_on_redacting(settings)
     _agree_on_engine(settings)
     if not settings.pids and not settings.everybody:
         return
@@ -58,6 +59,19 @@ def agreed(settings: Settings) -> None:
     for name, flag in FOR_A_PROGRAM.items():
         if getattr(settings, name):
             raise UsageError(f"{flag} is for a program to run; with {whom} there is none")
+
+
+def _agree_on_redacting(settings: Settings) -> None:
+    if not settings.redacted:
+        return
+    if settings.kernel:
+        raise UsageError(
+            "-e kernel= shows what is left of map values; it cannot be had with --redact"
+        )
+    if settings.paths and "paths" in settings.redacted:
+        raise UsageError(
+            "-P chooses by paths, which --redact hides; try: --redact=values,strings,argv,host"
+        )
 
 
 def _agree_on_engine(settings: Settings) -> None:

@@ -54,6 +54,13 @@ def expression(settings: Settings, flag: str, text: str) -> None:
     raise UsageError(f"{flag} {text}: {key!r} is none of {known}{meant(key, EXPRESSIONS)}")
 
 
+def redact(settings: Settings, flag: str, text: str) -> None:
+    """--redact[=CLASSES]"""
+    from bpftrace_sys.trace.redacted import CLASSES
+
+    settings.redacted = choice(flag, text or "all", CLASSES)
+
+
 def trace(settings: Settings, flag: str, text: str) -> None:
     """Which calls: see call_sets.py."""
     negated, words = call_set(flag, text)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Final, Literal
 
+    from bpftrace_sys.export.live_redaction import LiveRedaction
     from bpftrace_sys.record.capture.kernel_views import KernelViews
     from bpftrace_sys.record.capture.run_stats import RunStats
     from bpftrace_sys.record.machine.live_facts import LiveFacts
@@ -365,12 +366,17 @@ class Telling:
         settings = self.settings
         facts = LiveFacts(highest=self.capture.before, machine=self.capture.machine)
         self.facts = facts
-        pipeline = self._pipeline = Pipeline(facts)
+        redaction = self._redaction(facts)
+        pipeline = self._pipeline = Pipeline(facts if redaction is None else redaction.facts)
         pipeline.faults = self.faults
         facts.record = pipeline.fact
+        take: Callable[[Any], None] = pipeline.take
+        if redaction is not None:
+            facts.record = redaction.recording(pipeline.fact)
+            take = redaction.before(take)
         if self._stats is not None:
             facts.runs = self._stats.runs
-        take: Callable[[Any], None] = LullAlarm(pipeline).take
+        take = LullAlarm(pipeline, take).take
         take = before(take, facts)
         if self.capture.stacks is not None:
             take = self.capture.stacks.before(take)
@@ -379,22 +385,29 @@ class Telling:
         self.capture.begin(take, facts.fact, pipeline.model.process)
         pipeline.renderers = renderers(settings, pipeline, self.outputs)
         uname = os.uname()
-        pipeline.header(
-            Header(
-                argv=settings.args,
-                kernel=uname.release,
-                machine=uname.machine,
-                cpus=facts.cpus,
-                pmu_types={name: number for number, name in sorted(facts.pmus.items())},
-                start=self.started,
-                options={
-                    "traced": list(settings.traced),
-                    "explicit": sorted(settings.explicit),
-                    **({"narrowed": narrowed(settings)} if narrowed(settings) else {}),
-                },
-                host=uname.nodename,
-            )
+        header = Header(
+            argv=settings.args,
+            kernel=uname.release,
+            machine=uname.machine,
+            cpus=facts.cpus,
+            pmu_types={name: number for number, name in sorted(facts.pmus.items())},
+            start=self.started,
+            options={
+                "traced": list(settings.traced),
+                "explicit": sorted(settings.explicit),
+                **({"narrowed": narrowed(settings)} if narrowed(settings) else {}),
+            },
+            host=uname.nodename,
         )
+        pipeline.header(header if redaction is None else redaction.header(header))
+
+    def _redaction(self, facts: LiveFacts) -> LiveRedaction | None:
+        """--redact"""
+        if not self.settings.redacted:
+            return None
+        from bpftrace_sys.export.live_redaction import LiveRedaction
+
+        return LiveRedaction(facts, self.settings.redacted)
 
     def rest(self) -> float | None:
         """What was written can be read from now on."""

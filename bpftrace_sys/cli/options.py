@@ -321,6 +321,10 @@ OPTIONS: Final = (
     Option("", "report", "FILE", OUTPUT,
            "a page for the browser to FILE, at the end (bpfstrace report makes one of a saved "
            "trace)", _text("report")),
+    Option("", "redact", "[=CLASSES]", OUTPUT,
+           "stand-ins in all outputs for what a trace may give away: values, strings, paths, "
+           "argv, host (all of these), or for some of them (trust.md; bpfstrace redact does it "
+           "to a saved trace)", _late("redact"), "live"),
     Option("e", "expr", "EXPR", WHICH,
            EXPRESSIONS_HELP, _late("expression")),
     Option("P", "trace-path", "PATH", WHICH, "only calls that have to do with PATH", _add("paths")),

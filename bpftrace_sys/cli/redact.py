@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bpftrace_sys.cli.arguments import arguments
 from bpftrace_sys.cli.messages import DONE, TROUBLE
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.common.progress import Progress, on_terminal
-from bpftrace_sys.export.redaction import CLASSES, Redaction
+from bpftrace_sys.export.redaction import Redaction
 from bpftrace_sys.render.json_lines import JsonLines
 from bpftrace_sys.render.output import close, complain, open_json
 from bpftrace_sys.story.pipeline import Pipeline
 from bpftrace_sys.story.whole_trace import fed
 from bpftrace_sys.trace.facts import RecordedFacts
-from bpftrace_sys.trace.items import TraceError
+from bpftrace_sys.trace.items import Fact, Item, TraceError
 from bpftrace_sys.trace.reader import Reader
+from bpftrace_sys.trace.redacted import CLASSES
 
 
 def main(words: list[str]) -> int:
@@ -45,8 +47,17 @@ def main(words: list[str]) -> int:
     return _write(reader, output, keep)
 
 
+def _learned(items: Iterable[Item], known: RecordedFacts) -> Iterator[Item]:
+    """The items of a trace; ``known`` has the facts that came before each."""
+    for item in items:
+        if isinstance(item, Fact):
+            known.learn(item.kind, item.key, item.name)
+        yield item
+
+
 def _write(reader: Reader, output: str, keep: frozenset[str]) -> int:
-    redaction = Redaction(reader.header, keep)
+    known = RecordedFacts.of(reader.header)
+    redaction = Redaction(known, frozenset(CLASSES) - keep)
     header = redaction.header(reader.header)
     out = open_json(output)
     facts = RecordedFacts.of(header)
@@ -58,7 +69,7 @@ def _write(reader: Reader, output: str, keep: frozenset[str]) -> int:
     progress = Progress(reader.position, reader.path, on_terminal())
     code = DONE
     try:
-        for _ in fed(redaction.items(reader), pipeline, facts):
+        for _ in fed(redaction.items(_learned(reader, known)), pipeline, facts):
             progress.tick()
     except TraceError as error:
         pipeline.cut()

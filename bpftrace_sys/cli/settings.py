@@ -109,6 +109,8 @@ class Settings:
         """Bytes after which a JSON file is full, None: never; and how many old ones stay."""
         self.events: str | None = None
         """--events"""
+        self.redacted: frozenset[str] = frozenset()
+        """--redact: of CLASSES (trace/redacted.py), what all outputs have stand-ins for."""
         self.uid: str | None = None
         """-a: processes of this user only."""
         self.cgroup: str | None = None

@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import struct
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from bpftrace_sys.trace.facts import RecordedFacts
+from bpftrace_sys.trace.facts import Facts
 from bpftrace_sys.trace.header import Header
-from bpftrace_sys.trace.inventory import ObjectState, Unseen
 from bpftrace_sys.trace.items import End, Fact, Flush, Item
-from bpftrace_sys.trace.kernel_view import KernelView
+from bpftrace_sys.trace.redacted import CLASSES
 from bpftrace_sys.trace.running import Running
 from decoders.call import Call, inner_value
 from decoders.decode import decode
@@ -26,7 +26,6 @@ from decoders.events import Fork, Other, ProcessEvent, What, Who
 from decoders.raw import NOTHING, Chunk, FdFact, RawCall
 from decoders.values import Absent, Array, Bytes, Changed, Pointer, Struct, Text, Value
 
-CLASSES: Final = ("values", "strings", "paths", "argv", "host")
 PATHS: Final = frozenset({"pathname", "path", "uprobe_path", "filename"})
 """Fields that hold paths; elsewhere a text that begins with / is one."""
 KERNEL_WORDS: Final = frozenset(
@@ -59,8 +58,15 @@ WHYS: Final = frozenset({"sysctl", "size", "members", "enumerator"})
 QUESTIONS: Final = frozenset({"enum", "fields", "before", "member_prototype"})
 """Of FACTS, those whose question goes on after the kind."""
 HOWS: Final = ("fork", "vfork", "thread", "clone")
+HIDDEN: Final = "redacted"
+"""In the place of a reason."""
 SWEPT: Final = 8
 """Bytes from which what was replaced is looked for in structures beside it, too."""
+MAGIC: Final = b"\x9f\xeb"
+BTF_HEAD: Final = 24
+"""struct btf_header: include/uapi/linux/btf.h"""
+SOURCE: Final = re.compile(rb"/[^/*].*|\S*/\S*", re.DOTALL)
+"""What BTF has for the path of a file of source, and not for one of its lines."""
 _ENDS: Final = re.compile(rb"([\n\0]+)")
 
 
@@ -106,11 +112,11 @@ class StandIns:
 class Redaction:
     """Takes the items of a trace, and gives what may be shown of them."""
 
-    def __init__(self, header: Header, keep: frozenset[str] = frozenset()) -> None:
-        """``keep``: of CLASSES, what stays."""
-        self.hidden = frozenset(CLASSES) - keep
+    def __init__(self, facts: Facts, hidden: frozenset[str] = frozenset(CLASSES)) -> None:
+        """``facts``: as the trace has them, for decoding; ``hidden``: of CLASSES."""
+        self.hidden = hidden
         self._made = StandIns()
-        self._facts = RecordedFacts.of(header)
+        self._facts = facts
 
     # ------------------------------------------------------------ the file
 
@@ -143,35 +149,43 @@ class Redaction:
     def items(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items of a trace, in order."""
         for item in items:
-            if isinstance(item, RawCall):
-                yield self.call(item)
-            elif isinstance(item, Running):
-                yield Running.of(self.call(item.as_begun()))
-            elif isinstance(item, ProcessEvent):
-                yield item._replace(what=_numbers_of(item.what))
-            elif isinstance(item, Fact):
-                self._facts.learn(item.kind, item.key, item.name)
-                fact = self._fact(item)
-                if fact is not None:
-                    yield fact
-            elif isinstance(item, End):
-                yield End(item.ending._replace(error=""))
-            elif isinstance(item, Flush) or (
-                not self.hidden and isinstance(item, KernelView | ObjectState | Unseen)
-            ):
-                # A kernel's view holds what map values became; an object held, who holds it.
-                yield item
+            left = self.item(item)
+            if left is not None:
+                yield left
+
+    def item(self, item: Item) -> Item | None:
+        """What is left of an item of a trace; None: nothing. Each but facts comes once, in the
+        order of the trace, and what was learned before it is in ``facts``."""
+        if isinstance(item, RawCall):
+            return self.call(item)
+        if isinstance(item, Running):
+            return Running.of(self.call(item.as_begun()))
+        if isinstance(item, ProcessEvent):
+            return item._replace(what=_numbers_of(item.what))
+        if isinstance(item, Fact):
+            return self.fact(item)
+        if isinstance(item, End):
+            return End(item.ending._replace(error=""))
+        if isinstance(item, Flush) or not self.hidden:
+            return item
+        # A kernel's view holds what map values became; an object held, who holds it.
+        return None
 
     def _word(self, text: str, kind: str, path: bool = False) -> str:
         return self._made.of_str(text, path) if kind in self.hidden else text
 
-    def _fact(self, fact: Fact) -> Fact | None:
-        word, _, rest = fact.kind.partition(" ")
+    def fact(self, fact: Fact) -> Fact | None:
+        """What is left of a fact."""
+        return fact if self.tells_nothing(fact.kind) else None
+
+    def tells_nothing(self, kind: str) -> bool:
+        """Whether neither this question nor an answer to it holds anything that is hidden."""
+        word, _, rest = kind.partition(" ")
         if not self.hidden or word in QUESTIONS or (word in FACTS and not rest):
-            return fact
+            return True
         if word in ("usym", "no_code"):
-            return Fact(f"{word} {self._word(rest, 'paths', path=True)}", fact.key, fact.name)
-        return fact if word == "why" and rest.partition(" ")[0] in WHYS else None
+            return not self.hidden & {"strings", "paths"}
+        return word == "why" and rest.partition(" ")[0] in WHYS
 
     # ------------------------------------------------------------ calls
 
@@ -180,8 +194,16 @@ class Redaction:
         places = _Places(decode(raw, self._facts))
         chunks: list[Chunk] = []
         swept: dict[bytes, bytes] = {}
+        earlier: dict[int, tuple[bytes, bytes]] = {}
         for chunk in raw.chunks:
-            data = self._memory(chunk, places)
+            # What was not written stays what it was, also where less of it was copied before.
+            was, instead = earlier.get(chunk.addr, (b"", b""))
+            if chunk.addr in places.kept or not chunk.data.startswith(was):
+                was = instead = b""
+            data = instead + self._memory(chunk._replace(data=chunk.data[len(was) :]), places)
+            if data == chunk.data:
+                data = chunk.data
+            earlier[chunk.addr] = chunk.data, data
             bare = chunk.data.strip(b"\0")
             if data is not chunk.data and len(bare) >= SWEPT:
                 swept[chunk.data] = data
@@ -200,10 +222,15 @@ class Redaction:
         stack = raw.stack
         if stack is not None:
             frames = tuple(
-                frame._replace(file=self._word(frame.file, "paths", path=True))
+                frame._replace(
+                    file=self._word(frame.file, "paths", path=True),
+                    symbol=self._word(frame.symbol, "strings"),
+                )
                 for frame in stack.frames
             )
-            stack = stack._replace(frames=frames)
+            # Why it ends may name a file.
+            ended = HIDDEN if stack.ended and "paths" in self.hidden else stack.ended
+            stack = stack._replace(frames=frames, ended=ended)
         return raw.replace(
             chunks=chunks,
             fds=[self._fd(fact) for fact in raw.fds],
@@ -215,6 +242,8 @@ class Redaction:
     def _memory(self, chunk: Chunk, places: _Places) -> bytes:
         kind = places.secret.get(chunk.addr)
         if kind is None:
+            if chunk.addr in places.btf:
+                return self._btf(chunk.data)
             if chunk.addr in places.kept:
                 tail = min(places.tails.get(chunk.addr, 0), len(chunk.data))
                 if not tail or "values" not in self.hidden:
@@ -228,6 +257,34 @@ class Redaction:
         if kind == "values":
             return self._made.octets(chunk.data)
         return self._made.path(chunk.data) if kind == "paths" else self._made.text(chunk.data)
+
+    def _btf(self, data: bytes) -> bytes:
+        """BTF, without paths of source; what none of its sections has are values."""
+        order = "<" if data[:1] == MAGIC[:1] else ">"
+        known = len(data) >= BTF_HEAD and data[:2] in (MAGIC, MAGIC[::-1])
+        spans: list[tuple[int, int]] = []
+        strings = (0, 0)
+        if known:
+            size, type_at, types, text_at, texts = struct.unpack_from(f"{order}5I", data, 4)
+            strings = (size + text_at, size + text_at + texts)
+            spans = sorted({(0, BTF_HEAD), (size + type_at, size + type_at + types), strings})
+        out, done = b"", 0
+        for start, end in [*spans, (len(data), len(data))]:
+            start, end = min(start, len(data)), min(end, len(data))
+            if start > done:
+                gap = data[done:start]
+                out += self._made.octets(gap) if "values" in self.hidden and any(gap) else gap
+                done = start
+            if end > done:
+                part = data[done:end]
+                if start == strings[0] and "paths" in self.hidden:
+                    part = b"\0".join(
+                        self._made.path(text) if SOURCE.fullmatch(text) else text
+                        for text in part.split(b"\0")
+                    )
+                out += part
+                done = end
+        return out
 
     def _fd(self, fact: FdFact) -> FdFact:
         info = {
@@ -246,6 +303,7 @@ class _Places:
         self.secret: dict[int, str] = {}
         """The class of what stands there."""
         self.kept: set[int] = set()
+        self.btf: set[int] = set()
         self.tails: dict[int, int] = {}
         """Bytes at the end of a structure that none of its fields explains."""
         self._btf = call.command.startswith(("BPF_BTF_LOAD", "BPF_OBJ_GET_INFO"))
@@ -278,7 +336,9 @@ class _Places:
                 self.tails[pointer.addr] = max(
                     last.wanted, len(last.data), self.tails.get(pointer.addr, 0)
                 )
-            elif _holds_bytes(found) and not (self._btf and name == "btf"):
+            elif self._btf and name == "btf":
+                self.btf.add(pointer.addr)
+            elif _holds_bytes(found):
                 self.secret[pointer.addr] = "values"
             elif not isinstance(found, Absent):
                 self.kept.add(pointer.addr)

@@ -8,6 +8,7 @@ ends the wait.
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from decoders.events import ProcessEvent
@@ -26,8 +27,10 @@ PAUSE: Final = 0.5
 class LullAlarm:
     """Stands before a live Pipeline; hand it the items instead."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, take: Callable[[Any], None] | None = None) -> None:
+        """``take``: what hands items to the pipeline, if it does not take them itself."""
         self._pipeline = pipeline
+        self._take = take or pipeline.take
         self._busy = False
         self._set = False
         self._taken = 0
@@ -42,7 +45,7 @@ class LullAlarm:
         self._busy = True
         self._taken += 1
         try:
-            self._pipeline.take(item)
+            self._take(item)
         finally:
             self._busy = False
 

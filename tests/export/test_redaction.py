@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
+import ctypes
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator
+from json import loads
 from pathlib import Path
 
 import pytest
@@ -16,100 +19,35 @@ from bpftrace_sys.trace.items import Fact
 from bpftrace_sys.trace.reader import Reader
 from decoders.decode import decode
 from decoders.raw import RawCall
-from tests.support.running import FIXTURES, run_cli
+from tests.support.redacted import found
+from tests.support.running import FIXTURES, TRACEES, environment, run_cli
+from tests.support.schema import check
+from tests.tracees.planted import PLANTS
 
 NAMES = sorted(path.name for path in FIXTURES.iterdir() if (path / "trace.jsonl.gz").exists())
-PLANTS = {
-    name: b"Zq7" + name.encode() + b"Kx9" + b"Wv3"[: 9 - len(name)]
-    for name in (
-        "argv", "comm", "key", "value", "found", "pin", "licence", "log", "uprobe", "open",
-        "file", "data", "rawtp", "filter", "attr", "btf", "link",
-    )
-}  # fmt: skip
-"""What a program has that nobody else is to see, by where it has it."""
-PROGRAM = f"PLANTS = {PLANTS!r}\n" + r"""
-import ctypes, os, platform, struct, tempfile
-libc = ctypes.CDLL(None)
-NR = {"x86_64": (321, 298), "aarch64": (280, 241)}[platform.machine()]
-keep = []
+HOST = "Zq7hostKx9Wv3"
+SECRETS = {**PLANTS, "host": HOST.encode()}
+NOT_SEEN = {"env", "perf"}
+"""Of PLANTS, those that are in no trace: what a search finds is not by chance."""
+def trace_it(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Traces the program, on a host of a planted name."""
 
-def ptr(data, size=0):
-    keep.append(ctypes.create_string_buffer(data, max(size, len(data) + 1)))
-    return ctypes.addressof(keep[-1])
+    def elsewhere() -> None:
+        ctypes.CDLL(None).unshare(0x04000000)  # CLONE_NEWUTS
+        socket.sethostname(HOST)
 
-def bpf(cmd, attr):
-    return libc.syscall(NR[0], cmd, ctypes.create_string_buffer(attr, len(attr)), len(attr))
-
-def padded(name, size=32):
-    return PLANTS[name].ljust(size, b".")
-
-libc.prctl(15, PLANTS["comm"])  # PR_SET_NAME
-insns = ptr(struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0))
-log = ptr(PLANTS["log"], 4096)
-prog = bpf(5, struct.pack("<IIQQIIQII16sI", 1, 2, insns, ptr(b"GPL"), 0, 0, 0, 0, 0,
-                          b"shown", 0)) & 0xFFFFFFFF
-bpf(5, struct.pack("<IIQQIIQII16sI", 1, 2, insns, ptr(PLANTS["licence"]), 1, 4096, log, 0, 0,
-                   b"refused!", 0))
-# A map, set and read; what is beside the key in memory is in the attr, too.
-fd = bpf(0, struct.pack("<7I16s", 1, 32, 32, 4, 0, 0, 0, b"table")) & 0xFFFFFFFF
-key, value = ptr(padded("key")), ptr(padded("value"))
-bpf(2, struct.pack("<IxxxxQQQ", fd, key, value, 0) + padded("attr", 96).replace(b".", b"\0"))
-bpf(2, struct.pack("<IxxxxQQQ", fd, ptr(b"k" * 32), ptr(padded("found")), 0))
-bpf(1, struct.pack("<IxxxxQQQ", fd, ptr(b"k" * 32), ptr(b"", 64), 0))
-bpf(4, struct.pack("<IxxxxQQQ", fd, key, ptr(b"", 64), 0))
-bpf(6, struct.pack("<QII", ptr(b"/sys/fs/bpf/no/" + PLANTS["pin"]), fd, 0))
-bpf(10, struct.pack("<IIIIQQ", prog, 0, 64, 0, ptr(padded("data", 64)), 0) + bytes(48))
-bpf(17, struct.pack("<QIIQ", ptr(PLANTS["rawtp"]), prog, 0, 0))
-bpf(18, struct.pack("<QQIII", ptr(padded("btf", 64)), log, 64, 4096, 1))
-attr = bytearray(120)
-struct.pack_into("<II", attr, 0, 8, 120)
-struct.pack_into("<QQ", attr, 56, ptr(b"/tmp/" + PLANTS["uprobe"]), 16)
-libc.syscall(NR[1], bytes(attr), -1, 0, -1, 8)
-event = bytearray(120)
-struct.pack_into("<II", event, 0, 1, 120)
-event = libc.syscall(NR[1], bytes(event), 0, -1, -1, 8)
-libc.ioctl(event, 0x40082406, ctypes.c_void_p(ptr(PLANTS["filter"])))  # PERF_EVENT_IOC_SET_FILTER
-libc.open(b"/sys/kernel/tracing/events/" + PLANTS["open"] + b"/id", 0)
-with tempfile.TemporaryDirectory() as folder:
-    file = os.open(os.path.join(os.fsencode(folder), PLANTS["file"]), os.O_RDWR | os.O_CREAT)
-    bpf(8, struct.pack("<IIIIII", file, file, 8, 0, 0, 0))  # PROG_ATTACH
-"""
-NOT_SEEN = {"link"}
-"""Of PLANTS, those that the program does nothing with: what a search finds is not by chance."""
-KEPT = {"btf": "BTF is code"}
-
-
-def pieces(path: Path) -> Iterator[bytes]:
-    """All bytes that a trace holds: its text, and what its pieces unpack to."""
-    data = path.read_bytes()
-    yield gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    for item in Reader(str(path)):
-        if isinstance(item, RawCall):
-            yield from (chunk.data for chunk in item.chunks)
-
-
-def found(path: Path, secrets: dict[str, bytes]) -> set[str]:
-    """Which of the secrets stand in a trace: as they are, backwards, in hex, as numbers."""
-    whole = b"\0\0".join(pieces(path))
-    low = whole.lower()
-    return {
-        name
-        for name, secret in secrets.items()
-        if secret in whole
-        or secret.hex().encode() in low
-        or secret[:8][::-1].hex().encode() in low
-        or str(int.from_bytes(secret[:8], "little")).encode() in whole
-    }
+    env = environment(PLANTED=PLANTS["env"].decode())
+    plant = [sys.executable, "-S", str(TRACEES / "planted.py"), PLANTS["argv"].decode()]
+    return run_cli(*words, *plant, str(folder), env=env, preexec_fn=elsewhere)
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trace of the program."""
     folder = tmp_path_factory.mktemp("planted")
-    (folder / "plant.py").write_text(PROGRAM)
     trace = folder / "trace.jsonl"
-    words = [sys.executable, "-S", str(folder / "plant.py"), PLANTS["argv"].decode()]
-    done = run_cli("-f", "-o", "/dev/null", "--json", str(trace), *words)
+    options = ["-f", "-k", "-e", "trace=netlink", "-o", "/dev/null", "--json", str(trace)]
+    done = trace_it(folder, *options)
     assert done.returncode == 0, done.stderr
     return trace
 
@@ -123,9 +61,9 @@ def redacted(trace: Path, out: Path, *words: str) -> Path:
 
 @pytest.mark.live
 def test_nothing_planted_is_left(planted: Path, needs_bpf: None, tmp_path: Path) -> None:
-    assert found(planted, PLANTS) == set(PLANTS) - NOT_SEEN
+    assert found([planted], SECRETS) == set(SECRETS) - NOT_SEEN
     out = redacted(planted, tmp_path / "out.jsonl")
-    assert found(out, PLANTS) == set(KEPT)
+    assert found([out], SECRETS) == set()
     # What has a name in the listing has it still.
     text = run_cli("replay", str(out)).stdout
     assert 'prog_name="shown"' in text
@@ -134,20 +72,60 @@ def test_nothing_planted_is_left(planted: Path, needs_bpf: None, tmp_path: Path)
 
 
 @pytest.mark.live
+@pytest.mark.parametrize("engine", ["ptrace", "bpf"])
+def test_nothing_planted_is_left_in_any_output(
+    needs_bpf: None, tmp_path: Path, engine: str
+) -> None:
+    """Redacted while it is traced; the trace is one that all commands take."""
+    outputs = [tmp_path / name for name in ("text", "json", "report", "events")]
+    text, json, *_ = outputs
+    words = [f"--{path.name}={path}" for path in outputs[1:]]
+    words += ["-k", "-e", "trace=netlink"] if engine == "ptrace" else ["--engine", "bpf"]
+    (tmp_path / "in").mkdir()
+    done = trace_it(tmp_path / "in", "-f", "--redact", "-o", str(text), *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert found(outputs, SECRETS) == set()
+    told = text.read_text()
+    for word in ('prog_name="shown"', "<map table", "(b7) r0 = 0", 'license="GPL"'):
+        assert word in told
+    # What was told live and what is told of the trace is the same.
+    again = run_cli("replay", *(["-k"] if engine == "ptrace" else []), str(json))
+    assert (again.returncode, again.stdout) == (0, told)
+    check([loads(line) for line in json.read_text().splitlines()])
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("hidden", ["argv", "paths,host", "!strings"])
+def test_some_is_redacted_live(needs_bpf: None, tmp_path: Path, hidden: str) -> None:
+    json = tmp_path / "json"
+    done = trace_it(tmp_path, "-f", f"--redact={hidden}", "-o", "/dev/null", "--json", str(json))
+    assert done.returncode == 0, done.stderr
+    left = found([json], SECRETS)
+    assert ("argv" in left) == (hidden == "paths,host")
+    assert ("host" in left) == (hidden == "argv")
+    assert ("pin" in left) == (hidden == "argv")
+    assert ("key" in left) == (hidden != "!strings")
+    assert "rawtp" in left
+    said = {"!strings": "values,paths,argv,host"}.get(hidden, hidden)
+    assert Reader(str(json)).header.options["redacted"] == sorted(said.split(","))
+
+
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("kept", "names"),
     [
-        ("values", {"key", "value", "found", "data"}),
-        ("strings", {"licence", "rawtp", "filter"}),
-        ("paths", {"pin", "uprobe", "open", "file"}),
+        ("values", {"key", "value", "found", "data", "netlink", "netdev"}),
+        ("strings", {"licence", "rawtp", "filter", "netdev"}),
+        ("paths", {"pin", "uprobe", "open", "file", "cgroup", "stack", "btf"}),
         ("argv", {"argv", "comm"}),
+        ("host", {"host"}),
     ],
 )
 def test_what_is_to_stay_stays(
     planted: Path, needs_bpf: None, tmp_path: Path, kept: str, names: set[str]
 ) -> None:
     out = redacted(planted, tmp_path / "out.jsonl", "--keep", kept)
-    left = found(out, PLANTS) - set(KEPT)
+    left = found([out], SECRETS)
     assert names <= left
     # A log is data where it was not written, and a string where it was.
     assert left - names <= {"attr", "log"}
@@ -210,6 +188,20 @@ def test_stand_ins() -> None:
     assert made.path(b"/proc/sys/kernel/../../../home/me").endswith(b"/" + made.word(b"me"))
     text = made.text(b"one\ntwo\0")
     assert (text[3:4], text[-1:], text[:3]) == (b"\n", b"\0", made.word(b"one"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--redact=all,some"], "'some' is none of values, strings, paths, argv, host"),
+        (["--redact", "-e", "kernel=xlated"], "cannot be had with --redact"),
+        (["--redact", "-P", "/secret"], "-P chooses by paths, which --redact hides"),
+    ],
+)
+def test_what_does_not_go_together(words: list[str], said: str) -> None:
+    done = run_cli(*words, "true")
+    assert done.returncode == 2
+    assert said in done.stderr
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:
