@@ -256,3 +256,34 @@ def test_a_filter_of_the_callers_own(
         assert why(line) == said
     assert [line["ret"] >= 0 for line in ran.calls("BPF_MAP_CREATE")] == [True]
     the_same_again(ran, tmp_path)
+
+
+PROBE_FILES = {
+    "a long name": ["Event name is too long", f"p:uprobes/{'x' * 70} /bin/true:0x2000", 10],
+    "no such file": ["Failed to find the given file", "p:uprobes/M /no/such/file:0x2000", 12],
+    "a folder in a line": ["Not a regular file", "p:uprobes/M /usr:0x2000", 12],
+    "no such register": ["Invalid register name", "p:uprobes/M /bin/true:0x2000 a=%zz", 31],
+    "a function for an offset": [
+        "/bin/true:main is not a path, a colon and a number", "p:uprobes/M /bin/true:main",
+    ],
+    "no such event": ["there is no event uprobes/no_such_event", "-:uprobes/no_such_event"],
+    "the second line": ["/bin/true is not a path, a colon and a number", "p:bad /bin/true"],
+}  # fmt: skip
+"""What is said; the line, with M for the event's name; and the column of the caret."""
+
+
+def test_lines_for_tracefs(
+    traced: Callable[..., Ran], tmp_path: Path, tracefs: Path
+) -> None:
+    ran = group(traced, "probe_files", WORKLOAD)
+    found = {}
+    for (name, _number), line in cases(ran):
+        text, whole, *caret = line["explanation"]
+        mine = re.search(r"refused\d+", whole)
+        column = len(caret[0]) - 1 if caret else None
+        if mine is not None:
+            whole = whole.replace(mine[0], "M")
+            column = None if column is None else column - len(mine[0]) + 1
+        found[name] = [text, whole] + ([] if column is None else [column])
+    assert found == PROBE_FILES
+    the_same_again(ran, tmp_path)

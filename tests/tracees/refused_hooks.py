@@ -40,6 +40,7 @@ from _common import (
     pmu,
     returning,
     rtnetlink,
+    tracefs,
     u64s,
     unshare,
     veth,
@@ -316,6 +317,24 @@ def filtered() -> None:
     attempt("kernel", lambda: call("MAP_UPDATE_ELEM", map_fd=NOBODY, key=1, value=1))
 
 
+def probe_files() -> None:
+    """Lines that tracefs does not take."""
+    file = os.open(tracefs() / "uprobe_events", os.O_WRONLY | os.O_APPEND)
+    mine = f"refused{os.getpid()}"
+
+    def write(text: str) -> Callable[[], int]:
+        return lambda: os.write(file, text.encode()) and 0
+
+    attempt("a long name", write(f"p:uprobes/{'x' * 70} /bin/true:0x2000\n"))
+    attempt("no such file", write(f"p:uprobes/{mine} /no/such/file:0x2000\n"))
+    attempt("a folder in a line", write(f"p:uprobes/{mine} /usr:0x2000\n"))
+    attempt("no such register", write(f"p:uprobes/{mine} /bin/true:0x2000 a=%zz\n"))
+    attempt("a function for an offset", write(f"p:uprobes/{mine} /bin/true:main\n"))
+    attempt("no such event", write("-:uprobes/no_such_event\n"))
+    attempt("the second line", write(f"p:uprobes/{mine} /bin/true:0x2000\np:bad /bin/true\n"))
+    os.write(file, f"-:uprobes/{mine}\n".encode())
+
+
 GROUPS: dict[str, Callable[[], None]] = {
     "queries": queries,
     "tokens": tokens,
@@ -324,6 +343,7 @@ GROUPS: dict[str, Callable[[], None]] = {
     "devices": devices,
     "uprobes": uprobes,
     "filtered": filtered,
+    "probe_files": probe_files,
 }
 
 

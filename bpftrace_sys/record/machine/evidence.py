@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -35,6 +36,9 @@ FILE_SYSTEMS: Final = {
     0x794C7630: "overlayfs",
 }
 """statfs's f_type (include/uapi/linux/magic.h)."""
+TRACEFS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+RECENT: Final = 60
+"""Seconds; the trace's clock is not quite ours."""
 NONE: Final = "-"
 """The answer that there is no such thing; no answer at all is None."""
 
@@ -59,6 +63,16 @@ def _statfs(path: str) -> str | None:
         return None
     number = int.from_bytes(buffer.raw[:4], "little")
     return FILE_SYSTEMS.get(number, f"{number:#x}")
+
+
+def _recent(mark: str) -> bool:
+    """Whether an entry of error_log, ``[SECONDS] SYSTEM``, is of about now: it may be an old one of
+    the same line."""
+    try:
+        age = time.monotonic() - float(mark.partition("]")[0].removeprefix("["))
+    except ValueError:
+        return False
+    return abs(age) < RECENT
 
 
 def _options() -> dict[str, str]:
@@ -256,11 +270,31 @@ class Evidence:
             return "yes"
         import glob
 
-        for root in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing"):
+        for root in TRACEFS:
             if os.path.isdir(f"{root}/events"):
                 found = "/" not in name and glob.glob(f"{root}/events/*/{glob.escape(name)}")
                 return "yes" if found else NONE
         return None
+
+    def error_log(self, line: str, key: int) -> str | None:
+        """What tracefs's error_log last said of a line: the error, and the column of its caret.
+
+        An entry has three lines (Documentation/trace/ftrace.rst): ``[TIME] SYSTEM: error: TEXT``,
+        ``  Command: LINE``, and a caret below the place.
+        """
+        log = next(filter(None, (_read(f"{root}/error_log") for root in TRACEFS)), "")
+        found = None
+        entry = log.splitlines()
+        for at, text in enumerate(entry):
+            mark, _, error = text.partition(": error: ")
+            if not (_recent(mark) and error and at + 1 < len(entry)):
+                continue
+            head, _, command = entry[at + 1].partition("Command: ")
+            if command.strip() == line:
+                caret = entry[at + 2].find("^") if at + 2 < len(entry) else -1
+                column = caret - len(head) - len("Command: ")
+                found = f"{error}\n{column}" if column >= 0 else error
+        return found
 
     def tracepoint_id(self, _: str, key: int) -> str | None:
         """A tracepoint's name by its id in tracefs."""
@@ -375,6 +409,7 @@ QUESTIONS: Final[dict[str, Callable[[Evidence, str, int], str | None]]] = {
     "flag": Evidence.flag,
     "function": Evidence.function,
     "raw_tracepoint": Evidence.raw_tracepoint,
+    "error_log": Evidence.error_log,
     "tracepoint_id": Evidence.tracepoint_id,
     "path": Evidence.path,
     "file_size": Evidence.file_size,

@@ -70,6 +70,7 @@ from bpftrace_sys.story.explain.privileges import (
     net_admin_eperm,
     prog_load_eperm,
 )
+from bpftrace_sys.story.explain.probe_files import probe_file
 from bpftrace_sys.story.explain.programs import (
     interrupted,
     prog_load_invalid,
@@ -186,6 +187,7 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (("BPF_PROG_LOAD",), errno.EAGAIN, interrupted),
     ((ANY,), errno.EMFILE, no_fds),
     *(((ANY,), number, filtered) for number in (errno.EPERM, errno.EACCES, errno.ENOSYS)),
+    (("write",), ANY_ERRNO, probe_file),
     (("BPF_PROG_LOAD",), ANY_ERRNO, verifier),  # its words, whatever the number
 )
 """(commands or system calls, errno, what looks for the reason), in the order of looking."""
