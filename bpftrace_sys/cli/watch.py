@@ -35,6 +35,7 @@ from decoders.raw import RawCall
 
 if TYPE_CHECKING:
     from bpftrace_sys.cli.settings import Settings
+    from bpftrace_sys.record.capture.kernel_views import KernelViews
     from bpftrace_sys.record.ebpf.records import WhoRecord
 
 NEEDS_STOPS: Final = {
@@ -42,8 +43,7 @@ NEEDS_STOPS: Final = {
     "injections": "-e inject=: calls cannot be kept from being executed",
     "background": "-D",
     "kill": "--kill-on-exit: PROG is not held by bpfstrace",
-    "kernel": "-e kernel=: it is read while the loader is stopped",
-    "stats": "--stats",
+    "stats": "--stats: what a program ran is gone with it, and nobody waits until it was looked at",
 }
 """Settings that this engine cannot serve."""
 STRANGERS: Final = 8_192
@@ -71,10 +71,12 @@ class Source:
         self.machine = watch.machine
         self.before = watch.before
         self.take: Callable[[Any], None]
+        self.views: KernelViews | None = None
+        """-e kernel="""
 
     def begin(self, take: Callable[[Any], None], ask: Any, learn: Any) -> None:
         """As Capture.begin."""
-        self.take = take
+        self.take = take if self.views is None else _looking(self.views, take)
 
     def drain(self) -> None:
         """Nothing waits."""
@@ -85,6 +87,18 @@ class Source:
 
     def rest(self) -> None:
         """Nothing waits."""
+
+
+def _looking(views: KernelViews, take: Callable[[Any], None]) -> Callable[[Any], None]:
+    """What takes items; of a load it is asked at once what became of the program."""
+    from bpftrace_sys.record.ebpf.made import Made
+
+    def taking(item: Any) -> None:
+        if isinstance(item, RawCall) and item.ret is not None and not item.failed:
+            views.returned(item, Made(item))
+        take(item)
+
+    return taking
 
 
 def wanted_of(settings: Settings) -> Wanted:
@@ -124,7 +138,13 @@ def watch(settings: Settings) -> int:
     outputs = Outputs.asked(settings)
     if settings.same_cpu:
         bind_to_this_cpu()
-    return Session(settings, engine, Telling(settings, outputs, Source(engine))).run()
+    source = Source(engine)
+    telling = Telling(settings, outputs, source)
+    if settings.kernel and not (settings.counts and settings.json is None):
+        from bpftrace_sys.record.capture.kernel_views import KernelViews
+
+        telling.views = source.views = KernelViews(settings.kernel)
+    return Session(settings, engine, telling).run()
 
 
 class Session:
@@ -137,6 +157,8 @@ class Session:
         self.signals = Signals()
         self._starting: Starting | None = None
         self._status: int | None = None
+        self._ended_by = 0
+        """The signal to us that ended it."""
         self._complained = False
         self._narrow = False
         self._cgroups = Cgroups()
@@ -273,7 +295,10 @@ class Session:
         if how.startswith("ignore"):
             return False
         if self._starting is None or self._status is not None:
-            return number != signal.SIGHUP or not self.telling.outputs.reopen()
+            if number == signal.SIGHUP and self.telling.outputs.reopen():
+                return False
+            self._ended_by = number
+            return True
         if number != signal.SIGINT or how == "end":
             # A terminal's Ctrl-C reaches the program by itself.
             with contextlib.suppress(OSError):
@@ -312,7 +337,10 @@ class Session:
             return error.exit_code
         if lost or not whole:
             return OWN_FAILURE
-        return 0 if code is None else leave(code)
+        if code is None:
+            # Of everybody's calls nobody sees the end but who ends it: that is how it is done.
+            code = 0 if settings.everybody else -self._ended_by
+        return leave(code)
 
     def _close(self) -> None:
         self.signals.close()

@@ -146,6 +146,8 @@ class ViewText:
 
     def _map(self, functions: Sequence[NativeFunction]) -> Iterator[str]:
         mapping, loaded = self.seen.view.mapping, self.seen.loaded
+        if self.seen.view.problem:
+            return  # that was said
         if mapping is None:
             yield self._remark(
                 "which instruction became which was not recorded: that takes -e kernel=map"

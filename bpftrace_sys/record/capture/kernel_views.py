@@ -21,8 +21,15 @@ from decoders.raw import EXIT, RawCall
 from decoders.uapi import const
 
 if TYPE_CHECKING:
-    from bpftrace_sys.record.machine.fds import FdLookup
+    from typing import Protocol
+
     from bpftrace_sys.record.machine.prog_info import Asked
+
+    class Duplicates(Protocol):
+        """FdLookup, or what stands in for it where nobody is stopped."""
+
+        def duplicate(self, tid: int, fd: int) -> int:
+            """A duplicate of a tracee's fd; OSError, ValueError where there is none."""
 
 NOTHING: Final = ProgInfo(b"", {})
 
@@ -71,8 +78,8 @@ class KernelViews:
 
             self._copy = copied_load.mapping
 
-    def returned(self, raw: RawCall, lookup: FdLookup) -> None:
-        """In the exit stop of a bpf() or ioctl() that succeeded."""
+    def returned(self, raw: RawCall, lookup: Duplicates) -> None:
+        """In the exit stop of a bpf() or ioctl() that succeeded; by eBPF, right after it."""
         cmd = command(raw) if raw.nr == self._bpf.get(raw.arch) else -1
         if cmd == const.BPF_BTF_LOAD:
             self._btfs.update(fact.id or 0 for fact in raw.fds if fact.stage == EXIT)
