@@ -58,6 +58,9 @@ WHYS: Final = frozenset({"sysctl", "size", "members", "enumerator"})
 QUESTIONS: Final = frozenset({"enum", "fields", "before", "member_prototype"})
 """Of FACTS, those whose question goes on after the kind."""
 HOWS: Final = ("fork", "vfork", "thread", "clone")
+XDP_MODES: Final = ("", "drv", "skb", "hw", "multi")
+ADDRESS: Final = re.compile(r"0x[0-9a-f]{1,16}")
+HEX: Final = re.compile(r"[0-9a-f]{0,32}")
 HIDDEN: Final = "redacted"
 """In the place of a reason."""
 SWEPT: Final = 8
@@ -218,7 +221,17 @@ class Redaction:
         extra = raw.extra
         if extra is not NOTHING and self.hidden:
             devices = {at: self._word(name, "strings") for at, name in extra.devices.items()}
-            extra = extra._replace(devices=devices, problem=None, other={})
+            cred = extra.cred
+            if cred is not None and not HEX.fullmatch(cred.eff or ""):
+                cred = cred._replace(eff=None)
+            extra = extra._replace(
+                cred=cred,
+                devices=devices,
+                xdp_modes={at: mode for at, mode in extra.xdp_modes.items() if mode in XDP_MODES},
+                problem=None,
+                late=tuple(addr for addr in extra.late if ADDRESS.fullmatch(addr)),
+                other={},
+            )
         stack = raw.stack
         if stack is not None:
             frames = tuple(
