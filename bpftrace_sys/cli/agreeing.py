@@ -17,9 +17,10 @@ FOR_A_PROGRAM: Final = {
 """Settings that mean nothing for what is attached to."""
 FOR_STRACE_STYLE: Final = {
     "arguments": "-N (--arg-names)", "raw": "-e raw= (--raw)",
-    "undecoded": "-e verbose= (--verbose=)",
+    "undecoded": "-e verbose= (--verbose=)", "summary_order": "-S (--summary-sort-by)",
+    "summary_columns": "-U (--summary-columns)",
 }  # fmt: skip
-"""Settings that shape lines which bpfstrace's own style has not: there arguments are decoded."""
+"""Settings that shape lines and a table which bpfstrace's own style has not."""
 FOR_BPF: Final = {"ring": "--ring", "uid": "--uid", "cgroup": "--cgroup"}
 """Settings of the eBPF engine."""
 
@@ -45,7 +46,7 @@ def agreed(settings: Settings) -> None:
         if settings.constants != "abbrev":
             given.append("-X (--const-print-style)")
         for flag in given:
-            raise UsageError(f"{flag} is for the lines of --style strace; give that as well")
+            raise UsageError(f"{flag} is for --style strace; give that as well")
     for rule in settings.injections:
         if rule.syscall not in settings.traced:
             raise UsageError(f"inject= is for calls that are traced; -e trace={rule.syscall}, too")

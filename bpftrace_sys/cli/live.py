@@ -83,12 +83,10 @@ def trace(settings: Settings, own_process: bool = False) -> int:
         from bpftrace_sys.record.stacks.stacks import Stacks
 
         capture.stacks = Stacks()
-    if settings.style == "strace" and (settings.release or settings.shown_fds):
-        from bpftrace_sys.record.capture.strace_reads import StraceReads
+    if settings.style == "strace":
+        from bpftrace_sys.cli import strace_live
 
-        limit = 32 if settings.string_limit is None else settings.string_limit
-        fds = settings.shown_fds
-        capture.besides = StraceReads(limit, bool(settings.release), bool(fds), "dev" in fds)
+        strace_live.prepare(settings, capture)
     if settings.kernel and shown:
         from bpftrace_sys.record.capture.kernel_views import KernelViews
 
@@ -122,6 +120,8 @@ def trace(settings: Settings, own_process: bool = False) -> int:
             capture.get_ready()
             opening = Opening(settings.pids)
             attach(engine, settings.pids, alone=not settings.args)
+            if settings.style == "strace":
+                strace_live.tell_attached(settings, engine)
             held = opening.held()
             capture.first(held)
             telling.count_held(held)
@@ -155,6 +155,8 @@ def trace(settings: Settings, own_process: bool = False) -> int:
         if isinstance(trouble, SpawnError):
             return trouble.exit_code if settings.args[0] else 127
         return OWN_FAILURE
+    if settings.pids and settings.style == "strace":
+        strace_live.tell_detached(settings, capture)
     code = os.waitstatus_to_exitcode(status)
     whole = telling.end(ending_of(code))
     if engine.interrupted is not None and not settings.args:

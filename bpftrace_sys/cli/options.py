@@ -201,6 +201,12 @@ def size_of(flag: str, text: str) -> int:
     return int(digits) * UNITS_OF_SIZE[text[len(digits) :].upper()]
 
 
+def _stacks(settings: Settings, flag: str, text: str) -> None:
+    if text not in ("", "symbol"):
+        raise UsageError(f"{flag}={text}: frames have symbols; addr2line(1) finds their lines")
+    settings.stacks = True
+
+
 def _annotate(settings: Settings, flag: str, text: str) -> None:
     if text != "github":
         raise UsageError(f"--annotate {text}: there is github only")
@@ -361,8 +367,8 @@ OPTIONS: Final = (
            "names of processes with their ids", _late("decode_pids")),
     Option("y", "decode-fds", "[=SET]", SHOWN,
            "what fds are (is shown in any case)", _late("decode_fds")),
-    Option("k", "stack-traces", "", SHOWN,
-           "after each call the stack of the code that made it", _set("stacks", True)),
+    Option("k", "stack-traces", "[=symbol]", SHOWN,
+           "after each call the stack of the code that made it", _stacks, also=("stack-trace",)),
     Option("", "stats", "", SHOWN,
            "count runs of programs and their time meanwhile, for all programs of the machine",
            _set("stats", True), "live"),
@@ -387,7 +393,11 @@ OPTIONS: Final = (
 )
 """In the order of the help, inside of each group."""
 SILENT: Final = (
-    Option("C", "summary", "", "", "", _nothing),
+    Option("C", "summary", "", "", "", _set("summary", True)),
+    Option("S", "summary-sort-by", "COLUMN", "", "", _strace("sort_by")),
+    Option("U", "summary-columns", "COLUMNS", "", "", _strace("columns")),
+    Option("", "always-show-pid", "", "", "", _set("show_pid", True)),
+    Option("", "stack-trace-frame-limit", "N", "", "", _number("frames")),
     Option("w", "summary-wall-clock", "", "", "", _nothing),
     Option("", "seccomp-bpf", "", "", "", _nothing, "live"),
     Option("", "abbrev", "SET", "", "", _late("abbreviate")),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bpftrace_sys.cli.outputs import ANNOTATE, EVENTS, JSON, REPORT, ROWS, TEXT, Outputs, Row
 from bpftrace_sys.cli.settings import TRACED
-from bpftrace_sys.render.output import Files, Output
+from bpftrace_sys.render.output import Files, Output, complain
 from bpftrace_sys.render.split import Split
 from bpftrace_sys.render.style import columns_of, painter, plain_painter, wants_colour
 from bpftrace_sys.render.tables import LedgerRenderer
@@ -36,7 +36,16 @@ def renderers(settings: Settings, pipeline: Pipeline, outputs: Outputs) -> list[
         renderer = RENDERERS[row](Making(settings, pipeline, outputs), output)
         if renderer is not None:
             chosen.append(Selected(renderer, selection) if row.selected and selection else renderer)
-    if not settings.canonical and (
+    if settings.style == "strace" and (settings.counts or settings.summary):
+        from bpftrace_sys.render.strace.summary import StraceSummary
+
+        summary: Renderer = StraceSummary(
+            outputs.text, settings.summary_columns, settings.summary_order
+        )
+        if selection:
+            summary = Selected(summary, selection)
+        chosen.insert(0 if settings.counts else 1, summary)
+    elif not settings.canonical and (
         settings.counts or not (settings.quiet or settings.style == "strace")
     ):
         # After the text and before the JSON's last line.
@@ -80,6 +89,7 @@ def _text(making: Making, text: Output) -> Renderer | None:
         spent=settings.spent,
         comms=settings.comms,
         stacks=settings.stacks,
+        frames=settings.frames,
         kernel=settings.kernel,
         syntax=settings.syntax,
         held=not settings.progs,
@@ -98,6 +108,7 @@ def _text(making: Making, text: Output) -> Renderer | None:
             return StraceRenderer(
                 out,
                 manner_of(settings),
+                say=_say(settings),
                 quiet=settings.quiet,
                 stamp=stamp,
                 spent=settings.spent,
@@ -140,7 +151,26 @@ def manner_of(settings: Settings) -> Manner:
         constants=settings.constants,
         arguments=settings.arguments,
         fds=settings.shown_fds,
+        frames=settings.frames,
+        pids=_pids(settings),
     )
+
+
+def _pids(settings: Settings) -> str:
+    """Whose lines begin with a thread's id: ``all``, ``none``, or where there are several."""
+    if settings.split:
+        return "none"
+    many = not settings.replayed and (settings.follow or len(settings.pids) > 1)
+    in_file = settings.output not in (None, "-")
+    return "all" if settings.show_pid or (many and in_file) else ""
+
+
+def _say(settings: Settings) -> Callable[[str], None] | None:
+    """Where strace's messages about processes go, which are no lines of its output; None where
+    strace has none: with -q, and with -o for a program that it runs."""
+    if settings.replayed or settings.quiet or (settings.output is not None and settings.args):
+        return None
+    return complain
 
 
 def _replayed(settings: Settings) -> tuple[frozenset[str] | None, frozenset[int]]:

@@ -46,6 +46,16 @@ class Settings:
         self.style = "bpfstrace"
         self.release = ""
         """--style strace=RELEASE: the release whose lines are wanted to the byte."""
+        self.summary = False
+        """-C: the table, too; in bpfstrace's own style there are tables in any case."""
+        self.summary_columns: tuple[str, ...] = ()
+        """-U: words of strace_style.COLUMNS."""
+        self.summary_order = ""
+        """-S: one of them, or nothing."""
+        self.show_pid = False
+        """--always-show-pid."""
+        self.frames: int | None = None
+        """--stack-trace-frame-limit."""
         self.constants = "abbrev"
         """-X: how numbers that have names are shown."""
         self.arguments = False

@@ -37,3 +37,35 @@ def _calls(flag: str, text: str) -> frozenset[str]:
     if not calls:  # all, or none
         return frozenset(TRACED) if negated else frozenset()
     return frozenset(TRACED) - calls if negated else calls
+
+
+ALIASES: Final = {
+    "time": "time-percent", "shortest": "min-time", "longest": "max-time", "count": "calls",
+    "error": "errors", "syscall": "name", "syscall-name": "name", "none": "nothing",
+}  # fmt: skip
+COLUMNS: Final = (
+    "time-percent", "total-time", "min-time", "max-time", "avg-time", "calls", "errors", "name",
+)  # fmt: skip
+
+
+def _column(flag: str, text: str, known: tuple[str, ...]) -> str:
+    word = text.replace("_", "-")
+    first, _, second = word.partition("-")
+    for name in (word, ALIASES.get(word, ""), f"{second}-{first}"):
+        if name in known:
+            return name
+    raise UsageError(f"{flag} takes {', '.join(known)}, not {text!r}")
+
+
+def columns(settings: Settings, flag: str, text: str) -> None:
+    """-U: the columns of the table, in this order; that of the names is never missing."""
+    found = tuple(_column(flag, word, COLUMNS) for word in text.split(","))
+    for word in found:
+        if found.count(word) > 1:
+            raise UsageError(f"{flag}: {word} is asked for twice")
+    settings.summary_columns = found if "name" in found else (*found, "name")
+
+
+def sort_by(settings: Settings, flag: str, text: str) -> None:
+    """-S: by what the table is sorted."""
+    settings.summary_order = _column(flag, text, (*COLUMNS, "nothing"))

@@ -315,7 +315,7 @@ class TextRenderer(Renderer):
         if self.options.stacks and call.raw.stack is not None:
             from bpftrace_sys.render.stack import stack_lines
 
-            for line in stack_lines(call.raw.stack):
+            for line in islice(stack_lines(call.raw.stack), self.options.frames):
                 self._write(self.paint("comment", line))
 
     def attachment(self, told: Attachment) -> None:

@@ -34,6 +34,8 @@ class Options:
     """The thread's name stands with its id (-Y)."""
     stacks: bool = False
     """The stack stands below the call (-k)."""
+    frames: int | None = None
+    """The most lines of it."""
     kernel: tuple[str, ...] = ()
     """What of the kernel's view stands below a load (-e kernel=)."""
     syntax: str = "att"

@@ -87,8 +87,7 @@ class Capture:
     ``explicit``: calls that are kept even where they are none of BPF's story.
     ``prepare`` takes one short step towards :meth:`begin`, and says whether there are
     more. Where there is ``event``, it is asked for none before there is a call to tell, and
-    processes' events are told to ``event`` until then: so a program that asks nothing of
-    BPF costs few imports.
+    processes' events are told to ``event`` until then: without BPF few imports are needed.
     """
 
     def __init__(
@@ -139,6 +138,7 @@ class Capture:
         self.stacks: Stacks | None = None
         """-k; set before the first stop."""
         self.besides: StraceReads | None = None  # set before the first stop
+        self.detached: list[int] = []  # threads that were let go of before their end
         self.watchers: list[Returned] = []
         """-e kernel= and --stats; set before the first stop."""
         self._waiting = WAITING
@@ -475,6 +475,8 @@ class Capture:
         if self._credentials is not None:
             self._credentials.forget(tracee.tid)
         self.begun.between()
+        if tracee.detach:
+            self.detached.append(tracee.tid)
         self._event(tracee, Exit(code, signal, core))
 
     def _unfinished(self, tid: int) -> None:

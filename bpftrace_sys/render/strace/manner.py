@@ -32,6 +32,11 @@ class Manner(NamedTuple):
     """Arguments have names (-N)."""
     fds: frozenset[str] = frozenset()
     """What is said of fds (-y: path; -yy: path, dev, ...)."""
+    frames: int | None = None
+    """The most frames of a stack (--stack-trace-frame-limit)."""
+    pids: str = ""
+    """``all`` where each line says whose it is, ``none`` where none does; else as soon as there
+    are several threads."""
 
     @property
     def names(self) -> Constants:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
 from bpftrace_sys.render.strace.calls import UNFINISHED, call_line, call_words, outcome
 from bpftrace_sys.render.strace.manner import PLAIN, Manner
@@ -11,7 +13,11 @@ from bpftrace_sys.render.times import Stamp, spent
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import printable
 from decoders.call import Call
-from decoders.events import Ending, Exit, Fork, ProcessEvent
+from decoders.events import Ending, Exec, Exit, Fork, ProcessEvent
+from decoders.raw import AUDIT_ARCH_I386, RawCall
+
+NARROW: Final = frozenset({AUDIT_ARCH_I386})
+"""Architectures of 32 bits."""
 
 
 def event_line(event: ProcessEvent, *, prefix: str = "") -> str | None:
@@ -50,6 +56,7 @@ class StraceRenderer(Renderer):
         out: Any,
         manner: Manner = PLAIN,
         *,
+        say: Callable[[str], None] | None = None,
         quiet: bool = False,
         stamp: Stamp | None = None,
         spent: str = "",
@@ -58,6 +65,7 @@ class StraceRenderer(Renderer):
     ) -> None:
         self.out = out
         self.manner = manner
+        self.say = say
         self.quiet = quiet
         self.stacks = stacks
         self.stamp = stamp
@@ -66,6 +74,8 @@ class StraceRenderer(Renderer):
         self._file = getattr(out, "name", "<stderr>") not in ("<stderr>", "<stdout>")
         self._threads: set[int] = set()
         self._many = False
+        self._narrow: set[int] = set()
+        """Threads whose last call was one of 32 bits."""
         self._open: tuple[int, Begun] | None = None
         """The thread whose call the last line begins with, where that has no end yet."""
         self._cut: dict[int, Begun] = {}
@@ -112,6 +122,7 @@ class StraceRenderer(Renderer):
 
     def call(self, call: Call) -> None:
         """A line, or what was missing of it."""
+        self._personality(call.raw)
         line = self._rest(call)
         if line is None:
             head = self._head(call.raw.tid, call.raw.comm, call.raw.time)
@@ -120,21 +131,39 @@ class StraceRenderer(Renderer):
         if self.stacks and call.raw.stack is not None:
             from bpftrace_sys.render.stack import stack_lines
 
-            for line in stack_lines(call.raw.stack):
+            for line in islice(stack_lines(call.raw.stack), self.manner.frames):
                 self.out.write(line + "\n")
 
     def process(self, event: ProcessEvent) -> None:
-        """A line where a thread ended."""
+        """A line where a thread ended, or where another took its id."""
+        if isinstance(event.what, Exec) and event.what.former_tid is not None:
+            self._threads.discard(event.what.former_tid)
         prefix = self._prefix(event.tid)
         if isinstance(event.what, Fork):
             self._prefix(event.what.child_tid)
+            if self.say is not None:
+                self.say(f"Process {event.what.child_tid} attached")
+        elif isinstance(event.what, Exec) and event.what.former_tid is not None:
+            former = event.what.former_tid
+            self._line(event, prefix, f"+++ superseded by execve in pid {former} +++")
         elif isinstance(event.what, Exit):
             self._threads.discard(event.tid)
-            line = event_line(event)
-            if line is not None and not self.quiet:
-                self._break()
-                stamp = self.stamp(event.time) if self.stamp else ""
-                self.out.write(f"{prefix}{stamp}{line}\n")
+            self._line(event, prefix, event_line(event))
+
+    def _line(self, event: ProcessEvent, prefix: str, line: str | None) -> None:
+        if line is not None and not self.quiet:
+            self._break()
+            stamp = self.stamp(event.time) if self.stamp else ""
+            self.out.write(f"{prefix}{stamp}{line}\n")
+
+    def _personality(self, raw: RawCall) -> None:
+        """Says it where a thread's calls are of another architecture than the one before."""
+        narrow = raw.arch in NARROW
+        if narrow != (raw.tid in self._narrow):
+            self._narrow ^= {raw.tid}
+            if self.say is not None:
+                bits = 32 if narrow else 64
+                self.say(f"[ Process PID={raw.tid} runs in {bits} bit mode. ]")
 
     def end(self, ending: Ending) -> None:
         """A line without an end ends here."""
@@ -149,11 +178,14 @@ class StraceRenderer(Renderer):
 
     def _prefix(self, tid: int, comm: str = "") -> str:
         self._threads.add(tid)
+        if self.manner.pids == "none":
+            return ""
         name = f"<{printable(comm)}>" if self.comms and comm else ""
+        several = self.manner.pids == "all" or len(self._threads) > 1
         if self._file:
-            self._many = self._many or len(self._threads) > 1
+            self._many = self._many or several
             return f"{f'{tid}{name}':<5} " if self._many else ""
-        return f"[pid {f'{tid}{name}':>5}] " if len(self._threads) > 1 else ""
+        return f"[pid {f'{tid}{name}':>5}] " if several else ""
 
 
 def _signal(number: int) -> str:

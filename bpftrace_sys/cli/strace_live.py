@@ -1,0 +1,39 @@
+"""What --style strace asks of tracing itself, and not only of the lines."""
+
+from __future__ import annotations
+
+from bpftrace_sys.render.output import complain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from bpftrace_sys.cli.settings import Settings
+    from bpftrace_sys.record.ptrace.engine import Engine
+
+
+def prepare(settings: Settings, capture: Any) -> None:
+    """What is read besides, set before the first stop."""
+    fds = settings.shown_fds
+    if settings.release or fds:
+        from bpftrace_sys.record.capture.strace_reads import StraceReads
+
+        limit = 32 if settings.string_limit is None else settings.string_limit
+        capture.besides = StraceReads(limit, bool(settings.release), bool(fds), "dev" in fds)
+
+
+def tell_attached(settings: Settings, engine: Engine) -> None:
+    """Says whom we have attached to, in strace's words."""
+    threads: dict[int, int] = {}
+    for tracee in engine.tracees.values():
+        threads[tracee.pid] = threads.get(tracee.pid, 0) + 1
+    for pid, count in threads.items():
+        if not settings.quiet:
+            complain(f"Process {pid} attached" + (f" with {count} threads" if count > 1 else ""))
+
+
+def tell_detached(settings: Settings, capture: Any) -> None:
+    """Says whom we have let go of."""
+    for tid in capture.detached:
+        if not settings.quiet:
+            complain(f"Process {tid} detached")
