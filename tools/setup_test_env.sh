@@ -40,6 +40,7 @@ packages=(
     binutils            # links the i386 tracee
     iproute2            # attaches XDP programs; network namespaces
     util-linux          # setpriv, unshare
+    tmux                # a terminal that can be looked at, for the browser in it
     man-db groff-base   # read the man pages as their readers do
     mandoc              # a second opinion on them
     zsh fish            # complete bpfstrace's options, as bash does

@@ -62,6 +62,14 @@ ROWS: Final = (
         "the page could not be written.",
     ),
     Command(
+        "tui", ("TRACE [--filter WORDS]",), "a saved trace in the terminal, to look around",
+        ("Calls, objects, attachments and listings in panes, with search, filter and ways from "
+         "one to the other; ? lists the keys. TRACE may be - (stdin). It needs the extra tui "
+         "(textual).",),
+        (Flag("", "filter", "WORDS", "calls to show at first, in the words of docs/tui.md"),),
+        "0, or 2 where the trace is damaged or not whole (what stood before was shown).",
+    ),
+    Command(
         "perfetto", ("TRACE -o FILE",), "a saved trace for https://ui.perfetto.dev",
         ("A track a process and thread, a slice a call with its arguments, flows from a load to "
          "what attaches it, counters of objects and attachments. The file is opened in the "

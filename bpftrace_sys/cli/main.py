@@ -110,7 +110,7 @@ def _run(words: list[str], own_process: bool) -> int:
 
 COMMANDS: Final = (
     "replay", "disasm", "diff", "schema", "check", "extract", "ps", "dump", "repro",
-    "report", "perfetto", "redact", "doctor",
+    "report", "perfetto", "redact", "doctor", "tui",
 )  # fmt: skip
 """By the first word, each a module beside this one with a ``main(words)``; ``bpfstrace -- replay``
 traces a program of that name."""

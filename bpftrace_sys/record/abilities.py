@@ -32,6 +32,7 @@ CAPABILITIES: Final = {
 EXTRAS: Final = (
     ("capstone", "jit", "native code is not disassembled"),
     ("pyroute2", "netlink", "what stands on interfaces is not named"),
+    ("textual", "tui", "bpfstrace tui shows nothing"),
     ("zstandard", "zstd", "traces that end in .zst cannot be read or written"),
 )
 """Module, extra, and what is missing without it."""

@@ -46,6 +46,8 @@ SUBJECT: Final = 160
 REASONS: Final = 12
 """Lines that say why a call failed."""
 STEPS: Final = 12
+RECENT: Final = 64
+"""Rows in which one that was just listed is looked for."""
 OBJECTS_OF_A_CALL: Final = 16
 """Objects that a row names."""
 
@@ -93,7 +95,7 @@ class Gather(Renderer):
         self.counts.call(call)
         probe = call.notes.probe is not None
         if not probe:
-            self._settle()
+            self.settle()
         row = self._listed(call)
         if probe:
             self._maybe.append((row, call))
@@ -169,7 +171,7 @@ class Gather(Renderer):
         """A fork, exec or exit."""
         what = event.what
         if isinstance(what, Exit):
-            self._settle()
+            self.settle()
         self._seen(event.time)
         report = self.report
         line = exit_line(event)
@@ -194,7 +196,7 @@ class Gather(Renderer):
     # ------------------------------------------------------------ parts
 
     def _finish(self) -> None:
-        self._settle()
+        self.settle()
         report = self.report
         self._standing()
         self.programs.finish()
@@ -203,8 +205,7 @@ class Gather(Renderer):
         rows = remains(self.model).rows if report.ending is not None else []
         report.remains = [tuple(printable(cell) for cell in row) for row in rows]
         first = report.first or 0
-        for row in (*report.rows,):
-            row[1] -= first
+        self.dated(first)
         for event in report.events:
             event[0] -= first
         if report.unlisted:
@@ -246,7 +247,7 @@ class Gather(Renderer):
             report.first = time
         report.last = max(report.last, time)
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Feature probes are told in a line each run; what was none is a call like others."""
         runs: dict[int, list[tuple[list[Any] | None, NotedCall]]] = {}
         for row, call in self._maybe:
@@ -286,8 +287,7 @@ class Gather(Renderer):
 
     def _lists(self, call: NotedCall) -> bool:
         """Whether a call gets a row of its own."""
-        report = self.report
-        if len(report.rows) < records.ROWS and self._room > 0:
+        if self.has_room():
             return True
         if (call.raw.failed or call.notes.made is not None) and self._beyond < records.ROWS_BEYOND:
             self._beyond += 1
@@ -303,8 +303,26 @@ class Gather(Renderer):
             self.report.unlisted += 1
             return None
         row = self.row(call)
-        self.report.rows.append(row)
+        self.keep(row)
         return row
+
+    def has_room(self) -> bool:
+        """Whether all calls that come get a row."""
+        return len(self.report.rows) < records.ROWS and self._room > 0
+
+    def keep(self, row: list[Any]) -> None:
+        """A row comes behind all others."""
+        self.report.rows.append(row)
+
+    def recent(self, seq: int) -> list[Any] | None:
+        """A copy of the row of a call that was listed a moment ago; None: it has none."""
+        found = (row for row in reversed(self.report.rows[-RECENT:]) if row[0] == seq)
+        return next((list(row) for row in found), None)
+
+    def dated(self, first: int) -> None:
+        """All rows are there: times count from the first call or event."""
+        for row in self.report.rows:
+            row[1] -= first
 
     def shown(self, text: str) -> str:
         """A call's text without the thread's id, which the row has."""
@@ -448,7 +466,7 @@ class PageTemplate(Template):
             words.append("")
             operation = Operation(self._used, self._what, [(words[0], words[1], number)])
             gather.maps.events(operation, raw)
-        if len(report.rows) >= records.ROWS or gather._room <= 0:
+        if not gather.has_room():
             report.unlisted += 1
             return
         self._text.write(rounds)
@@ -457,13 +475,9 @@ class PageTemplate(Template):
         if operation is not None:
             row[7] = subject(operation)[:SUBJECT]
         row[9] = gather.shown(gather.text.lines.take().rstrip("\n"))
-        report.rows.append(row)
+        gather.keep(row)
 
 
 def _form(gather: Gather, call: NotedCall) -> list[Any]:
     """The row of a call, to be filled in for others; it is not listed by this."""
-    rows = gather.report.rows
-    for row in reversed(rows[-64:]):
-        if row[0] == call.raw.seq:
-            return list(row)
-    return gather.row(call)
+    return gather.recent(call.raw.seq) or gather.row(call)

@@ -1,7 +1,7 @@
 # Made by tools/gen_manual.py.
 function __bpfstrace_sub
     set -l words (commandline -opc)
-    if test (count $words) -lt 2; or not contains -- $words[2] replay report perfetto redact diff check extract ps dump repro doctor schema disasm
+    if test (count $words) -lt 2; or not contains -- $words[2] replay report tui perfetto redact diff check extract ps dump repro doctor schema disasm
         test -z "$argv[1]"
     else
         test "$argv[1]" = $words[2]
@@ -13,6 +13,7 @@ end
 complete -c bpfstrace -n __bpfstrace_sub -x -a '(__fish_complete_subcommand)'
 complete -c bpfstrace -n __bpfstrace_first -a replay -d 'print a saved trace again'
 complete -c bpfstrace -n __bpfstrace_first -a report -d 'a saved trace as a page for the browser'
+complete -c bpfstrace -n __bpfstrace_first -a tui -d 'a saved trace in the terminal, to look around'
 complete -c bpfstrace -n __bpfstrace_first -a perfetto -d 'a saved trace for https://ui.perfetto.dev'
 complete -c bpfstrace -n __bpfstrace_first -a redact -d 'a saved trace to show to others'
 complete -c bpfstrace -n __bpfstrace_first -a diff -d 'what differs between two traces'
@@ -69,6 +70,8 @@ complete -c bpfstrace -n '__bpfstrace_sub replay' -l kernel -x -d ''
 complete -c bpfstrace -n '__bpfstrace_sub replay' -l signals -x -d ''
 complete -c bpfstrace -n '__bpfstrace_sub report' -s o -l output -r -F -d 'the file to write (- is stdout, and so is none in a pipe)'
 complete -c bpfstrace -n '__bpfstrace_sub report' -s h -l help -d 'this text'
+complete -c bpfstrace -n '__bpfstrace_sub tui' -l filter -x -d 'calls to show at first, in the words of docs/tui.md'
+complete -c bpfstrace -n '__bpfstrace_sub tui' -s h -l help -d 'this text'
 complete -c bpfstrace -n '__bpfstrace_sub perfetto' -s o -l output -r -F -d 'the file to write (- is stdout, and so is none in a pipe)'
 complete -c bpfstrace -n '__bpfstrace_sub perfetto' -s h -l help -d 'this text'
 complete -c bpfstrace -n '__bpfstrace_sub redact' -s o -l output -r -F -d 'the trace to write'
