@@ -251,6 +251,8 @@ def decoded(call: NotedCall, values: _Values) -> dict[str, Any]:
         line["retry"] = asdict(notes.retry)
     if notes.mismatch:
         line["mismatch"] = notes.mismatch
+    if notes.differs:
+        line["differs"] = notes.differs
     if notes.explanation:
         line["explanation"] = notes.explanation
     if call.problem is not None:

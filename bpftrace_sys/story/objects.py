@@ -258,6 +258,8 @@ class Notes:
     """The retries': that it is another attempt."""
     explanation: list[str] = field(default_factory=list)
     """Why the call was refused, in lines; empty where nothing proves it."""
+    differs: list[str] = field(default_factory=list)
+    """In what a pinned map is another one than the caller's object declares."""
     momentary: bool = False
     """The explanation rests on what may be otherwise at the next call."""
     listing: Listing | None = None

@@ -284,6 +284,10 @@ class Pipeline:
             retries.watch(call)
             if call.raw.failed:
                 call.notes.explanation = explain(call, self.model, self.facts)
+            elif call.command == "BPF_OBJ_GET":
+                from bpftrace_sys.story.reuse import differs
+
+                call.notes.differs = differs(call, self.model)
 
         return comment
 

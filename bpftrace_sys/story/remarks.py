@@ -24,6 +24,7 @@ def remarks(call: NotedCall) -> list[str]:
         if said is not None:
             lines.append(f"  {said}")
     lines += [f"  not as it was read: {line}" for line in notes.mismatch]
+    lines += [f"  other than declared: {line}" for line in notes.differs]
     if call.problem is not None:
         lines.append(f"  not decoded whole, a fault of bpfstrace's own: {call.problem}")
     for index, line in enumerate(notes.explanation):
