@@ -98,6 +98,8 @@ def _mapping_line(mapping: Mapping) -> dict[str, Any]:
 
 def view_of(line: dict[str, Any], unpacked: Callable[[Any], bytes]) -> KernelView:
     """The KernelView of a line; ValueError if it is not well formed."""
+    from bpftrace_sys.trace.pieces import CALL_LIMIT
+
     raw = line.get("raw")
     if not isinstance(raw, dict):
         raise ValueError("a kernel_view without raw")
@@ -107,10 +109,17 @@ def view_of(line: dict[str, Any], unpacked: Callable[[Any], bytes]) -> KernelVie
     head = unpacked(raw["info"]) if "info" in raw else b""
     if len(head) > ROOM:
         raise ValueError(f"the info of a kernel_view has more than {ROOM} bytes")
-    # Unpacked even where unknown: pieces are counted.
-    pieces = {name: unpacked(value) for name, value in arrays.items()}
+    pieces = {}
+    size = 0
+    for name, value in arrays.items():
+        data = unpacked(value)  # even where unknown: pieces are counted
+        size += len(data)
+        if size > CALL_LIMIT:
+            raise ValueError(f"the raw of a kernel_view unpacks to more than {CALL_LIMIT} bytes")
+        if name in _NAMES:
+            pieces[name] = data
     btf = unpacked(raw["btf"]) if "btf" in raw else b""
-    info = ProgInfo(head, {name: data for name, data in pieces.items() if name in _NAMES})
+    info = ProgInfo(head, pieces)
     problem, machine = line.get("problem", ""), line.get("machine", "")
     if not isinstance(problem, str) or not isinstance(machine, str):
         raise ValueError("the problem or machine of a kernel_view is not text")

@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from bpftrace_sys.trace.pieces import Pieces, unpack
+from bpftrace_sys.trace.pieces import CALL_LIMIT, Pieces, unpack
 from decoders.raw import ENTRY, EXIT, NOTHING, Chunk, Cred, Extra, FdFact, RawCall
+from decoders.walk.layouts import READ_LIMIT
 
-CALL_LIMIT: Final = 256 << 20
-"""Bytes that the pieces of one call may unpack to."""
+COMM_LIMIT: Final = 64 << 10
+"""Letters of a thread's name; the kernel's have 15."""
+
 _STAGES: Final = ((ENTRY, "entry"), (EXIT, "exit"))
 
 
@@ -151,6 +153,13 @@ def _fd_fact(entry: Any) -> FdFact:
     return FdFact(_int(fd, "an fd"), _int(stage, "a stage"), kind, info)
 
 
+def _comm(value: Any) -> str:
+    comm = str(value)
+    if len(comm) > COMM_LIMIT:
+        raise ValueError(f"a comm of {len(comm)} letters")
+    return comm
+
+
 def raw_call(line: dict[str, Any], pieces: Pieces) -> RawCall:
     """The RawCall of a syscall line; ValueError if it is not well formed."""
     raw = line.get("raw")
@@ -164,6 +173,8 @@ def raw_call(line: dict[str, Any], pieces: Pieces) -> RawCall:
                 raise ValueError(f"a chunk of raw.{name} is not [address, bytes, ...]")
             data = unpack(entry[1], pieces)
             size += len(data)
+            if len(data) > READ_LIMIT:
+                raise ValueError(f"a chunk of raw.{name} has more than {READ_LIMIT} bytes")
             if size > CALL_LIMIT:
                 raise ValueError(f"the raw of one call unpacks to more than {CALL_LIMIT} bytes")
             wanted = _int(entry[2], "a chunk's size") if len(entry) > 2 else len(data)
@@ -189,7 +200,7 @@ def raw_call(line: dict[str, Any], pieces: Pieces) -> RawCall:
         time=_int(line.get("time"), "time"),
         pid=_int(line.get("pid"), "pid"),
         tid=_int(line.get("tid"), "tid"),
-        comm=str(line.get("comm", "")),
+        comm=_comm(line.get("comm", "")),
         arch=_int(raw.get("arch"), "raw.arch"),
         nr=_int(raw.get("nr"), "raw.nr"),
         args=tuple(_number(arg, "an argument") & 0xFFFFFFFFFFFFFFFF for arg in args),

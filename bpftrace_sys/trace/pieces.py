@@ -20,6 +20,9 @@ REMEMBERED: Final = 64 << 20
 OVERHEAD: Final = 256
 """What a piece counts for above its bytes: remembering it takes that much."""
 PIECE_LIMIT: Final = 64 << 20
+"""Bytes that a piece may unpack to."""
+CALL_LIMIT: Final = 128 << 20
+"""Bytes that the pieces of one line may unpack to."""
 
 
 class Pieces:

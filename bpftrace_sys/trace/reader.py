@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from typing import IO, Any, Final
 
 from bpftrace_sys.common.strict_json import once
 from bpftrace_sys.trace.events import ending_of, event_of
+from bpftrace_sys.trace.facts import TEXT_LIMIT, too_long
 from bpftrace_sys.trace.header import FORMAT, VERSION, Header
 from bpftrace_sys.trace.items import End, Fact, Flush, Item, TraceError
 from bpftrace_sys.trace.lines import _number, raw_call
@@ -30,8 +32,20 @@ from decoders.raw import RawCall
 
 LINE_LIMIT: Final = 128 << 20
 """Bytes of a line: a load of a million instructions with a log stays below."""
-BRACKETS: Final = 4 << 20
+NOT_ASCII: Final = 16 << 20
+"""Bytes of a line that is not ASCII, as ours are: each letter may take four in memory."""
+PIECE: Final = 1 << 20
+"""Bytes of a line that are read at a time."""
+BRACKETS: Final = 1 << 20
 """Objects and lists in a line; each takes many times its two characters in memory."""
+VALUES: Final = 2 << 20
+"""Values in a line; so does each number."""
+KEYS: Final = 256 << 10
+"""Names of values in a line; they take most."""
+ROWS: Final = 4 << 20
+"""Instructions of listings in a line, which are not read back: the above does not count them."""
+SMALL: Final = 256 << 10
+"""Bytes of a line that cannot hold too much."""
 BLANK_LIMIT: Final = 1000
 """Blank lines in a row that are passed over; a compressed file could hold billions."""
 
@@ -86,10 +100,11 @@ class Reader:
         pieces = self._pieces = Pieces()
         # Not of self: a cycle would keep the file open until the garbage is looked for.
         self._shapes = LineShapes(lambda value: unpack(value, pieces))
-        first = self._text()
-        if first is None:
+        self._line: bytes | bytearray = b""
+        """The line that is read; put away once it is text."""
+        if not self._next():
             raise TraceError(self.path, 0, "empty: no trace was written here")
-        self.header = self._header(self._parse(first))
+        self.header = self._header(self._parse())
 
     def _open(self, path: str) -> IO[bytes]:
         try:
@@ -108,12 +123,12 @@ class Reader:
             return io.BufferedReader(_Unpacked(file, unpacker), 1 << 17)
         return file
 
-    def _text(self) -> bytes | None:
-        """The next line; None at the end of the file."""
+    def _next(self) -> bool:
+        """Reads the next line; False at the end of the file."""
         for _ in range(BLANK_LIMIT):
             self.line += 1
             try:
-                text = self._file.readline(LINE_LIMIT)
+                text = self._read()
             except EOFError:
                 raise self._error("the compressed file ends in the middle: truncated") from None
             except (OSError, zlib.error, ValueError) as error:
@@ -123,27 +138,52 @@ class Reader:
                     raise
                 raise self._error(f"cannot be unpacked: {error}") from None
             if not text:
-                return None
-            if len(text) >= LINE_LIMIT:
-                raise self._error(f"a line of more than {LINE_LIMIT} bytes")
+                return False
             if not text.isspace():
-                return text
+                self._line = text
+                return True
         raise self._error(f"more than {BLANK_LIMIT} blank lines")
 
-    def _parse(self, text: bytes) -> dict[str, Any]:
-        if text.count(b"{") + text.count(b"[") > BRACKETS:
-            raise self._error(f"a line with more than {BRACKETS} objects and lists")
+    def _read(self) -> bytes | bytearray:
+        """A line as it comes; empty at the end of the file."""
+        text = self._file.readline(PIECE)
+        if len(text) < PIECE or text.endswith(b"\n"):
+            return text
+        long = bytearray(text)
+        while text and not text.endswith(b"\n"):
+            text = self._file.readline(PIECE)
+            long += text
+            if len(long) >= LINE_LIMIT:
+                raise self._error(f"a line of more than {LINE_LIMIT} bytes")
+        if len(long) > NOT_ASCII and not long.isascii():
+            raise self._error(f"a line of more than {NOT_ASCII} bytes that are not ASCII")
+        return long
+
+    def _parse(self) -> dict[str, Any]:
+        """The object of the line that was read, without the lines of listings."""
+        text = self._line
+        if len(text) > SMALL and _too_much(text):
+            raise self._error(
+                f"a line with more than {BRACKETS} objects and lists, {VALUES} values or {KEYS} "
+                "names of values"
+            )
+        begins = bytes(text[:16])
+        whole = text.endswith(b"\n")
         try:
-            line = _DECODER.decode(text.decode(json.detect_encoding(text), "surrogatepass"))
+            decoded = text.decode(json.detect_encoding(text), "surrogatepass")
+            if len(text) > PIECE:
+                # Neither what was read nor what is made of it is to be there twice.
+                self._line = text = b""
+            line = _DECODER.decode(decoded)
         except UnicodeDecodeError:
             raise self._error(f"not a {FORMAT} trace: not UTF-8") from None
         except RecursionError:
             raise self._error("nested too deeply") from None
         except ValueError as error:
             what = str(error)
-            if self.line == 1 and not text.startswith(b'{"type":"trace"'):
+            if self.line == 1 and begins != b'{"type":"trace",':
                 raise self._error(f"not a {FORMAT} trace: not JSON") from None
-            if not text.endswith(b"\n"):
+            if not whole:
                 raise self._error("the line ends in the middle: the trace is truncated") from None
             raise self._error(f"not JSON: {what}") from None
         if not isinstance(line, dict):
@@ -186,23 +226,22 @@ class Reader:
 
     def __iter__(self) -> Iterator[Item]:
         while True:
-            text = self._text()
-            if text is None:
+            if not self._next():
                 if not self.whole:
                     self.line = max(1, self.line - 1)
                     raise self._error(
                         "the trace ends without its end line: truncated, or still being written"
                     )
                 return
-            item: Item | None = self._shapes.read(text)
+            item: Item | None = self._shapes.read(self._line)
             if item is None:
-                line = self._parse(text)
+                line = self._parse()
                 try:
                     item = self._item(line)
                 except (ValueError, TypeError, AttributeError, OverflowError) as error:
                     raise self._error(f"a damaged line: {error}") from None
                 if isinstance(item, RawCall):
-                    self._shapes.learn(text, item)
+                    self._shapes.learn(self._line, item)
             if item is not None:
                 yield item
 
@@ -225,9 +264,7 @@ class Reader:
 
             return state_of(line) if kind == "object" else unseen_of(line)
         if kind == "fact":
-            return Fact(
-                str(line.get("kind")), _number(line.get("key"), "key"), str(line.get("name"))
-            )
+            return _fact(line)
         if kind == "attachment":
             return Flush()
         if kind == "flush":
@@ -238,4 +275,64 @@ class Reader:
         return None
 
 
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=once)
+def _fact(line: dict[str, Any]) -> Fact:
+    """The Fact of a line; ValueError if it is longer than any that is recorded."""
+    kind, name = str(line.get("kind")), str(line.get("name"))
+    if len(kind) > TEXT_LIMIT or too_long(kind, name):
+        raise ValueError(f"a fact of {len(kind) + len(name)} letters")
+    return Fact(kind, _number(line.get("key"), "key"), name)
+
+
+_ROWS: Final = frozenset({"pc", "offset", "what"})
+"""What an instruction of a listing begins with: as loaded, native, and what became of it."""
+_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_ROW: Final = rb'\{ ?"(?:%b)" ?:[^"{}]{0,512}+(?:%b[^"{}]{0,512}+){0,16}+\}' % (
+    "|".join(sorted(_ROWS)).encode(), _STRING
+)  # fmt: skip
+_PASSED: Final = re.compile(rb"(?:%b,? ?)++|%b" % (_ROW, _STRING), re.DOTALL)
+"""Instructions of a listing, or a string."""
+
+
+class _Outline:
+    """What a line holds, counted."""
+
+    def __init__(self) -> None:
+        self.brackets = self.commas = self.colons = 0
+
+    def count(self, text: bytes | bytearray, start: int, end: int) -> None:
+        """Counts a part of it."""
+        self.brackets += text.count(b"{", start, end) + text.count(b"[", start, end)
+        self.commas += text.count(b",", start, end)
+        self.colons += text.count(b":", start, end)
+
+    def too_much(self) -> bool:
+        """Whether that would take too much memory."""
+        return self.brackets > BRACKETS or self.commas > VALUES or self.colons > KEYS
+
+
+def _too_much(text: bytes | bytearray) -> bool:
+    """Whether what a line holds would take too much memory; what is in strings does not count."""
+    whole = _Outline()
+    whole.count(text, 0, len(text))
+    if not whole.too_much():
+        return False
+    outline = _Outline()
+    at = rows = 0
+    for passed in _PASSED.finditer(text):
+        start, end = passed.span()
+        outline.count(text, at, start)
+        if text[start] == ord("{"):
+            rows += text.count(b"{", start, end)
+        if outline.too_much() or rows > ROWS:
+            return True
+        at = end
+    outline.count(text, at, len(text))
+    return outline.too_much()
+
+
+def _kept(pairs: list[tuple[str, Any]]) -> dict[str, Any] | None:
+    """An object of a line; None for a listing's instruction, which is made anew of ``raw``."""
+    return None if pairs and pairs[0][0] in _ROWS else once(pairs)
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_kept)

@@ -95,10 +95,12 @@ class LineShapes:
         self._seen: dict[Any, int] = {}
         self._shapes: list[_Shape] = []
 
-    def read(self, text: bytes) -> RawCall | None:
+    def read(self, text: bytes | bytearray) -> RawCall | None:
         """The call of a line like one before; None: it has to be parsed."""
         if not self._shapes:
             return None
+        if not isinstance(text, bytes):
+            return None  # a long one
         head = _HEAD.match(text)
         if head is None:
             return None
@@ -111,11 +113,11 @@ class LineShapes:
                     return None  # parsing finds it as well, and says it
         return None
 
-    def learn(self, text: bytes, raw: RawCall) -> None:
+    def learn(self, text: bytes | bytearray, raw: RawCall) -> None:
         """Takes a parsed line for a model, when a call like it has been there before."""
         if raw.extra != NOTHING or raw.stack is not None or not raw.chunks:
             return
-        if len(text) > LONGEST or not _HEAD.match(text):
+        if not isinstance(text, bytes) or len(text) > LONGEST or not _HEAD.match(text):
             return
         places = tuple((chunk.stage, chunk.addr, len(chunk.data)) for chunk in raw.chunks)
         ids = tuple(fact.id for fact in raw.fds)

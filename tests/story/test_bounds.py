@@ -112,6 +112,7 @@ def test_more_objects_than_a_line_may_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "BRACKETS", 1000)
+    monkeypatch.setattr(reader, "SMALL", 1000)
     header, _ = items(recording("eperm"))
     path = tmp_path / "many.jsonl"
     path.write_text(json.dumps(header.line()) + '\n{"type":"x","y":[' + "[]," * 1000 + "[]]}\n")

@@ -15,8 +15,7 @@ import pytest
 from bpftrace_sys.trace import pieces
 from bpftrace_sys.trace import reader as trace_file
 from bpftrace_sys.trace.items import End, TraceError
-from bpftrace_sys.trace.lines import CALL_LIMIT
-from bpftrace_sys.trace.pieces import Pieces, pack, unpack
+from bpftrace_sys.trace.pieces import CALL_LIMIT, Pieces, pack, unpack
 from bpftrace_sys.trace.reader import LINE_LIMIT, VERSION, Reader
 from bpftrace_sys.trace.writer import open_for_writing
 from decoders.raw import AUDIT_ARCH_X86_64, RawCall

@@ -12,6 +12,8 @@ from typing import Final
 PATH: Final = "/proc/kallsyms"
 _IMAGE: Final = 1 << 30
 """Bytes that a kernel image may have (KERNEL_IMAGE_SIZE of arch/x86)."""
+REMEMBERED: Final = 1 << 16
+"""Addresses whose names are remembered; then all are forgotten."""
 _BASE: Final = b" __bpf_call_base\n"
 
 
@@ -62,6 +64,8 @@ class Kallsyms:
     def name(self, address: int) -> str | None:
         """The symbol at exactly that address, or None.  Of several the first in the file."""
         if address not in self._known:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
             self._known[address] = self._find(address) if self.call_base else None
         return self._known[address]
 

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.record.machine.hardware import Machine
 from bpftrace_sys.record.proc import read_text
-from bpftrace_sys.trace.facts import PASSING, Facts
+from bpftrace_sys.trace.facts import PASSING, Answers, Facts, too_long
 
 if TYPE_CHECKING:
     from bpftrace_sys.trace.inventory import Place
@@ -79,7 +79,7 @@ class LiveFacts(Facts):
         self.types: dict[tuple[str, int], int] = {}
         """Ids in vmlinux BTF that need not be asked for: what a program attaches to, what a
         struct_ops map's value is; by kind and id of the object."""
-        self._known: dict[tuple[str, int], str | None] = {}
+        self._known = Answers()
         self._passing: deque[tuple[str, int]] = deque()
         self._btf: Any = None
         self._tracepoints: dict[int, str] | None = None
@@ -117,11 +117,13 @@ class LiveFacts(Facts):
             answer = ABOUT[word](self, key, rest)
         elif not rest and word in OF_NUMBERS:
             answer = OF_NUMBERS[word](self, key)
-        self._known[question] = answer
+        if answer is not None and too_long(kind, answer):
+            answer = None
+        self._known.learn(question, answer)
         if key and word in OF_OBJECTS:
             self._passing.append(question)
             if len(self._passing) > PASSING:
-                self._known.pop(self._passing.popleft(), None)
+                self._known.forget(self._passing.popleft())
         if answer is not None and answer != known and self.record is not None:
             self.record(kind, key, answer)
         return answer
@@ -130,10 +132,10 @@ class LiveFacts(Facts):
         question = (f"enum {enum}", value)
         if question not in self._known:
             answer = self._newer_names().get(enum, {}).get(value)
-            self._known[question] = answer
+            self._known.learn(question, answer)
             if answer is not None and self.record is not None:
                 self.record(*question, answer)
-        return self._known[question]
+        return self._known.get(question)
 
     def vmlinux(self) -> Any:
         """The running kernel's BTF, or None."""
