@@ -59,6 +59,8 @@ BYTES_SHOWN: Final = 4096
 """Of longer pieces only the beginning stands in ``args``, with size and hash."""
 HOLE: Final = "\0hole\0"
 """Stands in a template for what differs from call to call."""
+UNDERSCORES: Final = 8
+"""Members of one name that are told apart by what follows it; then they are counted."""
 _HOLE: Final = dumps(HOLE)
 LISTING: Final = "\0listing\0"
 """Stands for a long listing until the rest of its line is text."""
@@ -126,13 +128,11 @@ class _Values:
 
     def struct(self, value: Struct) -> Any:
         line: dict[str, Any] = {}
+        times: dict[str, int] = {}
         for name, member in value.fields:
             if isinstance(member, Absent) and member.reason == "beyond size":
                 continue
-            key = name
-            while key in line:
-                key += "_"
-            line[key] = self.json(member)
+            line[_free(name, line, times)] = self.json(member)
         return line
 
     def array(self, value: Array) -> Any:
@@ -189,6 +189,18 @@ _BY_TYPE: Final[dict[type, Callable[[_Values, Any], Any]]] = {
     Absent: _Values.absent,
     Changed: _Values.changed,
 }
+
+
+def _free(name: str, line: dict[str, Any], times: dict[str, int]) -> str:
+    """A key that is not there yet, for a member whose name may be another one's: C's are not."""
+    if name not in line:
+        return name
+    for count in range(times.get(name, 0) + 1, len(line) + 2):
+        key = f"{name}{'_' * count}" if count <= UNDERSCORES else f"{name}_{count}"
+        if key not in line:
+            times[name] = count
+            return key
+    raise AssertionError("as many keys as there are members")
 
 
 def _is_load(call: NotedCall) -> bool:

@@ -73,5 +73,6 @@ class ListingText:
         if found.missing:
             yield indent + self.paint("error", f"{found.missing} more instructions unreadable")
         if found.unread:
-            text = f"{found.unread} more instructions not read: {found.why}"
+            plural = "" if found.unread == 1 else "s"
+            text = f"{found.unread} more instruction{plural} not read: {found.why}"
             yield indent + self.paint("comment", text)

@@ -23,8 +23,8 @@ from bpftrace_sys.render.text_options import (
 )
 from bpftrace_sys.render.text_quoting import octets
 from bpftrace_sys.render.times import spent
+from bpftrace_sys.story.listing import is_long
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.notes import LongLines
 from bpftrace_sys.story.objects import Attachment, NotedCall, Object, Prog
 from bpftrace_sys.story.probes.folds import Folds
 from bpftrace_sys.story.remarks import remarks
@@ -263,8 +263,7 @@ class TextRenderer(Renderer):
     def again(self, call: NotedCall, before: NotedCall) -> None:
         """Another attempt: only its number is new."""
         options = self.options
-        listing = call.notes.listing
-        if listing is not None and isinstance(listing.lines, LongLines):
+        if is_long(call):
             self._again = None
             self._tell(call)
             self._remarks(call)

@@ -46,12 +46,7 @@ class Again:
         if last is None or not equal(raw, last.raw):
             return None
         before = last.notes
-        notes = Notes(
-            before.objects,
-            explanation=before.explanation,
-            listing=before.listing,
-            translated=before.translated,
-        )
+        notes = Notes(before.objects, explanation=before.explanation)
         call = NotedCall(raw, last.syscall, last.args, last.ret, None, last.command, notes)
         notes.retry = self._retries.again(call)
         self._last = call

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from bpftrace_sys.story.context import AS_IT_IS, Layout, loaded_layout, named, type_of
-from bpftrace_sys.story.listing import listing_of
+from bpftrace_sys.story.listing import all_short, functions, listing_of, name_room, short_enough
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.notes import Listing, LongLines
 from bpftrace_sys.story.objects import Object
@@ -149,26 +149,27 @@ def _prototypes(view: KernelView, btf: Any) -> list[tuple[int, str]]:
     """(slot, prototype) of each function, in order."""
     if btf is None:
         return []
-    from decoders.formats import btf_c
-
-    return [
-        (slot, btf_c.func_prototype(btf, type_id) or btf.name(type_id))
-        for slot, type_id in view.info.func_info
-    ]
+    return [(slot, prototype) for slot, _, prototype in functions(btf, view.info.func_info)]
 
 
 def names_of(view: KernelView, known: Known) -> InsnNames:
     """How translated instructions name what they call and load."""
 
+    room = name_room(view.info.xlated)
+
     def address(distance: int) -> str | None:
-        return view.symbols.get((view.call_base + distance) & _MASK) if view.call_base else None
+        where = (view.call_base + distance) & _MASK
+        return short_enough(view.symbols.get(where), room) if view.call_base else None
+
+    def kfunc(type_id: int, off: int) -> str | None:
+        return short_enough(known.kfunc(type_id, off), room)
 
     # Without addresses an index says nothing: a call's imm is zeroed with them.
     compiled = bool(view.info.ksyms)
     return InsnNames(
-        maps=known.maps,
+        maps=all_short(known.maps, room),
         symbols=prog_symbols.own(view.info, known.btf) if compiled else (),
-        kfunc=known.kfunc,
+        kfunc=kfunc,
         address=address,
         xlated=True,
     )

@@ -6,8 +6,8 @@ what the model knows (BTF, maps).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.notes import Listing, LongLines
@@ -19,6 +19,11 @@ from decoders.formats.insn_text import listing as insn_lines
 from decoders.formats.tag import tags
 from decoders.raw import EXIT, FdFact
 from decoders.values import Array, Fd, Insns, Int, Struct, Value
+
+LETTERS: Final = 8 << 20
+"""Letters of names that a listing may consist of, if each instruction has one."""
+LEAST: Final = 64
+"""Letters of a name that stands in listings of any length."""
 
 
 def records(value: Value | None, *names: str) -> list[tuple[int, ...]]:
@@ -73,12 +78,34 @@ def listing_of(call: NotedCall, model: Model) -> Listing | None:
     return call.notes.listing
 
 
+def is_long(call: Call) -> bool:
+    """Whether a load's listing is made anew each time that one goes through it."""
+    insns = inner_value(call.attr("attr", "insns"))
+    return isinstance(insns, Insns) and len(insns.data) > isa.LONG * isa.SLOT
+
+
 def listing_for(call: NotedCall, insns: Insns, model: Model) -> Listing | None:
     """The listing of instructions in a call: loaded, or given back by the kernel."""
     command = call.command
     if command.startswith("BPF_PROG_LOAD"):
         return listing_of(call, model)
     return translated(call, insns, model) if command.startswith("BPF_OBJ_GET_INFO") else None
+
+
+def functions(btf: Any, found: Iterable[tuple[int, ...]]) -> Iterator[tuple[int, str, str]]:
+    """Of each record of func_info: where, the function's name, and its prototype."""
+    from decoders.formats import btf_c
+
+    known: dict[int, tuple[str, str]] = {}
+    left = btf_c.budget(btf)
+    for off, type_id in found:
+        if type_id not in known:
+            name = btf.name(type_id)
+            known[type_id] = (name, btf_c.func_prototype(btf, type_id) or name)
+        name, prototype = known[type_id]
+        # Many records may name one function, whose prototype may be long.
+        left -= len(prototype)
+        yield off, name, prototype if left > 0 else name
 
 
 class _Debug(NamedTuple):
@@ -93,23 +120,30 @@ def _debug(btf: Any, func_info: Value | None, line_info: Value | None) -> _Debug
     found = _Debug({}, {}, {})
     if btf is None:
         return found
-    from decoders.formats import btf_c
-
-    prototypes: dict[int, str] = {}
-    left = btf_c.budget(btf)
-    for off, type_id in records(func_info, "insn_off", "type_id"):
-        name = found.names[off] = btf.name(type_id)
-        if type_id not in prototypes:
-            prototypes[type_id] = btf_c.func_prototype(btf, type_id) or name
-        # Many records may name one function, whose prototype may be long.
-        left -= len(prototypes[type_id])
-        found.functions[off] = prototypes[type_id] if left > 0 else name
+    for off, name, prototype in functions(btf, records(func_info, "insn_off", "type_id")):
+        found.names[off] = name
+        found.functions[off] = prototype
     for off, file_off, line_off, line_col in records(
         line_info, "insn_off", "file_name_off", "line_off", "line_col"
     ):
         where = f"{btf.string(file_off)}:{line_col >> 10}:{line_col & 0x3FF}"
         found.lines[off] = (btf.string(line_off).strip(), where)
     return found
+
+
+def name_room(insns: bytes) -> int:
+    """Letters of a name in a listing: each instruction may name the same one."""
+    return max(LEAST, LETTERS // (len(insns) // isa.SLOT + 1))
+
+
+def short_enough(name: str | None, room: int) -> str | None:
+    """A name, if it is not longer than that."""
+    return name if name is not None and len(name) <= room else None
+
+
+def all_short(names: Mapping[int, str], room: int) -> Mapping[int, str]:
+    """The names that are not longer than that."""
+    return {number: name for number, name in names.items() if len(name) <= room}
 
 
 def translated(call: NotedCall, insns: Insns, model: Model) -> Listing:
@@ -131,10 +165,11 @@ def translated(call: NotedCall, insns: Insns, model: Model) -> Listing:
             name = known_map.name if known_map else model.facts.fact("map", item.value)
             if name:
                 maps[item.value] = name
+    room = name_room(insns.data)
     names = InsnNames(
-        maps=maps,
-        subprogs=debug.names,
-        address=lambda distance: model.facts.fact("bpf_call", distance),
+        maps=all_short(maps, room),
+        subprogs=all_short(debug.names, room),
+        address=lambda distance: short_enough(model.facts.fact("bpf_call", distance), room),
         xlated=True,
     )
     call.notes.translated = _listing(insns, names, debug, isa.Program(insns.data), {})
@@ -150,14 +185,20 @@ def listing(call: Call, insns: Insns, model: Model) -> Listing:
     )
     maps, by_index = _map_names(call, model)
 
+    room = name_room(insns.data)
+
     def kfunc(type_id: int, off: int) -> str | None:
-        return model.facts.fact("btf_vmlinux", type_id) if off == 0 else None
+        return short_enough(model.facts.fact("btf_vmlinux", type_id) if off == 0 else None, room)
 
     def variable(type_id: int, fd: int) -> str | None:
-        return model.facts.fact("btf_vmlinux", type_id) if fd == 0 else None
+        return short_enough(model.facts.fact("btf_vmlinux", type_id) if fd == 0 else None, room)
 
     names = InsnNames(
-        maps=maps, fd_array=by_index, subprogs=debug.names, kfunc=kfunc, variable=variable
+        maps=all_short(maps, room),
+        fd_array=all_short(by_index, room),
+        subprogs=all_short(debug.names, room),
+        kfunc=kfunc,
+        variable=variable,
     )
     program = isa.Program(insns.data)
     found = _listing(insns, names, debug, program, _accesses(program, call, model))

@@ -227,6 +227,8 @@ class Pipeline:
             self.waiting()
         if self._again is not None:
             self._again.told(call)
+        # Forty times as large as the instructions that it is made of: whoever asks again, waits.
+        call.notes.listing = call.notes.translated = None
         return call
 
     def _understand(self, call: NotedCall) -> Iterable[Attachment]:

@@ -4,7 +4,7 @@ followed by another one."""
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bpftrace_sys.common.errnos import errno_name
@@ -14,6 +14,7 @@ from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall, Notes, Object, text_of
 from bpftrace_sys.story.places import Place, place_of
 from bpftrace_sys.story.program_names import prog_key
+from bpftrace_sys.story.retention import KEPT, slim
 from bpftrace_sys.story.summary import Table
 from bpftrace_sys.story.targets import printable
 
@@ -76,6 +77,7 @@ class Refusals:
     def __init__(self, model: Model) -> None:
         self.model = model
         self._calls: dict[int, tuple[NotedCall, Refusal]] = {}
+        self._size = 0
         self.more = 0
         """Refusals beyond those that are remembered."""
 
@@ -93,7 +95,12 @@ class Refusals:
         if len(self._calls) >= REMEMBERED:
             self.more += 1
         else:
-            self._calls[call.raw.seq] = (call, refusal_of(call, command, name, self.model))
+            refusal = refusal_of(call, command, name, self.model)
+            self._size += sum(len(chunk.data) for chunk in call.raw.chunks)
+            if self._size > KEPT:
+                # Its probe is shared: what follows may show that it is one.
+                call = replace(slim(call), notes=Notes(probe=call.notes.probe))
+            self._calls[call.raw.seq] = (call, refusal)
 
     def calls(self) -> list[tuple[Refusal, NotedCall]]:
         """The refusals with their calls."""

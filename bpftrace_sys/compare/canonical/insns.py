@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from bpftrace_sys.compare.canonical.entries import Line
 from bpftrace_sys.compare.canonical.text import escaped
-from bpftrace_sys.story.listing import btf_fd, records
+from bpftrace_sys.story.listing import btf_fd, functions, name_room, records, short_enough
 from bpftrace_sys.story.objects import NotedCall
 from decoders.call import inner_value
 from decoders.formats import insn as isa
 from decoders.formats import insn_text
 from decoders.raw import ENTRY, EXIT
-from decoders.values import Array, Fd
+from decoders.values import Array, Fd, Insns
 
 if TYPE_CHECKING:
     from bpftrace_sys.compare.canonical.known import Known
@@ -32,14 +32,16 @@ class Instructions:
         """Prototypes by the pc of the first instruction."""
         self.subprogs: dict[int, str] = {}
         """Names by the same."""
+        insns = inner_value(call.attr("attr", "insns"))
+        self.room = name_room(insns.data if isinstance(insns, Insns) else b"")
         btf = known.model.btf_of(btf_fd(call))
         if btf is None:
             return
-        from decoders.formats import btf_c
-
-        for off, type_id in records(call.attr("attr", "func_info"), "insn_off", "type_id"):
-            name = self.subprogs[off] = escaped(btf.name(type_id))
-            self.functions[off] = escaped(btf_c.func_prototype(btf, type_id) or name)
+        found = records(call.attr("attr", "func_info"), "insn_off", "type_id")
+        for off, name, prototype in functions(btf, found):
+            if short_enough(name, self.room):
+                self.subprogs[off] = escaped(name)
+            self.functions[off] = escaped(prototype)
         for off, line_off in records(call.attr("attr", "line_info"), "insn_off", "line_off"):
             self.sources[off] = escaped(btf.string(line_off).strip())
 
@@ -63,7 +65,7 @@ class Instructions:
                     return f"({insn.code:02x}) call {name}", None
                 return f"({insn.code:02x}) call a subprogram", target
             if insn.src == isa.PSEUDO_KFUNC_CALL and insn.off == 0:
-                name = self.known.model.facts.fact("btf_vmlinux", insn.imm)
+                name = self.vmlinux(insn.imm)
                 if name:
                     return f"({insn.code:02x}) call {escaped(name)}", None
         text = insn_text.text(insn)
@@ -86,7 +88,7 @@ class Instructions:
             item = items[insn.imm] if 0 <= insn.imm < len(items) else None
             text = self.map_of(item.value) if isinstance(item, Fd) else f"map fd_array[{insn.imm}]"
         elif insn.src == isa.PSEUDO_BTF_ID:
-            name = self.known.model.facts.fact("btf_vmlinux", insn.imm) if not second else None
+            name = self.vmlinux(insn.imm) if not second else None
             text = f"&{escaped(name)}" if name else f"variable of BTF id {insn.imm}"
         elif insn.src == isa.PSEUDO_FUNC:
             jump = insn.pc + 1 + insn.imm
@@ -98,6 +100,9 @@ class Instructions:
         if insn.src in (isa.PSEUDO_MAP_VALUE, isa.PSEUDO_MAP_IDX_VALUE):
             text += f"[{second}]"
         return head + text, jump
+
+    def vmlinux(self, type_id: int) -> str | None:
+        return short_enough(self.known.model.facts.fact("btf_vmlinux", type_id), self.room)
 
     def map_of(self, fd: int) -> str:
         found = self.objects.get((fd, ENTRY)) or self.objects.get((fd, EXIT))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
 from bpftrace_sys.render.strace.call_memory import CallMemory, Frame
 from bpftrace_sys.render.strace.constants import Constants
 from bpftrace_sys.render.strace.places import Place
 from bpftrace_sys.render.strace.quoting import address
 from decoders.walk.memory import Snapshot
+
+ELEMENTS: Final = 1 << 18
+"""Elements of an array that are written; strace writes a million instructions in one line, too,
+but bit by bit."""
+BATCH: Final = 4_096
+"""Elements that are joined at a time: so they are not all there one by one."""
 
 
 class Item(NamedTuple):
@@ -58,12 +65,15 @@ class Item(NamedTuple):
             data = self.memory.read(self.value, self.many * size)
         if not data or len(data) < size:
             return address(self.value)
-        whole = len(data) // size
+        whole = min(len(data) // size, ELEMENTS)
         if not self.line.verbose and self.many > self.line.limit:
             most = self.line.limit if most is None else min(self.line.limit, most)
         if most is not None and whole > most:
             return f"[{', '.join([*show(data[: most * size]), '...'])}]"
-        shown = list(show(data[: whole * size]))
+        elements = iter(show(data[: whole * size]))
+        shown = []
+        while some := ", ".join(islice(elements, BATCH)):
+            shown.append(some)
         if whole < self.many:
             shown.append(f"... /* {self.value + whole * size:#x} */")
         return f"[{', '.join(shown)}]"

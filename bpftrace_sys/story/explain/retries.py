@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -40,11 +41,23 @@ TOLD: Final = {
 """Commands that loaders try again, and the fields in which an attempt may differ."""
 
 
+PROCESSES: Final = 1_024
+"""Processes and commands of which the last failure is remembered."""
+
+
 @dataclass(slots=True)
 class _Attempt:
+    """What is remembered of a load that failed: not the call, which may hold a million
+    instructions."""
+
     identity: Any
-    first: Call
-    last: Call
+    names: tuple[str, ...]
+    words: dict[str, str]
+    """By field of TOLD: what stood there."""
+    first: int
+    """seq of the first attempt, and of the last one."""
+    last: int
+    ret: int
     count: int = 1
 
 
@@ -55,51 +68,49 @@ class Retries:
     """
 
     def __init__(self) -> None:
-        self._failed: dict[tuple[int, str], _Attempt] = {}
+        self._failed: OrderedDict[tuple[int, str], _Attempt] = OrderedDict()
 
     def watch(self, call: NotedCall) -> None:
         """A call, in order."""
         fields = TOLD.get(call.command)
-        if fields is None or call.raw.ret is None:
+        raw = call.raw
+        if fields is None or raw.ret is None:
             return
-        key = (call.raw.pid, call.command)
-        attempt = self._failed.pop(key, None)
+        key = (raw.pid, call.command)
+        before = self._failed.pop(key, None)
+        if before is None and not raw.failed:
+            return
         identity = _identity(call)
         if identity is None:
             return
-        if attempt is not None and attempt.identity == identity and _same_name(attempt.last, call):
-            attempt.count += 1
-            last = attempt.last
+        names = tuple(text_of(call.attr("attr", field)) for field in ("prog_name", "map_name"))
+        words = {field: _short(call, field) for field in fields}
+        attempt = _Attempt(identity, names, words, raw.seq, raw.seq, raw.ret)
+        if before is not None and before.identity == identity and _same_name(before.names, names):
+            attempt.first, attempt.count = before.first, before.count + 1
             call.notes.retry = Retry(
                 attempt.count,
-                attempt.first.raw.seq,
-                last.raw.seq,
-                errno_name(-(last.raw.ret or 0)),
-                _changed(last, call, fields),
+                attempt.first,
+                before.last,
+                errno_name(-before.ret),
+                _changed(before.words, words),
             )
-        else:
-            attempt = _Attempt(identity, call, call)
-        attempt.last = call
-        if call.raw.failed:
+        if raw.failed:
             self._failed[key] = attempt
-
+            if len(self._failed) > PROCESSES:
+                self._failed.popitem(last=False)
 
     def again(self, call: NotedCall) -> Retry:
         """A call that equals the last one of its process and command, which failed, in all."""
         attempt = self._failed[call.raw.pid, call.command]
         attempt.count += 1
-        last, attempt.last = attempt.last.raw, call
-        name = errno_name(-(last.ret or 0))
-        return Retry(attempt.count, attempt.first.raw.seq, last.seq, name, {})
+        last, attempt.last = attempt.last, call.raw.seq
+        return Retry(attempt.count, attempt.first, last, errno_name(-attempt.ret), {})
 
 
-def _same_name(before: Call, call: Call) -> bool:
+def _same_name(before: tuple[str, ...], now: tuple[str, ...]) -> bool:
     """The same name, or none any more, as for a kernel that knows no names."""
-    for field in ("prog_name", "map_name"):
-        name = text_of(call.attr("attr", field))
-        if name and name != text_of(before.attr("attr", field)):
-            return False
-    return True
+    return all(not name or name == other for name, other in zip(now, before, strict=True))
 
 
 def _identity(call: Call) -> Any:
@@ -108,11 +119,15 @@ def _identity(call: Call) -> Any:
         insns = inner_value(call.attr("attr", "insns"))
         if not isinstance(insns, Insns) or not insns.data:
             return None
-        return ("prog", call.number("attr", "prog_type"), insns.data)
+        return ("prog", call.number("attr", "prog_type"), insns.total, _digest(insns.data))
     if call.command == "BPF_BTF_LOAD":
         blob = inner_value(call.attr("attr", "btf"))
-        return ("btf", blob.data) if isinstance(blob, Bytes) and blob.data else None
+        return ("btf", _digest(blob.data)) if isinstance(blob, Bytes) and blob.data else None
     return tuple(call.number("attr", name) for name in ("map_type", "key_size", "value_size"))
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def _short(call: Call, field: str) -> str:
@@ -144,10 +159,10 @@ def _bytes(number: int) -> str:
     return str(number)
 
 
-def _changed(before: Call, call: Call, fields: Sequence[str]) -> dict[str, tuple[str, str]]:
+def _changed(before: dict[str, str], now: dict[str, str]) -> dict[str, tuple[str, str]]:
     changed = {}
-    for field in fields:
-        old, new = _short(before, field), _short(call, field)
+    for field, new in now.items():
+        old = before[field]
         if old != new and {old, new} != {"none", "0"} and {old, new} != {"none", '""'}:
             changed[field] = (old, new)
     return changed
