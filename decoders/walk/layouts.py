@@ -1,8 +1,8 @@
 """What a walk over memory needs of a declaration: where pointers stand and how far they lead.
 
-The classes of declare.py extend these by how values read; walks.py holds every
-declaration of a traced call reduced to these, so that the first stop needs neither
-construct nor the tables of names.
+The classes of decoders/declare extend these by how values read; table.py and bpf_table.py hold
+every declaration of a traced call reduced to these, so that the first stop needs neither construct
+nor the tables of names.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class Slot:
 class Layout:
     """A struct: how to unpack it, and which of its fields a walk visits.
 
-    ``names`` in order; :meth:`unpack` takes one that its caller cut short, with zeros for
-    what is missing, as the kernel does. ``written``: the kernel writes into the struct
-    itself; ``exits``: into it or behind one of its pointers, so that there is something to
-    copy at exit.
+    ``names`` in order, as a text or one by one; :meth:`unpack` takes a struct that its caller
+    cut short, with zeros for what is missing, as the kernel does. ``written``: the kernel
+    writes into the struct itself; ``exits``: into it or behind one of its pointers, so that
+    there is something to copy at exit.
     """
 
     __slots__ = ("exits", "followed", "full", "index", "names", "size", "written")
@@ -62,14 +62,14 @@ class Layout:
     def __init__(
         self,
         fmt: str,
-        names: Sequence[str],
+        names: str | Sequence[str],
         followed: Sequence[Slot] = (),
         written: bool = False,
         exits: bool = False,
     ) -> None:
         self.full = struct.Struct(fmt)
         self.size = self.full.size
-        self.names = tuple(names)
+        self.names = tuple(names.split() if isinstance(names, str) else names)
         self.index = {name: index for index, name in enumerate(self.names)}
         self.followed: tuple[Slot, ...] = tuple(followed)
         self.written = written
@@ -168,6 +168,43 @@ class Pointer:
         if isinstance(self.always, bool):
             return self.always
         return ret is not None and -ret in self.always
+
+
+def fd(index: int, offset: int, optional: bool = False) -> Slot:
+    """A slot in which an fd is."""
+    return Slot("fd", index, offset, 4, FdIn(optional))
+
+
+def asked(
+    index: int, offset: int, size: int, kind: str, when: Callable[[Any], bool] | None = None
+) -> Slot:
+    """A slot whose name the machine is asked for."""
+    return Slot("asked", index, offset, size, Asked(kind, when))
+
+
+def ptr(
+    index: int,
+    offset: int,
+    target: Target,
+    way: str,
+    always: bool | frozenset[int] = False,
+    reads_if: Callable[[Any], bool] | None = None,
+) -> Slot:
+    """A slot in which a pointer is."""
+    return Slot("ptr", index, offset, 8, Pointer(target, way, always, reads_if))
+
+
+def pick(
+    index: int, offset: int, size: int, key: Callable[[Any], Any],
+    rows: Mapping[Any, Layout | None], default: Layout | None = None,
+) -> Slot:  # fmt: skip
+    """A slot in which a union is."""
+    return Slot("pick", index, offset, size, Union(key, rows, default))
+
+
+def inner(index: int, offset: int, size: int, layout: Layout) -> Slot:
+    """A slot in which a struct is."""
+    return Slot("struct", index, offset, size, layout)
 
 
 # ---------------------------------------------------------------- targets
