@@ -25,6 +25,14 @@ class Exec(NamedTuple):
 
     former_tid: int | None = None
     """The thread that asked for it, where that was not the first: it has the first's id now."""
+    path: str = ""
+    """The program's file; of a script its interpreter's. Empty: not known."""
+    argv: tuple[str, ...] | None = None
+    """Its arguments, the first 512 bytes of them."""
+    uid: int | None = None
+    cgroup: str | None = None
+    cgroup_id: int | None = None
+    """The inode of its cgroup in cgroup2; the eBPF engine sees it."""
 
 
 class Exit(NamedTuple):

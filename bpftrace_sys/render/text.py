@@ -7,9 +7,9 @@ here, so nothing of it can steer a terminal.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain, islice
-from typing import IO, TYPE_CHECKING, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Final
 
 from bpftrace_sys.render.call_text import BATCH, CallText
 from bpftrace_sys.render.exits import exit_line
@@ -21,24 +21,24 @@ from bpftrace_sys.render.text_options import (
     HOLE,
     Options,
 )
-from bpftrace_sys.render.text_quoting import octets
+from bpftrace_sys.render.text_templates import TextTemplate, WalkTemplate, cut
 from bpftrace_sys.render.times import spent
 from bpftrace_sys.story.listing import is_long
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Attachment, NotedCall, Object, Prog
 from bpftrace_sys.story.probes.folds import Folds
 from bpftrace_sys.story.remarks import remarks
-from bpftrace_sys.story.renderer import Renderer, Template
+from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.story.walks import Walks
-from decoders.events import Exit, Fork, ProcessEvent
+from decoders.events import Exec, Exit, Fork, ProcessEvent
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.walks import Key
+    from bpftrace_sys.trace.header import Header
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from decoders.events import Ending
-    from decoders.loop_calls import Round
 
 WHY: Final = "  why: "
 HELD_SHOWN: Final = 20
@@ -51,103 +51,6 @@ READS: Final = 8
 
 UNSAID: Final = frozenset({"", "link", "map"})
 """Ways of attaching that the steps show well enough."""
-
-
-class Hole(NamedTuple):
-    """What stands for a piece of data in a template."""
-
-    width: int
-    octets: bool
-    """``[00 01]``, which a line's end may break; else a string."""
-    slices: list[slice]
-    """Its parts: one, or one a line."""
-
-
-class TextTemplate(Template):
-    """The text of calls that are alike but for data, as wide as that of the first of them.
-
-    Wider or narrower text might have to be laid out in another way.
-    """
-
-    __slots__ = ("_form", "_lines", "_octets", "_slices", "_text", "_widths")
-
-    def __init__(self, text: TextRenderer, parts: list[str], holes: list[Hole]) -> None:
-        self._text = text
-        self._form = "%s".join(part.replace("%", "%%") for part in parts)
-        self._widths = [hole.width for hole in holes]
-        self._octets = [hole.octets for hole in holes]
-        slices = [(at, part) for at, hole in enumerate(holes) for part in hole.slices]
-        self._slices = slices if len(slices) > len(holes) else None
-        """Where lines end in the data."""
-        self._lines: list[str] = []
-
-    def fits(self, rounds: Sequence[Round]) -> int:
-        text, form, slices = self._text, self._form, self._slices
-        limit, timed = text.options.string_limit, text.options.spent
-        lines = self._lines = []
-        if text.folds or text.walks or text.per_cpu:
-            return 0
-        for _, _, _, duration, data in rounds:
-            words = [octets(part, limit) for part in data]
-            if timed:
-                words.append(spent(duration, timed))
-            if list(map(len, words)) != self._widths:
-                break
-            if [word.startswith("[") for word in words] != self._octets:
-                break
-            if slices is not None:
-                words = [words[at][part] for at, part in slices]
-            lines.append(form % tuple(words))
-        return len(lines)
-
-    def write(self, rounds: Sequence[Round]) -> None:
-        self._text.out.write("".join(self._lines[: len(rounds)]))
-
-
-def _cut(text: str, holes: list[tuple[str, bool]]) -> tuple[list[str], list[Hole]] | None:
-    """A text at its holes: what stands between them, and the holes; None where one is missing."""
-    parts = []
-    found = []
-    for hole, broken in holes:
-        slices = []
-        start = end = 0
-        first = True
-        for piece in hole.split(" "):
-            if not first and text.startswith(f" {piece}"):
-                text = text[1 + len(piece) :]
-                end += 1 + len(piece)
-                continue
-            if not first:
-                slices.append(slice(start, end))
-                start = end + 1
-            before, there, text = text.partition(piece)
-            if not there:
-                return None
-            parts.append(before)
-            end = start + len(piece)
-            first = False
-        slices.append(slice(start, end))
-        found.append(Hole(len(hole), broken, slices))
-    parts.append(text)
-    return None if any(HOLE in part for part in parts) else (parts, found)
-
-
-class WalkTemplate(Template):
-    """One more call of a walk that is told in a line."""
-
-    __slots__ = ("_command", "_key", "_text")
-
-    def __init__(self, text: TextRenderer, command: str, key: Key) -> None:
-        self._text = text
-        self._command = command
-        self._key = key
-
-    def fits(self, rounds: Sequence[Round]) -> int:
-        return len(rounds) if self._text.walks.goes_on(self._key) else 0
-
-    def write(self, rounds: Sequence[Round]) -> None:
-        for like, *_ in rounds:
-            self._text.walks.more(self._command, like.failed)
 
 
 class TextRenderer(Renderer):
@@ -175,11 +78,19 @@ class TextRenderer(Renderer):
         """The last call, and its text, where it was another attempt at one."""
         self._idle: set[int] = set()
         """Children that are there and of which no call was told."""
+        self._execs: dict[int, Exec] = {}
+        """What programs processes run since, of whose calls none was told."""
+        self._started = False
+        """The program that was to be traced has begun, or others had."""
         self._held_seen: Counter[tuple[int, str]] = Counter()
         self._held_more: Counter[tuple[int, str]] = Counter()
         """What processes hold when they are attached to, by pid and kind; beyond HELD_SHOWN."""
 
     # ------------------------------------------------------------ the stream
+
+    def header(self, header: Header) -> None:
+        """The trace begins; of what processes run already nothing more is asked."""
+        self._started = not header.argv
 
     def _write(self, text: str) -> None:
         if self.folds or self.walks or self._held_more:
@@ -235,6 +146,8 @@ class TextRenderer(Renderer):
     def call(self, call: NotedCall) -> None:
         """One call; a feature probe or a part of a walk waits, to be told with others."""
         self._idle.discard(call.raw.pid)
+        if call.raw.pid in self._execs:
+            self._tell_exec(call.raw.pid, self._execs.pop(call.raw.pid))
         if self.per_cpu.other(call):
             self._tell_per_cpu()
         if not self.options.verbose:
@@ -248,6 +161,14 @@ class TextRenderer(Renderer):
                 return
         self._tell(call)
         self._remarks(call)
+
+    def _tell_exec(self, pid: int, what: Exec) -> None:
+        """Another program than the one that was started: told before its first call."""
+        from bpftrace_sys.render.watching import exec_line
+
+        line = None if self.options.quiet else exec_line(what)
+        if line is not None:
+            self._write(f"{self.calls.pid(pid)} {self.paint('comment', line)}")
 
     def _tell(self, call: NotedCall) -> None:
         """The text of a call: a line of it is written with its end, all that is short at once."""
@@ -288,7 +209,7 @@ class TextRenderer(Renderer):
         options = self.options
         key = self._walk(call)
         if key is not None:
-            return WalkTemplate(self, call.command, key)
+            return WalkTemplate(self.walks, call.command, key)
         if options.stamp is not None or (options.spent and call.raw.duration is None):
             return None
         holes = self.calls.holes = []
@@ -298,8 +219,14 @@ class TextRenderer(Renderer):
             return None
         if options.spent:
             holes.append((HOLE * len(spent(call.raw.duration, options.spent)), False))
-        cut = _cut(text, holes)
-        return None if cut is None else TextTemplate(self, *cut)
+        parted = cut(text, holes)
+        if parted is None:
+            return None
+        return TextTemplate(self.out, options, self._first_others, *parted)
+
+    def _first_others(self) -> bool:
+        """Whether something that waits is to be told before any other call."""
+        return bool(self.folds or self.walks or self.per_cpu)
 
     def _remark_lines(self, call: NotedCall) -> Iterator[str]:
         explained = False
@@ -368,10 +295,18 @@ class TextRenderer(Renderer):
         return self.options.held and not self.options.quiet
 
     def process(self, event: ProcessEvent) -> None:
-        """A process's end, if it did anything that is told; forks and execs are in the JSON."""
-        if isinstance(event.what, Fork) and not self.options.verbose:
-            self._idle.add(event.what.child)
-        if isinstance(event.what, Exit):
+        """A process's end, if it did anything that is told; forks are in the JSON only."""
+        what = event.what
+        if isinstance(what, Fork) and what.child != event.pid and not self.options.verbose:
+            self._idle.add(what.child)
+        elif isinstance(what, Exec):
+            # The first program is the one that was asked for.
+            if self._started:
+                self._execs[event.pid] = what
+            self._started = True
+        elif isinstance(what, Exit):
+            if event.tid == event.pid:
+                self._execs.pop(event.pid, None)
             if event.tid in self._idle:
                 self._idle.discard(event.tid)
                 return

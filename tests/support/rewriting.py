@@ -114,7 +114,7 @@ def as_of_another_day(found: list[Item]) -> Iterable[Item]:
             if isinstance(what, Fork):
                 what = what._replace(child=what.child + 3000, child_tid=what.child_tid + 3000)
             elif isinstance(what, Exec) and what.former_tid is not None:
-                what = Exec(what.former_tid + 3000)
+                what = what._replace(former_tid=what.former_tid + 3000)
             yield item._replace(
                 what=what, time=item.time + 10**12, pid=item.pid + 3000, tid=item.tid + 3000
             )

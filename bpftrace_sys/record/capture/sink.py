@@ -15,9 +15,10 @@ from bpftrace_sys.record.capture.begun import Begun
 from bpftrace_sys.record.capture.paths import LIMIT as PATH_LIMIT
 from bpftrace_sys.record.capture.paths import defining, interesting
 from bpftrace_sys.record.machine.hardware import Machine
+from bpftrace_sys.record.proc import executed
 from bpftrace_sys.record.ptrace.stop_filter import StopFilter
 from decoders import arch as arches
-from decoders.events import Exec, Exit, Fork, ProcessEvent, What
+from decoders.events import Exit, Fork, ProcessEvent, What
 from decoders.raw import RawCall
 from decoders.uapi import const
 
@@ -464,7 +465,7 @@ class Capture:
     def execed(self, tracee: Tracee) -> None:
         former = getattr(tracee, "former_tid", tracee.tid)
         self._unfinished(former)
-        self._event(tracee, Exec(former if former != tracee.tid else None))
+        self._event(tracee, executed(tracee.pid, former if former != tracee.tid else None))
 
     def exited(
         self, tracee: Tracee, code: int | None, signal: int | None, core: bool

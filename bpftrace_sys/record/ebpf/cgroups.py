@@ -27,20 +27,6 @@ def root_of(path: str) -> str | None:
     return None
 
 
-def cgroup_of(pid: int) -> str | None:
-    """The path of a process's cgroup in cgroup2; of cgroup1 the longest. None: it is gone."""
-    try:
-        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-            lines = [line.rstrip("\n").split(":", 2) for line in file]
-    except OSError:
-        return None
-    unified = [line[2] for line in lines if len(line) == 3 and line[0] == "0"]
-    if unified and unified[0] not in ("", "/"):
-        return unified[0]
-    others = [line[2] for line in lines if len(line) == 3]
-    return max(others, key=len, default=None)
-
-
 class Cgroups:
     """Paths of cgroups by their ids: a cgroup mostly outlives the processes in it."""
 

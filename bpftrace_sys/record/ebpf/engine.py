@@ -16,6 +16,7 @@ from typing import Final
 
 from bpftrace_sys.record.capture.paths import PREFIXES, interesting
 from bpftrace_sys.record.ebpf import steps
+from bpftrace_sys.record.ebpf.cgroups import Cgroups
 from bpftrace_sys.record.ebpf.hooks import KINDS, Hooks
 from bpftrace_sys.record.ebpf.loader import LoadError, Programs
 from bpftrace_sys.record.ebpf.records import Records, WhoRecord
@@ -23,6 +24,7 @@ from bpftrace_sys.record.ebpf.refusals import why
 from bpftrace_sys.record.ebpf.ring import Ring
 from bpftrace_sys.record.machine.hardware import Machine
 from bpftrace_sys.record.machine.newest_ids import highest
+from bpftrace_sys.record.proc import cgroup_of
 from bpftrace_sys.record.ptrace.errors import EngineError
 from decoders import arch as arches
 from decoders.events import Exec, Exit, Fork, Lost, ProcessEvent
@@ -102,6 +104,7 @@ class Watch:
         self._records: Records
         self._counters: list[memoryview] = []
         self._told: Told
+        self._cgroups = Cgroups()
         self._openat = arches.number(arches.of_machine()[0], "openat")
         self._poll = select.epoll()
         self._at_once = False
@@ -300,9 +303,14 @@ class Watch:
             self.alive.add(item.what.child_tid)
         elif isinstance(item.what, Exit):
             self.alive.discard(item.tid)
-        elif isinstance(item.what, Exec) and item.what.former_tid is not None:
-            self.alive.discard(item.what.former_tid)
-            self.alive.add(item.tid)
+        elif isinstance(item.what, Exec):
+            if item.what.former_tid is not None:
+                self.alive.discard(item.what.former_tid)
+                self.alive.add(item.tid)
+            if item.what.cgroup_id is not None:
+                # As who_is(): by its process where that is still there.
+                cgroup = cgroup_of(item.pid) or self._cgroups.path(item.what.cgroup_id)
+                item = item._replace(what=item.what._replace(cgroup=cgroup))
         self._told.take(item)
 
     def read(self) -> int:

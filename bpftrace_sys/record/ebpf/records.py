@@ -36,6 +36,7 @@ from bpftrace_sys.record.ebpf.layout import (
     WHO_IS,
 )
 from bpftrace_sys.record.ebpf.loops import RingLoops
+from bpftrace_sys.record.proc import argv_of
 from decoders.events import Exec, Exit, Fork, ProcessEvent, What
 from decoders.loop_calls import Rounds
 from decoders.raw import Chunk, Cred, FdFact, RawCall
@@ -319,24 +320,20 @@ class Records:
 
     def _who_is(self, buffer: memoryview, at: int) -> None:
         (
-            _, uid, time, pid_tgid, cgroup, parent, size, exe_size, _, comm, exe,
+            _, uid, time, pid_tgid, cgroup, parent, size, exe_size, former, comm, exe,
         ) = WHO.unpack_from(buffer, at)  # fmt: skip
         self.flush()
         start = at + WHO.size
-        argv = bytes(buffer[start : start + size]).rstrip(b"\0")
-        self._who(
-            WhoRecord(
-                time + self._offset,
-                pid_tgid >> 32,
-                pid_tgid & 0xFFFFFFFF,
-                uid,
-                parent,
-                cgroup,
-                self._comms.get(comm) or self._comm(comm),
-                tuple(os.fsdecode(word) for word in argv.split(b"\0")) if argv else (),
-                file_path(exe[:exe_size]) if exe_size > 16 else "",
-            )
-        )
+        argv = argv_of(bytes(buffer[start : start + size]))
+        path = file_path(exe[:exe_size]) if exe_size > 16 else ""
+        time += self._offset
+        pid, tid = pid_tgid >> 32, pid_tgid & 0xFFFFFFFF
+        if former:
+            what = Exec(former if former != tid else None, path, argv, uid, cgroup_id=cgroup)
+            self._take(ProcessEvent(what, time, pid, tid))
+            return
+        comm = self._comms.get(comm) or self._comm(comm)
+        self._who(WhoRecord(time, pid, tid, uid, parent, cgroup, comm, argv, path))
 
 
 def _keep(raw: RawCall, run: list[Part], late: list[Part]) -> None:

@@ -85,7 +85,7 @@ struct who {
 	u32 parent;
 	u32 size; /* of the arguments */
 	u32 exe_size;
-	u32 _;
+	u32 former; /* of an exec the thread that called it; else 0 */
 	u8 comm[16];
 	u8 exe[SLOT]; /* as a file's path */
 	u8 args[SMALL];

@@ -194,28 +194,25 @@ INLINE u32 choose(struct rows_of *out, u32 call, u64 args[6], u32 *flags)
 
 /* ------------------------------------------------------------------ who */
 
-INLINE void tell_who(struct state *st, struct task_struct *task, u64 id)
+/* Who the current process is; and that it runs another program now, if there is a former tid. */
+INLINE u32 send_who(struct state *st, struct task_struct *task, u64 id, u32 former)
 {
-	u32 pid = id >> 32, yes = 1;
 	struct mm_struct *mm = 0;
 	struct task_struct *parent = 0;
 	unsigned long start = 0, end = 0;
 	struct file *exe = 0;
 	struct who *who;
 
-	if (bpf_map_lookup_elem(&told, &pid))
-		return;
 	READ(mm, task->mm);
 	READ(exe, mm->exe_file);
 	st->pos = 0;
 	if (exe)
 		path_of(st, exe);
 	who = bpf_ringbuf_reserve(&ring, sizeof(*who), 0);
-	if (!who) {
-		count(&lost_events);
-		return;
-	}
+	if (!who)
+		return 0;
 	who->type = WHO;
+	who->former = former;
 	who->uid = bpf_get_current_uid_gid();
 	who->time = bpf_ktime_get_ns();
 	who->pid_tgid = id;
@@ -231,7 +228,19 @@ INLINE void tell_who(struct state *st, struct task_struct *task, u64 id)
 	end = bounded(end - start, SMALL);
 	who->size = bpf_probe_read_user(who->args, end, (void *)start) ? 0 : end;
 	bpf_ringbuf_submit(who, 0);
-	bpf_map_update_elem(&told, &pid, &yes, 0);
+	return 1;
+}
+
+INLINE void tell_who(struct state *st, struct task_struct *task, u64 id)
+{
+	u32 pid = id >> 32, yes = 1;
+
+	if (bpf_map_lookup_elem(&told, &pid))
+		return;
+	if (send_who(st, task, id, 0))
+		bpf_map_update_elem(&told, &pid, &yes, 0);
+	else
+		count(&lost_events);
 }
 
 /* ------------------------------------------------------------------ a call */
@@ -440,6 +449,9 @@ int PROGRAM(exec)(u64 *ctx)
 	if (!(interest(id) & ITSELF))
 		return 0;
 	bpf_map_delete_elem(&told, &pid);
+	st = bpf_task_storage_get(&states, task, 0, 1 /* BPF_LOCAL_STORAGE_GET_F_CREATE */);
+	if (st && send_who(st, task, id, former))
+		return 0;
 	event.a = former;
 	tell_process(&event, EXEC, id);
 	return 0;

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bpftrace_sys.record.ebpf.cgroups import Cgroups, cgroup_of, container
+from bpftrace_sys.record.ebpf.cgroups import Cgroups, container
 from bpftrace_sys.record.ebpf.records import WhoRecord
+from bpftrace_sys.record.proc import cgroup_of
 from decoders.events import Who
 
 

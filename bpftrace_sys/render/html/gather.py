@@ -21,8 +21,8 @@ from bpftrace_sys.render.html.records import ATTACHING, BEFORE, Report, Thread, 
 from bpftrace_sys.render.inventory import unseen_text
 from bpftrace_sys.render.short_call import short_call
 from bpftrace_sys.render.stack import stack_lines
-from bpftrace_sys.render.text import TextTemplate
 from bpftrace_sys.render.text_quoting import octets
+from bpftrace_sys.render.text_templates import TextTemplate
 from bpftrace_sys.story.kernel_view import Seen
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import MADE, Attachment, NotedCall, Object, text_of
