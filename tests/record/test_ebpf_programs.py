@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -32,6 +33,8 @@ sys.path.insert(0, str(REPO / "tools"))
 
 import build_watch  # noqa: E402
 import gen_steps  # noqa: E402
+from steps_gen import rows as step_rows  # noqa: E402
+from steps_gen import walker  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +101,7 @@ def test_python_unpacks_what_c_packs(
 
     leaves(name, 0)
     found, at = [], 0
-    for number, code in gen_steps.re.findall(r"(\d*)([a-zA-Z])", form.format):
+    for number, code in re.findall(r"(\d*)([a-zA-Z])", form.format):
         for _ in range(1 if code == "s" else int(number or 1)):
             found.append(at)
             at += struct.calcsize("<" + (number + code if code == "s" else code))
@@ -109,24 +112,24 @@ def test_python_unpacks_what_c_packs(
 
 def test_places_are_where_the_generator_believes(built: build_watch.Object) -> None:
     places = dict(members(built, "places"))
-    assert places["ret"] == gen_steps.RET
-    assert places["fd_kind"] == gen_steps.FD_KIND
-    assert places["map_type"] == gen_steps.MAP_TYPE
-    assert places["link_type"] == gen_steps.LINK_TYPE
-    assert (places["attr"], places["inner"]) == gen_steps.SLOTS
-    assert places["attr_again"] == places["attr"] + gen_steps.AGAIN
-    assert places["inner_again"] == places["inner"] + gen_steps.AGAIN
+    assert places["ret"] == step_rows.RET
+    assert places["fd_kind"] == step_rows.FD_KIND
+    assert places["map_type"] == step_rows.MAP_TYPE
+    assert places["link_type"] == step_rows.LINK_TYPE
+    assert (places["attr"], places["inner"]) == step_rows.SLOTS
+    assert places["attr_again"] == places["attr"] + step_rows.AGAIN
+    assert places["inner_again"] == places["inner"] + step_rows.AGAIN
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("op", gen_steps.OPS), ("length", gen_steps.LENGTHS),
-                        ("test", gen_steps.TESTS)],
+    ("name", "words"), [("op", step_rows.OPS), ("length", step_rows.LENGTHS),
+                        ("test", step_rows.TESTS)],
 )  # fmt: skip
 def test_words_of_the_rows(name: str, words: tuple[str, ...]) -> None:
     """The enums of state.h, in the generator's order."""
     source = (build_watch.FOLDER / "state.h").read_text()
     body = source.split(f"enum {name} {{")[1].split("}")[0]
-    body = gen_steps.re.sub(r"/\*.*?\*/", "", body, flags=gen_steps.re.DOTALL)
+    body = re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL)
     assert tuple(word.strip() for word in body.split(",") if word.strip()) == words
 
 
@@ -137,8 +140,8 @@ def test_every_row_stays_in_its_place() -> None:
         assert at < 2048
         assert by < 2048
         assert limit <= 16 << 20
-        if op == gen_steps.OPS.index("FETCH"):
-            assert slot in (*gen_steps.SLOTS, *(one + gen_steps.AGAIN for one in gen_steps.SLOTS))
+        if op == step_rows.OPS.index("FETCH"):
+            assert slot in (*step_rows.SLOTS, *(one + step_rows.AGAIN for one in step_rows.SLOTS))
 
 
 def test_a_length_that_is_unknown_is_an_error() -> None:
@@ -147,8 +150,8 @@ def test_a_length_that_is_unknown_is_an_error() -> None:
 
     new_size.__module__ = measures.__name__
     layout = Layout("<Q", ("p",), (Slot("ptr", 0, 0, 8, Pointer(Blob(new_size), "in")),))
-    with pytest.raises(gen_steps.GenerateError, match="new_size"):
-        gen_steps.Walker().layout(layout, 0, None, 0)
+    with pytest.raises(step_rows.GenerateError, match="new_size"):
+        walker.Walker().layout(layout, 0, None, 0)
 
 
 # ---------------------------------------------------------------- loading
@@ -237,7 +240,7 @@ def test_a_new_command_needs_no_new_program(
     )  # fmt: skip
     union = attr.visit.target.inner
     monkeypatch.setattr(union, "rows", {**union.rows, 39: new})
-    rows = gen_steps.bpf_commands()[39]
+    rows = walker.bpf_commands()[39]
     first = len(steps.ROWS)
     added = tuple(row.packed() for row in rows.entry + rows.exit)
     monkeypatch.setattr(steps, "ROWS", (*steps.ROWS, *added))
