@@ -157,3 +157,35 @@ def test_memory_that_was_not_free() -> None:
         "1.0 GiB were free"
     ]
     assert said(lpm, 8, 1024, 1 << 31) == []  # allocated one by one
+
+
+def test_what_maps_of_fds_hold(traced: Callable[..., Ran], tmp_path: Path) -> None:
+    ran = group(traced, "values", WORKLOAD)
+    said = {name: re.sub(r"\b(fd|id=) ?\d+", r"\1N", text) for name, text in told(ran).items()}
+    expected = {"a long queue": "a queue of 20000 packets: a cpumap's takes 16384"}
+    if "version 1" in said:
+        expected["version 1"] = (
+            "fdN is /sys/fs/cgroup/memory, a cgroup of version 1; a cgroup_array holds those of 2"
+        )
+    for kind, words in (
+        ("PROG_ARRAY", "a prog_array holds programs"),
+        ("ARRAY_OF_MAPS", "an array_of_maps holds maps"),
+        ("HASH_OF_MAPS", "a hash_of_maps holds maps"),
+        ("PERF_EVENT_ARRAY", "a perf_event_array holds perf events"),
+        ("CGROUP_ARRAY", "a cgroup_array holds cgroups"),
+    ):
+        of = words.partition(" holds")[0]
+        expected[f"a file in {kind}"] = f"fdN is /dev/null, and {words}"
+        expected[f"no fd in {kind}"] = "fdN, the value, is not open"
+        other = "a map" if kind == "PROG_ARRAY" else "a program"
+        expected[f"another in {kind}"] = f"fdN is {other}, and {words}"
+        if not kind.startswith("HASH"):
+            flags = f"elements of {of} are updated with flags 0 (BPF_ANY) only"
+            expected[f"flags in {kind}"] = flags
+        if kind.endswith("_OF_MAPS"):
+            expected[f"the end of {kind}"] = (
+                "that was the end of map table id=N; elements that were read now: 1"
+            )
+    assert said == expected
+    again = run_cli("replay", str(tmp_path / "trace.jsonl"))
+    assert again.stdout == ran.text

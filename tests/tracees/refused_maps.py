@@ -14,11 +14,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from refusals import GOOD, MMAPABLE, NO_PREALLOC, attempt, make, results
+from refusals import GOOD, MMAPABLE, NO_PREALLOC, attempt, load, make, results
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "loaders"))
 
-from _common import Btf, call
+from _common import Btf, buffer, call
 
 NO_COMMON_LRU, NUMA_NODE, BUILD_ID = 1 << 1, 1 << 2, 1 << 5
 RDONLY_PROG, WRONLY_PROG = 1 << 7, 1 << 8
@@ -108,7 +108,45 @@ def inside() -> None:
             value=longer.to_bytes(4, "little")))  # fmt: skip
 
 
-GROUPS: dict[str, Callable[[], None]] = {"sizes": sizes, "btf": btf, "inside": inside}
+def values() -> None:
+    """Values that a map of fds, of devices or of CPUs does not hold."""
+    array = make("ARRAY", 4, 8, 2)
+    prog = load().ret
+    null = os.open(os.devnull, os.O_RDONLY)
+
+    def update(table: int, value: int, **more: Any) -> Any:
+        return call("MAP_UPDATE_ELEM", map_fd=table, key=bytes(4),
+                    value=value.to_bytes(4, "little"), **more)  # fmt: skip
+
+    for kind in ("PROG_ARRAY", "ARRAY_OF_MAPS", "HASH_OF_MAPS", "PERF_EVENT_ARRAY", "CGROUP_ARRAY"):
+        inner = array if kind.endswith("_OF_MAPS") else 0
+        table = make(kind, 4, 4, 2, inner_map_fd=inner, map_name=b"table")
+        wrong = array if kind == "PROG_ARRAY" else prog
+        attempt(f"a file in {kind}", lambda table=table: update(table, null))
+        attempt(f"no fd in {kind}", lambda table=table: update(table, 999))
+        attempt(f"another in {kind}", lambda table=table, wrong=wrong: update(table, wrong))
+        if not kind.startswith("HASH"):
+            attempt(f"flags in {kind}", lambda table=table, wrong=wrong: update(
+                table, wrong, flags=1))  # fmt: skip
+        if inner:
+            update(table, array)
+            attempt(f"the end of {kind}", lambda table=table: call(
+                "MAP_LOOKUP_BATCH", map_fd=table, keys=buffer(8), values=buffer(8), count=2,
+                out_batch=buffer(8)))  # fmt: skip
+    old = "/sys/fs/cgroup/memory"
+    if os.path.exists(f"{old}/cgroup.procs"):
+        table = make("CGROUP_ARRAY", 4, 4, 2)
+        attempt("version 1", lambda: update(table, os.open(old, os.O_RDONLY)))
+    cpus = make("CPUMAP", 4, 4, 2)
+    attempt("a long queue", lambda: update(cpus, 20000))
+
+
+GROUPS: dict[str, Callable[[], None]] = {
+    "sizes": sizes,
+    "btf": btf,
+    "inside": inside,
+    "values": values,
+}
 
 
 if __name__ == "__main__":

@@ -25,12 +25,64 @@ NOT_INSIDE: Final = word_set("PROG_ARRAY CGROUP_STORAGE PERCPU_CGROUP_STORAGE ST
 """Types without map_meta_equal()."""
 
 
-def held(failure: Failure) -> FdFact | None:
-    """What the fd in an element's value is."""
+HOLDS: Final[dict[str, tuple[str, str]]] = {
+    "PROG_ARRAY": ("prog", "programs"),
+    "ARRAY_OF_MAPS": ("map", "maps"),
+    "HASH_OF_MAPS": ("map", "maps"),
+    "PERF_EVENT_ARRAY": ("perf_event", "perf events"),
+    "CGROUP_ARRAY": ("file", "cgroups"),
+}
+"""What the fd in an element's value has to be, and the word for it."""
+FD_ARRAYS: Final = word_set("PROG_ARRAY PERF_EVENT_ARRAY CGROUP_ARRAY ARRAY_OF_MAPS")
+"""Arrays of fds: their elements know no flags (bpf_fd_array_map_update_elem())."""
+QUEUE_MAX: Final = 16384
+"""The packets that a cpumap's queue takes (cpu_map_update_elem())."""
+
+
+def number_in(failure: Failure) -> int | None:
+    """The number that an element's value begins with: an fd, a queue's size."""
     value = inner_value(failure.call.attr("attr", "value"))
     if not isinstance(value, Bytes) or len(value.data) < 4:
         return None
-    return failure.call.fd(int.from_bytes(value.data[:4], "little", signed=True))
+    return int.from_bytes(value.data[:4], "little", signed=True)
+
+
+def held(failure: Failure) -> FdFact | None:
+    """What the fd in an element's value is."""
+    fd = number_in(failure)
+    return None if fd is None else failure.call.fd(fd)
+
+
+def no_holder(failure: Failure) -> list[str]:
+    """EBADF and EINVAL of an update: an fd that is not open, or of what the map does not hold."""
+    fact, fd = map_fact(failure), number_in(failure)
+    kind = "" if fact is None else map_kind(fact)
+    if fd is None or kind not in HOLDS:
+        return []
+    if failure.errno == errno.EINVAL and kind in FD_ARRAYS and failure.number("flags"):
+        return [f"elements of {article(kind.lower())} are updated with flags 0 (BPF_ANY) only"]
+    inside = held(failure)
+    wanted, word = HOLDS[kind]
+    of = article(kind.lower())
+    if inside is None:
+        return [f"fd {fd}, the value, is not open"] if failure.errno == errno.EBADF else []
+    said = f"fd {fd} is {spoken_of(inside)}, and {of} holds {word}"
+    if inside.kind != wanted:
+        return [said]
+    if wanted != "file":
+        return []
+    system = failure.now(f"file_system {inside.info.get('path', '')}")
+    if system == "cgroup":
+        return [f"fd {fd} is {spoken_of(inside)}, a cgroup of version 1; {of} holds those of 2"]
+    return [said] if system not in (None, "cgroup2") else []
+
+
+def long_queue(failure: Failure) -> list[str]:
+    """EOVERFLOW of an update of a cpumap."""
+    fact, size = map_fact(failure), number_in(failure)
+    if fact is None or size is None or map_kind(fact) != "CPUMAP" or 0 <= size <= QUEUE_MAX:
+        return []
+    return [f"a queue of {size & 0xFFFFFFFF} packets: a cpumap's takes {QUEUE_MAX}"]
 
 
 def does_not_fit(failure: Failure) -> list[str]:
@@ -49,8 +101,6 @@ def does_not_fit(failure: Failure) -> list[str]:
 
 def _other_owner(failure: Failure, table: FdFact, inside: FdFact) -> list[str]:
     prog = failure.model.object(inside, failure.call.raw.pid)
-    if inside.kind != "prog":
-        return [f"fd {inside.fd} is {spoken_of(inside)}, and a prog_array holds programs"]
     if not isinstance(prog, Prog) or not prog.type:
         return []
     return _disagreement(failure, table, prog)
@@ -143,9 +193,13 @@ def batch_stopped(failure: Failure) -> list[str]:
     batch = ("attr", "batch")
     fact = failure.call.fact(*batch, "map_fd")
     asked, done = _before_and_after(failure, *batch, "count")
-    if fact is None or asked is None or done is None or done >= asked:
+    if fact is None or asked is None or done is None:
         return []
     said = label_of(failure, fact)
+    if failure.errno == errno.ENOENT and "LOOKUP" in failure.command:
+        return [f"that was the end of {said}; elements that were read now: {done}"]
+    if done >= asked:
+        return []
     if failure.errno == errno.ENOSPC:
         return [f"count is {asked}: a bucket of {said} holds more elements than there is room for"]
     why = {

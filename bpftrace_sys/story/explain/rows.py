@@ -27,6 +27,8 @@ from bpftrace_sys.story.explain.held import (
     bad_template,
     batch_stopped,
     does_not_fit,
+    long_queue,
+    no_holder,
     no_socket,
 )
 from bpftrace_sys.story.explain.hooks import (
@@ -136,6 +138,9 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (("BPF_MAP_CREATE",), errno.EINVAL, map_create_invalid),
     (("BPF_BTF_LOAD",), errno.EINVAL, btf_invalid),
     (_ELEMENT, errno.EINVAL, element_invalid),
+    (("BPF_MAP_UPDATE_ELEM",), errno.EINVAL, no_holder),
+    (("BPF_MAP_UPDATE_ELEM",), errno.EBADF, no_holder),
+    (("BPF_MAP_UPDATE_ELEM",), errno.EOVERFLOW, long_queue),
     (("BPF_MAP_UPDATE_ELEM",), errno.EINVAL, does_not_fit),
     (("BPF_MAP_UPDATE_ELEM",), errno.ENOTSOCK, no_socket),
     (_BATCH, errno.E2BIG, batch_stopped),
