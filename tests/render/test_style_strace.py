@@ -9,6 +9,7 @@ import struct
 from typing import Any
 
 import pytest
+from uapi_gen.declared import STRUCTS
 
 from bpftrace_sys.render import strace
 from bpftrace_sys.render.strace import calls, rows
@@ -416,6 +417,14 @@ def test_every_field_is_in_its_row(name: str) -> None:
     assert fields - words_of(name) == exempt
 
 
+def test_every_struct_has_a_row_or_a_reason() -> None:
+    """Those that pointers lead to; bpf_attr's are by command."""
+    behind = {ctype for ctype in STRUCTS if not ctype.startswith("bpf_attr")}
+    of_rows = {layout_of(struct_).ctype for struct_ in rows.STRUCTS.values()}
+    assert behind - of_rows == set(rows.NO_ROW)
+    assert {"bpf_prog_info", "perf_event_attr"} <= of_rows
+
+
 def test_every_kind_of_link_has_a_row() -> None:
     """By the first field of its part of the union."""
     first = {layout_of(part).slots[0].name for part in bpf_link.VARIANTS.values()}
@@ -430,6 +439,13 @@ def test_every_ioctl_has_a_format() -> None:
 def test_every_call_has_a_row_or_is_shown_in_numbers() -> None:
     assert set(calls.CALLS) | calls.AS_NUMBERS == set(syscalls.SYSCALLS)
     assert not set(calls.CALLS) & calls.AS_NUMBERS
+
+
+@pytest.mark.parametrize("name", calls.CALLS)
+def test_every_argument_is_printed(name: str) -> None:
+    """As numbers, too, where nothing can be read; but what bpf has with BPF_COMMON_ATTRS only."""
+    slots = [slot.name for slot in layout_of(syscalls.SYSCALLS[name].args).slots]
+    assert calls.ARGUMENTS[name] == len([slot for slot in slots if slot not in ("_", "common")])
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -185,6 +185,19 @@ STRUCTS: Final[dict[str, Any]] = {
     "PERF_ATTR": perf_attr.PERF_ATTR,
 }
 
+NO_ROW: Final[dict[str, str]] = {
+    "bpf_func_info": "printed by its address",
+    "bpf_line_info": "printed by its address",
+    "bpf_core_relo": "printed by its address",
+    "bpf_btf_info": "printed by its address",
+    "bpf_link_info": "printed by its address",
+    "bpf_token_info": "printed by its address",
+    "perf_event_query_bpf": "the format of its ioctl prints it",
+    "kcm_attach": "strace knows no such ioctl",
+    "kcm_unattach": "strace knows no such ioctl",
+}
+"""Structs behind pointers that have no row, by the kernel's name, and why."""
+
 DEFAULTS: Final[dict[str, str]] = {
     "bpf_map_type": "BPF_MAP_TYPE_???",
     "bpf_prog_type": "BPF_PROG_TYPE_???",
