@@ -12,7 +12,14 @@ from __future__ import annotations
 
 from bpftrace_sys.record.capture.families import FREE, Family, may_found
 from bpftrace_sys.record.ptrace.memory import Ranges
-from decoders.loop_calls import COMMANDS, NUMBERS, TRIED_AGAIN, alike
+from decoders.loop_calls import (
+    COMMANDS,
+    NUMBERS,
+    TRIED_AGAIN,
+    alike,
+    may_repeat,
+    round_of,
+)
 from decoders.raw import ENTRY, EXIT, NOTHING, Chunk, RawCall
 from decoders.uapi import const
 from decoders.walk.map_fds import MEANT
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
 
     from bpftrace_sys.record.machine.fds import FdLookup, Seen
     from bpftrace_sys.record.ptrace.memory import LiveMemory
+    from decoders.loop_calls import Round
     from decoders.raw import FdFact
 
     Key = tuple[int, int, int, tuple[int, ...]]
@@ -39,7 +47,9 @@ PLANS: Final = 256
 class Plan:
     """How calls are copied that are like one that was walked."""
 
-    __slots__ = ("_at", "_seen", "bytewise", "chunks", "data", "exit", "facts", "failed", "ranges")
+    __slots__ = (
+        "_at", "_like", "_seen", "bytewise", "chunks", "data", "exit", "facts", "failed", "ranges",
+    )  # fmt: skip
 
     def __init__(self, raw: RawCall, bytewise: bool) -> None:
         self.bytewise = bytewise
@@ -55,6 +65,8 @@ class Plan:
             at += chunk.wanted
         self.facts = list(raw.fds)
         self._seen: list[Seen] | None = None
+        self._like: RawCall | None = None
+        """The call that took the plan last and was not told as a round."""
         self.exit: Sequence[Chunk] | None = None
         """What was read at the exit of one that succeeded; None: not known yet."""
         self.failed: tuple[int, list[Chunk], Ranges | None] | None = None
@@ -105,6 +117,22 @@ class Plan:
         if len(self._seen) < len(where):
             self._seen = None
         return True
+
+    def round(self, raw: RawCall) -> Round | None:
+        """A call that has taken the plan as a round of one before; None: by itself."""
+        like = self._like
+        if (
+            like is not None
+            and raw.fds[0] is like.fds[0]
+            and raw.ret == like.ret
+            and raw.comm == like.comm
+            and len(raw.chunks) == len(like.chunks)
+            and raw.extra is NOTHING
+            and not raw.carried
+        ):
+            return (like, *round_of(raw)[1:])
+        self._like = raw if not self.bytewise and may_repeat(raw) else None
+        return None
 
     def leave(self, raw: RawCall, memory: LiveMemory, lookup: FdLookup) -> bool:
         """Copies what the call has written; False: for that the walk is needed."""

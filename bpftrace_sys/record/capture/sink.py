@@ -14,6 +14,7 @@ from collections import deque
 from bpftrace_sys.record.capture.begun import Begun
 from bpftrace_sys.record.capture.paths import LIMIT as PATH_LIMIT
 from bpftrace_sys.record.capture.paths import defining, interesting
+from bpftrace_sys.record.capture.waiting import next_of
 from bpftrace_sys.record.machine.hardware import Machine
 from bpftrace_sys.record.proc import executed
 from bpftrace_sys.record.ptrace.stop_filter import StopFilter
@@ -25,7 +26,7 @@ from decoders.uapi import const
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, Final, Protocol
+    from typing import Any, Final
 
     from bpftrace_sys.record.capture.begun import Pending
     from bpftrace_sys.record.capture.copying import Ask, CallCopier
@@ -33,23 +34,17 @@ if TYPE_CHECKING:
     from bpftrace_sys.record.capture.inject import Rule
     from bpftrace_sys.record.capture.loops import Loops
     from bpftrace_sys.record.capture.strace_reads import StraceReads
+    from bpftrace_sys.record.capture.watchers import Returned
     from bpftrace_sys.record.machine.fds import FdLookup
     from bpftrace_sys.record.ptrace.tracee import Tracee
     from bpftrace_sys.record.stacks.stacks import Stacks
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from bpftrace_sys.trace.running import Running
+    from decoders.loop_calls import Round, Rounds
     from decoders.raw import Cred
     from decoders.walk.follow import Node, View
 
-    class Returned(Protocol):
-        """Looks at bpf() and ioctl() calls that succeeded, in their exit stop."""
-
-        def returned(self, raw: RawCall, lookup: FdLookup) -> None: ...
-
-        def soon(self) -> bool:
-            """Does a piece of what must not wait for the call to be told; whether there was any."""
-
-    Item = RawCall | ProcessEvent | ObjectState | Unseen | Running
+    Item = RawCall | Rounds | ProcessEvent | ObjectState | Unseen | Running
     Take = Callable[[Item], None]
 
 SOL_SOCKET: Final = 1
@@ -109,7 +104,7 @@ class Capture:
         self._notes = notes
         self._lookup: FdLookup
         self._loops: Loops
-        self._queue: deque[Item] = deque()
+        self._queue: deque[Item | Round] = deque()
         self.begun = Begun(self._put)
         self._pending = self.begun.calls
         self._seq = 0
@@ -343,7 +338,7 @@ class Capture:
                     self._note_who(tracee, raw, ret)
                 else:
                     self._tell_watchers(raw)
-                self._done(raw)
+                self._done(raw, plan.round(raw))
                 return
             row = self._rows[raw.arch, raw.nr]
             env = row.env(raw, self._lookup, self.machine, self._ask, self._who)
@@ -393,10 +388,10 @@ class Capture:
             self._credentials = Credentials()
         return self._credentials.of(tid)
 
-    def _done(self, raw: RawCall) -> None:
-        """A call is complete and waits to be told."""
+    def _done(self, raw: RawCall, one: Round | None = None) -> None:
+        """A call is complete and waits to be told, if as a round of another."""
         self.begun.returned(raw)
-        self._put(raw)
+        self._put(one or raw)
         while len(self._queue) > self._waiting:
             # More comes than can be told: better slow than without bounds.
             self._entered = 0
@@ -420,7 +415,7 @@ class Capture:
         for _ in range(16):
             if not queue:
                 return False
-            self._tell(queue.popleft())
+            self._tell(next_of(queue))
         return bool(queue)
 
     def _tell(self, item: Item) -> None:
@@ -448,7 +443,7 @@ class Capture:
         if self._take is None:
             return  # it could not be set up: there is nobody to tell
         while self._queue:
-            self._tell(self._queue.popleft())
+            self._tell(next_of(self._queue))
         for tid in sorted(self._pending):
             raw, *_ = self._pending.pop(tid)
             self._tell(raw)
@@ -486,7 +481,7 @@ class Capture:
             self.begun.returned(pending[0])
             self._put(pending[0])
 
-    def _put(self, item: RawCall | Running) -> None:
+    def _put(self, item: RawCall | Round | Running) -> None:
         self._queue.append(item)
         self._due = True
 

@@ -1,0 +1,28 @@
+"""The queue of what waits to be told: rounds of loops leave it together."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from typing import Final, TypeVar
+
+    from decoders.loop_calls import Round, Rounds
+
+    Other = TypeVar("Other")
+
+TOGETHER: Final = 64
+"""Rounds that are told at once, at most."""
+
+
+def next_of(queue: deque[Other | Round]) -> Other | Rounds:
+    """What is to be told next: of rounds as many as wait one after the other."""
+    item = queue.popleft()
+    if type(item) is not tuple:
+        return item  # type: ignore[return-value]
+    from decoders.loop_calls import Rounds
+
+    rounds: list[Round] = [item]
+    while queue and type(queue[0]) is tuple and len(rounds) < TOGETHER:
+        rounds.append(queue.popleft())  # type: ignore[arg-type]
+    return Rounds(rounds)
