@@ -64,12 +64,11 @@ class _Settings:
 
 
 def _slips(options: Options) -> None:
-    """Says which fields of --ignore may be a slip: those that are like one that was compared,
-    and none of those."""
-    for word in options.ignore:
-        near = "" if word in options.asked else meant(word, options.asked)
-        if near and word.replace("_", "").isalnum():
-            complain(f"--ignore {word}: no field of that name was compared{near}")
+    """Says what of --ignore names no field that was compared."""
+    for word in options.idle:
+        plain = word.replace("_", "").replace(".", "").isalnum()
+        near = meant(word, options.asked) if plain else ""
+        complain(f"--ignore {word}: no field of that name was compared{near}")
 
 
 def _report(found: Differences, a: Side, b: Side, settings: _Settings) -> bool:

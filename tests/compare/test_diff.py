@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from bpftrace_sys.trace.items import Item
+from decoders.events import Exit, ProcessEvent
 from decoders.raw import RawCall
 from tests.support.differences import MAP_CREATE, OBJ_PIN, PROG_LOAD, UPDATE, different, same
 from tests.support.needs import needs_tool
@@ -80,6 +82,61 @@ def listing(name: str, program: str) -> dict[int, str]:
         if isinstance(attr, dict) and attr.get("prog_name") == program:
             return {row["pc"]: row["text"] for row in attr["insns"]["value"]}
     raise AssertionError(program)
+
+
+LOGGED = "log_level 0 -> 1, log_size 0 -> 16777215"
+WHY = "verifier: R0 invalid mem access 'map_value_or_null'; at 7: "
+
+
+def refused(item: Item) -> bool:
+    return is_bpf(item, PROG_LOAD) and item.ret == -errno.EACCES  # type: ignore[union-attr]
+
+
+def test_attempts_at_a_load_are_one_program(tmp_path: Path) -> None:
+    """libbpf tries a refused program again with a log (fixtures/verifier-reject)."""
+    once = rewritten(
+        recording("verifier-reject"), tmp_path / "once",
+        lambda found: [item for at, item in enumerate(found)
+                       if not refused(item) or not any(map(refused, found[:at]))],
+    )  # fmt: skip
+    found = different(once, recording("verifier-reject"))
+    assert changes(found) == [("prog", "changed", "forgetful")]
+    assert found["calls"] == found["attachments"] == []
+    attempts, reason = found["objects"][0]["fields"]
+    assert attempts == {
+        "field": "attempts", "a": "EACCES", "b": f"EACCES, then EACCES ({LOGGED})"
+    }  # fmt: skip
+    assert (reason["field"], reason["a"]) == ("reason", None)
+    assert reason["b"].startswith(WHY)
+    assert same(once, recording("verifier-reject"), ignore=("attempts", "reason", "log_buf"))
+
+
+def test_the_old_reason_stands_beside_the_new(tmp_path: Path) -> None:
+    def change(raw: RawCall) -> RawCall:
+        return raw.replace(ret=-errno.EINVAL) if refused(raw) else raw
+
+    other = rewritten(recording("verifier-reject"), tmp_path / "other", each(change))
+    other = rewritten(
+        other, tmp_path / "reworded",
+        each(lambda raw: with_text_in(raw, b"invalid mem access", b"expected pointer of")),
+    )  # fmt: skip
+    (line,) = different(recording("verifier-reject"), other)["objects"]
+    said = {field["field"]: (field["a"], field["b"]) for field in line["fields"]}
+    assert said["result"] == ("EACCES", "EINVAL")
+    assert said["attempts"] == (
+        f"EACCES, then EACCES ({LOGGED})", f"EINVAL, then EINVAL ({LOGGED})"
+    )  # fmt: skip
+    old, new = said["reason"]
+    assert old.startswith(WHY)
+    assert new.startswith("verifier: R0 expected pointer of 'map_value_or_null'")
+
+
+def with_text_in(raw: RawCall, old: bytes, new: bytes) -> RawCall:
+    """With a part of a log in other words."""
+    chunks = [
+        chunk._replace(data=chunk.data.replace(old, new.ljust(len(old)))) for chunk in raw.chunks
+    ]
+    return raw.replace(chunks=chunks)
 
 
 def test_another_kernel() -> None:
@@ -350,8 +407,8 @@ def test_exit_codes_of_the_program(other: Path) -> None:
 
     def change(found: list[Item]) -> Iterable[Item]:
         for item in found:
-            if getattr(item, "what", "") == "exit":
-                item = item._replace(details={"code": 3})  # type: ignore[union-attr]
+            if isinstance(item, ProcessEvent) and isinstance(item.what, Exit):
+                item = item._replace(what=Exit(code=3))
             yield item
 
     rewritten(first, other, change)

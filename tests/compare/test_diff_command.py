@@ -85,6 +85,18 @@ def test_exit_codes_and_output(other: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+def test_what_ignore_names_in_vain_is_said() -> None:
+    a, b = str(recording("bpftool-loadall")), str(recording("bpftool-loadall-o1"))
+    done = run_cli("diff", "-q", "--ignore", "insn,nosuch,x*", "--ignore", "via,insns", a, b)
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        f"bpfstrace: --ignore {word}: no field of that name was compared{more}"
+        for word, more in (("insn", "; did you mean insns?"), ("nosuch", ""), ("x*", ""))
+    ]
+    done = run_cli("diff", "-q", "--ignore", "lic*,attr.prog_type,insns", a, b)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_one_of_them_from_stdin() -> None:
     path = recording("bcc-kprobe-hello")
     done = run_cli("diff", "-", str(path), input=None, stdin=path.open("rb"))

@@ -76,6 +76,12 @@ class Canon(Renderer):
             entry.probe = probe.name
         elif probe is not None:
             entry.notes = call.notes
+        entry.reason = escaped("; ".join(call.notes.explanation))
+        retry = call.notes.retry
+        if retry is not None:
+            entry.after = retry.after
+            changed = retry.changed.items()
+            entry.tries = escaped(", ".join(f"{name} {a} -> {b}" for name, (a, b) in changed))
         if call.command == "BPF_PROG_LOAD":
             listing = call.notes.listing
             computed = "" if listing is None else listing.sha1

@@ -61,6 +61,12 @@ class Entry:
     seq: int = 0
     probe: str = ""
     """The feature that it probes for, if it is a probe."""
+    reason: str = ""
+    """Why it failed, as far as that is known."""
+    after: int = 0
+    """The number of the attempt before, where this is another one at the same load."""
+    tries: str = ""
+    """What that attempt had otherwise: ``log_level 0 -> 1``."""
     notes: Notes | None = None
     """Of a call that may turn out to be a probe."""
 

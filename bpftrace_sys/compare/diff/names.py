@@ -61,7 +61,8 @@ class Both(NamedTuple):
         return [
             FieldChange(name, a.get(name), b.get(name))
             for name in [*a, *(name for name in b if name not in a)]
-            if a.get(name) != b.get(name) and not self.options.ignores(name)
+            # Asked of all, so that it is known which of the words to ignore are names.
+            if not self.options.ignores(name) and a.get(name) != b.get(name)
         ]
 
 

@@ -9,6 +9,11 @@ from typing import Final
 KINDS: Final = ("progs", "maps", "attachments")
 """What --only takes."""
 ALL: Final = frozenset({"progs", "maps", "btf", "attachments", "probes", "calls"})
+WORDS: Final = frozenset({
+    "attempts", "count", "exit", "insns", "order", "probe", "reason", "result", "source", "target",
+    "via",
+})
+"""What --ignore takes besides names of fields."""
 KERNELS: Final = frozenset({"info.info.tag", "info.info.prog_tags"})
 """Fields that follow from the program and the kernel's way of hashing it."""
 ONE_BY_ONE: Final = 20_000
@@ -29,6 +34,8 @@ class Options:
     strict: bool = False
     asked: set[str] = field(default_factory=set, compare=False)
     """Names of fields of which it was asked whether they are left out."""
+    used: set[str] = field(default_factory=set, compare=False)
+    """Words of ``ignore`` that left something out."""
 
     @property
     def compared(self) -> frozenset[str]:
@@ -41,7 +48,16 @@ class Options:
         if not self.strict and name in KERNELS:
             return True
         self.asked.add(last)
-        return any(
-            fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(last, pattern)
-            for pattern in (word.removeprefix("attr.") for word in self.ignore)
-        )
+        found = [
+            word
+            for word in self.ignore
+            if fnmatch.fnmatchcase(name, pattern := word.removeprefix("attr."))
+            or fnmatch.fnmatchcase(last, pattern)
+        ]
+        self.used.update(found)
+        return bool(found)
+
+    @property
+    def idle(self) -> list[str]:
+        """Words of ``ignore`` that name nothing that was compared."""
+        return [word for word in self.ignore if word not in self.used and word not in WORDS]

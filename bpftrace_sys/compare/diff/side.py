@@ -18,6 +18,10 @@ from bpftrace_sys.trace.header import Header
 
 SWITCHED: Final = frozenset({"enabled", "disabled"})
 """Verbs of attachments that are compared as the ioctl that they are."""
+WAITING: Final = 4_096
+"""Failed loads that may yet be tried again."""
+ATTEMPTS: Final = 16
+"""At one load, that are told apart."""
 
 
 class Rest:
@@ -63,10 +67,29 @@ class Loaded:
 
     kind: str
     entry: Entry
+    """Where it was tried more than once: how it was asked for at first, and what came of it."""
     digest: bytes
     """Of its content, without the names of objects in it."""
     base: str = ""
     count: int = 1
+    last: int = 0
+    """The number of the last attempt."""
+    attempts: list[str] = field(default_factory=list)
+    """How each of them ended, and what it had otherwise than the one before."""
+
+    def again(self, entry: Entry) -> None:
+        """Another attempt at it."""
+        if len(self.attempts) < ATTEMPTS:
+            self.attempts.append(_attempt(entry))
+        self.last = entry.seq
+        entry.fields = self.entry.fields
+        self.entry = entry
+        self.digest = content(entry)
+
+
+def _attempt(entry: Entry) -> str:
+    result = entry.result if entry.failed else "ok"
+    return f"{result} ({entry.tries})" if entry.tries else result
 
 
 class Side:
@@ -80,6 +103,8 @@ class Side:
         """All objects that were spoken of."""
         self.header: Header | None = None
         self.loaded: list[Loaded] = []
+        self._tried: OrderedDict[int, Loaded] = OrderedDict()
+        """Failed loads by the number of their last attempt: another one may follow."""
         self.more_things = Rest()
         self.maybe: list[Entry] = []
         self.probes: dict[str, set[str]] = {}
@@ -130,10 +155,19 @@ class Side:
     def _real(self, entry: Entry) -> None:
         kind = LOADS.get(entry.command)
         if kind is not None:
-            if len(self.loaded) < options.ONE_BY_ONE:
-                self.loaded.append(Loaded(kind, entry, content(entry)))
+            tried = self._tried.pop(entry.after, None) if entry.after else None
+            if tried is not None:
+                tried.again(entry)
+            elif len(self.loaded) < options.ONE_BY_ONE:
+                tried = Loaded(kind, entry, content(entry), last=entry.seq)
+                tried.attempts.append(_attempt(entry))
+                self.loaded.append(tried)
             else:
                 self.more_things.add(content(entry).hex())
+            if tried is not None and entry.failed:
+                self._tried[entry.seq] = tried
+                while len(self._tried) > WAITING:
+                    self._tried.popitem(last=False)
             return
         if not self.strict and (entry.collects or walks(entry, self._known())):
             return
