@@ -6,7 +6,7 @@ import sys
 
 from bpftrace_sys.cli.arguments import arguments
 from bpftrace_sys.cli.getopt_long import UsageError
-from bpftrace_sys.cli.messages import DONE, TROUBLE, complain
+from bpftrace_sys.cli.messages import DIFFERENT, DONE, TROUBLE, complain
 
 
 def main(words: list[str]) -> int:
@@ -41,5 +41,5 @@ def main(words: list[str]) -> int:
         sys.stdout.write("\n".join(part) + "\n")
     if len(data) % 8:
         print(f"bpfstrace: {len(data) % 8} bytes after the last instruction", file=sys.stderr)
-        return 1
-    return 0
+        return DIFFERENT
+    return DONE

@@ -7,7 +7,7 @@ from typing import Final
 
 from bpftrace_sys.cli.arguments import arguments
 from bpftrace_sys.cli.getopt_long import UsageError
-from bpftrace_sys.cli.messages import DIFFERENT, DONE
+from bpftrace_sys.cli.messages import DIFFERENT, DONE, OWN_FAILURE
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.record.abilities import BAD, Ability, abilities
@@ -29,7 +29,7 @@ def main(words: list[str]) -> int:
         out.write(_line(row) if ("--json", "") in found[0] else _text(row))
     out.flush()
     code = DIFFERENT if any(row.needed and row.state == BAD for row in rows) else DONE
-    return code if out.closed_pipe or close([out]) else 125
+    return code if out.closed_pipe or close([out]) else OWN_FAILURE
 
 
 def _line(row: Ability) -> str:

@@ -7,7 +7,8 @@ import sys
 DONE = 0
 """It was done; what was compared is the same, what was judged is within what is allowed."""
 DIFFERENT = 1
-"""diff found a difference, check something that is not allowed."""
+"""diff found a difference, check something that is not allowed, doctor that nothing can be traced,
+disasm bytes that are no instruction."""
 TROUBLE = 2
 """Wrong arguments; or a trace or file that cannot be read, in whole or in part."""
 OWN_FAILURE = 125
