@@ -33,6 +33,7 @@ packages=(
     chromium            # opens the pages of bpfstrace report, without a window
     chromium-driver     # tells it what to do
     protobuf-compiler   # protoc --decode_raw, a second opinion on Perfetto's files
+    less                # -R shows our colours
     strace              # an independent opinion on the same syscalls
     clang llvm          # compile and disassemble BPF objects; llvm-objdump, llvm-strip
     libbpf-dev          # bpf/bpf_helpers.h for those objects

@@ -209,10 +209,10 @@ ROWS: Final = (
         (), "0.", takes="",
     ),
     Command(
-        "disasm", ("FILE",), "print raw instructions",
+        "disasm", ("FILE [--color[=WHEN]]",), "print raw instructions",
         ("Disassembles raw eBPF instructions, 8 bytes each, as the verifier prints them (- is "
          "stdin). Of an ELF object, llvm-objdump -d shows what is in it.",),
-        (), "0, 1 where bytes are left over at the end, 2 where the file cannot be read.",
+        (COLOR,), "0, 1 where bytes are left over at the end, 2 where the file cannot be read.",
     ),
 )  # fmt: skip
 """In the order of the help."""

@@ -9,6 +9,8 @@ from itertools import zip_longest
 from typing import Final
 
 from bpftrace_sys.common.escape import printable
+from bpftrace_sys.render.insn_paint import InsnPainter
+from bpftrace_sys.render.native_paint import NativePainter
 from bpftrace_sys.render.style import Painter
 from bpftrace_sys.story import kernel_map
 from bpftrace_sys.story.kernel_view import (
@@ -46,6 +48,8 @@ class Options:
     syntax: str
     width: int
     verbose: bool
+    tokens: bool
+    """The parts of instructions have colours."""
 
 
 Listed = Callable[[Listing, str], Iterator[str]]
@@ -61,6 +65,8 @@ class ViewText:
         self.paint = paint
         self._listed = listed
         self._missing = ""
+        self._insn: Callable[[str], str] = InsnPainter(paint) if options.tokens else str
+        self._native: Callable[[str], str] = NativePainter(paint) if options.tokens else str
 
     def lines(self) -> Iterator[str]:
         """All that was asked for, after what is to be said of it."""
@@ -134,7 +140,7 @@ class ViewText:
                 last = line.source
                 yield INDENT + self._source(line.source, line.where)
             octets = f"{line.code.hex(' '):<30} " if self.options.verbose else ""
-            yield f"{INDENT}{line.offset:{width}x}: {octets}{printable(line.text)}"
+            yield f"{INDENT}{line.offset:{width}x}: {octets}{self._native(printable(line.text))}"
 
     def _source(self, source: str, where: str | None) -> str:
         shown = self.paint("source", f"; {printable(source)}".rstrip())
@@ -186,15 +192,20 @@ class ViewText:
 
     def _fate(self, fate: kernel_map.Fate, widths: tuple[int, ...]) -> Iterator[str]:
         mark = MARKS[fate.what]
-        style = STYLES.get(mark, "insn")
         loaded: tuple[Line | None, ...] = (fate.loaded,)
         code = fate.native if len(widths) > 1 else ()
         for one, two, three in zip_longest(loaded, fate.translated, code):
-            cells = [_cell(one).ljust(widths[0]), _cell(two)]
+            cells = [(_cell(row), self._insn) for row in (one, two)]
             if len(widths) > 1:
-                cells = [cells[0], cells[1].ljust(widths[1]), _native_cell(three)]
-            text = " | ".join(cells).rstrip().removesuffix(" |").removesuffix(" |")
-            yield f"{INDENT[:-2]}{self.paint(style, f'{mark} {text}')}".rstrip()
+                cells.append((_native_cell(three), self._native))
+            while cells and not cells[-1][0]:
+                cells.pop()
+            text = " | ".join(
+                _painted(cell, paint) + " " * (width - len(cell))
+                for (cell, paint), width in zip(cells, (*widths, 0), strict=False)
+            )
+            shown = self.paint(STYLES[mark], mark) if mark in STYLES else mark
+            yield f"{INDENT[:-2]}{shown} {text}".rstrip()
             mark = mark if mark in "+-" else " "
 
 
@@ -204,3 +215,9 @@ def _cell(row: Line | None) -> str:
 
 def _native_cell(line: NativeLine | None) -> str:
     return "" if line is None else f"{line.offset:4x}: {printable(line.text)}"
+
+
+def _painted(cell: str, paint: Callable[[str], str]) -> str:
+    """A cell whose instruction is painted, and not where it stands."""
+    place, colon, text = cell.partition(": ")
+    return f"{place}{colon}{paint(text)}"

@@ -263,7 +263,8 @@ class TextRenderer(Renderer):
         from bpftrace_sys.render import kernel_view
 
         options = kernel_view.Options(
-            self.options.kernel, self.options.syntax, self.options.width, self.options.verbose
+            self.options.kernel, self.options.syntax, self.options.width,
+            self.options.verbose, self.options.tokens,
         )
         shown = kernel_view.ViewText(seen, options, self.paint, self.calls.listings.lines)
         lines = chain([""], shown.lines(), [""])

@@ -118,6 +118,7 @@ complete -c bpfstrace -n '__bpfstrace_sub doctor' -l json -d 'an object a line: 
 complete -c bpfstrace -n '__bpfstrace_sub doctor' -s h -l help -d 'this text'
 complete -c bpfstrace -n '__bpfstrace_sub schema' -f
 complete -c bpfstrace -n '__bpfstrace_sub schema' -s h -l help -d 'this text'
+complete -c bpfstrace -n '__bpfstrace_sub disasm' -l color -d 'auto (on a terminal), always or never'
 complete -c bpfstrace -n '__bpfstrace_sub disasm' -s h -l help -d 'this text'
 complete -c bpfstrace -n '__bpfstrace_sub' -s f -l follow-forks -d 'follow forks, vforks, clones and threads'
 complete -c bpfstrace -n '__bpfstrace_sub' -s p -l attach -x -a '(__fish_complete_pids)' -d 'attach to running processes (repeat, or separate by commas); Ctrl-C detaches'
