@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from uapi_gen.extract import ExtractError, extract
-from uapi_gen.render import RenderError, check, render
+from uapi_gen.render import RenderError, render
 
 _TOP = Path(__file__).resolve().parent.parent
 FACTS = _TOP / "tools/uapi_facts.json"
@@ -82,14 +82,13 @@ def main() -> int:
             sys.path.insert(0, str(_TOP))
             from uapi_gen.missing import missing, report
 
-            lacks = missing()
+            lacks = missing(json.loads(FACTS.read_text()))
             print(report(lacks), end="")
             return int(bool(lacks))
         if options.stage == "render":
             files = render(json.loads(FACTS.read_text()))
             return _put({MODULES / name: text for name, text in files.items()}, options.check)
         facts = extract(options.libbpf, options.headers, options.kernel_headers)
-        check(facts)
         if options.check:  # other versions of the same headers are no difference
             facts["made_from"] = json.loads(FACTS.read_text())["made_from"]
         return _put({FACTS: dumps(facts)}, options.check)

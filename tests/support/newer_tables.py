@@ -29,6 +29,9 @@ ENUMS: Final = {
 IOCTL: Final = "PERF_EVENT_IOC_PROPHESY"
 IOCTL_NUMBER: Final = 0x4008_240C
 """_IOW('$', 12, __u64): the next one."""
+FLAG: Final = "BPF_F_GIBBERISH"
+ENUM: Final = "bpf_riddle"
+"""A flag and an enum of which nobody has said where they belong."""
 FIELDS: Final[dict[str, list[tuple[str, int, str]]]] = {
     "bpf_attr.map_invert": [("map_fd", 4, "__u32"), ("flags", 4, "__u32"), ("mirror", 8, "__u64")],
     "bpf_attr.PROG_LOAD": [("omen", 4, "__u32")],
@@ -61,6 +64,8 @@ def newer_facts(facts: dict[str, Any]) -> dict[str, Any]:
         members.insert(end, name)
         constants[name] = NUMBERS[name] = number
         constants[members[end + 1]] = number + 1
+    native["constants"] |= {FLAG: 1 << 30, "BPF_RIDDLE_EASY": 0, "BPF_RIDDLE_HARD": 1}
+    native["enums"][ENUM] = ["BPF_RIDDLE_EASY", "BPF_RIDDLE_HARD"]
     for unit in ("native", "compat32"):
         facts[unit]["constants"][IOCTL] = IOCTL_NUMBER
     structs = native["structs"]

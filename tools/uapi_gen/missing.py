@@ -19,6 +19,7 @@ from decoders.declare import bpf_attr, bpf_info, bpf_link, perf_ioctl
 from decoders.uapi import const, names
 from decoders.uapi.layouts import LAYOUTS
 from uapi_gen.declared import NOT_DECLARED, STRUCTS, one_of, places
+from uapi_gen.render import unplaced
 
 COVERAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "coverage.md"
 
@@ -168,8 +169,12 @@ FILES: Final = (
 """Where structs are declared, by the beginning of their names in LAYOUTS."""
 
 
-def missing() -> list[Lack]:
-    """All that has no row, kind by kind."""
+SPEC: Final = "tools/uapi_gen/spec.py"
+
+
+def missing(facts: dict[str, Any]) -> list[Lack]:
+    """All that has no row, kind by kind; ``facts``: what the tables are made of."""
+    flags, enums = unplaced(facts)
     found = [
         Lack(kind.name, name, table.file, table.name)
         for kind in KINDS
@@ -177,6 +182,8 @@ def missing() -> list[Lack]:
         for table in kind.tables
         if name not in set(table.rows())
     ]
+    found += [Lack("flag", name, SPEC, "TABLES or HELPER_FLAGS") for name in flags]
+    found += [Lack("enum", name, SPEC, "TABLES or OTHER_ENUMS") for name in enums]
     return [*found, *_fields(), *_ends()]
 
 

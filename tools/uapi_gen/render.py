@@ -27,7 +27,7 @@ _MODULES = {
 
 
 class RenderError(Exception):
-    """Facts that the spec does not account for."""
+    """Facts that lack what the spec asks for."""
 
 
 def _members(table: Table, facts: dict[str, Any]) -> dict[str, int]:
@@ -75,8 +75,9 @@ def _ordered(table: Table, numbers: dict[int, str]) -> list[tuple[int, str]]:
     return sorted(numbers.items(), key=lambda item: (item[0] != 0, -item[0].bit_count(), item[0]))
 
 
-def check(facts: dict[str, Any]) -> None:
-    """Raises RenderError for a BPF_F_ constant or an enum that the spec does not place."""
+def unplaced(facts: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """The BPF_F_ constants and the enums of which the spec does not say where they belong: no
+    table has them, and what they are is shown as numbers."""
     native = facts["native"]
     placed: set[str] = set()
     for table in TABLES:
@@ -87,12 +88,8 @@ def check(facts: dict[str, Any]) -> None:
         for name in native["constants"]
         if name.startswith("BPF_F_") and name not in placed and not HELPER_FLAGS.fullmatch(name)
     ]
-    if lost:
-        raise RenderError(f"in no table of flags, and no helper's flags: {lost}")
     shown = {table.source for table in TABLES if isinstance(table.source, str)}
-    unknown = set(native["enums"]) - shown - OTHER_ENUMS
-    if unknown:
-        raise RenderError(f"enums that no table shows: {sorted(unknown)}")
+    return lost, sorted(set(native["enums"]) - shown - OTHER_ENUMS)
 
 
 def _head(doc: str, facts: dict[str, Any], used: set[str]) -> str:
@@ -227,7 +224,6 @@ def _layouts_module(facts: dict[str, Any]) -> str:
 
 def render(facts: dict[str, Any]) -> dict[str, str]:
     """File name -> text of every generated module.  Raises RenderError."""
-    check(facts)
     files = {f"{module}.py": _names_module(module, facts) for module in _MODULES}
     files["const.py"] = _const_module(facts)
     files["layouts.py"] = _layouts_module(facts)
