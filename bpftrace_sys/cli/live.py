@@ -272,6 +272,11 @@ def _why(error: SpawnError | EngineError, argv: list[str]) -> str:
     return str(error)
 
 
+def no_proc() -> bool:
+    """Whether there is nothing to look fds up in."""
+    return not os.path.isdir("/proc/self/fd")
+
+
 STEPS: Final = (
     "typing", "re", "dataclasses", "construct", "decoders.uapi.names", "decoders.values",
     "decoders.declare.fields", "decoders.declare.bpf_attr", "decoders.declare.syscalls",
@@ -398,6 +403,8 @@ class Telling:
                 "traced": list(settings.traced),
                 "explicit": sorted(settings.explicit),
                 **({"narrowed": narrowed(settings)} if narrowed(settings) else {}),
+                # The eBPF engine has fds from the kernel.
+                **({"proc": False} if settings.engine != "bpf" and no_proc() else {}),
             },
             host=uname.nodename,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 
 from bpftrace_sys.cli.config import configured
@@ -69,12 +70,14 @@ def replay(settings: Settings) -> int:
     pipeline.faults.report = complain
     pipeline.faults.debug = settings.debug
     pipeline.renderers = renderers(settings, pipeline, outputs)
-    # The trace itself was recorded whole, as far as its header says.
     left_out = [f"replay {word}" for word in narrowed(settings)]
+    copied = header
     if left_out:
         earlier = header.options.get("narrowed")
-        header.options["narrowed"] = [*(earlier if isinstance(earlier, list) else ()), *left_out]
-    pipeline.header(header)
+        words = [*(earlier if isinstance(earlier, list) else ()), *left_out]
+        copied = dataclasses.replace(header, options={**header.options, "narrowed": words})
+    # What is copied leaves something out; what is read does, as far as its own header says.
+    pipeline.header(header, copied)
     code = 0
     held = Held()
     # Between lines of text on the same terminal a bar would be in the way.

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from decoders.events import Ending
 
 WHY: Final = "  why: "
+WITHOUT_PROC: Final = "no /proc was there: what fds are, paths and capabilities were not seen"
+"""What a trace says that was made where /proc was not mounted."""
 HELD_SHOWN: Final = 20
 """Objects of a kind that a process holds."""
 HANGING: Final = " " * 10
@@ -91,6 +93,8 @@ class TextRenderer(Renderer):
     def header(self, header: Header) -> None:
         """The trace begins; of what processes run already nothing more is asked."""
         self._started = not header.argv
+        if header.options.get("proc") is False and not self.options.quiet:
+            self._write(self.paint("comment", WITHOUT_PROC))
 
     def _write(self, text: str) -> None:
         if self.folds or self.walks or self._held_more:

@@ -70,6 +70,8 @@ class Model:
         """The system calls that are traced; None: the trace does not say."""
         self.left_out: str = ""
         """An option that keeps calls out of the trace, by which programs may be attached."""
+        self.without_proc = False
+        """There was no /proc to look fds up in: what an fd is was not seen."""
         self.troubles: dict[tuple[int, str], Refusal] = {}
         """What last failed on a process's way to an event for programs of a type (troubles.py)."""
         self.passing: set[str] = set()

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     Taken = RawCall | Rounds | ProcessEvent | KernelView | ObjectState | Unseen | Running
 
 LEAVING_OUT = ("-e bpf=", "-e status=", "-P ", "-Z")
-"""Options that keep calls out of a trace, which may be those that attach a program."""
+COPYING = tuple(f"replay {option}" for option in (*LEAVING_OUT, "-e trace="))
+"""Options that keep calls out of a trace, or out of a copy of it by replay, which may be those
+that attach a program."""
 
 
 class Pipeline:
@@ -58,18 +60,23 @@ class Pipeline:
         self._opening: Opening | None = None
         self._again: Again | None = None
 
-    def header(self, header: Header) -> None:
-        """The trace begins."""
+    def header(self, header: Header, told: Header | None = None) -> None:
+        """The trace begins. ``told``: what renderers are to write, if that is another one."""
         traced = header.options.get("traced")
         if isinstance(traced, list):
             self.model.traced = frozenset(map(str, traced))
             self.model.netlink = "sendto" in traced
         left_out = header.options.get("narrowed")
         self.model.left_out = next(
-            (word for word in left_out if isinstance(word, str) and word.startswith(LEAVING_OUT)),
+            (
+                word
+                for word in left_out
+                if isinstance(word, str) and word.startswith(LEAVING_OUT + COPYING)
+            ),
             "",
         ) if isinstance(left_out, list) else ""
-        self._each(lambda renderer: renderer.header(header))
+        self.model.without_proc = header.options.get("proc") is False
+        self._each(lambda renderer: renderer.header(told or header))
 
     def fact(self, kind: str, key: int, name: str) -> None:
         """A name was learned from the live machine."""

@@ -251,3 +251,54 @@ def test_an_elf_object_is_not_read_as_instructions(tmp_path: Path) -> None:
     done = run_cli("disasm", PYTHON)
     assert (done.returncode, done.stdout) == (2, "")
     assert "ELF object" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options", [["-e", "trace=bpf"], ["-e", "bpf=prog_load"], ["-P", "/nowhere"], ["-Z"]]
+)
+def test_what_a_copy_leaves_out_is_not_denied(options: list[str], tmp_path: Path) -> None:
+    """bcc-uprobe attaches with an ioctl: of a copy without that nobody knows."""
+    whole, copy = FIXTURES / "bcc-uprobe" / "trace.jsonl.gz", tmp_path / "copy.jsonl"
+    first = run_cli("replay", *options, "--json", str(copy), str(whole))
+    assert "not attached" not in first.stdout
+    assert "not seen attached" not in first.stdout
+    text = run_cli("replay", str(copy)).stdout
+    assert "not attached" not in text
+    loads = sum('"cmd":"BPF_PROG_LOAD"' in line and '"prog_name":"goodbye"' in line
+                for line in copy.read_text().splitlines())  # fmt: skip
+    said = f"not seen attached (replay {' '.join(options)} leaves calls out)"
+    seen = "attached  goodbye" in text  # its ioctl is in this copy
+    assert seen is (options[-1] == "bpf=prog_load")
+    assert text.count(said) == (0 if seen else 2 * loads)
+    again = tmp_path / "again.jsonl"
+    run_cli("replay", "--json", str(again), str(copy))
+    assert again.read_text() == copy.read_text()
+
+
+@pytest.mark.live
+def test_a_trace_without_proc_says_so_and_denies_nothing(tmp_path: Path) -> None:
+    """Without /proc no fd has a name; that it is not open does not follow."""
+    trace = tmp_path / "t.jsonl"
+    query = "PROG_QUERY of a pipe, and of an fd that nobody has"
+    program = f"""
+import ctypes, os, platform, struct
+{query!r}
+nr = {{"x86_64": 321, "aarch64": 280}}[platform.machine()]
+libc = ctypes.CDLL(None)
+for fd in (os.pipe()[0], 999):
+    attr = ctypes.create_string_buffer(struct.pack("<IIIIQII", fd, 0, 0, 0, 0, 0, 0), 32)
+    libc.syscall(nr, 16, attr, 32)
+"""
+    words = [sys.executable, "-m", "bpftrace_sys", "--json", str(trace), sys.executable, "-S", "-c",
+             program]  # fmt: skip
+    hidden = ["unshare", "-m", "sh", "-c", 'umount -l /proc && exec "$@"', "sh", *words]
+    done = subprocess.run(hidden, capture_output=True, text=True, env=environment(), check=False)
+    assert trace.exists(), done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[0] == "no /proc was there: what fds are, paths and capabilities were not seen"
+    assert sum("-1 EBADF" in line for line in lines) == 2
+    assert "is not open" not in done.stderr
+    assert run_cli("replay", str(trace)).stdout == done.stderr
+    seen = run_cli(*words[3:])
+    assert "no /proc" not in seen.stderr
+    assert seen.stderr.count("target_fd 999 is not open") == 1

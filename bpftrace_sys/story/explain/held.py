@@ -65,7 +65,8 @@ def no_holder(failure: Failure) -> list[str]:
     wanted, word = HOLDS[kind]
     of = article(kind.lower())
     if inside is None:
-        return [f"fd {fd}, the value, is not open"] if failure.errno == errno.EBADF else []
+        unseen = failure.errno != errno.EBADF or failure.model.without_proc
+        return [] if unseen else [f"fd {fd}, the value, is not open"]
     said = f"fd {fd} is {spoken_of(inside)}, and {of} holds {word}"
     if inside.kind != wanted:
         return [said]
