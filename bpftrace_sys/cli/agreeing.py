@@ -51,6 +51,7 @@ def agreed(settings: Settings) -> None:
         if rule.syscall not in settings.traced:
             raise UsageError(f"inject= is for calls that are traced; -e trace={rule.syscall}, too")
     _agree_on_redacting(settings)
+    _agree_on_panes(settings)
     _agree_on_engine(settings)
     if not settings.pids and not settings.everybody:
         return
@@ -72,6 +73,21 @@ def _agree_on_redacting(settings: Settings) -> None:
     if settings.paths and "paths" in settings.redacted:
         raise UsageError(
             "-P chooses by paths, which --redact hides; try: --redact=values,strings,argv,host"
+        )
+
+
+def _agree_on_panes(settings: Settings) -> None:
+    if not settings.tui:
+        return
+    if settings.background:
+        raise UsageError("-D traces from the background; --tui is in front")
+    if "-" in (settings.output, settings.json, settings.report, settings.events):
+        raise UsageError("--tui draws on the terminal; outputs beside it go to files, not to -")
+    if settings.rotate[0] is not None:
+        raise UsageError("--rotate begins files anew; --tui reads the one trace as it grows")
+    if settings.json is not None and settings.json.endswith((".gz", ".zst")):
+        raise UsageError(
+            "--tui reads the trace as it grows: --json FILE without .gz or .zst; compress it after"
         )
 
 

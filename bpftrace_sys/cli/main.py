@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final, NoReturn
 
+    from bpftrace_sys.cli.settings import Settings
+
 DEBUG = frozenset({"-d", "--debug"})
 GARBAGE = 50_000
 """Objects between two looks for cycles; Python looks after 700, and imports make many."""
@@ -94,6 +96,15 @@ def _run(words: list[str], own_process: bool) -> int:
     settings = configured(settings, words, "live")
     if not (settings.args or settings.pids or settings.everybody):
         raise UsageError("no program to trace: bpfstrace [OPTIONS] PROG [ARGS]")
+    if settings.tui:
+        from bpftrace_sys.cli.tui import live
+
+        return live(settings, lambda: traced(settings, own_process=True))
+    return traced(settings, own_process)
+
+
+def traced(settings: Settings, own_process: bool) -> int:
+    """Traces what the settings say, by the engine that they say; returns the exit code."""
     from bpftrace_sys.cli.live import OWN_FAILURE, trace
     from bpftrace_sys.render.output import OutputError
 

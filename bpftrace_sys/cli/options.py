@@ -327,6 +327,9 @@ OPTIONS: Final = (
     Option("", "report", "FILE", OUTPUT,
            "a page for the browser to FILE, at the end (bpfstrace report makes one of a saved "
            "trace)", _text("report")),
+    Option("", "tui", "", OUTPUT,
+           "the trace in panes on this terminal while PROG runs, and PROG's own terminal in one "
+           "(tui.md)", _set("tui", True), "live"),
     Option("", "redact", "[=CLASSES]", OUTPUT,
            "stand-ins in all outputs for what a trace may give away: values, strings, paths, "
            "argv, host (all of these), or for some of them (trust.md; bpfstrace redact does it "

@@ -125,6 +125,8 @@ class Settings:
         """-a: processes of this user only."""
         self.cgroup: str | None = None
         """-a: processes below this folder of cgroup2 only."""
+        self.tui = False
+        """--tui: shown in panes while it is traced."""
         self.debug = False
         """Tracebacks of bpfstrace's own faults."""
         self.help = False

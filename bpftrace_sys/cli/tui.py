@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Any
 
@@ -11,9 +13,13 @@ from bpftrace_sys.cli.arguments import arguments
 from bpftrace_sys.cli.messages import DONE, OWN_FAILURE, TROUBLE, complain, fault_words
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.common import BpfstraceError
+from bpftrace_sys.common.escape import printable
 from bpftrace_sys.trace.reader import Reader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bpftrace_sys.cli.settings import Settings
     from bpftrace_sys.tui.app import Browser
 
 
@@ -36,9 +42,9 @@ def main(words: list[str]) -> int:
     reader = Reader(path)
 
     from bpftrace_sys.tui.app import Browser
-    from bpftrace_sys.tui.reading import Reading
+    from bpftrace_sys.tui.reading import FileReading
 
-    reading = Reading(reader.header, reader, reader.position)
+    reading = FileReading(reader)
     browser = Browser(reading, path, dict(found[0]).get("--filter", ""))
     return shown(browser)
 
@@ -58,9 +64,6 @@ def lacking(what: str) -> None:
 def _spooled() -> IO[bytes]:
     """stdin in a file without a name, for it is read once more for an export; the keys come
     from the terminal from now on."""
-    import shutil
-    import tempfile
-
     try:
         file: Any = tempfile.TemporaryFile("w+b")  # noqa: SIM115
         shutil.copyfileobj(sys.stdin.buffer, file)
@@ -71,6 +74,64 @@ def _spooled() -> IO[bytes]:
     os.dup2(terminal, 0)
     os.close(terminal)
     return file  # type: ignore[no-any-return]
+
+
+def live(settings: Settings, traced: Callable[[], int]) -> int:
+    """``bpfstrace --tui PROG``: traces below a terminal of its own, and shows it meanwhile.
+
+    ``traced`` does what the settings say then, and gives the exit code.
+    """
+    lacking("--tui")
+    if not sys.stdin.isatty():
+        raise BpfstraceError("--tui: the keys come from the terminal, and stdin is none")
+    from bpftrace_sys.tui.keeper import keep
+
+    folder = ""
+    if settings.json is None:
+        folder = tempfile.mkdtemp(prefix="bpfstrace-tui-")
+        settings.json = f"{folder}/trace.jsonl"
+    path = settings.json
+    if settings.output is None:
+        # Nobody reads the text, and so there is none.
+        settings.output, settings.counts = os.devnull, True
+    size = os.get_terminal_size(sys.stdout.fileno())
+    kept = keep(lambda: _trace(traced), size.lines, size.columns)
+
+    from bpftrace_sys.tui.live import LiveBrowser
+
+    attached = bool(settings.pids or settings.everybody)
+    browser = LiveBrowser(kept, path, _about(settings), attached)
+    code = shown(browser)
+    if browser.reading.done:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+    else:
+        # So it is, too, where the browser is at fault.
+        complain(f"{_about(settings)} goes on, and is traced to {path}")
+        return code
+    if code or kept.status is None or browser.let_go:
+        return code
+    status = os.waitstatus_to_exitcode(kept.status)
+    return status if status >= 0 else 128 - status
+
+
+def _about(settings: Settings) -> str:
+    """What is traced, in few words."""
+    if settings.args:
+        return printable(settings.args[0])
+    return "the machine" if settings.everybody else f"process {', '.join(map(str, settings.pids))}"
+
+
+def _trace(traced: Callable[[], int]) -> int:
+    """In the tracer's process, whose errors nobody else prints."""
+    try:
+        return traced()
+    except BpfstraceError as error:
+        complain(str(error))
+        return TROUBLE
+    except Exception as error:
+        complain(fault_words(error))
+        return OWN_FAILURE
 
 
 def shown(browser: Browser) -> int:

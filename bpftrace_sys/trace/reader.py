@@ -233,17 +233,22 @@ class Reader:
                         "the trace ends without its end line: truncated, or still being written"
                     )
                 return
-            item: Item | None = self._shapes.read(self._line)
-            if item is None:
-                line = self._parse()
-                try:
-                    item = self._item(line)
-                except (ValueError, TypeError, AttributeError, OverflowError) as error:
-                    raise self._error(f"a damaged line: {error}") from None
-                if isinstance(item, RawCall):
-                    self._shapes.learn(self._line, item)
+            item = self._held()
             if item is not None:
                 yield item
+
+    def _held(self) -> Item | None:
+        """What the line that was read holds; None where it is one that we pass over."""
+        item: Item | None = self._shapes.read(self._line)
+        if item is None:
+            line = self._parse()
+            try:
+                item = self._item(line)
+            except (ValueError, TypeError, AttributeError, OverflowError) as error:
+                raise self._error(f"a damaged line: {error}") from None
+            if isinstance(item, RawCall):
+                self._shapes.learn(self._line, item)
+        return item
 
     def _item(self, line: dict[str, Any]) -> Item | None:
         kind = line.get("type")

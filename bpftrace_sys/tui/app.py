@@ -7,6 +7,7 @@ from typing import ClassVar, Final, NamedTuple
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
 from textual.widgets import Input, Static
 
 from bpftrace_sys.common import BpfstraceError
@@ -33,6 +34,9 @@ class Spot(NamedTuple):
 
 class Browser(Viewer):
     """A Viewer with keys."""
+
+    KEYED: ClassVar[tuple[type[DOMNode], ...]] = ()
+    """Whose keys ``?`` lists."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "keys", "keys", key_display="?"),
@@ -77,7 +81,8 @@ class Browser(Viewer):
     def on_pane_chosen(self, message: Pane.Chosen) -> None:
         """Into the details; from there where the line leads."""
         if message.pane is not self.detail:
-            self.action_pane("details")
+            if self.told(message.pane):
+                self.action_pane("details")
             return
         line = self.detail.line
         if line is None or (line.seq is None and line.thing is None):
@@ -237,7 +242,7 @@ class Browser(Viewer):
 
     def action_keys(self) -> None:
         """The keys."""
-        lines = [f" {text}" for text in key_lines(self.details.paint, (Browser, Pane))]
+        lines = [f" {text}" for text in key_lines(self.details.paint, self.KEYED)]
         self.push_screen(Choice(self.palette, "keys (Esc closes)", lines))
 
     # ------------------------------------------------------------ questions
@@ -360,3 +365,6 @@ class Browser(Viewer):
             self.call_from_thread(self.say, str(error))
             return
         self.call_from_thread(self.say, f"{count(done, 'call')} written to {output}")
+
+
+Browser.KEYED = (Browser, Pane)

@@ -22,6 +22,7 @@ ABOUT: Final = {
     "object": "to the object in its list",
     "uses": "all calls that have to do with the object",
     "back": "back to before the last jump",
+    "type": "type to the program; Ctrl-] ends that",
     "export": "write the calls of the pane as a trace of their own",
     "zoom": "the pane alone, or all of them",
 }

@@ -233,12 +233,12 @@ class DetailPane(Pane):
         self.fresh()
 
     def on_resize(self) -> None:
+        """Lines are wrapped anew; textual calls a Pane's own after this one."""
         if self.scrollable_content_region.width != self._width:
             self._shown = []
             for number, line in enumerate(self._lines):
                 self._wrap(number, line)
         self._fill(self.cursor)
-        super().on_resize()
 
     def _wrap(self, number: int, line: Line) -> None:
         width = self._width = self.scrollable_content_region.width

@@ -32,10 +32,8 @@ SHOWN: Final = 0.15
 WIDE: Final = 110
 """Columns from which on lists and details stand beside each other."""
 TALL: Final = 30
-PANES: Final = ("calls", "objects", "ties", "details")
-"""In the order of their numbers."""
 TITLES: Final = {"calls": "1 Calls", "objects": "2 Objects", "ties": "3 Attachments",
-                 "details": "4 Details"}  # fmt: skip
+                 "details": "4 Details", "output": "5 Output"}  # fmt: skip
 
 
 class Viewer(App[None]):
@@ -79,6 +77,8 @@ class Viewer(App[None]):
         self.ties = TiesPane(palette, "ties", self.details)
         self.detail = DetailPane(palette, "details")
         self.palette = palette
+        self.about = ""
+        """What is traced, until the trace says it."""
         self.trouble = ""
         """Why it had to end."""
         self.settled = asyncio.Event()
@@ -99,9 +99,7 @@ class Viewer(App[None]):
         yield Static(id="title", markup=False)
         with Container(id="body"):
             with Vertical(id="lists"):
-                yield self.calls
-                yield self.objects
-                yield self.ties
+                yield from self.lists()
             yield self.detail
         with Horizontal(id="ask"):
             yield Static(id="what", markup=False)
@@ -129,19 +127,28 @@ class Viewer(App[None]):
 
     def _name_panes(self) -> None:
         narrow = self.screen.has_class("narrow")
-        others = " · ".join(TITLES[name] for name in PANES[:3])
-        for pane in (self.calls, self.objects, self.ties):
+        others = " · ".join(TITLES[str(pane.id)] for pane in self.lists())
+        for pane in self.lists():
             name = TITLES[str(pane.id)]
             pane.border_title = others.replace(name, name.upper()) if narrow else name
+
+    def lists(self) -> Sequence[Pane]:
+        """What stands beside or above the details."""
+        return (self.calls, self.objects, self.ties)
 
     def panes(self) -> Sequence[Pane]:
         """In the order of their numbers."""
         return (self.calls, self.objects, self.ties, self.detail)
 
+    def told(self, pane: Pane) -> bool:
+        """Whether the details are of what the cursor of a pane is on."""
+        return pane is self.calls or pane is self.objects or pane is self.ties
+
     # ------------------------------------------------------------ reading
 
     async def _work(self) -> None:
         """Reads and sifts a little at a time, and shows it."""
+        fresh = True
         while True:
             try:
                 busy = self.reading.read(self.slice)
@@ -151,9 +158,11 @@ class Viewer(App[None]):
                 return
             busy = self.calls.sift(self.slice) or busy
             now = time.monotonic()
-            if not busy or now >= self._due:
+            fresh = fresh or busy
+            if fresh and (not busy or now >= self._due):
                 self._due = now + self.pause
                 self.show()
+                fresh = False
             if busy:
                 await asyncio.sleep(0)
                 continue
@@ -184,7 +193,7 @@ class Viewer(App[None]):
     def _tell(self) -> None:
         """The title, and how much is in each list."""
         report = self.book.report
-        head = report.argv or attached_to(report)
+        head = report.argv or self.about or attached_to(report)
         words = [self.state(), count(report.calls, "call")]
         if report.failed:
             words.append(f"{report.failed:,} failed")
@@ -213,7 +222,7 @@ class Viewer(App[None]):
 
     def on_pane_moved(self, message: Pane.Moved) -> None:
         """The details are those of the line under the cursor of a list."""
-        if message.pane is not self.detail:
+        if self.told(message.pane):
             self._shown_from = message.pane
             self.show_details()
 
@@ -221,7 +230,7 @@ class Viewer(App[None]):
         """The list that was gone to tells its details."""
         pane = self.focused
         if isinstance(pane, Pane) and pane is not self.detail and pane in self.panes():
-            if pane is not self._shown_from:
+            if pane is not self._shown_from and self.told(pane):
                 self._shown_from = pane
                 self.show_details()
             for other in self.panes():

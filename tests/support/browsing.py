@@ -13,7 +13,7 @@ from bpftrace_sys.render.html.painting import unmarked
 from bpftrace_sys.trace.reader import Reader
 from bpftrace_sys.tui.app import Browser
 from bpftrace_sys.tui.panes import Pane
-from bpftrace_sys.tui.reading import Reading
+from bpftrace_sys.tui.reading import FileReading
 
 WIDE = (120, 40)
 NARROW = (80, 24)
@@ -83,7 +83,7 @@ def browse(path: Path, script: Script, size: tuple[int, int] = WIDE, filter: str
 
     async def run() -> Browser:
         reader = Reader(str(path))
-        reading = Reading(reader.header, reader, reader.position)
+        reading = FileReading(reader)
         app = Browser(reading, str(path), filter)
         async with app.run_test(size=size) as pilot:
             open_browser = Browsing(app, pilot)

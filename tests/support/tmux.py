@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -43,8 +44,19 @@ class Tmux:
     def run(self, *words: str, before: str = "") -> None:
         """Starts bpfstrace; its exit code stands on the screen afterwards."""
         command = shlex.join([sys.executable, "-m", "bpftrace_sys", *words])
-        self._tmux("send-keys", "-l", f"clear; {before} {command}; echo code $?")
+        self.shell(f"clear; {before} {command}; echo code $?")
+
+    def shell(self, text: str) -> None:
+        """Gives the shell a line."""
+        self._tmux("send-keys", "-l", text)
         self._tmux("send-keys", "Enter")
+
+    def kill(self, name: str) -> None:
+        """Kills what the shell runs, whose command line holds this."""
+        shell = self._tmux("display-message", "-p", "#{pane_pid}").strip()
+        children = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+        [pid] = [pid for pid in children if name in Path(f"/proc/{pid}/cmdline").read_text()]
+        os.kill(int(pid), signal.SIGKILL)
 
     def keys(self, *keys: str) -> None:
         """Presses keys, in tmux's words."""

@@ -19,9 +19,10 @@ from bpftrace_sys.tui.app import Browser
 from bpftrace_sys.tui.details import Details
 from bpftrace_sys.tui.entries import entries, tie_groups
 from bpftrace_sys.tui.keys import key_rows
+from bpftrace_sys.tui.live import LiveBrowser
 from bpftrace_sys.tui.painted import Palette, wrapped
-from bpftrace_sys.tui.panes import Pane
-from bpftrace_sys.tui.reading import Reading
+from bpftrace_sys.tui.panes import ListPane, Pane
+from bpftrace_sys.tui.reading import FileReading
 from decoders.raw import RawCall
 from tests.support.browsing import NARROW, WIDE, Browsing, browse
 from tests.support.hostile import BIDI, MARKUP, hostile, looped
@@ -42,7 +43,7 @@ def test_all_of_a_recording_is_listed(name: str) -> None:
     """Against the API, which reads the same trace on a way of its own."""
     trace = bpftrace_sys.open_trace(recording(name))
     reader = Reader(str(recording(name)))
-    reading = Reading(reader.header, reader, reader.position)
+    reading = FileReading(reader)
     while reading.read(60):
         pass
     results = [
@@ -80,7 +81,7 @@ def test_details_follow_the_cursor_and_lead_on() -> None:
         assert open_browser.detail().startswith(f"#{attach.seq} ")
         # The link is made here; the program is one of the others.
         await open_browser.keys("m")
-        choices = app.screen.query_one("#choice", Pane)
+        choices = app.screen.query_one("#choice", ListPane)
         lines = [unmarked(choices.painted(at)) for at in range(choices.count)]
         at = next(at for at, line in enumerate(lines) if " prog " in f" {line}")
         await open_browser.keys(*["j"] * at, "enter")
@@ -447,7 +448,7 @@ def test_the_screen_is_there_before_the_trace_is_read(tmp_path: Path) -> None:
 
     async def run() -> None:
         reader = Reader(str(path))
-        reading = Reading(reader.header, reader, reader.position)
+        reading = FileReading(reader)
         app = Slow(reading, str(path))
         # A slice ends at its first look at the clock, and what is there is shown.
         app.slice = app.pause = 0.0
@@ -484,5 +485,5 @@ def test_all_keys_are_documented() -> None:
         for line in lines
         if line.startswith("| `")
     ]
-    rows = dict(key_rows(Browser, Pane))
+    rows = dict(key_rows(*LiveBrowser.KEYED))
     assert {words[0].replace("`", ""): words[1].replace("`", "") for words in documented} == rows

@@ -140,6 +140,7 @@ complete -c bpfstrace -n '__bpfstrace_sub' -l output-separately -d 'with -o FILE
 complete -c bpfstrace -n '__bpfstrace_sub' -l rotate -x -d 'with bpf and --json FILE: begin another file after SIZE, and keep N old ones'
 complete -c bpfstrace -n '__bpfstrace_sub' -l events -r -F -d 'a flat JSON object for each load, attachment, pin and refusal, appended to FILE (- is stdout)'
 complete -c bpfstrace -n '__bpfstrace_sub' -l report -r -F -d 'a page for the browser to FILE, at the end (bpfstrace report makes one of a saved trace)'
+complete -c bpfstrace -n '__bpfstrace_sub' -l tui -d 'the trace in panes on this terminal while PROG runs, and PROG\'s own terminal in one (tui.md)'
 complete -c bpfstrace -n '__bpfstrace_sub' -l redact -d 'stand-ins in all outputs for what a trace may give away: values, strings, paths, argv, host (all of these), or for some of them (trust.md; bpfstrace redact does it to a saved trace)'
 complete -c bpfstrace -n '__bpfstrace_sub' -s e -l expr -x -d 'trace=CALLS: any of bpf, perf_event_open, ioctl, openat, setsockopt, netlink (XDP and tc; alone: besides the others), !CALLS, all, none, %desc, %file, %network, /REGEX'
 complete -c bpfstrace -n '__bpfstrace_sub' -s P -l trace-path -r -F -d 'only calls that have to do with PATH'
