@@ -44,6 +44,16 @@ class Exit(NamedTuple):
     """A core was dumped."""
 
 
+class Signal(NamedTuple):
+    """A signal is on its way to a thread, or stops it; seen where that is asked for."""
+
+    signal: int
+    info: str = ""
+    """The first 48 bytes of its siginfo_t, in hex; empty where it stops."""
+    stopped: bool = False
+    """The thread stands still because of it: a group-stop."""
+
+
 class Who(NamedTuple):
     """Who a process is that asks something of BPF for the first time (bpfstrace -a)."""
 
@@ -101,7 +111,7 @@ class Other(NamedTuple):
     fields: Mapping[str, object]
 
 
-What: TypeAlias = Fork | Exec | Exit | Who | Lost | Other
+What: TypeAlias = Fork | Exec | Exit | Signal | Who | Lost | Other
 
 
 class ProcessEvent(NamedTuple):
@@ -120,10 +130,10 @@ class ProcessEvent(NamedTuple):
 
 
 NAMES: dict[type[What], str] = {
-    Fork: "fork", Exec: "exec", Exit: "exit", Who: "who", Lost: "lost",
+    Fork: "fork", Exec: "exec", Exit: "exit", Signal: "signal", Who: "who", Lost: "lost",
 }  # fmt: skip
 
 
 def event_name(what: What) -> str:
-    """The word of a trace's line: fork, exec, exit, who, lost, or what stood there."""
+    """The word of a trace's line: fork, exec, exit, signal, who, lost, or what stood there."""
     return what.name if isinstance(what, Other) else NAMES[type(what)]

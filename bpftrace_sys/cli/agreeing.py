@@ -18,7 +18,7 @@ FOR_A_PROGRAM: Final = {
 FOR_STRACE_STYLE: Final = {
     "arguments": "-N (--arg-names)", "raw": "-e raw= (--raw)",
     "undecoded": "-e verbose= (--verbose=)", "summary_order": "-S (--summary-sort-by)",
-    "summary_columns": "-U (--summary-columns)",
+    "signals_asked": "-e signal= (--signals)", "summary_columns": "-U (--summary-columns)",
 }  # fmt: skip
 """Settings that shape lines and a table which bpfstrace's own style has not."""
 FOR_BPF: Final = {"ring": "--ring", "uid": "--uid", "cgroup": "--cgroup"}

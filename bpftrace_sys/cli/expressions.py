@@ -5,7 +5,7 @@ from __future__ import annotations
 from bpftrace_sys.cli.call_sets import BARE, call_set
 from bpftrace_sys.cli.getopt_long import UsageError, words_of
 from bpftrace_sys.cli.settings import NETLINK, TRACED
-from bpftrace_sys.cli.strace_style import decoded, raw
+from bpftrace_sys.cli.strace_style import decoded, raw, signals
 from bpftrace_sys.cli.suggest import meant
 from decoders.arch import NETLINK_CALLS
 
@@ -116,12 +116,6 @@ def status(settings: Settings, flag: str, text: str) -> None:
 def quiet(settings: Settings, flag: str, text: str) -> None:
     """What is not said; of strace's messages we have only those of the end."""
     settings.quiet = not text or "exit" in choice(flag, text, QUIET)
-
-
-def signals(settings: Settings, flag: str, text: str) -> None:
-    """``none`` is how it is."""
-    if text not in ("none", "!all"):
-        raise UsageError(f"{flag}: signals are not shown; strace -e signal= shows them")
 
 
 def decode_fds(settings: Settings, flag: str, text: str) -> None:

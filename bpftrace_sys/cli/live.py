@@ -86,7 +86,7 @@ def trace(settings: Settings, own_process: bool = False) -> int:
     if settings.style == "strace":
         from bpftrace_sys.cli import strace_live
 
-        strace_live.prepare(settings, capture)
+        strace_live.prepare(settings, capture, engine)
     if settings.kernel and shown:
         from bpftrace_sys.record.capture.kernel_views import KernelViews
 
@@ -402,6 +402,7 @@ class Telling:
             options={
                 "traced": list(settings.traced),
                 "explicit": sorted(settings.explicit),
+                **({"follow": True} if settings.follow else {}),
                 **({"narrowed": narrowed(settings)} if narrowed(settings) else {}),
                 # The eBPF engine has fds from the kernel.
                 **({"proc": False} if settings.engine != "bpf" and no_proc() else {}),

@@ -52,6 +52,10 @@ class Settings:
         """-U: words of strace_style.COLUMNS."""
         self.summary_order = ""
         """-S: one of them, or nothing."""
+        self.signals = frozenset(range(1, 65))
+        """-e signal=: those that --style strace shows."""
+        self.signals_asked = False
+        """Some were named."""
         self.show_pid = False
         """--always-show-pid."""
         self.frames: int | None = None

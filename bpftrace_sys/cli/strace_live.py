@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from bpftrace_sys.record.ptrace.engine import Engine
 
 
-def prepare(settings: Settings, capture: Any) -> None:
-    """What is read besides, set before the first stop."""
+def prepare(settings: Settings, capture: Any, engine: Engine) -> None:
+    """What is read besides, and told of signals, set before the first stop."""
+    if settings.signals:
+        from bpftrace_sys.record.capture.signals import Signals
+
+        engine.tell_signals(Signals(capture.happened, settings.signals))
     fds = settings.shown_fds
     if settings.release or fds:
         from bpftrace_sys.record.capture.strace_reads import StraceReads

@@ -32,6 +32,27 @@ def decoded(settings: Settings, flag: str, text: str) -> None:
     settings.undecoded = frozenset(TRACED) - _calls(flag, text)
 
 
+def signals(settings: Settings, flag: str, text: str) -> None:
+    """-e signal=: those that are shown; in bpfstrace's own style there are none."""
+    import signal
+
+    known = {f"{number}": number for number in range(1, 65)}
+    known |= {name.removeprefix("SIG"): int(number) for name, number in
+              signal.Signals.__members__.items()}  # fmt: skip
+    negated = text.startswith("!")
+    found: set[int] = set()
+    for word in text.removeprefix("!").replace(",", " ").split():
+        name = word.upper().removeprefix("SIG")
+        if name == "ALL":
+            found |= set(range(1, 65))
+        elif name in known:
+            found.add(known[name])
+        elif name != "NONE":
+            raise UsageError(f"{flag}: {word!r} is no signal")
+    settings.signals = frozenset(range(1, 65)) - found if negated else frozenset(found)
+    settings.signals_asked = bool(settings.signals)
+
+
 def _calls(flag: str, text: str) -> frozenset[str]:
     negated, calls = call_set(flag, text)
     if not calls:  # all, or none

@@ -22,7 +22,7 @@ from bpftrace_sys.trace.redacted import CLASSES
 from bpftrace_sys.trace.running import Running
 from decoders.call import Call, inner_value
 from decoders.decode import decode
-from decoders.events import Exec, Fork, Other, ProcessEvent, What, Who
+from decoders.events import Exec, Fork, Other, ProcessEvent, Signal, What, Who
 from decoders.raw import NOTHING, Chunk, FdFact, RawCall
 from decoders.values import Absent, Array, Bytes, Changed, Pointer, Struct, Text, Value
 
@@ -395,6 +395,8 @@ def _numbers_of(what: What) -> What:
         return what if what.how in HOWS else what._replace(how="")
     if isinstance(what, Exec):
         return Exec(what.former_tid, uid=what.uid, cgroup_id=what.cgroup_id)
+    if isinstance(what, Signal):
+        return what._replace(info="")  # it holds addresses
     if isinstance(what, Who):
         return Who(uid=what.uid, parent=what.parent, cgroup_id=what.cgroup_id)
     if isinstance(what, Other):

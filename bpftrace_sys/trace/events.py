@@ -91,9 +91,10 @@ def _flag(found: object, name: str) -> bool:
 _READERS: Final[Mapping[str, Callable[[object, str], object]]] = {
     **dict.fromkeys(("child", "child_tid", "former_tid", "code", "signal"), _number),
     **dict.fromkeys(("uid", "parent", "cgroup_id", "calls", "pieces", "events"), _number),
-    **dict.fromkeys(("how", "comm", "exe", "path", "cgroup", "container"), _text),
+    **dict.fromkeys(("how", "comm", "exe", "path", "cgroup", "container", "info"), _text),
     "argv": _words,
     "core": _flag,
+    "stopped": _flag,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +12,16 @@ from typing import Any
 
 import pytest
 
+from bpftrace_sys.export.redaction import _numbers_of
 from bpftrace_sys.render import strace
+from bpftrace_sys.render.strace.signals import signal_line
 from bpftrace_sys.render.strace.summary import Count, table
-from decoders.events import Exec, Exit, Fork, ProcessEvent, What
+from bpftrace_sys.trace.events import event_line, event_of
+from decoders.events import Exec, Exit, Fork, ProcessEvent, Signal, What
 from decoders.raw import AUDIT_ARCH_I386
 from tests.render.test_style_strace import bpf
 from tests.support.needs import needs_tool
-from tests.support.running import run_cli
+from tests.support.running import TRACEES, run_cli
 
 FREEZE = b"\3\0\0\0"
 
@@ -118,16 +122,99 @@ os.kill(os.getpid(), 15)
 
 
 def lines_of(text: str) -> list[str]:
-    """Without signals on their way, and with processes numbered as they come."""
+    """Without calls, and with processes numbered as they come."""
     names: dict[str, str] = {}
     found = []
     for line in text.splitlines():
-        if "--- SIG" in line or "execve(" in line or "execve resumed" in line:
+        if "execve(" in line or "execve resumed" in line:
             continue
-        found.append(
-            re.sub(r"\b\d{2,}\b", lambda match: names.setdefault(match[0], f"P{len(names)}"), line)
-        )
+
+        def numbered(match: re.Match[str]) -> str:
+            return names.setdefault(match[0], f"P{len(names)}")
+
+        found.append(re.sub(r"\b\d{2,}\b", numbered, line))
     return found
+
+
+def signals_of(text: str) -> list[str]:
+    """The lines, without what differs from run to run."""
+    lines = [line for line in text.splitlines() if "exec" not in line]
+    lines = [re.sub(r"\b\d{4,7}\b", "PID", line) for line in lines]
+    return sorted(re.sub(r"(si_[us]time)=\d+", r"\1=T", line) for line in lines)
+
+
+@pytest.mark.live
+def test_signals_beside_strace(tmp_path: Path) -> None:
+    """Each signal with what comes with it, in both; none where none is wanted."""
+    needs_tool("strace")
+    program = [sys.executable, str(TRACEES / "signals.py")]
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    done = run_cli("--style", "strace", "-f", "-e", "trace=none", "-o", str(ours), *program)
+    assert done.returncode == 0, done.stderr
+    subprocess.run(
+        ["strace", "-f", "-e", "trace=execve", "-o", str(theirs), *program],
+        check=True, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert signals_of(ours.read_text()) == signals_of(theirs.read_text())
+    text = ours.read_text()
+    assert text.count("--- SIG") > 12
+    assert "--- stopped by SIGSTOP ---" in text
+    words = ["--style", "strace", "-f", "-e", "trace=none", "-e", "signal=alrm,usr1"]
+    done = run_cli(*words, "-o", str(ours), *program)
+    assert set(re.findall(r"--- (SIG\w+)", ours.read_text())) == {"SIGALRM", "SIGUSR1"}
+    done = run_cli(*words[:-1], "signal=none", "-o", str(ours), "--json", "-", *program)
+    assert "---" not in ours.read_text()
+    assert '"event":"signal"' not in done.stdout
+
+
+def test_signals_are_replayed(tmp_path: Path) -> None:
+    """They stand in the trace; redacted, without addresses."""
+    told = Signal(11, struct.pack("<3iIQ", 11, 0, 1, 0, 0x1234).ljust(48, b"\0").hex())
+    line = "--- SIGSEGV {si_signo=SIGSEGV, si_code=SEGV_MAPERR, si_addr=0x1234} ---"
+    event = ProcessEvent(told, 5, 7, 7)
+    assert event_of(event_line(event)) == event
+    assert signal_line(told, strace.Manner().names) == line
+    redacted = _numbers_of(told)
+    assert isinstance(redacted, Signal)
+    assert signal_line(redacted, strace.Manner().names) == "--- SIGSEGV ---"
+    raw = strace.Manner(constants="raw").names
+    assert signal_line(told, raw) == line.replace("SEGV_MAPERR", "0x1")
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ((7, 0, 4, 0, 0x2000, 12),
+         "SIGBUS, si_code=BUS_MCEERR_AR, si_addr=0x2000, si_addr_lsb=0xc"),
+        ((11, 0, 3, 0, 1, 0, 2, 3),
+         "SIGSEGV, si_code=SEGV_BNDERR, si_addr=0x1, si_lower=0x2, si_upper=0x3"),
+        ((11, 0, 4, 0, 0, 0, 5), "SIGSEGV, si_code=SEGV_PKUERR, si_addr=NULL, si_pkey=5"),
+        ((5, 0, 6, 0, 16, 32, 1 << 32 | 1), "SIGTRAP, si_code=TRAP_PERF, si_addr=0x10, "
+         "si_perf_data=0x20, si_perf_type=PERF_TYPE_SOFTWARE, si_perf_flags=TRAP_PERF_FLAG_ASYNC"),
+        ((31, 0, 1, 0, 0x4000, 0xC000003E << 32 | 321), "SIGSYS, si_code=SYS_SECCOMP, "
+         "si_call_addr=0x4000, si_syscall=__NR_bpf, si_arch=AUDIT_ARCH_X86_64"),
+        ((29, 0, 1, 0, 65, 4), "SIGIO, si_code=POLL_IN, si_band=65, si_fd=4"),
+        ((14, 0, -2, 0, 2, 7), "SIGALRM, si_code=SI_TIMER, si_timerid=0x2, si_overrun=0, "
+         "si_int=7, si_ptr=0x7"),
+        ((10, 22, 99, 0, 0), "SIGUSR1, si_code=0x63, si_errno=EINVAL"),
+    ],
+)  # fmt: skip
+def test_what_comes_with_a_signal(fields: tuple[int, ...], text: str) -> None:
+    """From include/uapi/asm-generic/siginfo.h; in strace 7.2's order."""
+    info = struct.pack("<3iI", *fields[:4]) + b"".join(
+        struct.pack("<Q", number) for number in fields[4:]
+    )
+    line = signal_line(Signal(fields[0], info.ljust(48, b"\0").hex()), strace.Manner().names)
+    assert line.partition("{si_signo=")[2].removesuffix("} ---") == text
+
+
+@pytest.mark.parametrize("info", ["", "zz", "00", "ff" * 48, "ff" * 4000])
+def test_hostile_signals(info: str) -> None:
+    """No info of a trace makes it raise, or is long."""
+    for number in (0, 5, 11, 17, 29, 31, 64, 1 << 40, -1):
+        line = signal_line(Signal(number, info), strace.Manner().names)
+        assert line.startswith("--- ")
+        assert len(line) < 400
 
 
 @pytest.mark.live

@@ -27,7 +27,7 @@ def closed() -> dict[str, Any]:
     strict["$defs"]["attachment"]["properties"]["verb"]["enum"] = verbs
     strict["$defs"]["object"]["properties"]["origin"]["enum"] = ["found", "before"]
     strict["$defs"]["process"]["properties"]["event"]["enum"] = [
-        "fork", "exec", "exit", "who", "lost",
+        "fork", "exec", "exit", "signal", "who", "lost",
     ]
     return strict
 

@@ -455,12 +455,12 @@ class Capture:
     # ------------------------------------------------------------ processes
 
     def forked(self, parent: Tracee, child_tid: int, child_pid: int, how: str) -> None:
-        self._event(parent, Fork(child_pid, child_tid, how))
+        self.happened(parent, Fork(child_pid, child_tid, how))
 
     def execed(self, tracee: Tracee) -> None:
         former = getattr(tracee, "former_tid", tracee.tid)
         self._unfinished(former)
-        self._event(tracee, executed(tracee.pid, former if former != tracee.tid else None))
+        self.happened(tracee, executed(tracee.pid, former if former != tracee.tid else None))
 
     def exited(
         self, tracee: Tracee, code: int | None, signal: int | None, core: bool
@@ -473,7 +473,7 @@ class Capture:
         self.begun.between()
         if tracee.detach:
             self.detached.append(tracee.tid)
-        self._event(tracee, Exit(code, signal, core))
+        self.happened(tracee, Exit(code, signal, core))
 
     def _unfinished(self, tid: int) -> None:
         pending = self._pending.pop(tid, None)
@@ -485,7 +485,7 @@ class Capture:
         self._queue.append(item)
         self._due = True
 
-    def _event(self, tracee: Tracee, what: What) -> None:
+    def happened(self, tracee: Tracee, what: What) -> None:
         self._queue.append(ProcessEvent(what, time.time_ns(), tracee.pid, tracee.tid))
 
     def note(self, tracee: Tracee | None, text: str) -> None:

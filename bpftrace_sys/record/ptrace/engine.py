@@ -106,6 +106,11 @@ class Engine:
         are still open. To be asked before anything is traced: it costs each thread a stop."""
         self._teller.leaving = leaving
 
+    def tell_signals(self, signalled: Callable[[Tracee, int, bool], None]) -> None:
+        """From now on ``signalled`` is told of each signal that a thread is about to get, in its
+        stop, and (True) of each that stops it."""
+        self._teller.signalled = signalled
+
     @property
     def sink(self) -> Sink:
         """Who is told; may be replaced between two run()."""

@@ -82,10 +82,12 @@ class OtherStops:
             tracee.listening = True
             px.resume(px.PTRACE_LISTEN, tracee.tid)
             self._interrupts.stops(tracee)
+            self._teller.signal(tracee, number, True)
             return
         tracee.listening = False
         if event or number == (signal.SIGTRAP | 0x80):
             number = 0
+        self._teller.signal(tracee, number, False)
         self._interrupts.goes_on(tracee, number)
         step = tracee.every_call or tracee.entered or tracee.watched
         # The kernel keeps the signal's siginfo as long as the number is the same.

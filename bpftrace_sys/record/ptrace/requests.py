@@ -153,3 +153,10 @@ def siginfo(tid: int) -> tuple[int, int, int]:
     info = (ctypes.c_int * 32)()
     _call(PTRACE_GETSIGINFO, tid, ctypes.addressof(info))
     return info[0], info[2], info[4]
+
+
+def siginfo_bytes(tid: int) -> bytes:
+    """The same as it stands in memory: 128 bytes. Raises OSError."""
+    info = ctypes.create_string_buffer(128)
+    _call(PTRACE_GETSIGINFO, tid, ctypes.addressof(info))
+    return info.raw

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Teller:
     """One for all that tell. The loop tells of calls itself, for speed."""
 
-    __slots__ = ("leaving", "sink", "working")
+    __slots__ = ("leaving", "signalled", "sink", "working")
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
@@ -22,6 +22,8 @@ class Teller:
         """The sink may have work queued: to be set by whoever tells it something."""
         self.leaving: Callable[[Tracee], None] | None = None
         """See Engine.tell_leaving."""
+        self.signalled: Callable[[Tracee, int, bool], None] | None = None
+        """See Engine.tell_signals."""
 
     def forked(self, parent: Tracee, child: Tracee, how: str) -> None:
         """``how``: fork, vfork or clone; a child in its parent's process is a thread."""
@@ -35,6 +37,12 @@ class Teller:
         """A thread is about to end."""
         if self.leaving is not None and not tracee.silent:
             self.leaving(tracee)
+
+    def signal(self, tracee: Tracee, number: int, stopped: bool) -> None:
+        """A signal is about to be delivered to a thread, or it is ``stopped`` by it."""
+        if self.signalled is not None and number and not tracee.silent:
+            self.working = True
+            self.signalled(tracee, number, stopped)
 
     def execed(self, tracee: Tracee) -> None:
         self.working = True

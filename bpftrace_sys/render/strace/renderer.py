@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from bpftrace_sys.render.strace.calls import UNFINISHED, call_line, call_words, outcome
 from bpftrace_sys.render.strace.manner import PLAIN, Manner
+from bpftrace_sys.render.strace.signals import signal_line, signal_name
 from bpftrace_sys.render.times import Stamp, spent
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import printable
+from bpftrace_sys.trace.header import Header
 from decoders.call import Call
-from decoders.events import Ending, Exec, Exit, Fork, ProcessEvent
+from decoders.events import Ending, Exec, Exit, Fork, ProcessEvent, Signal
 from decoders.raw import AUDIT_ARCH_I386, RawCall
 
 NARROW: Final = frozenset({AUDIT_ARCH_I386})
@@ -27,7 +28,7 @@ def event_line(event: ProcessEvent, *, prefix: str = "") -> str | None:
         return None
     if ended.signal is not None:
         core = "(core dumped) " if ended.core else ""
-        return f"{prefix}+++ killed by {_signal(ended.signal)} {core}+++"
+        return f"{prefix}+++ killed by {signal_name(ended.signal)} {core}+++"
     return None if ended.code is None else f"{prefix}+++ exited with {ended.code} +++"
 
 
@@ -80,6 +81,11 @@ class StraceRenderer(Renderer):
         """The thread whose call the last line begins with, where that has no end yet."""
         self._cut: dict[int, Begun] = {}
         """Calls whose line was cut, by thread."""
+
+    def header(self, header: Header) -> None:
+        """With -f each line of a file says whose it is."""
+        if header.options.get("follow") is True:
+            self._many = True
 
     def running(self, call: Call) -> None:
         """The beginning of a line."""
@@ -146,15 +152,21 @@ class StraceRenderer(Renderer):
         elif isinstance(event.what, Exec) and event.what.former_tid is not None:
             former = event.what.former_tid
             self._line(event, prefix, f"+++ superseded by execve in pid {former} +++")
+        elif isinstance(event.what, Signal):
+            # Not among the ends of threads that -q leaves out.
+            self._put(event, prefix, signal_line(event.what, self.manner.names))
         elif isinstance(event.what, Exit):
             self._threads.discard(event.tid)
             self._line(event, prefix, event_line(event))
 
     def _line(self, event: ProcessEvent, prefix: str, line: str | None) -> None:
         if line is not None and not self.quiet:
-            self._break()
-            stamp = self.stamp(event.time) if self.stamp else ""
-            self.out.write(f"{prefix}{stamp}{line}\n")
+            self._put(event, prefix, line)
+
+    def _put(self, event: ProcessEvent, prefix: str, line: str) -> None:
+        self._break()
+        stamp = self.stamp(event.time) if self.stamp else ""
+        self.out.write(f"{prefix}{stamp}{line}\n")
 
     def _personality(self, raw: RawCall) -> None:
         """Says it where a thread's calls are of another architecture than the one before."""
@@ -186,10 +198,3 @@ class StraceRenderer(Renderer):
             self._many = self._many or several
             return f"{f'{tid}{name}':<5} " if self._many else ""
         return f"[pid {f'{tid}{name}':>5}] " if several else ""
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIGRT_{number - 32}" if number > 32 else str(number)
