@@ -12,6 +12,7 @@ refused: afterwards the thread may have others, or be gone.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 from collections.abc import Callable
@@ -37,6 +38,8 @@ FILE_SYSTEMS: Final = {
 }
 """statfs's f_type (include/uapi/linux/magic.h)."""
 TRACEFS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+LONGEST: Final = 64 << 20
+"""Bytes of a list of functions."""
 RECENT: Final = 60
 """Seconds; the trace's clock is not quite ours."""
 NONE: Final = "-"
@@ -47,6 +50,15 @@ def _read(path: str) -> str | None:
     try:
         with open(path, "rb") as file:
             return file.read(1 << 16).decode("utf-8", "replace").strip()
+    except OSError:
+        return None
+
+
+def _read_whole(path: str) -> bytes | None:
+    """A list that the kernel makes, of some megabytes."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(LONGEST)
     except OSError:
         return None
 
@@ -257,6 +269,29 @@ class Evidence:
             return None
         return "yes" if name.encode("utf-8", "replace") in self._functions else NONE
 
+    def kprobe(self, name: str, key: int) -> str | None:
+        """What is with a function that one would probe: ``blacklisted``, ``not traceable``, both,
+        ``as NAME`` (a part of it, under another name), ``yes``, or ``-``: there is none.
+        """
+        there = self.function(name, key)
+        if there is None or not name:
+            return None
+        wanted = name.encode("utf-8", "replace")
+        if there == NONE:
+            parts = sorted(part for part in self._functions or () if part.startswith(wanted + b"."))
+            return f"as {parts[0].decode('utf-8', 'replace')}" if parts else NONE
+        blacklist = _read_whole("/sys/kernel/debug/kprobes/blacklist")
+        words = []
+        if blacklist is not None and b"\t" + wanted + b"\n" in blacklist:
+            words.append("blacklisted")
+        for root in TRACEFS:
+            listed = _read_whole(f"{root}/available_filter_functions")
+            if listed:
+                found = re.search(rb"(?m)^" + re.escape(wanted) + rb"(?: \[.*\])?$", listed)
+                words += [] if found else ["not traceable"]
+                break
+        return ", ".join(words) or "yes"
+
     def raw_tracepoint(self, name: str, key: int) -> str | None:
         """``yes`` or ``-``: whether there is a tracepoint of that name.
 
@@ -408,6 +443,7 @@ QUESTIONS: Final[dict[str, Callable[[Evidence, str, int], str | None]]] = {
     "enumerator": Evidence.enumerator,
     "flag": Evidence.flag,
     "function": Evidence.function,
+    "kprobe": Evidence.kprobe,
     "raw_tracepoint": Evidence.raw_tracepoint,
     "error_log": Evidence.error_log,
     "tracepoint_id": Evidence.tracepoint_id,

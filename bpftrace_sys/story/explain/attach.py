@@ -171,15 +171,9 @@ def no_symbol(failure: Failure) -> list[str]:
     """kprobe_multi with functions that the kernel has not; uprobe_multi in no file."""
     link = ("link_create",)
     syms = inner_value(failure.call.attr("attr", *link, "kprobe_multi", "syms"))
-    found = []
-    for item in syms.items[:100] if isinstance(syms, Array) else ():
-        inner = inner_value(item)
-        name = text_of(inner) if isinstance(inner, Text) else ""
-        if name and failure.fact(f"function {name}") == NONE:
-            found.append(name)
+    found = _functions(failure, syms) if isinstance(syms, Array) else []
     if found:
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        return [f"the kernel has no function {', '.join(found[:3])}{more}"]
+        return found
     path = failure.text(*link, "uprobe_multi", "path")
     if path and failure.errno == errno.ENOENT and failure.now(f"path {path}") == NONE:
         return [f"there is no file {path}"]
@@ -187,6 +181,29 @@ def no_symbol(failure: Failure) -> list[str]:
     if failure.errno == errno.ESRCH and pid and failure.now(f"task {pid}") == NONE:
         return [f"there is no task {pid}"]
     return []
+
+
+def _functions(failure: Failure, syms: Array) -> list[str]:
+    """What is wrong with the functions of a kprobe_multi link."""
+    from bpftrace_sys.story.explain.kprobes import because
+
+    asked = []
+    for item in syms.items[:100]:
+        inner = inner_value(item)
+        name = text_of(inner) if isinstance(inner, Text) else ""
+        if name:
+            asked.append(name)
+    missing = [name for name in asked if failure.fact(f"function {name}") == NONE]
+    whole = [name for name in missing if failure.fact(f"kprobe {name}") in (None, NONE)]
+    if whole:
+        more = f" and {len(whole) - 3} more" if len(whole) > 3 else ""
+        return [f"the kernel has no function {', '.join(whole[:3])}{more}"]
+    for name in asked:
+        said = because(failure, name, ftrace=True)
+        if said:
+            return [said]
+    twice = next((name for name in asked if asked.count(name) > 1), None)
+    return [] if twice is None else [f"{twice} is named twice"]
 
 
 def busy(failure: Failure) -> list[str]:

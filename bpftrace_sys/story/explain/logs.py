@@ -13,6 +13,7 @@ from decoders.values import Bytes, Insns, Text
 if TYPE_CHECKING:
     from bpftrace_sys.story.verifier.verdict import Verdict
 
+LOCKDOWN: Final = "/sys/kernel/security/lockdown"
 LOG_READ: Final = 128 << 10
 """Bytes at the end of a log that are read: the reason stands at the end."""
 
@@ -46,7 +47,20 @@ def verifier(failure: Failure) -> list[str]:
             lines += _place(failure, int(taken[1]), None, "taken at")
     if found.state is not None:
         lines.append(f"with {found.state}")
+    if any(_READS.search(line) for line in found.lines) and locked(failure):
+        lines.append("the kernel is locked down (confidentiality): no program reads its memory")
     return lines
+
+
+_READS: Final = re.compile(
+    r"(unknown func|invalid func|cannot use helper) bpf_probe_read(_kernel)?(_str)?#"
+)
+"""Helpers that bpf_tracing_func_proto() gives nobody under LOCKDOWN_BPF_READ_KERNEL."""
+
+
+def locked(failure: Failure) -> bool:
+    """Whether lockdown keeps the kernel's memory confidential."""
+    return "[confidentiality]" in (failure.now(f"file {LOCKDOWN}") or "")
 
 
 _TAKEN: Final = re.compile(r"\balloc_insn=(\d{1,9})\b")

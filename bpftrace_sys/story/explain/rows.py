@@ -41,6 +41,7 @@ from bpftrace_sys.story.explain.hooks import (
     xdp_no_driver,
     xdp_taken,
 )
+from bpftrace_sys.story.explain.kprobes import kprobe, locked_down
 from bpftrace_sys.story.explain.links import detach, update
 from bpftrace_sys.story.explain.logs import btf_invalid, load_enospc, verifier
 from bpftrace_sys.story.explain.map_btf import no_btf
@@ -89,6 +90,7 @@ _BY_ID: Final = tuple(sorted(ADMIN_COMMANDS))
 _ATTACH: Final = ("BPF_LINK_CREATE", "BPF_PROG_ATTACH")
 _ON_CGROUPS: Final = (*_ATTACH, "BPF_PROG_DETACH", "BPF_PROG_QUERY")
 _MPROG: Final = (errno.EEXIST, errno.ENOENT, errno.ESTALE, errno.ERANGE, errno.EBUSY)
+_KPROBE: Final = (errno.ENOENT, errno.EINVAL, errno.EILSEQ)
 _UPDATE: Final = (errno.EPERM, errno.EINVAL, errno.ENOLINK, errno.EOPNOTSUPP)
 
 ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
@@ -105,8 +107,10 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (("BPF_OBJ_GET",), errno.EACCES, get_path),
     (("perf_event_open",), errno.EPERM, perf_access),
     (("perf_event_open",), errno.EACCES, perf_access),
+    (("perf_event_open",), errno.EPERM, locked_down),
     (("perf_event_open",), errno.ENOENT, perf_missing),
     (("perf_event_open",), errno.EINVAL, perf_invalid),
+    *((("perf_event_open",), number, kprobe) for number in _KPROBE),
     (("perf_event_open",), errno.EINVAL, uprobe_file),
     (("perf_event_open",), errno.EINVAL, uprobe_place),
     (("perf_event_open", "BPF_LINK_CREATE"), errno.EIO, uprobe_io),
