@@ -6,7 +6,11 @@ and read their words with ``arguments`` of arguments.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
+
+from bpftrace_sys.cli.options import colour_of
+from bpftrace_sys.cli.values import kinds_of, seconds_of
 
 
 class Flag(NamedTuple):
@@ -19,6 +23,8 @@ class Flag(NamedTuple):
     help: str
     also: tuple[str, ...] = ()
     """Other long names."""
+    value: Callable[[str, str], object] | None = None
+    """What an argument means, of the option as it was written and its text; else any will do."""
 
 
 class Command(NamedTuple):
@@ -40,7 +46,8 @@ class Command(NamedTuple):
 
 
 HELP: Final = Flag("h", "help", "", "this text")
-COLOR: Final = Flag("", "color", "[=WHEN]", "auto (on a terminal), always or never", ("colour",))
+COLOR: Final = Flag("", "color", "[=WHEN]", "auto (on a terminal), always or never", ("colour",),
+                    colour_of)
 TRACE_OUTPUT: Final = "the file to write (- is stdout, and so is none in a pipe)"
 ROWS: Final = (
     Command(
@@ -100,7 +107,7 @@ ROWS: Final = (
             Flag("", "json", "", "one JSON object instead of text"),
             Flag("", "report", "FILE", "also a page for the browser, instructions side by side"),
             Flag("", "only", "PART",
-                 "compare only progs, maps or attachments (may be repeated)"),
+                 "compare only progs, maps or attachments (may be repeated)", value=kinds_of),
             Flag("", "ignore", "FIELD",
                  "leave a field out: license, attr.log_level, 'kern_*', target, count, order, "
                  "source, insns, result, probe (may be repeated)"),
@@ -152,7 +159,8 @@ ROWS: Final = (
          "are attached. A program called ps is traced by `bpfstrace -- ps`.",),
         (
             Flag("", "json", "", "one JSON object a line (bpfstrace schema describes them)"),
-            Flag("", "watch", "SECONDS", "again every so many seconds, until Ctrl-C"),
+            Flag("", "watch", "SECONDS", "again every so many seconds, until Ctrl-C",
+                 value=seconds_of),
             COLOR,
         ),
         "0, or 125 where the output was lost.",

@@ -2,8 +2,9 @@
 
 ``$XDG_CONFIG_HOME/bpfstrace/config.toml`` (https://specifications.freedesktop.org/basedir-spec):
 a table of options for tracing and replaying (``[options]``), for one command (``[live]``,
-``[replay]``, ``[diff]``, ``[ps]``, ``[dump]``), and ``[theme]``. Only a file of our own user's is
-read, for options say what is run and written. tomllib is imported where there is a file.
+``[replay]``, ``[diff]``, ``[ps]``, ``[dump]``, ``[disasm]``), and ``[theme]``. Only a file of our
+own user's is read, for options say what is run and written. tomllib is imported where there is a
+file.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ LIMIT: Final = 1 << 16
 """Bytes of the file."""
 PASSWD: Final = "/etc/passwd"
 """passwd(5)"""
-COMMANDS: Final = ("live", "replay", "diff", "ps", "dump")
-TABLES: Final = ("options", *COMMANDS, "theme")
+WITH_OPTIONS: Final = ("diff", "ps", "dump", "disasm")
+"""Subcommands that have a table besides tracing and replaying."""
+TABLES: Final = ("options", "live", "replay", *WITH_OPTIONS, "theme")
 NOT_THERE: Final = (FileNotFoundError, NotADirectoryError)
 
 
@@ -210,22 +212,26 @@ def configured(settings: Settings, words: list[str], command: str) -> Settings:
                 raise UsageError(f"{key} does not belong here")
         except UsageError as error:
             raise ConfigError(f"{found.place(table, key)}: {error}") from None
-        kept.append(word)
+        kept.append((found.place(table, key), word))
     try:
-        return parse([*kept, *words], command)
+        return parse([*(word for _, word in kept), *words], command)
     except UsageError as error:
-        raise ConfigError(f"{error} (with the options of {found.path})") from None
+        place = _at_fault(kept, words, command) or found.path
+        raise ConfigError(f"{error} (with the options of {place})") from None
 
 
-def prepended(words: list[str], command: str) -> list[str]:
-    """The words of another command, behind those of the file. Raises ConfigError."""
-    if NO_CONFIG in words:
-        return [word for word in words if word != NO_CONFIG]
-    if command not in COMMANDS:
-        return words
-    found = load()
-    use_theme(found)
-    return [*(word for _, _, word in found.words(command)), *words]
+def _at_fault(kept: list[tuple[str, str]], words: list[str], command: str) -> str | None:
+    """Where the option stands without which the others agree; None where it is not one."""
+    from bpftrace_sys.cli.options import parse
+
+    for at, (place, _) in enumerate(kept):
+        others = [word for number, (_, word) in enumerate(kept) if number != at]
+        try:
+            parse([*others, *words], command)
+        except UsageError:
+            continue
+        return place
+    return None
 
 
 def use_theme(found: Config) -> None:

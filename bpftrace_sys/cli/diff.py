@@ -9,9 +9,10 @@ from bpftrace_sys.cli.arguments import arguments
 from bpftrace_sys.cli.messages import DIFFERENT, DONE, TROUBLE
 from bpftrace_sys.cli.options import UsageError, colour_of
 from bpftrace_sys.cli.suggest import meant
+from bpftrace_sys.cli.values import kinds_of
 from bpftrace_sys.compare.diff.compare import compare
 from bpftrace_sys.compare.diff.differences import Differences
-from bpftrace_sys.compare.diff.options import KINDS, Options
+from bpftrace_sys.compare.diff.options import Options
 from bpftrace_sys.compare.diff.side import Side, caveats, how_narrowed, narrowed
 from bpftrace_sys.compare.diff.whole import whole
 from bpftrace_sys.render.output import Output, OutputError, close, complain, open_page
@@ -36,14 +37,7 @@ class _Settings:
         pairs, self.paths = found
         for flag, value in pairs:
             if flag == "--only":
-                parts = value.split(",")
-                for part in parts:
-                    if part not in KINDS:
-                        raise UsageError(
-                            f"--only {value}: {part!r} is none of {', '.join(KINDS)}"
-                            + meant(part, KINDS)
-                        )
-                only += parts
+                only += kinds_of(flag, value)
             elif flag == "--ignore":
                 ignore += [word for word in value.split(",") if word]
             elif flag == "--strict":

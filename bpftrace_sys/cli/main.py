@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from bpftrace_sys.cli.config import configured, prepended
+from bpftrace_sys.cli.config import configured
 from bpftrace_sys.cli.messages import OWN_FAILURE, TROUBLE, complain, fault_words
 from bpftrace_sys.cli.options import UsageError, parse
 from bpftrace_sys.common import BpfstraceError
@@ -77,14 +77,7 @@ def _run(words: list[str], own_process: bool) -> int:
 
         rest = words[1:]
         if command != "replay":  # which has it among its options
-            given = [word for word in rest if word not in DEBUG]
-            rest = prepended(given, command)
-            if len(rest) > len(given):
-                try:
-                    return int(import_module(f"bpftrace_sys.cli.{command}").main(rest))
-                except UsageError as error:
-                    why = f"with what [{command}] of the configuration file says"
-                    raise UsageError(f"{error} ({why})") from None
+            rest = [word for word in rest if word not in DEBUG]
         code: int = import_module(f"bpftrace_sys.cli.{command}").main(rest)
         return code
     settings = parse(words, "live")

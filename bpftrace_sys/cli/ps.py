@@ -12,6 +12,7 @@ from bpftrace_sys.cli.arguments import arguments, or_trace
 from bpftrace_sys.cli.getopt_long import UsageError
 from bpftrace_sys.cli.messages import OWN_FAILURE
 from bpftrace_sys.cli.options import colour_of
+from bpftrace_sys.cli.values import seconds_of
 from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.record.machine.inventory import look
 from bpftrace_sys.record.machine.live_facts import LiveFacts
@@ -36,21 +37,11 @@ def main(words: list[str]) -> int:
         raise UsageError(f"ps takes no {rest[0]!r}{or_trace('ps', words)}")
     json = "--json" in given
     colour = colour_of("--color", given["--color"]) if "--color" in given else "auto"
-    seconds = _seconds(given["--watch"]) if "--watch" in given else 0.0
+    seconds = seconds_of("--watch", given["--watch"]) if "--watch" in given else 0.0
     try:
         return _watch(json, seconds, colour)
     except KeyboardInterrupt:
         return 0
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 86_400:
-        raise UsageError(f"--watch takes a number of seconds from 0.1 to 86400, not {text!r}")
-    return seconds
 
 
 def _watch(json: bool, seconds: float, colour: str) -> int:

@@ -95,7 +95,7 @@ def test_theme_and_colours_of_other_commands(config: Path) -> None:
         ("quiet = true\n", ":1", "not 'quiet'"),
         ("[options]\n'' = true\n", ":2", "no option has an empty name"),
         ("[theme]\nwhy = 1\n", ":2", "why takes a text"),
-        ("[options]\ncolumns = 3\n", "", "--columns aligns the results of --style strace"),
+        ("[options]\nquiet = true\ncolumns = 3\n", ":3", "--columns aligns the results of --style"),
     ],
 )
 def test_mistakes_are_told_with_their_line(
@@ -109,11 +109,33 @@ def test_mistakes_are_told_with_their_line(
     assert "Traceback" not in done.stderr
 
 
-def test_mistakes_of_other_commands(config: Path) -> None:
-    written(config, "[diff]\nloud = true\n")
-    done = run_cli("diff", TRACE, TRACE)
-    assert done.returncode == 2
-    assert "option --loud not recognized (with what [diff] of the configuration" in done.stderr
+@pytest.mark.parametrize(
+    ("text", "command", "said"),
+    [
+        ("[diff]\nloud = true\n", "diff", "2: diff: option --loud not recognized"),
+        ("[diff]\nquiet = true\nonly = 'all'\n", "diff", "3: --only all: 'all' is none of"),
+        ("[ps]\n\nwatch = 0\n", "ps", "3: --watch takes a number of seconds from 0.1"),
+        ("[ps]\ncolor = 'red'\n", "ps", "2: --color takes auto, always, never, not 'red'"),
+        ("[dump]\nxlated = 'yes'\n", "dump", "2: dump: option --xlated must not have"),
+        ("[dump]\nhelp = true\n", "dump", "2: help does not belong here"),
+        ("[disasm]\nx = 1\n", "disasm", "2: disasm: option --x not recognized"),
+        ("[diff]\nreport = true\n", "diff", "2: diff: option --report requires argument"),
+        ("[diff]\nignore = [1.5]\n", "diff", "2: ignore takes true, a number, a text"),
+    ],
+)
+def test_mistakes_of_other_commands(config: Path, text: str, command: str, said: str) -> None:
+    written(config, text)
+    done = run_cli(command, TRACE, TRACE)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"bpfstrace: {config}:{said}" in done.stderr
+
+
+def test_a_hint_holds_the_person_s_words_only(config: Path) -> None:
+    written(config, '[ps]\ncolor = "always"\n')
+    done = run_cli("ps", "aux")
+    assert done.stderr.splitlines()[0] == (
+        "bpfstrace: ps takes no 'aux'; to trace the program ps: bpfstrace -- ps aux"
+    )
 
 
 def _foreign(config: Path) -> str:
