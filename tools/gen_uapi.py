@@ -17,11 +17,12 @@ import argparse
 import difflib
 import json
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from uapi_gen.extract import ExtractError, extract
-from uapi_gen.render import RenderError, render
+from uapi_gen.render import RenderError, render, unplaced
 
 _TOP = Path(__file__).resolve().parent.parent
 FACTS = _TOP / "tools/uapi_facts.json"
@@ -86,7 +87,11 @@ def main() -> int:
             print(report(lacks), end="")
             return int(bool(lacks))
         if options.stage == "render":
-            files = render(json.loads(FACTS.read_text()))
+            facts = json.loads(FACTS.read_text())
+            files = render(facts)
+            for name in chain(*unplaced(facts)):
+                said = f"gen_uapi: {name} is in no table: uapi_gen/spec.py wants it"
+                print(said, file=sys.stderr)
             return _put({MODULES / name: text for name, text in files.items()}, options.check)
         facts = extract(options.libbpf, options.headers, options.kernel_headers)
         if options.check:  # other versions of the same headers are no difference

@@ -69,19 +69,20 @@ def test_check_notices_an_edit_by_hand(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "said", "code"),
     [
-        ('"BPF_F_CLONE": ', '"BPF_F_BRAND_NEW": 1048576, "BPF_F_CLONE": ', "BPF_F_BRAND_NEW"),
-        ('"bpf_cmd": [', '"bpf_brand_new": ["BPF_ANY"], "bpf_cmd": [', "bpf_brand_new"),
-        ('"bpf_cmd": [', '"bpf_cmd_renamed": [', "bpf_cmd"),
-        ('"BPF_F_SLEEPABLE": ', '"BPF_F_SLEEPY": ', "BPF_F_SLEEPABLE"),
+        ('"BPF_F_CLONE": ', '"BPF_F_BRAND_NEW": 1048576, "BPF_F_CLONE": ', "BPF_F_BRAND_NEW", 0),
+        ('"bpf_cmd": [', '"bpf_brand_new": ["BPF_ANY"], "bpf_cmd": [', "bpf_brand_new", 0),
+        ('"bpf_cmd": [', '"bpf_cmd_renamed": [', "bpf_cmd", 2),
+        ('"BPF_F_SLEEPABLE": ', '"BPF_F_SLEEPY": ', "BPF_F_SLEEPABLE", 2),
     ],
     ids=["new flag", "new enum", "enum gone", "flag gone"],
 )
-def test_nothing_is_lost_silently(copy: Path, old: str, new: str, said: str) -> None:
+def test_nothing_is_lost_silently(copy: Path, old: str, new: str, said: str, code: int) -> None:
+    """What is new is said, and the tables are made; without what is gone they cannot be."""
     spoil(copy, old, new)
-    done = generate(copy, "render", "--check")
-    assert done.returncode == 2
+    done = generate(copy, "render")
+    assert done.returncode == code
     assert said in done.stderr
 
 
