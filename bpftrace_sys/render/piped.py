@@ -1,8 +1,6 @@
 """-o '|COMMAND': text to a command's stdin.
 
-The command is no child of ours: the tracer takes all its children for tracees, or for programs
-that it has started, and with -D it is the program that was first in this process. So the command
-is started by a child that ends at once, and its end is known by a pidfd.
+The command is no child of ours (common/nobodys_child.py).
 """
 
 from __future__ import annotations
@@ -11,17 +9,15 @@ import contextlib
 import os
 import select
 import signal
-import socket
 
+from bpftrace_sys.common.nobodys_child import start
 from bpftrace_sys.render.output import Output, OutputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final, NoReturn
+    from typing import Final
 
 SHELL: Final = "/bin/sh"
-PID: Final = 8
-"""Bytes in which the helper tells the command's pid."""
 
 
 class Piped(Output):
@@ -33,8 +29,15 @@ class Piped(Output):
             read, write = os.pipe()
         except OSError as error:
             raise OutputError(f"cannot run {command}: {error.strerror}") from None
+
+        def run() -> None:
+            os.dup2(read, 0)
+            for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+                signal.signal(number, signal.SIG_DFL)
+            os.execv(SHELL, ["sh", "-c", command])
+
         try:
-            self._pidfd = _started(command, read)
+            self._pidfd = start(run)
         except OSError as error:
             os.close(write)
             raise OutputError(f"cannot run {command}: {error.strerror}") from None
@@ -56,39 +59,3 @@ class Piped(Output):
         with contextlib.suppress(KeyboardInterrupt):  # which the command gets, too
             waiting.poll()
         os.close(self._pidfd)
-
-
-def _started(command: str, stdin: int) -> int:
-    """Starts it as nobody's child; returns its pidfd. Raises OSError."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        helper = os.fork()
-        if not helper:
-            try:
-                ours.close()  # else it would never be heard that the other end is closed
-                _help(command, stdin, theirs)
-            finally:
-                os._exit(127)
-        theirs.close()
-        try:
-            # The helper lives, so that the number cannot be another's yet.
-            told = ours.recv(PID)
-            if len(told) == PID:
-                return os.pidfd_open(int.from_bytes(told, "little"))
-        finally:
-            ours.close()
-            os.waitpid(helper, 0)
-    raise OSError(0, "no process could be made")
-
-
-def _help(command: str, stdin: int, theirs: socket.socket) -> NoReturn:
-    """In a child: makes the command's process, tells its pid, and ends when it was heard."""
-    pid = os.fork()
-    if not pid:
-        os.dup2(stdin, 0)
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
-            signal.signal(number, signal.SIG_DFL)
-        os.execv(SHELL, ["sh", "-c", command])
-    theirs.send(pid.to_bytes(PID, "little"))
-    theirs.recv(1)
-    os._exit(0)

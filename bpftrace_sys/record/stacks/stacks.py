@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from bpftrace_sys.record.stacks.demangle import Demangler
 from bpftrace_sys.record.stacks.elf_image import InMemory
 from bpftrace_sys.record.stacks.files import Files, MappedFile
 from bpftrace_sys.record.stacks.snapshot import STACK_COPIED, Copier, Process, Snapshot
@@ -31,6 +32,7 @@ class Stacks:
         self._files = Files()
         self._copier = Copier(self._files)
         self._vdsos: OrderedDict[bytes, MappedFile] = OrderedDict()
+        self._demangler = Demangler()
 
     @property
     def waiting(self) -> int:
@@ -51,9 +53,7 @@ class Stacks:
     def _resolve(self, snapshot: Snapshot) -> Stack:
         process = snapshot.process
         found = Walk(snapshot, self._files, self._vdso(process.vdso)).stack()
-        if all(frame.file for frame in found.frames):
-            return found
-        return Stack(tuple(self._jitted(process, frame) for frame in found.frames), found.ended)
+        return Stack(tuple(self._named(process, frame) for frame in found.frames), found.ended)
 
     def before(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
         """What takes RawCalls, with their stacks resolved first."""
@@ -78,8 +78,12 @@ class Stacks:
                 self._vdsos.popitem(last=False)
         return known
 
-    def _jitted(self, process: Process, frame: Frame) -> Frame:
-        """A frame in memory of no file, by the name that a JIT gave to it."""
+    def _named(self, process: Process, frame: Frame) -> Frame:
+        """A frame by the name that people know; in memory of no file, by the one that a JIT gave
+        to it."""
+        if frame.symbol:
+            name = self._demangler.name(frame.symbol)
+            return frame if name == frame.symbol else frame._replace(symbol=name)
         if frame.file or process.jit is None:
             return frame
         found = process.jit.at(frame.addr - 1)
