@@ -6,8 +6,9 @@ import os
 import shutil
 import sys
 import tempfile
+from importlib.metadata import version
 from importlib.util import find_spec
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.cli.arguments import arguments
 from bpftrace_sys.cli.messages import DONE, OWN_FAILURE, TROUBLE, complain, fault_words
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
     from bpftrace_sys.cli.settings import Settings
     from bpftrace_sys.tui.app import Browser
+
+
+TEXTUAL: Final = 8
+"""The oldest release of textual that was tried and does (pyproject.toml)."""
 
 
 def main(words: list[str]) -> int:
@@ -54,6 +59,13 @@ def lacking(what: str) -> None:
     if find_spec("textual") is None:
         raise BpfstraceError(
             f"{what}: textual is not installed; pip install 'bpfstrace[tui]' brings it"
+        )
+    known = version("textual")
+    major = known.partition(".")[0]
+    if not major.isdecimal() or int(major) < TEXTUAL:
+        raise BpfstraceError(
+            f"{what}: textual {known} is too old, {TEXTUAL} is needed; "
+            "pip install 'bpfstrace[tui]' brings it"
         )
     if not sys.stdout.isatty():
         raise BpfstraceError(f"{what}: it is drawn on a terminal, and stdout is none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import ClassVar, Final, NamedTuple
 
@@ -286,8 +287,17 @@ class Browser(Viewer):
         self._seek(pane, way)
 
     def _seek(self, pane: Pane, way: int) -> None:
-        if self._searched and not pane.search(self._searched, way):
-            self.say(f"nothing holds {self._searched!r} here")
+        if self._searched:
+            work = self._seeking(pane, self._searched, way)
+            self.run_worker(work, "search", group="search", exclusive=True)
+
+    async def _seeking(self, pane: Pane, text: str, way: int) -> None:
+        """A search through many lines, in which keys are still heard: another one ends it."""
+        for found in pane.seek(text, way):
+            if found:
+                return
+            await asyncio.sleep(0)
+        self.say(f"nothing holds {text!r} here")
 
     def action_filter(self) -> None:
         """Asks for words that calls have to match."""

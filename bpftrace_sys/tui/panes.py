@@ -20,6 +20,8 @@ from bpftrace_sys.render.html.painting import unmarked
 from bpftrace_sys.tui.details import Line
 from bpftrace_sys.tui.painted import Palette, wrapped
 
+TURN: Final = 1_000
+"""Lines that are searched at once."""
 AHEAD: Final = 4
 """Heights of the pane for which details are made beyond what is shown."""
 
@@ -167,19 +169,20 @@ class Pane(ScrollView, can_focus=True):
             if event.chain > 1:
                 self.action_choose()
 
-    def search(self, text: str, way: int = 1) -> bool:
-        """Goes to the next line (or the one before) that holds a text; False: none does."""
+    def seek(self, text: str, way: int = 1) -> Iterator[bool]:
+        """Goes to the next line (or the one before) that holds a text, and yields True; before
+        that False now and then: others are to have their turn."""
         wanted = text.lower()
-        if not wanted:
-            return False
-        count = self.count
+        count = self.count if wanted else 0
         for step in range(1, count + 1):
             at = (self.cursor + way * step) % count
             if wanted in self.plain(at).lower():
                 self.following = False
                 self.go(at)
-                return True
-        return False
+                yield True
+                return
+            if step % TURN == 0:
+                yield False
 
 
 class ListPane(Pane):
@@ -267,10 +270,10 @@ class DetailPane(Pane):
         self.fresh()
         super().action_last()
 
-    def search(self, text: str, way: int = 1) -> bool:
+    def seek(self, text: str, way: int = 1) -> Iterator[bool]:
         self._fill(None)
         self.fresh()
-        return super().search(text, way)
+        yield from super().seek(text, way)
 
     def whole(self) -> str:
         """All lines as text."""

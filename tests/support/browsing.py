@@ -43,17 +43,21 @@ class Browsing:
         await self.keys("enter")
 
     async def settled(self) -> None:
-        """Until all is read, sifted and shown."""
+        """Until all is read, sifted and shown, and what was searched is found."""
         await self.app.settled.wait()
+        await self._done("search")
         await self._pilot.pause()
 
     async def exported(self) -> None:
         """Until an export has been written."""
+        await self._done("export")
+        await self.settled()
+
+    async def _done(self, name: str) -> None:
         workers = self.app.workers
-        busy = [worker for worker in workers if worker.name == "export"]
+        busy = [worker for worker in workers if worker.name == name]
         if busy:
             await workers.wait_for_complete(busy)
-        await self.settled()
 
     async def resize(self, width: int, height: int) -> None:
         """Another size of the terminal."""

@@ -187,6 +187,12 @@ def test_search_goes_round() -> None:
         row = app.calls.row
         assert row is not None
         assert row.seq == found[0]
+        await open_browser.keys("slash")
+        await open_browser.type("nothing of this")
+        assert app.calls.row == row
+        assert [note.message for note in app._notifications] == [
+            "nothing holds 'nothing of this' here"
+        ]
         # In the details it is their text that is searched.
         await open_browser.keys("4", "slash")
         await open_browser.type("target_fd")

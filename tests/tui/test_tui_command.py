@@ -28,6 +28,18 @@ def test_without_textual_it_says_what_to_install() -> None:
     assert "pip install 'bpfstrace[tui]'" in ran.stderr
 
 
+def test_a_textual_that_is_too_old_is_named(tmp_path: Path) -> None:
+    """Debian's own, for one."""
+    package = tmp_path / "textual-0.1.13.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: textual\nVersion: 0.1.13\n")
+    (tmp_path / "textual").mkdir()
+    (tmp_path / "textual" / "__init__.py").write_text("")
+    ran = run_cli("tui", TRACE, env=environment(PYTHONPATH=f"{tmp_path}:{ROOT}"))
+    assert ran.returncode == 2
+    assert "textual 0.1.13 is too old, 8 is needed" in ran.stderr
+
+
 def test_without_a_terminal_it_says_so() -> None:
     for words in (["tui", TRACE], ["tui", "-"]):
         ran = run_cli(*words, stdin=subprocess.DEVNULL)
