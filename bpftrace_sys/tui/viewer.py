@@ -27,7 +27,7 @@ from decoders.events import Ending
 
 SLICE: Final = 0.03
 """Seconds of reading between two looks at the keyboard."""
-SHOWN: Final = 0.15
+SHOWN: Final = 0.25
 """Seconds between two changes of the lists while reading."""
 WIDE: Final = 110
 """Columns from which on lists and details stand beside each other."""
