@@ -22,6 +22,7 @@ from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.notes import LongLines
 from bpftrace_sys.story.objects import Attachment, NotedCall, PerfEvent
 from bpftrace_sys.story.renderer import Renderer, Template
+from bpftrace_sys.story.walks import key_of
 from bpftrace_sys.trace.events import ending_line, event_line
 from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.lines import fds_line, raw_line
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.notes import Listing
     from bpftrace_sys.story.objects import Object
+    from bpftrace_sys.story.walks import Key
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from decoders.events import Ending
     from decoders.loop_calls import Round
@@ -347,6 +349,8 @@ class JsonLines(Renderer):
         self.out = out
         self.model = model
         self.pieces = Pieces()
+        self._walk: Key | None = None
+        """The walk that the last call was a part of, if it was."""
         self._again: tuple[NotedCall, str] | None = None
         """The last call, where it was another attempt at one, and the form of such lines."""
 
@@ -366,6 +370,9 @@ class JsonLines(Renderer):
         values = _Values(call, self.model)
         values.later = []
         line = decoded(call, values)
+        self._walk = key_of(call, self.model, self._walk)
+        if self._walk is not None:
+            line["walk"] = self._walk[0]
         line["raw"] = raw_line(call.raw, self._packed)
         text = dumps(line)
         if values.later:
@@ -421,6 +428,8 @@ class JsonLines(Renderer):
         """The lines of calls that are like this one but for their data."""
         holes: list[Bytes] = []
         line = decoded(call, _Values(call, self.model, holes))
+        if self._walk is not None:
+            line["walk"] = self._walk[0]
         line["raw"] = raw_line(call.raw, lambda data: HOLE)
         line["seq"] = line["time"] = line["duration"] = line["raw"]["fds"] = HOLE
         chunks = call.raw.chunks

@@ -67,6 +67,27 @@ class Run:
             self.done[command] += 1
 
 
+def key_of(call: NotedCall, model: Model, before: Key | None) -> Key | None:
+    """Which walk a call may be a part of; ``before``: the one that the call before it was of."""
+    command, tid, ret = call.command, call.raw.tid, call.raw.ret
+    if ret is None or call.notes.probe is not None or call.notes.mismatch:
+        return None
+    if command in (READ, STEP):
+        found = model.by_fd(call, "attr", "map_fd")
+        plainly = ret >= 0 or ret == -errno.ENOENT
+        return ("entries", tid, found) if plainly and found is not None else None
+    if command == QUERY:
+        return ("queries", tid, None) if -ret in (*NO_PROGRAM, errno.EPERM) else None
+    ids: Key = ("ids", tid, None)
+    if command in NEXT_ID or command in BY_ID:
+        return ids if ret >= 0 or ret == -errno.ENOENT else None
+    if command == INFO and ret >= 0 and before == ids:
+        # What it gives back of instructions has a listing.
+        dumped = inner_value(call.attr("attr", "info", "info", "xlated_prog_insns"))
+        return None if isinstance(dumped, Insns) and dumped.data else ids
+    return None
+
+
 class Walks:
     """The walk that goes on, if one does."""
 
@@ -79,23 +100,7 @@ class Walks:
 
     def key(self, call: NotedCall) -> Key | None:
         """Which walk a call may be a part of."""
-        command, tid, ret = call.command, call.raw.tid, call.raw.ret
-        if ret is None or call.notes.probe is not None or call.notes.mismatch:
-            return None
-        if command in (READ, STEP):
-            found = self._model.by_fd(call, "attr", "map_fd")
-            plainly = ret >= 0 or ret == -errno.ENOENT
-            return ("entries", tid, found) if plainly and found is not None else None
-        if command == QUERY:
-            return ("queries", tid, None) if -ret in (*NO_PROGRAM, errno.EPERM) else None
-        ids: Key = ("ids", tid, None)
-        if command in NEXT_ID or command in BY_ID:
-            return ids if ret >= 0 or ret == -errno.ENOENT else None
-        if command == INFO and ret >= 0 and self._run is not None and self._run.key == ids:
-            # What it gives back of instructions has a listing.
-            dumped = inner_value(call.attr("attr", "info", "info", "xlated_prog_insns"))
-            return None if isinstance(dumped, Insns) and dumped.data else ids
-        return None
+        return key_of(call, self._model, None if self._run is None else self._run.key)
 
     def goes_on(self, key: Key) -> bool:
         """Whether a call of this key would be one more of a run that is told in a line."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -107,3 +108,39 @@ def test_a_listing_stands_once() -> None:
     assert again > 1
     assert replayed(trace, "-v").count("insns=[") == text.count("insns=[") + again
     assert len({line["fd"]["id"] for line in loads}) > again
+
+
+def in_json(trace: Path) -> list[dict[str, Any]]:
+    """All calls, as JSON tells of them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bpftrace_sys", "replay", "-q", "-o", os.devnull,
+         "--json", "/dev/stdout", str(trace)],
+        capture_output=True, text=True, check=True, env=environment(),
+    )  # fmt: skip
+    lines = map(json.loads, done.stdout.splitlines())
+    return [line for line in lines if line["type"] == "syscall"]
+
+
+@pytest.mark.parametrize("name", ["perf-record", "bpftrace-tracepoint"])
+def test_json_has_all_calls_of_a_walk_and_marks_them(name: str) -> None:
+    trace = recorded(name)
+    calls = in_json(trace)
+    runs: list[list[dict[str, Any]]] = []
+    before = None
+    for line in calls:
+        walk = line.get("walk")
+        used = None if walk is None else line["args"]["attr"].get("map_fd")
+        this = None if walk is None else (walk, line["tid"], used)
+        if this is not None and this == before:
+            runs[-1].append(line)
+        elif this is not None:
+            runs.append([line])
+        before = this
+    # What the text tells in lines are the runs of more than eight, to the call.
+    told = re.findall(r"\((\d+) calls, -v shows them\)", replayed(trace))
+    assert [int(count) for count in told] == [len(run) for run in runs if len(run) > 8]
+    assert told
+    # Nobody else is marked: all of them look only.
+    looks = ("_GET_NEXT_ID", "_GET_FD_BY_ID", "_LOOKUP_ELEM", "_GET_NEXT_KEY", "INFO_BY_FD")
+    for run in runs:
+        assert all(line["args"]["cmd"].endswith(looks) for line in run)
