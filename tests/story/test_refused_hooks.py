@@ -167,6 +167,12 @@ DEVICES = {
     "a second dissector": "the network namespace has a link of a flow_dissector already, and takes "
     "one",
     "one without a link": "the network namespace has a link there: one excludes the other",
+    "a link beside one without": "the network namespace has a program without a link there: one "
+    "excludes the other",
+    "one more than a namespace takes": "the network namespace has N links for BPF_SK_LOOKUP: it "
+    "takes no more",
+    "offload": "lo takes no program in hw mode (offload)",
+    "one more than a hook takes": "device lo for BPF_TCX_INGRESS has N programs: it takes no more",
     "of a device that is gone": "the target of link xdp id=N -> xdp on refused1 (skb) is gone",
 }
 
@@ -186,6 +192,8 @@ def test_devices(traced: Callable[..., Ran], tmp_path: Path) -> None:
     ran = group(traced, "devices", WORKLOAD)
     assert told(ran) == DEVICES
     the_same_again(ran, tmp_path)
+    most = next(why(line) for entry, line in cases(ran) if "more than a hook" in entry[0])
+    assert "has 63 programs" in most  # so many were attached: the next one was refused
     stale = next(why(line) for entry, line in cases(ran) if entry[0] == "stale")
     asked, now = map(int, re.findall(r" (\d+)", stale))
     assert (asked, now) == (77, 2)  # one attachment: from 1 to 2

@@ -45,3 +45,18 @@ def test_each_kprobe_has_its_reason() -> None:
         "EINVAL", "ENOENT", "ENOENT", "EILSEQ", "EINVAL", "ESRCH", "ESRCH", "ESRCH", "ESRCH",
         "EINVAL", "EINVAL",
     ]  # fmt: skip
+
+
+def test_a_kernel_that_is_locked_down() -> None:
+    """fixtures/lockdown: root with every capability, under lockdown=confidentiality."""
+    trace = FIXTURES / "lockdown" / "trace.jsonl.gz"
+    done = run_cli("replay", "--json", "-", "-o", "/dev/null", str(trace))
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    refused = [line for line in lines if line["type"] == "syscall" and line["ret"] == -1]
+    assert [(line["syscall"], line["errno"]) for line in refused] == [
+        ("perf_event_open", "EPERM"), ("bpf", "EINVAL"), ("openat", "EPERM"),
+    ]  # fmt: skip
+    event, load, _ = (line.get("explanation", []) for line in refused)
+    assert event == ["the kernel is locked down (confidentiality): it has no kprobes then"]
+    assert load[0] == "verifier: program of this type cannot use helper bpf_probe_read_kernel#113"
+    assert load[-1] == "the kernel is locked down (confidentiality): no program reads its memory"

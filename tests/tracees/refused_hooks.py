@@ -48,7 +48,7 @@ from _common import (
 
 NOBODY = 0xFFFFFFFF
 MULTI, REPLACE, BEFORE, AFTER = 1 << 1, 1 << 2, 1 << 3, 1 << 4
-SKB, DRV = 1 << 1, 1 << 2
+SKB, DRV, HW = 1 << 1, 1 << 2, 1 << 3
 MOST = 64
 """Programs that a cgroup takes of a kind."""
 
@@ -251,6 +251,21 @@ def devices() -> None:
     attempt("one without a link", lambda: call(
         "PROG_ATTACH", attach_bpf_fd=dissector, attach_type=ATTACH["FLOW_DISSECTOR"]))  # fmt: skip
     os.close(only)
+    call("PROG_ATTACH", attach_bpf_fd=dissector, attach_type=ATTACH["FLOW_DISSECTOR"])
+    attempt("a link beside one without", dissect)
+    looks = _load("SK_LOOKUP", "looks", "SK_LOOKUP", 1)
+
+    def look() -> Any:
+        return call("LINK_CREATE", prog_fd=looks, target_fd=namespace,
+                    attach_type=ATTACH["SK_LOOKUP"])  # fmt: skip
+
+    for _ in range(MOST):
+        look()
+    attempt("one more than a namespace takes", look)
+    attempt("offload", lambda: xdp(two, HW, LO))
+    for _ in range(MOST - 3):  # beside first and second: a hook takes one less
+        tcx(_load("SCHED_CLS", "more"))
+    attempt("one more than a hook takes", lambda: tcx(third))
     dead = xdp(_load("XDP", "gone", result=2), SKB, socket.if_nametoindex("refused1")).ret
     rtnetlink(17, 5, struct.pack("<BxHiII", 0, 0, index, 0, 0))  # RTM_DELLINK, with its peer
     attempt("of a device that is gone", lambda: call(

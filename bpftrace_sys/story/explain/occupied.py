@@ -26,7 +26,9 @@ KINDS: Final = {
     MULTI: "with BPF_F_ALLOW_MULTI",
 }
 MAX_PROGS: Final = 64
-"""BPF_CGROUP_MAX_PROGS, BPF_MPROG_MAX, netns_bpf_max_progs()"""
+"""BPF_CGROUP_MAX_PROGS, netns_bpf_max_progs()"""
+MPROG_MAX: Final = 63
+"""bpf_mprog_max(): BPF_MPROG_MAX, less the one that marks the end."""
 SHOWN: Final = 3
 
 
@@ -172,7 +174,7 @@ def mprog(failure: Failure) -> list[str]:
         old = "the program to be replaced" if REPLACE & flags else _own_prog(failure)
         return [f"a link holds {old} on {place}: LINK_UPDATE or LINK_DETACH is for that"]
     if failure.errno == errno.ERANGE and not sides[1:]:
-        return [f"{place} has {MAX_PROGS} programs: it takes no more"]
+        return [f"{place} has {MPROG_MAX} programs: it takes no more"]
     if failure.errno == errno.ERANGE:
         return [f"no one place on {place} is what {and_words(sides)} ask for"]
     return _not_there(failure, sides, place)
