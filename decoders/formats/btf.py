@@ -6,10 +6,11 @@ leave the new bits zero), an optional layout section that tells how long types
 of kinds unknown to the reader are, and a ``hdr_len`` that may exceed our
 header.  Both byte orders are read.
 
-`parse` indexes the types with one pass over 32-bit words, and makes `Type`
-objects only of those that are asked for: the 126,000 types of a kernel take
-some 50 ms.  BTF comes from the tracee, so ids, offsets and counts lie; what is
-wrong is said in `Btf.problem`, and everything else still works.
+The types are indexed with one pass over 32-bit words, as far as they are asked
+for, and `Type` objects made only of those that are: the 126,000 types of a
+kernel take some 50 ms, the name of one of the first a few.  BTF comes from the
+tracee, so ids, offsets and counts lie; what is wrong is said in `Btf.problem`,
+and everything else still works.
 
 C text is made in `decoders.formats.btf_c`, values of data in `decoders.formats.btf_values`.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -35,6 +37,7 @@ from decoders.formats.btf_records import (
     read_header,
     unpacker,
 )
+from decoders.formats.btf_search import is_whole, words_of
 from decoders.formats.btf_types import (
     TRANSPARENT,
     VOID,
@@ -55,6 +58,10 @@ MAX_DEPTH: Final = 32
 """How many references (typedefs, modifiers, arrays) are followed from one type
 to another: the kernel's MAX_RESOLVE_DEPTH."""
 POINTER_SIZE: Final = 8  # the BPF machine's, and that of every kernel that we run on
+_PIECE: Final = 1 << 14
+"""Words of types that are indexed at a time."""
+SEARCHES: Final = 12
+"""Names that are searched for before there is an index of them, which takes as long."""
 _MEMO_TYPES: Final = 1 << 16  # so walking a kernel's types does not keep them all
 
 
@@ -84,11 +91,13 @@ class Btf:
         if self.byteorder != sys.byteorder:
             self._words.byteswap()
         self._positions = array("I")  # of types in _words; the first is of start_id
-        self._index_types()
+        self._next = 0  # the word at which indexing goes on
+        self._indexed = False
         self._memo: dict[int, Type] = {}
         self._sizes: dict[int, int | None] = {}
         self._ids_of: dict[int, array[int]] | None = None
         self._ids_by_name: dict[int, dict[int, list[int]]] = {}
+        self._searches = 0
         self._tags: dict[tuple[int, int], list[int]] | None = None
 
     # -- the whole -----------------------------------------------------------------
@@ -96,12 +105,13 @@ class Btf:
     @property
     def problem(self) -> str | None:
         """What is wrong with the data and where, or None."""
+        self._index_all()
         return "; ".join(self._problems) or None
 
     @property
     def end_id(self) -> int:
         """One past the highest type id."""
-        return self.start_id + len(self._positions)
+        return self.start_id + len(self._index_all())
 
     @property
     def ids(self) -> range:
@@ -148,15 +158,13 @@ class Btf:
             if type_id <= 0:
                 return Kind.VOID if type_id == 0 else None
             return self.base.kind(type_id) if self.base else None
-        if type_id >= self.end_id:
-            return None
-        return self._words[self._positions[type_id - self.start_id] + 1] >> 24 & 0x7F
+        position = self._position(type_id)
+        return None if position is None else self._words[position + 1] >> 24 & 0x7F
 
     def offset_of(self, type_id: int) -> int | None:
         """Where a type of this BTF's own begins, in bytes from the start of the types."""
-        if not self.start_id <= type_id < self.end_id:
-            return None
-        return int(self._positions[type_id - self.start_id] * WORD)
+        position = self._position(type_id)
+        return None if position is None else position * WORD
 
     def type(self, type_id: int) -> Type | None:
         """The type of that id (0 is `VOID`); None where there is none."""
@@ -167,20 +175,20 @@ class Btf:
             if type_id <= 0:
                 return VOID if type_id == 0 else None
             return self.base.type(type_id) if self.base else None
-        if type_id >= self.end_id:
+        position = self._position(type_id)
+        if position is None:
             return None
         if len(self._memo) >= _MEMO_TYPES:
             self._memo.clear()
-        found = self._memo[type_id] = self._make(type_id)
+        found = self._memo[type_id] = self._make(type_id, position)
         return found
 
     def name(self, type_id: int) -> str:
         """A type's name without making the type; empty where it has none."""
         if type_id < self.start_id:
             return self.base.name(type_id) if self.base and type_id > 0 else ""
-        if type_id >= self.end_id:
-            return ""
-        return self.string(self._words[self._positions[type_id - self.start_id]])
+        position = self._position(type_id)
+        return "" if position is None else self.string(self._words[position])
 
     def ids_of(self, kind: int) -> Sequence[int]:
         """The ids of this BTF's own types of a kind, lowest first."""
@@ -191,6 +199,12 @@ class Btf:
         found = self.base.find_all(name, kind) if self.base else []
         if not name:
             return found
+        if self._searches < SEARCHES:
+            self._searches += 1
+            mentions = self.mentions(name)
+            if mentions is not None:
+                named = (one for one in mentions if self.name(one) == name)
+                return [one for one in named if kind is None or self.kind(one) == kind]
         for each in self._by_kind() if kind is None else (kind,):
             ids = self._names_of(each).get(hash(name), ())
             found += [type_id for type_id in ids if self.name(type_id) == name]
@@ -202,20 +216,15 @@ class Btf:
         found = self.find_all(name, kind)
         return self.type(found[0]) if found else None
 
-    def first(self, name: str, kind: int) -> Type | None:
-        """As :meth:`find`, without an index: for a single look, in a twentieth of its time.
-
-        Only among this BTF's own types, and by the first place where the name stands.
-        """
-        found = self._strings.find(b"\0" + name.encode("utf-8", "surrogatepass") + b"\0")
-        if not name or found < 0:
+    def mentions(self, name: str) -> list[int] | None:
+        """Ids of this BTF's own types that hold a name, their own or a part's, and maybe a few
+        more, lowest first; None where that takes an index."""
+        whole = is_whole(name) and len(name) < MAX_NAME and self.base is None
+        words = words_of(name, self._strings, self._types, self.byteorder) if whole else None
+        if words is None:
             return None
-        offset = found + 1 + self._strings_start
-        words = self._words
-        for index, position in enumerate(self._positions):
-            if words[position] == offset and words[position + 1] >> 24 & 0x7F == kind:
-                return self.type(self.start_id + index)
-        return None
+        starts = self._index_all()
+        return sorted({self.start_id - 1 + bisect(starts, word) for word in words if starts})
 
     def resolve(self, type_id: int) -> Type | None:
         """The type behind typedefs, modifiers and a VAR or FUNC.
@@ -284,43 +293,58 @@ class Btf:
         if strings and strings[-1]:
             self._problems.append("the string section ends with no NUL")
 
-    def _index_types(self) -> None:
-        words = self._words
+    def _position(self, type_id: int) -> int | None:
+        """Where a type of this BTF's own begins, in words; None where there is none of that id."""
+        number = type_id - self.start_id
+        while number >= len(self._positions) and not self._indexed:
+            self._index(self._next + _PIECE)
+        return self._positions[number] if 0 <= number < len(self._positions) else None
+
+    def _index_all(self) -> array[int]:
+        """Where each type begins, in words."""
+        if not self._indexed:
+            self._index(len(self._words))
+        return self._positions
+
+    def _index(self, until: int) -> None:
+        """Goes on finding where types begin: of those that begin before a word."""
+        words, positions = self._words, self._positions
         fixed, element = FIXED_WORDS, ELEMENT_WORDS
         layout = self._layout or (self.base._layout if self.base else ())
         if len(layout) > Kind.ENUM64 + 1:
             fixed, element = self._with_layout(layout)
-        add = self._positions.append
-        position, end = 0, len(words)
-        trailing = len(self._types) - end * WORD
-        while position + TYPE_WORDS <= end:
+        add = positions.append
+        position, end = self._next, len(words)
+        last = min(until, end - TYPE_WORDS + 1)
+        while position < last:
             info = words[position + 1]
             kind = info >> 24 & 0x7F
             words_fixed = fixed[kind]
             if words_fixed < 0:
-                self._problems.append(
-                    f"type {self.end_id} at byte {position * WORD} of the type section has the"
-                    f" unknown kind {kind}; it and what follows cannot be read"
-                )
-                return
+                unknown = f"has the unknown kind {kind}; it and what follows cannot be read"
+                return self._end(len(positions), position, unknown)
             after = position + TYPE_WORDS + words_fixed
             if after > end:
+                until = end
                 break
             add(position)
             after += element[kind] * (info & 0xFFFFFF)
             if after > end:
-                self._problems.append(
-                    f"type {self.end_id - 1} at byte {position * WORD} of the type section"
-                    f" claims {info & 0xFFFFFF} elements, more than there are"
-                )
-                return
+                many = f"claims {info & 0xFFFFFF} elements, more than there are"
+                return self._end(len(positions) - 1, position, many)
             position = after
-        trailing += (end - position) * WORD
-        if trailing:
-            self._problems.append(
-                f"type {self.end_id} at byte {position * WORD} of the type section is cut off"
-                f" after {trailing} bytes"
-            )
+        self._next = position
+        if until < end and position + TYPE_WORDS <= end:
+            return None
+        left = len(self._types) - position * WORD
+        return self._end(len(positions), position, f"is cut off after {left} bytes" if left else "")
+
+    def _end(self, number: int, position: int, problem: str) -> None:
+        """There are no more types; and what is wrong with the last."""
+        self._indexed = True
+        if problem:
+            where = f"type {self.start_id + number} at byte {position * WORD} of the type section"
+            self._problems.append(f"{where} {problem}")
 
     def _with_layout(self, layout: tuple[tuple[int, ...], ...]) -> tuple[list[int], list[int]]:
         """The word counts, with those of kinds that only the layout section knows."""
@@ -330,8 +354,7 @@ class Btf:
                 fixed[kind], element[kind] = info_size // WORD, element_size // WORD
         return fixed, element
 
-    def _make(self, type_id: int) -> Type:
-        position = self._positions[type_id - self.start_id]
+    def _make(self, type_id: int, position: int) -> Type:
         name_off, info, size_or_type = self._words[position : position + TYPE_WORDS]
         kind = info >> 24 & 0x7F
         vlen = info & 0xFFFFFF
@@ -382,7 +405,7 @@ class Btf:
         if self._ids_of is None:
             self._ids_of = {}
             words = self._words
-            for type_id, position in enumerate(self._positions, self.start_id):
+            for type_id, position in enumerate(self._index_all(), self.start_id):
                 kind = words[position + 1] >> 24 & 0x7F
                 ids = self._ids_of.get(kind)
                 if ids is None:

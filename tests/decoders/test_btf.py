@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import struct
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, Final
 
 import pytest
 
+from decoders.formats import btf as btf_module
 from decoders.formats import btf_c, btf_types
 from decoders.formats.btf import Btf, parse
 from decoders.formats.btf_types import BtfError, Kind
@@ -43,6 +45,7 @@ from tests.support.btf import (
     VAR,
     VMLINUX,
     Blob,
+    c_decl,
     compiled,
     needs,
     needs_vmlinux,
@@ -183,7 +186,7 @@ def test_split_btf(tmp_path: Path) -> None:
     assert btf.find("bpfstrace_split") == btf.type(own)
     assert btf.find("task_struct", Kind.STRUCT) == task
     assert btf.find("int", Kind.TYPEDEF) == btf.type(pointer + 1)
-    assert btf_c.c_decl(btf, own) == "struct bpfstrace_split {\n\tstruct task_struct *task;\n};"
+    assert c_decl(btf, own) == "struct bpfstrace_split {\n\tstruct task_struct *task;\n};"
     assert btf.size_of(own) == 8
     alone = parse(blob.data())
     assert alone.problem is not None
@@ -279,6 +282,78 @@ def test_truncated_btf_yields_what_is_there(tmp_path: Path) -> None:
     assert parse(data[:-1]).end_id == whole.end_id
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_types_are_the_same_in_whatever_order_they_are_asked_for(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are indexed as far as that goes, and found to end, or to be wrong, in the same place."""
+    choose = random.Random(seed)
+    blob = Blob()
+    for number in range(40):
+        if choose.random() < 0.5:
+            blob.number(f"n{number}", 4, 1)
+        else:
+            members = choose.randrange(4)
+            blob.add(STRUCT, f"s{number}", 4, *[0, 1, 0] * members, vlen=members)
+    wrong = choose.choice([0, 0xFFFFFF])
+    blob.add(STRUCT, "last", 4, vlen=wrong)
+    data = blob.data()
+    header = len(data) - len(blob.types) - len(blob.strings)
+    inside = [header + 4 * choose.randrange(len(blob.types) // 4) for _ in range(12)]
+    for cut in (len(data), len(data) - len(blob.strings), *inside):
+        whole = parse(data[:cut])
+        ids = [-1, 0, *whole.ids, whole.end_id, whole.end_id + 1, 1 << 31]
+        choose.shuffle(ids)
+        monkeypatch.setattr(btf_module, "_PIECE", choose.choice([1, 3, 4, 17, 1 << 14]))
+        found = parse(data[:cut])
+        for asked in ids:
+            for one in ("type", "kind", "name", "offset_of"):
+                assert getattr(found, one)(asked) == getattr(whole, one)(asked), (one, asked)
+        assert (found.end_id, found.problem) == (whole.end_id, whole.problem)
+        assert (wrong != 0) <= (found.problem is not None)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_searching_finds_what_an_index_finds(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that are others' ends, that stand twice, that members have, too; bytes that lie."""
+    choose = random.Random(seed)
+    blob = Blob()
+    words = ["a", "ba", "cba", "a_b", "x" * 510, "x" * 511, "x" * 600, "é", "é!"]
+    for _ in range(60):
+        name = choose.choice(words)
+        if choose.random() < 0.4:
+            blob.number(name, 4, choose.randrange(3))
+        else:
+            member = blob.string(choose.choice(words))
+            blob.add(STRUCT, name, 4, member, choose.randrange(4), 0, vlen=1)
+    data = bytearray(blob.data())
+    if seed % 2:
+        for _ in range(30):
+            data[choose.randrange(24, len(data))] = choose.choice((0, 1, 2, 0x61, 0x84))
+    whole = bytes(data[: len(data) - seed % 3])
+    searched = parse(whole)
+    monkeypatch.setattr(btf_module, "SEARCHES", 0)
+    indexed = parse(whole)
+    for name in {*words, "nobody", "", *(indexed.name(one) for one in indexed.ids)}:
+        for kind in (None, Kind.INT, STRUCT):
+            monkeypatch.setattr(btf_module, "SEARCHES", 1 << 30)
+            found = searched.find_all(name, kind)
+            monkeypatch.setattr(btf_module, "SEARCHES", 0)
+            assert found == indexed.find_all(name, kind), (name, kind)
+
+
+def test_a_name_that_is_mentioned_too_often_is_indexed() -> None:
+    """Nobody makes us look through it again and again."""
+    blob = Blob()
+    for number in range(40):
+        blob.number(f"{number}list", 4, 1)
+    blob.number("list", 4, 1)
+    found = parse(blob.data())
+    assert found.mentions("list") is None
+    assert [found.name(one) for one in found.find_all("list")] == ["list"]
+    assert found.mentions("7list") == [8]
+
+
 def test_problems_say_where() -> None:
     blob = Blob()
     blob.number("int", 4, 1)
@@ -290,7 +365,7 @@ def test_problems_say_where() -> None:
     found = btf.find("s")
     assert found is not None
     assert len(found.members) == 1
-    assert "16777215 are claimed" in btf_c.c_decl(btf, found.id)
+    assert "16777215 are claimed" in c_decl(btf, found.id)
 
 
 def test_hostile_names_stay_text() -> None:

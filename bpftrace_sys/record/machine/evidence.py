@@ -122,7 +122,6 @@ class Evidence:
         self.facts = facts
         self._config: dict[str, str] | None = None
         self._enums: dict[str, dict[int, str]] = {}
-        self._anonymous: frozenset[str] | None = None
         self._functions: frozenset[bytes] | None = None
 
     def ask(self, question: str, key: int) -> str | None:
@@ -228,7 +227,6 @@ class Evidence:
             from decoders.formats.btf_types import ENUMS
 
             values = self._enums[name] = {}
-            # By kind: an index of the names of everything takes a tenth of a second.
             for type_id in sorted(id for kind in ENUMS for id in vmlinux.find_all(name, kind)):
                 for item in vmlinux.type(type_id).enumerators:
                     if "MAX_" not in item.name and not item.name.startswith("__"):
@@ -240,17 +238,16 @@ class Evidence:
         vmlinux = self.facts.vmlinux()
         if vmlinux is None:
             return None
-        if self._anonymous is None:
-            from decoders.formats.btf_types import ENUMS
+        from decoders.formats.btf_types import ENUMS
 
-            names = []
-            for kind in ENUMS:
-                for type_id in vmlinux.ids_of(kind):
-                    if not vmlinux.name(type_id):
-                        found = vmlinux.type(type_id)
-                        names += [item.name for item in found.enumerators]
-            self._anonymous = frozenset(names)
-        return "yes" if name in self._anonymous else NONE
+        ids = vmlinux.mentions(name)
+        if ids is None:
+            ids = (type_id for kind in ENUMS for type_id in vmlinux.ids_of(kind))
+        for type_id in ids:
+            unnamed = vmlinux.kind(type_id) in ENUMS and not vmlinux.name(type_id)
+            if unnamed and any(item.name == name for item in vmlinux.type(type_id).enumerators):
+                return "yes"
+        return NONE
 
     def function(self, name: str, key: int) -> str | None:
         """``yes`` or ``-``: whether the kernel or a module has a function of that name."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from bpftrace_sys.record.proc import read_text
 from decoders.formats.btf import Btf
 from decoders.formats.btf_c import c_type, func_prototype
-from decoders.formats.btf_types import Kind, Param, Type
+from decoders.formats.btf_types import Kind, Param
 
-INDEXED: Final = 10
-"""From so many functions on they are looked for by an index of all names."""
 HANDS_ON: Final = "__bpf_trace_"
 """The function that hands a tracepoint's arguments to programs; the typedef lacks their names."""
 TYPEDEF: Final = "btf_trace_"
@@ -24,7 +22,6 @@ class Prototypes:
 
     def __init__(self, vmlinux: Btf) -> None:
         self._btf = vmlinux
-        self._looked = 0
 
     def of_type(self, type_id: int) -> str | None:
         """What attach_btf_id names: a function, or a tracepoint's typedef."""
@@ -34,7 +31,7 @@ class Prototypes:
 
     def function(self, name: str) -> str | None:
         """``int do_sys_openat2(int dfd, const char *filename, struct open_how *how)``."""
-        found = self._find(name, Kind.FUNC)
+        found = self._btf.find(name, Kind.FUNC)
         return None if found is None else func_prototype(self._btf, found.id)
 
     def tracepoint(self, name: str) -> str | None:
@@ -43,10 +40,10 @@ class Prototypes:
         Tracepoints of one event class share the function that has the names; those that do
         have types only.
         """
-        found = self._find(HANDS_ON + name, Kind.FUNC)
+        found = self._btf.find(HANDS_ON + name, Kind.FUNC)
         proto = None if found is None else self._btf.resolve(found.type)
         if proto is None:
-            found = self._find(TYPEDEF + name, Kind.TYPEDEF)
+            found = self._btf.find(TYPEDEF + name, Kind.TYPEDEF)
             pointer = None if found is None else self._btf.resolve(found.id)
             proto = None if pointer is None else self._btf.resolve(pointer.type)
         if proto is None or proto.kind != Kind.FUNC_PROTO:
@@ -65,13 +62,6 @@ class Prototypes:
         if proto is None or proto.kind != Kind.FUNC_PROTO:
             return None
         return _called(self._btf, member.name, proto.params)
-
-    def _find(self, name: str, kind: int) -> Type | None:
-        # An index of all names costs as much as looking for a dozen of them.
-        self._looked += 1
-        look: Any = self._btf.first if self._looked < INDEXED else self._btf.find
-        found: Type | None = look(name, kind)
-        return found
 
 
 def _called(btf: Btf, name: str, params: Sequence[Param]) -> str:
