@@ -38,7 +38,8 @@ packages=(
     clang llvm          # compile and disassemble BPF objects; llvm-objdump, llvm-strip
     libbpf-dev          # bpf/bpf_helpers.h for those objects
     linux-libc-dev      # linux/bpf.h
-    binutils            # links the i386 tracee
+    binutils            # links the i386 tracee; c++filt, an opinion on names of C++
+    g++                 # a program of C++, whose names stand in stacks
     iproute2            # attaches XDP programs; network namespaces
     util-linux          # setpriv, unshare
     tmux                # a terminal that can be looked at, for the browser in it

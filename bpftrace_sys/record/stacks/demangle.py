@@ -22,6 +22,8 @@ from bpftrace_sys.common.nobodys_child import start
 
 MANGLED: Final = re.compile(r"_Z[\w.$]{1,1022}", re.ASCII)
 """What is asked about: of the Itanium C++ ABI, and short."""
+RUST: Final = re.compile(r"::h[0-9a-f]{16}$")
+RUST_END: Final = re.compile(r"17h[0-9a-f]{16}E$")
 LIMIT: Final = 4096
 """Characters of what a name is made."""
 MEMORY: Final = 256 << 20
@@ -93,7 +95,9 @@ class Demangler:
             self._deaths += 1
             self.close()
             return ""
-        return answer.decode("utf-8", "backslashreplace")
+        text = answer.decode("utf-8", "backslashreplace")
+        # Rust names were C++'s, with a hash as their last part.
+        return RUST.sub("", text) if RUST_END.search(symbol) else text
 
     def _begin(self) -> None:
         theirs, self._write = os.pipe()
