@@ -32,6 +32,7 @@ from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.story.summary import Counts, calls, remains
 from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.inventory import ObjectState, Unseen
+from bpftrace_sys.trace.redacted import CLASSES
 from decoders.call import inner_value
 from decoders.events import Ending, Exit, Fork, ProcessEvent, event_name
 from decoders.loop_calls import call_of
@@ -88,6 +89,9 @@ class Gather(Renderer):
         narrowed = header.options.get("narrowed")
         if isinstance(narrowed, list):
             report.narrowed = [printable(str(word)) for word in narrowed]
+        redacted = header.options.get("redacted")
+        if isinstance(redacted, list):
+            report.redacted = [word for word in CLASSES if word in redacted]
 
     def call(self, call: NotedCall) -> None:
         """A row, and what the call says of objects."""

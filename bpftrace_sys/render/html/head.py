@@ -164,6 +164,11 @@ def notes(report: Report) -> Markup | None:
         notes.append(
             element("p", {}, "Pages are bounded; bpfstrace replay prints the whole trace.")
         )
+    if report.redacted:
+        classes = ", ".join(report.redacted)
+        notes.append(
+            element("p", {}, f"Redacted ({classes}): stand-ins are in the place of what was there.")
+        )
     if report.narrowed:
         how = how_narrowed(report.narrowed)
         notes.append(

@@ -203,6 +203,8 @@ class Report:
     """Of the first call or event; what ``rows`` count from."""
     last: int = 0
     narrowed: list[str] = field(default_factory=list)
+    redacted: list[str] = field(default_factory=list)
+    """Classes of what has stand-ins."""
     ending: Ending | None = None
     """None: the trace ends without its end."""
     page_objects: list[PageObject] = field(default_factory=list)

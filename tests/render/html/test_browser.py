@@ -69,6 +69,7 @@ def test_a_redacted_trace(browser: Browser, tmp_path: Path) -> None:
         text = browser.js("return document.documentElement.innerHTML")
         assert "do_unlinkat" not in text
         assert "R0 invalid mem access" not in text
+        assert "Redacted (values, strings, paths, argv, host): stand-ins are in the place" in text
 
 
 @pytest.mark.parametrize("name", NAMES)

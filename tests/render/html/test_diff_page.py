@@ -69,6 +69,12 @@ def test_pairs_of_recordings(a: str, b: str, browser: Browser, tmp_path: Path) -
         "return [...document.querySelectorAll('.sides')].every(box =>"
         "  box.querySelectorAll('.del, .add, .void, .same').length % 2 === 0)"
     )
+    # Not by colour alone.
+    for query, mark in ((".sides .del", "\N{MINUS SIGN}"), (".sides .add", "+")):
+        assert browser.js(
+            "return [...document.querySelectorAll(arguments[0])].every(one =>"
+            "  getComputedStyle(one, '::before').content === arguments[1])", query, f'"{mark}"'
+        )  # fmt: skip
     for width in (1280, 400):
         browser.size(width, 900)
         assert browser.js("return document.documentElement.scrollWidth") <= width
