@@ -33,6 +33,8 @@ OTHERS = {
     "BPF_EVENTS", "BPF_JIT", "BPF_LSM", "PERF_EVENTS",
     # Parts of an opcode (linux/bpf_common.h).
     "BPF_B", "BPF_DW", "BPF_H", "BPF_K", "BPF_W", "BPF_X",
+    # A limit (linux/bpf_common.h), which no table has.
+    "BPF_MAXINSNS",
     # Names of program and map types without their prefix, and of a row of ours.
     "PERF_EVENT", "PERF_EVENT_ARRAY", "PERF_ATTR",
 }  # fmt: skip
