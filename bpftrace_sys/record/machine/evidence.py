@@ -418,7 +418,8 @@ class Evidence:
         seen = self.facts.world and self.facts.world.tasks.get(int(number))
         if seen is not None:
             return "yes" if seen else NONE
-        return "yes" if os.path.exists(f"/proc/{number}") else NONE
+        # That it is gone now says nothing of when the call was made.
+        return "yes" if os.path.exists(f"/proc/{number}") else None
 
     def device(self, number: str, key: int) -> str | None:
         """The name of a network device in the tracee's namespace."""
