@@ -18,6 +18,7 @@ from bpftrace_sys.render.json_lines import JsonLines, JsonTemplate
 from bpftrace_sys.render.output import Output
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import IDENTIFIED, NotedCall
+from bpftrace_sys.story.renderer import TOGETHER
 from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.pieces import Pieces
 from decoders.events import Ending
@@ -58,9 +59,12 @@ class RotatedTemplate(JsonTemplate):
         super().__init__(lines.out, lines.pieces, parts)
         self._lines = lines
 
+    @property
+    def room(self) -> int:
+        return self._lines.left
+
     def fits(self, rounds: Sequence[Round]) -> int:
-        lines = self._lines
-        return min(len(rounds), lines.left) if lines.pieces is self._pieces else 0
+        return len(rounds) if self._lines.pieces is self._pieces else 0
 
     def write(self, rounds: Sequence[Round]) -> None:
         super().write(rounds)
@@ -106,7 +110,7 @@ class RotatedLines(JsonLines):
     @property
     def left(self) -> int:
         """Calls that are written before it is looked whether the file is full."""
-        return max(OFTEN - self._lines, 1)
+        return TOGETHER if self._size is None else max(OFTEN - self._lines, 1)
 
     def written(self, calls: int = 1) -> None:
         """Calls were written: now and then the file may be full."""

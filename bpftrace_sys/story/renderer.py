@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,10 +16,19 @@ if TYPE_CHECKING:
     from decoders.loop_calls import Round
 
 
+TOGETHER: Final = 1024
+"""Calls that are written at once, at most."""
+
+
 class Template(ABC):
     """What a renderer writes of calls that are alike but for time and for ``chunks[1:]``."""
 
     __slots__ = ()
+
+    @property
+    def room(self) -> int:
+        """How many calls can be written at once; looked at before any template is asked."""
+        return TOGETHER
 
     def fits(self, rounds: Sequence[Round]) -> int:
         """How many of these calls, from the first on, are written so; changes nothing that

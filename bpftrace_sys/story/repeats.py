@@ -162,7 +162,8 @@ class Repeats:
         if pipeline.model.objects.get((fact.kind, fact.id)) is not used:  # type: ignore[arg-type]
             del self._known[key]  # forgotten in between
             return 0
-        count = len(rounds)
+        count = min([len(rounds), *[template.room for template in known.templates]])
+        rounds = rounds[:count]
         for template in known.templates:
             fitting = template.fits(rounds)
             if fitting < count:

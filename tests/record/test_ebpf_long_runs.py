@@ -88,7 +88,7 @@ def test_sighup_begins_another_file(needs_bpf: None, tmp_path: Path) -> None:
     finally:
         watching.send_signal(signal.SIGINT)
         watching.wait(60)
-    assert watching.returncode == 0
+    assert watching.returncode == -signal.SIGINT
     old = Path(f"{trace}.old").rename(tmp_path / "old.jsonl")
     assert whole(old)[-1]["status"] == {"rotated": True}
     assert whole(trace)[-1]["status"] == {}

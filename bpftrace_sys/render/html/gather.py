@@ -447,9 +447,12 @@ class PageTemplate(Template):
         self._what = WHAT.get(call.command.partition("|")[0], "")
         self._count = gather.counts.of(call)
 
+    @property
+    def room(self) -> int:
+        return 1  # what the text has of each is taken one by one
+
     def fits(self, rounds: Sequence[Round]) -> int:
-        # What the text has of each is taken one by one.
-        return 0 if self._gather._maybe else self._text.fits(rounds[:1])
+        return 0 if self._gather._maybe else self._text.fits(rounds)
 
     def write(self, rounds: Sequence[Round]) -> None:
         (one,) = rounds
