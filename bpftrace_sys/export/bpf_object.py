@@ -129,6 +129,8 @@ class _Object:
         self.elf = Elf()
         self.writer, self.btf = _btf(source.btf)
         self.taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        """The next number behind a name that is taken."""
         self.maps: dict[str, tuple[Map, Symbol]] = {}
         """By a key of the map's own."""
         self.data: dict[str, _Data] = {}
@@ -207,10 +209,11 @@ class _Object:
         return found
 
     def _unique(self, name: str) -> str:
-        made, number = name, 2
+        made, number = name, self._numbers.get(name, 2)
         while made in self.taken:
             made = f"{name}_{number}"
             number += 1
+        self._numbers[name] = number
         self.taken.add(made)
         return made
 

@@ -45,6 +45,8 @@ WITHOUT_PROC: Final = "no /proc was there: what fds are, paths and capabilities 
 """What a trace says that was made where /proc was not mounted."""
 HELD_SHOWN: Final = 20
 """Objects of a kind that a process holds."""
+HELD_LETTERS: Final = 1 << 20
+"""Letters that an object's holders are told with: each line names all of its places."""
 HANGING: Final = " " * 10
 """Stands before what of an attachment's line has no room in it."""
 READS: Final = 8
@@ -119,7 +121,8 @@ class TextRenderer(Renderer):
 
             more, self._held_more = self._held_more, Counter()
             for (pid, kind), count in more.items():
-                text = f"holds {counted(count, kind, ' more')} (-v shows them)"
+                where = "" if self.options.verbose else " (-v shows them)"
+                text = f"holds {counted(count, kind, ' more')}{where}"
                 self.out.write(f"{self.calls.pid(pid)} {self.paint('comment', text)}\n")
         for told in self.folds.take():
             if isinstance(told, NotedCall):
@@ -279,13 +282,15 @@ class TextRenderer(Renderer):
         """What a process held when it was attached to."""
         from bpftrace_sys.render.inventory import held_line
 
+        left = HELD_LETTERS
         for holder in state.holders if self._tells_held else ():
             self._held_seen[holder.pid, state.kind] += 1
             seen = self._held_seen[holder.pid, state.kind]
-            if seen > HELD_SHOWN and not self.options.verbose:
+            if left < 0 or (seen > HELD_SHOWN and not self.options.verbose):
                 self._held_more[holder.pid, state.kind] += 1
                 continue
             line = held_line(state, known, holder, self.paint)
+            left -= len(line)
             self._write(f"{self.calls.pid(holder.pid)} {line}")
 
     def unseen(self, unseen: Unseen) -> None:
