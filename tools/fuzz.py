@@ -13,8 +13,8 @@ properties  the tests of the suite that use Hypothesis (``pytest -m hypothesis``
             seed and five times their examples. What fails is printed as Hypothesis prints it;
             write it above the test as ``@example(...)``.
 traces      a recording of ``fixtures/`` or a file of ``tests/hostile/`` is spoiled and given to
-            a subcommand, in a process of its own under limits of memory and time. Wrong is a
-            traceback, an exit code that is not documented, a control character in the output,
+            a subcommand or the API, in a process of its own under limits of memory and time. Wrong
+            is a traceback, an exit code that is not documented, a control character in the output,
             or a cost beyond the limits. The file is kept in ``--finds``; once mended, put it
             into ``tests/hostile/``, where ``tests/cli/test_hostile.py`` runs it for ever.
 
@@ -32,6 +32,7 @@ import importlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import subprocess
@@ -40,13 +41,15 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 REPO: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
-from bpftrace_sys.cli import main as cli  # noqa: E402 - found through the line above
+import bpftrace_sys  # noqa: E402 - found through the line above
+from bpftrace_sys.cli import main as cli  # noqa: E402
 from tests.support.spoiling import spoil  # noqa: E402
 
 HOSTILE: Final = REPO / "tests" / "hostile"
@@ -57,7 +60,10 @@ COMMANDS: Final = (
     "replay -c {trace}",
     "replay --canonical {trace}",
     "replay --style strace {trace}",
+    "replay --style strace -v {trace}",
+    "replay -k --color=always {trace}",
     "replay -q -o /dev/null --json {out}/again.jsonl {trace}",
+    "replay -q -o /dev/null --events {out}/events.jsonl {trace}",
     "diff {trace} {other}",
     "diff {trace} {trace}",
     "check {trace} --lock {out}/lock.toml --update",
@@ -66,6 +72,7 @@ COMMANDS: Final = (
     "perfetto {trace} -o {out}/timeline",
     "redact {trace} -o {out}/redacted.jsonl",
     "repro {trace} -o {out}/again.py",
+    "api {trace}",
 )
 """What a trace is given to; ``{other}`` is the recording that it was made of."""
 CODES: Final = (0, 1, 2)
@@ -76,6 +83,8 @@ SECONDS: Final = 60
 """Seconds of processor time that a command may take; the recordings take one or two."""
 WRITTEN: Final = 256 << 20
 """Bytes that a command may write to a file."""
+COLOURS: Final = re.compile("\x1b\\[[0-9;]*m")
+"""What ``--color=always`` writes; it moves nothing."""
 SMALL: Final = 20_000
 """Bytes of recordings that are worth spoiling: most of what they hold is seen."""
 EXAMPLES: Final = 5
@@ -85,33 +94,70 @@ EXAMPLES: Final = 5
 # ---------------------------------------------------------------- one command
 
 
-def wrong(words: Sequence[str], folder: Path) -> str | None:
-    """What is wrong about how ``bpfstrace WORDS`` goes; None if it goes as it should.
+@dataclass
+class Tried:
+    """How ``bpfstrace WORDS`` went."""
 
-    ``folder`` takes its output, in files ``stdout`` and ``stderr``.
+    wrong: str | None
+    """What is wrong about it; None if it went as it should."""
+    code: int
+    """Its exit code, or a signal's number below zero."""
+    seconds: float
+    """Of processor time."""
+    peak: int
+    """Megabytes that it had at most, beyond what it began with."""
+    written: int
+    """Bytes that it wrote, to its streams and to files."""
+
+
+def wrong(words: Sequence[str], folder: Path) -> str | None:
+    """What is wrong about how ``bpfstrace WORDS`` goes; None if it goes as it should."""
+    return tried(words, folder).wrong
+
+
+def tried(words: Sequence[str], folder: Path) -> Tried:
+    """Runs ``bpfstrace WORDS`` under limits, in a process of its own.
+
+    ``folder`` takes its output, in files ``stdout`` and ``stderr``.  The first word ``api`` is none
+    of bpfstrace's: the trace that follows is gone through by the Python API.
     """
-    out, err = folder / "stdout", folder / "stderr"
+    before = _size(folder)
+    out, err, peak = folder / "stdout", folder / "stderr", folder / "peak"
     pid = os.fork()
     if pid == 0:
-        _command(words, out, err)
+        _command(words, out, err, peak)
     _, status, usage = os.wait4(pid, 0)
     code = os.waitstatus_to_exitcode(status)
+    spent = usage.ru_utime + usage.ru_stime
+    most = 0
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        most = int(peak.read_text()) >> 10
+        peak.unlink()
+    written = _size(folder) - before
+    return Tried(_wrong(code, spent, out, err), code, spent, most, written)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _wrong(code: int, spent: float, out: Path, err: Path) -> str | None:
     said = err.read_bytes()
     if b"Traceback (most recent call last)" in said:
         return "a traceback: " + said.decode("utf-8", "replace").splitlines()[-1]
     if code < 0:
-        spent = usage.ru_utime + usage.ru_stime
         return f"ended by signal {-code} after {spent:.0f} s of processor time"
     if code not in CODES:
         return f"exit code {code}"
     for name, data in (("stdout", out.read_bytes()), ("stderr", said)):
-        control = next((char for char in data.decode("utf-8", "replace") if _steers(char)), None)
+        shown = COLOURS.sub("", data.decode("utf-8", "replace"))
+        control = _STEERS.search(shown)
         if control is not None:
-            return f"{control!r} in {name}"
+            return f"{control[0]!r} in {name}"
     return None
 
 
-def _command(words: Sequence[str], out: Path, err: Path) -> None:
+def _command(words: Sequence[str], out: Path, err: Path, peak: Path) -> None:
     """Runs a command in this process, which it ends."""
     code = 70
     faulthandler.disable()  # a test run's
@@ -123,6 +169,10 @@ def _command(words: Sequence[str], out: Path, err: Path) -> None:
         sys.stdin = os.fdopen(0)
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace")
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace")
+        # "5": the peak is what there is now (proc_pid_clear_refs(5)).
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+        began = _kilobytes("VmRSS")
         for name, limit in (
             (resource.RLIMIT_AS, MEMORY),
             (resource.RLIMIT_CPU, SECONDS),
@@ -130,7 +180,8 @@ def _command(words: Sequence[str], out: Path, err: Path) -> None:
             (resource.RLIMIT_CORE, 0),
         ):
             resource.setrlimit(name, (limit, limit))
-        code = cli.main(list(words))
+        code = _api(words[1]) if words[:1] == ["api"] else cli.main(list(words))
+        peak.write_text(str(_kilobytes("VmHWM") - began))
     except BaseException:
         traceback.print_exc()
     finally:
@@ -140,9 +191,27 @@ def _command(words: Sequence[str], out: Path, err: Path) -> None:
         os._exit(code)
 
 
-def _steers(char: str) -> bool:
-    """Whether a character may steer a terminal."""
-    return (char < " " and char not in "\n\t") or "\x7f" <= char <= "\x9f"
+def _kilobytes(field: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition(f"{field}:")[2].split()[0])
+
+
+def _api(path: str) -> int:
+    """Asks the Python API for all that it has of a trace."""
+    try:
+        trace = bpftrace_sys.open_trace(path)
+        for call in trace.calls():
+            str((call.args, call.explanation))
+        for program in trace.programs:
+            list(program.instructions or ())
+        str((trace.refusals, trace.maps, trace.attachments))
+    except bpftrace_sys.TraceError:
+        return 2
+    return 0
+
+
+_STEERS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Characters that may steer a terminal."""
 
 
 def commands(trace: Path, other: Path, out: Path) -> Iterator[list[str]]:
@@ -157,7 +226,7 @@ def commands(trace: Path, other: Path, out: Path) -> Iterator[list[str]]:
 def seeds() -> list[Path]:
     """Traces to start from."""
     small = [path for path in FIXTURES.glob("*/trace.jsonl.gz") if path.stat().st_size < SMALL]
-    return sorted(small) + sorted(HOSTILE.glob("*.jsonl*"))
+    return sorted(small) + sorted(HOSTILE.rglob("*.jsonl*"))
 
 
 def lines_of(path: Path) -> list[str]:
