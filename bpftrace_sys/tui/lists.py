@@ -19,6 +19,8 @@ from bpftrace_sys.tui.rows import Row
 
 CLOCK: Final = 64
 """Rows between two looks at the clock."""
+NAMES: Final = ((70, 15), (90, 18), (1 << 16, 24))
+"""Columns of a command in a list that is narrower than this."""
 SHORT: Final = ("BPF_", "PERF_EVENT_IOC_")
 """What commands begin with, and are listed without."""
 
@@ -135,7 +137,7 @@ class CallsPane(Pane):
             thread = report.threads[row.thread]
             who = fitted(f"{thread.comm} {thread.tid}", 16) + " "
         result = row.result
-        name = fitted(command, 15 if width < 90 else 24) + " "
+        name = fitted(command, next(size for most, size in NAMES if width < most)) + " "
         room = width - len(seq) - len(when) - cell_len(who) - cell_len(name) - len(result) - 1
         about = fitted(row.subject, max(room, 0))
         if row.group:

@@ -413,10 +413,19 @@ def test_a_damaged_trace_shows_what_stood_before(tmp_path: Path) -> None:
         data = file.read()
     path.write_bytes(data[: len(data) // 2])
 
+    target = tmp_path / "part.jsonl"
+
     async def script(open_browser: Browsing) -> None:
         assert "damaged" in open_browser.screen()[0]
+        # A part of it is whole, and says why there is no more; so it is while a program runs.
+        await open_browser.keys("e")
+        await open_browser.type(str(target))
+        await open_browser.exported()
 
     app = browse(path, script)
+    part = bpftrace_sys.open_trace(target)
+    assert [call.seq for call in part] == [row.seq for row in app.book.rows]
+    assert json.loads(target.read_text().splitlines()[-1])["type"] == "end"
     assert app.reading.damage
     assert 0 < app.calls.count < 53
 
