@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.segment import Segment
 
 import bpftrace_sys
 from bpftrace_sys.common.errnos import errno_name
@@ -21,12 +19,11 @@ from bpftrace_sys.tui.entries import entries, tie_groups
 from bpftrace_sys.tui.keys import key_rows
 from bpftrace_sys.tui.live import LiveBrowser
 from bpftrace_sys.tui.painted import Palette, wrapped
-from bpftrace_sys.tui.panes import ListPane, Pane
+from bpftrace_sys.tui.panes import ListPane
 from bpftrace_sys.tui.reading import FileReading
-from decoders.raw import RawCall
 from tests.support.browsing import NARROW, WIDE, Browsing, browse
-from tests.support.hostile import BIDI, MARKUP, hostile, looped
-from tests.support.rewriting import items, recording, save
+from tests.support.hostile import looped
+from tests.support.rewriting import recording
 from tests.support.running import FIXTURES, ROOT, run_cli
 from tests.support.terminal import commands
 
@@ -326,85 +323,6 @@ def test_an_export_that_fails_says_so(tmp_path: Path) -> None:
 
     browse(EXECSNOOP, script)
     assert any("cannot write" in text and "No such file" in text for text in said)
-
-
-# ------------------------------------------------------------ input that lies
-
-
-def _hostile_trace(path: Path) -> Path:
-    """Names that steer a terminal, or are markup for rich and textual."""
-    header, found = items(hostile(path))
-    escape = "\x1b]0;pwned\x07\x1b[2J"
-    words = f"[bold red]x[/][@click=app.quit]y[/]{escape}{BIDI}"
-    header = replace(header, argv=[words, *header.argv], host=words)
-    changed = [
-        item.replace(comm=f"{words}c") if isinstance(item, RawCall) else item
-        for item in found
-    ]  # fmt: skip
-    return save(path, header, changed)
-
-
-@pytest.mark.parametrize("size", [WIDE, NARROW])
-def test_hostile_names_are_inert(tmp_path: Path, size: tuple[int, int]) -> None:
-    path = _hostile_trace(tmp_path / "hostile.jsonl")
-
-    async def script(open_browser: Browsing) -> None:
-        app = open_browser.app
-        assert "[bold red]x" in "\n".join(open_browser.screen()), "as it stands, not as markup"
-        for key in ("1", "2", "3"):
-            await open_browser.keys(key)
-            _look_around(app)
-            await open_browser.settled()
-            assert not commands("\n".join(open_browser.screen()))
-        await open_browser.keys("1", "y")
-        assert not commands(app.clipboard)
-        await open_browser.keys("m", "escape")
-
-    browse(path, script, size=size)
-    assert MARKUP
-
-
-def _look_around(app: Browser) -> None:
-    """Goes down a list, and looks at all that is shown on the way."""
-    pane = app.focused
-    assert isinstance(pane, Pane)
-    for line in range(min(pane.count, 8)):
-        pane.go(line, tell=False)
-        app.show_details()
-        for shown in (pane, app.detail):
-            for y in range(shown.size.height):
-                _inert(list(shown.render_line(y)))
-        for at in range(app.detail.count):
-            _inert(app.palette.segments(app.detail.painted(at)))
-
-
-def _inert(segments: list[Segment]) -> None:
-    for segment in segments:
-        assert segment.text.isprintable(), segment.text
-        assert segment.control is None
-        if segment.style is not None:
-            assert segment.style.link is None
-            assert "@click" not in segment.style.meta
-
-
-LONG = {"extract_same_names.jsonl.gz", "diff_unnamed_a.jsonl.gz", "diff_unnamed_b.jsonl.gz"}
-"""Thousands of the same refusal, for extract and diff: here they would only take long."""
-
-
-@pytest.mark.parametrize("name", sorted(
-    {path.name for path in (ROOT / "tests" / "hostile").glob("*.jsonl*")} - LONG))  # fmt: skip
-def test_hostile_recordings_open(name: str) -> None:
-    async def script(open_browser: Browsing) -> None:
-        app = open_browser.app
-        for key in ("1", "2", "3"):
-            await open_browser.keys(key)
-            _look_around(app)
-        await open_browser.keys("4", "G")
-        assert not commands("\n".join(open_browser.screen()))
-
-    app = browse(ROOT / "tests" / "hostile" / name, script)
-    assert not app.reading.faults
-    assert not app.trouble
 
 
 def test_a_damaged_trace_shows_what_stood_before(tmp_path: Path) -> None:
