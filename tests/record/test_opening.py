@@ -103,7 +103,8 @@ def test_calls_name_what_was_held(attached: Attached) -> None:
     (array,) = said["facts"]["maps"]
     assert f"map_fd={said['kept']}<map calls id={array['id']} (from before)>" in attached.text
     event = f"{said['event']}<uprobe {said['path']}:getppid (from before)>"
-    assert f"ioctl({event}, PERF_EVENT_IOC_DISABLE, 0) = 0" in attached.text
+    said_in_a_line = " ".join(attached.text.split())  # long calls are broken
+    assert f"ioctl({event}, PERF_EVENT_IOC_DISABLE, 0) = 0" in said_in_a_line
     (told,) = (line for line in attached.lines if line["type"] == "attachment")
     assert (told["verb"], told["prog"]["name"]) == ("disabled", "on_getppid")
     assert told["target"] == f"uprobe {said['path']}:getppid"
