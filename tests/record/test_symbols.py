@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from elftools.elf.elffile import ELFFile
 
 from bpftrace_sys.record.machine.symbols import Symbols
 from tests.support.needs import needs_tool
-from tests.support.running import TRACEES
+from tests.support.running import TRACEES, run_cli
 
 
 def functions(path: Path) -> dict[int, set[tuple[str, int]]]:
@@ -85,3 +88,16 @@ def test_what_is_no_elf_file_has_no_functions(tmp_path: Path) -> None:
     for path in ("text", "fifo", "nothing", ".", "a\0b"):
         assert symbols.at(f"{tmp_path}/{path}", 0) is None
     assert symbols.at("/dev/zero", 0) is None
+
+
+def test_a_leased_file_is_not_waited_for(tmp_path: Path, needs_bpf: None) -> None:
+    """Who has a lease on a file keeps whoever opens it for 45 seconds (fs.lease-break-time)."""
+    file = tmp_path / "leased"
+    shutil.copy("/bin/true", file)
+    tracee = str(TRACEES / "leased.py")
+    begun = time.monotonic()
+    done = run_cli("-e", "trace=perf_event_open", sys.executable, tracee, str(file))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True\n"  # by us: there was something to wait for
+    assert f"{file}:0x1000" in done.stderr
+    assert time.monotonic() - begun < 30

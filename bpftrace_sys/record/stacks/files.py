@@ -180,7 +180,8 @@ def _open(tid: int, region: Region) -> int:
 
 def open_regular(path: str, inode: int | None = None) -> int:
     """An fd for reading a regular file, of a certain inode if given.  OSError as open()."""
-    # Opening a device does things, and a fifo waits; looking first does not.
+    # Opening a device does things, and a fifo waits; looking first does not. Where the file's owner
+    # holds a lease on it, open() waits for fs.lease-break-time, 45 s: we do without instead.
     handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         found = os.fstat(handle)
@@ -189,7 +190,7 @@ def open_regular(path: str, inode: int | None = None) -> int:
         # The device's number is another one on overlayfs and btrfs.
         if inode is not None and found.st_ino != inode:
             raise OSError(errno.ESTALE, "another file", path)
-        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     finally:
         os.close(handle)
 
