@@ -26,7 +26,15 @@ def run() -> NoReturn:
     """The console script: main, and then the end of the process, without first taking
     apart all that was imported."""
     gc.set_threshold(GARBAGE)
-    code = main(own_process=True)
+    try:
+        code = main(own_process=True)
+    except KeyboardInterrupt:
+        import signal
+
+        # Before a program runs (opening a FIFO may wait), or in a subcommand: as any program.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        code = 128 + signal.SIGINT  # where it is blocked
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import struct
 import subprocess
 from pathlib import Path
@@ -83,6 +84,27 @@ def test_output_that_cannot_be_opened(option: str, path: str, why: str, tmp_path
     assert done.returncode == 125
     assert done.stderr.startswith(f"bpfstrace: cannot write {path}: {why}")
     assert not witness.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "words", [["-o", "fifo", "true"], ["replay", "fifo"], ["diff", "fifo", "x"]]
+)
+def test_who_waits_can_be_interrupted(
+    words: list[str], number: signal.Signals, tmp_path: Path
+) -> None:
+    """Opening a FIFO waits for who opens its other end."""
+    os.mkfifo(tmp_path / "fifo")
+    waiting = subprocess.Popen(
+        [PYTHON, "-m", "bpftrace_sys", *words], cwd=tmp_path, env=environment(),
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    place = Path(f"/proc/{waiting.pid}/wchan")
+    while place.read_text() != "wait_for_partner":
+        assert waiting.poll() is None
+    waiting.send_signal(number)
+    assert waiting.communicate(timeout=60) == (None, "")
+    assert waiting.returncode == -number
 
 
 @pytest.mark.parametrize("option", ["-o", "--json"])
