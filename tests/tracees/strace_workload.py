@@ -98,7 +98,11 @@ def call(name: str, *args: int) -> int:
 
 def bpf(cmd: int, fmt: str, *values: int | bytes, size: int | None = None) -> int:
     """bpf(2) with an attr of these fields; cut or padded with zeros to a size."""
-    attr = struct.pack("<" + fmt, *values)
+    try:
+        attr = struct.pack("<" + fmt, *values)
+    except struct.error:  # an fd of -1, where calls are made to fail
+        unsigned = [v & 0xFFFFFFFF if isinstance(v, int) and v < 0 else v for v in values]
+        attr = struct.pack("<" + fmt, *unsigned)
     if size is not None:
         attr = attr[:size].ljust(size, b"\0")
     return call("bpf", cmd, put(attr), len(attr))
