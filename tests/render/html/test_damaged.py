@@ -63,7 +63,7 @@ def test_damaged_memory(name: str) -> None:
             elif isinstance(item, Flush):
                 pipeline.flush()
             elif isinstance(item, End):
-                pipeline.end(item.status)
+                pipeline.end(item.ending)
             else:
                 pipeline.take(item)
         text = "".join(page(gather.report, gather.marks.names))
