@@ -187,11 +187,11 @@ def test_repetition_is_bounded() -> None:
     """A few bytes each that make a large text again and again."""
     blob = Blob()
     number = blob.number("int", 4, 1)
-    large = blob.struct("", 1, *[("member", number, 0)] * 8_000)
-    for _ in range(8_000):
+    large = blob.struct("", 1, *[("member", number, 0)] * 3_000)
+    for _ in range(3_000):
         blob.add(TYPEDEF, "again", large)
-    tagged = blob.struct("tagged", 1, *[("m", number, 0)] * 8_000)
-    for _ in range(8_000):
+    tagged = blob.struct("tagged", 1, *[("m", number, 0)] * 3_000)
+    for _ in range(3_000):
         blob.add(DECL_TAG, "tag", tagged, 5)
     btf = blob.parse()
     start = time.process_time()
