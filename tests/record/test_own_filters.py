@@ -33,6 +33,7 @@ INSN = st.tuples(
         ([(0x00, 0, 0, 6), (0x35, 1, 0, 6), (0x06, 0, 0, 1), (0x06, 0, 0, 2)], 2),
         ([(0x05, 0, 0, 1), (0x06, 0, 0, 1), (0x06, 0, 0, 2)], 2),
         ([(0x20, 0, 0, 64), (0x16, 0, 0, 0)], None),  # past the end: seccomp takes none such
+        ([(0x20, 0, 0, 8), (0x06, 0, 0, 7)], None),  # where the call was made from: not known
         ([(0x00, 0, 0, 1)], None),
     ],
 )

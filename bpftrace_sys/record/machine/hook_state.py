@@ -6,18 +6,9 @@ Afterwards it may be otherwise: the caller ends, and its links with it.
 from __future__ import annotations
 
 import os
-import socket
-import struct
 from typing import Final
 
-from bpftrace_sys.record.machine.netdev import (
-    IFLA_XDP,
-    NETLINK_ROUTE,
-    NLM_F_REQUEST,
-    RTM_GETLINK,
-    RTM_NEWLINK,
-    in_netns,
-)
+from bpftrace_sys.record.machine.netdev import IFLA_XDP, in_netns, link_attributes
 from bpftrace_sys.record.machine.network import xdp_programs
 from bpftrace_sys.record.machine.prog_query import Query
 from decoders.formats.netlink import attributes
@@ -90,16 +81,8 @@ def of_mprog(ifindex: int, attach_type: int) -> str | None:
 
 def of_xdp(ifindex: int) -> str | None:
     """The XDP programs of a device, by mode: ``skb:12 drv:13``."""
-    request = struct.pack("<IHHII", 32, RTM_GETLINK, NLM_F_REQUEST, 1, 0)
-    request += struct.pack("<BxHiII", 0, 0, ifindex, 0, 0)
-    try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as route:
-            route.settimeout(1)
-            route.send(request)
-            answer = route.recv(1 << 16)
-    except OSError:
+    found = link_attributes(ifindex)
+    if found is None:
         return None
-    if len(answer) < 32 or struct.unpack_from("<H", answer, 4)[0] != RTM_NEWLINK:
-        return None
-    nested = dict(attributes(answer[32:])).get(IFLA_XDP, b"")
+    nested = dict(attributes(found)).get(IFLA_XDP, b"")
     return " ".join(f"{mode}:{prog}" for mode, prog in xdp_programs(nested))

@@ -62,8 +62,8 @@ def ifname(ifindex: int) -> str | None:
         return None
 
 
-def xdp_mode(ifindex: int) -> str | None:
-    """How the XDP program of an interface runs: drv, skb, hw or multi; None where is none."""
+def link_attributes(ifindex: int) -> bytes | None:
+    """What RTM_GETLINK says of an interface: its attributes; None where it says nothing."""
     request = struct.pack("<IHHII", 32, RTM_GETLINK, NLM_F_REQUEST, 1, 0)
     request += struct.pack("<BxHiII", 0, 0, ifindex, 0, 0)
     try:
@@ -75,7 +75,12 @@ def xdp_mode(ifindex: int) -> str | None:
         return None
     if len(answer) < 32 or struct.unpack_from("<H", answer, 4)[0] != RTM_NEWLINK:
         return None
-    for kind, nested in attributes(answer[32:]):
+    return answer[32:]
+
+
+def xdp_mode(ifindex: int) -> str | None:
+    """How the XDP program of an interface runs: drv, skb, hw or multi; None where is none."""
+    for kind, nested in attributes(link_attributes(ifindex) or b""):
         if kind == IFLA_XDP:
             for inner, value in attributes(nested):
                 if inner == IFLA_XDP_ATTACHED and value:

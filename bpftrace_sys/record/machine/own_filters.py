@@ -19,11 +19,14 @@ PTRACE_SECCOMP_GET_FILTER: Final = 0x420C
 FILTERS: Final = 32
 """Filters of a thread that are looked at."""
 STEPS: Final = 1 << 14
-"""Instructions that are run: a filter jumps forward only, and has 4,096 at most."""
+"""Instructions of all filters that are run, as the caller stands in a stop meanwhile; each jumps
+forward only."""
 LONGEST: Final = 4096
 """BPF_MAXINSNS"""
 ERRNO, ACTION, DATA = 0x00050000, 0xFFFF0000, 0xFFFF
 MAX_ERRNO: Final = 4095
+POINTER: Final = range(8, 16)
+"""Where struct seccomp_data has instruction_pointer."""
 _INSN: Final = struct.Struct("<HBBI")
 Insn = tuple[int, int, int, int]
 _MASK: Final = 0xFFFFFFFF
@@ -52,11 +55,14 @@ def answered(tid: int, nr: int, arch: int, args: Sequence[int]) -> int | None:
 
     SECCOMP_RET_ERRNO wins over what other filters allow or hand to a tracer, as ours does.
     """
-    # Where the call was made from is not known: a filter that asks sees 0.
+    left = STEPS
     data = struct.pack("<iIQ6Q", nr, arch, 0, *(arg & 0xFFFFFFFFFFFFFFFF for arg in args))
     for index in range(FILTERS):
         program = _filter(tid, index)
         if program is None:
+            return None
+        left -= len(program)
+        if left < 0:
             return None
         action = run(program, data)
         if action is not None and action & ACTION == ERRNO:
@@ -116,7 +122,8 @@ def _loaded(code: int, k: int, data: bytes, memory: list[int]) -> int | None:
     mode = code & 0xE0
     if mode == 0x00:
         return k
-    if mode == 0x20 and k + 4 <= len(data):
+    # Where the call was made from is not known, and who asks for it has no answer of ours.
+    if mode == 0x20 and k not in POINTER and k + 4 <= len(data):
         return int.from_bytes(data[k : k + 4], "little")
     if mode == 0x60:
         return memory[k & 15]
