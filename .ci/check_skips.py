@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Fails when a test skipped without a reason that is on the list of allowed skips.
 
-    check_skips.py JUNIT.xml ALLOWED.toml
+    check_skips.py JUNIT.xml... ALLOWED.toml
 
-JUNIT.xml is what `pytest --junitxml` wrote. ALLOWED.toml holds `[[skip]]` tables:
+JUNIT.xml is what `pytest --junitxml` wrote, each half of the tests its own. ALLOWED.toml holds `[[skip]]` tables:
 
     reason       regular expression, searched for in the skip's reason
     why          why this may skip in CI, for people
@@ -66,12 +66,12 @@ def allowed_by(skip: Skip, rows: list[Allowed]) -> Allowed | None:
 
 def main(argv: list[str]) -> int:
     """Print every skip with its verdict; the exit code is the module docstring's."""
-    if len(argv) != 3:
-        print("usage: check_skips.py JUNIT.xml ALLOWED.toml", file=sys.stderr)
+    if len(argv) < 3:
+        print("usage: check_skips.py JUNIT.xml... ALLOWED.toml", file=sys.stderr)
         return 2
     try:
-        skips = read_skips(Path(argv[1]))
-        rows = read_allowed(Path(argv[2]))
+        skips = [skip for junit in argv[1:-1] for skip in read_skips(Path(junit))]
+        rows = read_allowed(Path(argv[-1]))
     except (OSError, ET.ParseError, tomllib.TOMLDecodeError, KeyError, re.error) as error:
         print(f"check_skips: {error}", file=sys.stderr)
         return 2

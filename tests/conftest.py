@@ -23,6 +23,9 @@ for _number in (signal.SIGINT, signal.SIGQUIT):
             _number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL
         )
 
+# Read already; a pytest that a test starts is to have none of this one's options.
+os.environ.pop("PYTEST_ADDOPTS", None)
+
 register_profiles()
 
 

@@ -78,7 +78,7 @@ def test_the_sdist_passes_its_tests(built: Path, tmp_path: Path) -> None:
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
          "tests/project/test_documents.py", "tests/decoders/test_insn.py"],
         cwd=folder, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(folder), "PYTEST_ADDOPTS": ""},
+        env={**os.environ, "PYTHONPATH": str(folder)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
     assert re.search(r"\d\d+ passed", done.stdout)

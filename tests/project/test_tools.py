@@ -164,6 +164,21 @@ def test_ci_accepts_only_listed_skips(tmp_path: Path) -> None:
     assert "UNEXPECTED" in done.stdout
 
 
+def test_skips_of_both_halves_count(tmp_path: Path) -> None:
+    rows = tmp_path / "allowed.toml"
+    rows.write_text('[[skip]]\nreason = "no kprobes"\nwhy = "old"\n')
+    files = []
+    for reason in ("no kprobes", "lazy"):
+        files.append(tmp_path / f"{reason}.xml")
+        junit(tmp_path, reason).rename(files[-1])
+    for order in (files, files[::-1]):
+        done = subprocess.run(
+            [sys.executable, SKIPS, *order, rows], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert "2 skipped, 1 of them unexpectedly" in done.stdout
+
+
 def test_a_listed_skip_is_unexpected_where_its_path_exists(tmp_path: Path) -> None:
     allowed = f'[[skip]]\nreason = "x"\nwhy = "y"\nunless_path = "{tmp_path}"\n'
     assert check_skips(junit(tmp_path, "x"), allowed, tmp_path).returncode == 1
