@@ -3,7 +3,8 @@
 
     check_skips.py JUNIT.xml... ALLOWED.toml
 
-JUNIT.xml is what `pytest --junitxml` wrote, each half of the tests its own. ALLOWED.toml holds `[[skip]]` tables:
+JUNIT.xml is what `pytest --junitxml` wrote, each half of the tests its own. ALLOWED.toml holds
+`[[skip]]` tables:
 
     reason       regular expression, searched for in the skip's reason
     why          why this may skip in CI, for people
