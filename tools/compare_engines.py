@@ -137,7 +137,12 @@ def main(argv: Sequence[str]) -> int:
     for fixture in fixtures:
         if fixture.guest is not None and not options.here:
             continue
-        work = record.prepare(fixture)
+        try:
+            work = record.prepare(fixture)
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"{fixture.name}: cannot be made ready here: {error}", flush=True)
+            same = False
+            continue
         try:
             same &= compare(
                 fixture.name, fixture.command, work, fixture.exit_code, options.most

@@ -361,6 +361,11 @@ class Telling:
             self._begin()
         return False
 
+    def get_ready(self) -> None:
+        """Imports all that telling needs."""
+        while self._steps:
+            self.step()
+
     def _begin(self) -> None:
         """Sets up all that comes after the capture, and writes the header."""
         from bpftrace_sys.cli.renderers import renderers

@@ -199,7 +199,7 @@ class Session:
     def _run(self) -> int:
         settings, engine = self.settings, self.engine
         try:
-            engine.open()
+            self._open()
             self.signals.open(engine)
             held = self._attach() if settings.pids else []
             if settings.args:
@@ -230,6 +230,29 @@ class Session:
             complain("watching the whole machine; Ctrl-C ends it")
         self._loop()
         return self._end()
+
+    def _open(self) -> None:
+        """Loads and attaches, while what telling needs is imported: the verifier takes as long."""
+        failed: list[BaseException] = []
+
+        def tried(what: Callable[[], None]) -> None:
+            try:
+                what()
+            except BaseException as error:
+                failed.append(error)
+
+        loading = threading.Thread(target=tried, args=(self.engine.open,))
+        try:
+            loading.start()
+        except RuntimeError:  # no more threads
+            tried(self.engine.open)
+        else:
+            tried(self.telling.get_ready)
+            loading.join()
+        # What the kernel refuses is of more interest than what came of it.
+        failed.sort(key=lambda error: not isinstance(error, EngineError))
+        if failed:
+            raise failed[0]
 
     def _attach(self) -> list[Any]:
         """Watches the processes that were asked for; returns what they hold."""
@@ -307,30 +330,16 @@ class Session:
 
     def _end(self) -> int:
         settings, engine = self.settings, self.engine
-        # The kernel takes its time to detach: meanwhile what is left is read and told.
-        failed: list[Exception] = []
-
-        def stop() -> None:
-            try:
-                engine.stop()
-            except Exception as error:
-                failed.append(error)
-
-        detaching = threading.Thread(target=stop)
-        detaching.start()
+        # What comes until now is read: of a flood, what the ring holds.
+        engine.stop()
         while engine.read():
             pass
-        detaching.join()
-        while engine.read():
-            pass
-        if failed:
-            raise failed[0]
         self._close()
         code = None if self._status is None else os.waitstatus_to_exitcode(self._status)
         lost = engine.lost
         ending = Ending() if code is None else ending_of(code)
         whole = self.telling.end(ending._replace(lost=lost or None))
-        engine.close()
+        engine.close(behind=True)
         error = None if self._starting is None else self._starting.error()
         if error is not None:
             complain(spawn_failure(error, settings.args))

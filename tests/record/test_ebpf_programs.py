@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import pytest
 
 from bpftrace_sys.record.ebpf import engine, records, refusals, steps
 from bpftrace_sys.record.ebpf.engine import Told, Wanted, Watch
+from bpftrace_sys.record.ebpf.hooks import Hooks
 from bpftrace_sys.record.ebpf.loader import LoadError, Programs
 from bpftrace_sys.record.machine.holders import fact_once
 from bpftrace_sys.record.ptrace.errors import EngineError
@@ -273,6 +275,59 @@ def test_closing_lets_all_go(watch: Any) -> None:
     assert bpf_fds() > before
     one.close()
     assert bpf_fds() < before + 1
+
+
+def test_nobody_waits_for_the_kernel_to_detach() -> None:
+    """A child closes the hooks, once we have; it keeps nothing else open, as pipes to others."""
+    left, hook = os.pipe()
+    reader, output = os.pipe()
+    hooks = Hooks(Programs())
+    hooks._fds = [hook]
+    child = hooks.close_behind()
+    try:
+        assert hooks._fds == []
+        os.close(output)
+        assert os.read(reader, 1) == b""
+        assert os.read(left, 1) == b""
+    finally:
+        os.close(left)
+        os.close(reader)
+        os.waitpid(child, 0)
+
+
+def test_hooks_are_closed_where_there_can_be_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(os, "fork", fork)
+    left, hook = os.pipe()
+    one = Watch(Wanted())
+    one.hooks._fds = [hook]
+    one.close(behind=True)
+    assert os.read(left, 1) == b""
+    os.close(left)
+
+
+def test_what_is_asked_after_the_end_is_not_told(watch: Any) -> None:
+    """Though the programs are attached until they are detached."""
+    items: list[Any] = []
+    one = watch(everybody=False)
+    one.tell(Told(items.append))
+    script = ASKING + "sys.stdin.readline(); libc.syscall(nr, 39, attr, 16)\n"
+    child = subprocess.Popen([sys.executable, "-c", script, "2"], stdin=subprocess.PIPE)
+    made: list[RawCall] = []
+    deadline = time.monotonic() + 60
+    while len(made) < 2 and time.monotonic() < deadline:
+        one.wait(None)
+        read_all(one, items)
+        made = [item for item in items if isinstance(item, RawCall) and item.args[0] == 39]
+    one.stop()
+    child.communicate(b"\n")
+    count = len(items)
+    read_all(one, items)
+    assert len(made) == 2
+    assert len(items) == count
+    assert not one.lost
 
 
 def test_a_kernel_that_does_not_relocate_is_noticed(

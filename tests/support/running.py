@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,7 +59,8 @@ def run_cli(
 ) -> subprocess.CompletedProcess[str]:
     """``bpfstrace WORDS``, captured."""
     kwargs.setdefault("env", environment())
-    return subprocess.run(
+    before = watching() if "bpf" in words or "-a" in words else None
+    ran = subprocess.run(
         [sys.executable, "-m", "bpftrace_sys", *words],
         capture_output=True,
         text=True,
@@ -66,6 +69,28 @@ def run_cli(
         check=False,
         **kwargs,
     )
+    if before is not None:
+        detached(before)
+    return ran
+
+
+def watching() -> set[int]:
+    """The ids of the eBPF engine's programs that are there, whoever has loaded them."""
+    if shutil.which("bpftool") is None:
+        return set()
+    shown = subprocess.run(["bpftool", "-j", "prog"], capture_output=True, check=False).stdout
+    return {
+        one["id"] for one in json.loads(shown or "[]")
+        if str(one.get("name", "")).startswith("bpfstrace_")
+    }  # fmt: skip
+
+
+def detached(before: set[int]) -> None:
+    """Waits until the eBPF engine has let go, which it does behind its end: else whoever lists
+    programs next would find other ones a moment later. Somebody else's may stay: for a while."""
+    deadline = time.monotonic() + 5
+    while watching() - before and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 @contextmanager

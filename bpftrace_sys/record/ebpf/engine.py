@@ -103,12 +103,15 @@ class Watch:
         self._ring: Ring
         self._records: Records
         self._counters: list[memoryview] = []
+        self._over: memoryview
         self._told: Told
         self._cgroups = Cgroups()
         self._openat = arches.number(arches.of_machine()[0], "openat")
         self._poll = select.epoll()
         self._at_once = False
         self._skipped = 0
+        """Calls of which the kernel did not tell us, as programs do not interrupt each other."""
+        self._counted = 0.0
 
     # ------------------------------------------------------------ setting up
 
@@ -139,6 +142,7 @@ class Watch:
         self._counters = [
             programs.variable(name).cast("Q") for name in ("lost_calls", "lost_events")
         ]
+        self._over = programs.variable("over")
         if not wanted.everybody:
             # What we start is watched, though we are not.
             self._thread(self.own_pid, CHILDREN)
@@ -317,19 +321,21 @@ class Watch:
         """Hands over what has come, up to a batch; returns the number of records."""
         count = self._ring.drain(self._records.record, BATCH)
         self._records.flush()
+        if (now := time.monotonic()) > self._counted + LONGEST:
+            self._counted = now
+            self._skipped = self.programs.skipped()
         calls, events = self._counters[0][0], self._counters[1][0]
-        now = Lost(calls + self._skipped, self._records.lost_pieces, events)
+        lost = Lost(calls + self._skipped, self._records.lost_pieces, events)
         before = self.lost
-        if now != before:
-            self.lost = now
-            self._told.lost(now.since(before))
+        if lost != before:
+            self.lost = lost
+            self._told.lost(lost.since(before))
         return count
 
     def stop(self) -> None:
-        """Detaches; and counts what the kernel skipped, as programs do not interrupt each other."""
-        skipped = self.programs.skipped()
-        self.hooks.close()
-        self._skipped = skipped
+        """From now on no call is begun, though the programs are attached until :meth:`close`."""
+        self._over[0] = 1
+        self._skipped = self.programs.skipped()
 
     def wait(self, timeout: float | None) -> None:
         """Until there is something to read, or something else that was registered happens.
@@ -354,12 +360,19 @@ class Watch:
         """What was read, for counts."""
         return self._records
 
-    def close(self) -> None:
-        """Detaches and unloads; nothing can be read any more."""
+    def close(self, behind: bool = False) -> None:
+        """Detaches and unloads; nothing can be read any more.
+
+        ``behind``: nobody waits for the kernel, which takes a grace period for each tracepoint,
+        half a second in all; a child of ours does, if there can be one.
+        """
+        if behind:
+            self.hooks.close_behind()
         self.hooks.close()
         # The mappings hold the maps, too: they go with the last that looks into them.
         self._counters.clear()
         self.__dict__.pop("_ring", None)
+        self.__dict__.pop("_over", None)
         self.programs.close()
         self._poll.close()
 

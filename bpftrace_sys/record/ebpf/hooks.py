@@ -7,6 +7,7 @@ there; raw tracepoints run at each call. Programs of exits are attached before t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -142,6 +143,37 @@ class Hooks:
         self._open(self._programs.load("exit_raw"), "sys_exit")
         self._open(self._programs.load("enter_raw"), "sys_enter")
         self.compat = True
+
+    def close_behind(self) -> int:
+        """Leaves detaching to a child, which holds nothing else open, does it once our fds of the
+        hooks are closed, and ends. Returns its pid; -1 where there can be none: nothing is done."""
+        theirs, ours = os.pipe2(os.O_CLOEXEC)
+        try:
+            child = os.fork()
+        except OSError:
+            child = -1
+        if child == 0:
+            try:
+                self._wait_and_close(theirs)
+            finally:
+                os._exit(0)
+        if child > 0:
+            # The child has them, too, so the kernel has nothing to wait for.
+            for fd in self._fds:
+                os.close(fd)
+            self._fds.clear()
+        os.close(theirs)
+        os.close(ours)
+        return child
+
+    def _wait_and_close(self, pipe: int) -> None:
+        kept = {*self._fds, pipe}
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            if fd not in kept:
+                with contextlib.suppress(OSError):  # the listing's own
+                    os.close(fd)
+        os.read(pipe, 1)
+        self.close()
 
     def close(self) -> None:
         """Detaches. The kernel waits for each, so they are closed side by side."""

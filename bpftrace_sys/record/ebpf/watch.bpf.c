@@ -55,6 +55,7 @@ const volatile u8 native_calls[NUMBERS], compat_calls[NUMBERS]; /* enum call, by
 const volatile u32 native_arch = 0, compat_arch = 0;
 const volatile struct rows_of by_command[COMMANDS], by_call[CALLS];
 volatile u32 own_process; /* as the kernel numbers it; bpfstrace_learn finds out */
+volatile u32 over;        /* no more calls are begun: set by user space, for detaching takes long */
 const volatile u32 only_threads = 0;
 const volatile u32 child_bits = ITSELF | CHILDREN;
 const volatile u64 only_commands = ~0ull;
@@ -115,7 +116,7 @@ INLINE u32 watched(u64 id)
 {
 	u32 tid = id, *bits;
 
-	if (id >> 32 == own_process)
+	if (id >> 32 == own_process || over)
 		return 0;
 	if (only_threads) {
 		bits = bpf_map_lookup_elem(&threads, &tid);
@@ -382,6 +383,8 @@ INLINE u32 interest(u64 id)
 {
 	u32 pid = id >> 32, tid = id, *bits;
 
+	if (over)
+		return 0;
 	if (only_threads) {
 		bits = bpf_map_lookup_elem(&threads, &tid);
 		return bits ? *bits : 0;
