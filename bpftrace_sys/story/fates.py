@@ -66,6 +66,16 @@ def targets(prog: Object) -> list[str]:
     return [printable(target) for target in now + past]
 
 
+def stands(prog: Object, model: Model) -> bool:
+    """Whether a program is attached as far as the trace has come, or was seen to be at its end."""
+    events: dict[str, bool] = {}
+    for event in prog.events if isinstance(prog, Prog) else ():
+        events[event.name] = events.get(event.name, False) or not event.disabled
+    return any(events.get(target, True) for target in prog.attached) or bool(
+        prog.origin == MADE and seen_at_the_end(prog, model)
+    )
+
+
 def unattached(prog: Prog, model: Model) -> tuple[str, str]:
     """What is to be said of a program that no traced call has attached, and more about it."""
     kind = prog.type_name

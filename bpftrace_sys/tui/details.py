@@ -258,8 +258,8 @@ class Details:
             yield Line(f"  {'-' if pc is None else pc}: {self.paint('note', fate)}")
             for text in translated:
                 yield Line(f"      {text}", indent=10)
-            for text in native:
-                yield Line(self.paint("comment", f"          {text}"), indent=14)
+            for offset, text in native:
+                yield Line(self.paint("comment", f"     {offset:>5}: {text}"), indent=14)
         for text in side.translated:
             yield Line(f"  {text}", indent=6)
         for name, lines in side.native:

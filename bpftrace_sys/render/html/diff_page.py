@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from bpftrace_sys.common.edits import edits
+from bpftrace_sys.common.escape import printable
 from bpftrace_sys.compare.diff.differences import (
     CallChange,
     Differences,
@@ -18,7 +19,9 @@ from bpftrace_sys.compare.diff.differences import (
 from bpftrace_sys.render.diff import summary
 from bpftrace_sys.render.html.document import document
 from bpftrace_sys.render.html.markup import Child, Markup, element
+from bpftrace_sys.render.html.painting import Marks, Piece
 from bpftrace_sys.render.html.quantities import count
+from bpftrace_sys.render.insn_paint import InsnPainter
 from bpftrace_sys.trace.header import Header
 
 SCRIPTS: Final = ("base.js", "start.js")
@@ -26,6 +29,8 @@ ROWS: Final = 20_000
 """Lines of instructions and texts on a page."""
 ENTRIES: Final = 1_000
 """Objects, and other calls."""
+ALIGNED: Final = 1_000
+"""Instructions of a source line that are held against each other."""
 WORDS: Final = {"added": "new", "removed": "gone", "changed": "changed", "count": "changed"}
 KINDS: Final = {"prog": "Programs", "map": "Maps", "btf": "BTF"}
 LONG: Final = 4096
@@ -45,6 +50,7 @@ class DiffPage:
         self.paths = paths
         self.headers = headers
         self.room = ROWS
+        self._insn = InsnCells()
 
     def write(self) -> Iterator[str]:
         """The file in pieces."""
@@ -166,7 +172,8 @@ class DiffPage:
             for hunk in hunks:
                 inside += self._sides(self._text_rows(hunk))
         for instructions in change.hunks:
-            inside += self._sides(self._rows(instructions))
+            # Two of them stand in a row at most.
+            inside += self._sides(self._rows(instructions[: 2 * max(self.room, 0) + 2]))
         # What is on one side only says less than what became otherwise.
         opened = "" if change.change == "changed" else None
         return element("details", {"class": "entry", "open": opened}, *inside)
@@ -179,10 +186,9 @@ class DiffPage:
 
     @staticmethod
     def _text_rows(hunk: list[TextLine]) -> list[Markup]:
-        return _paired([(line.op, _cell(None, line.text)) for line in hunk])
+        return _paired([(line.op, [line.text[:LONG]]) for line in hunk])
 
-    @staticmethod
-    def _rows(hunk: list[Instruction]) -> list[Markup]:
+    def _rows(self, hunk: list[Instruction]) -> list[Markup]:
         """Cells for two columns: source lines above what they became on each side."""
         cells: list[Markup] = []
         shown: str | None = None
@@ -193,7 +199,7 @@ class DiffPage:
         def flush() -> None:
             nonlocal shown
             if gone or new:
-                cells.extend(_beside(gone, new, shown))
+                cells.extend(self._beside(gone, new, shown))
                 shown = None
                 gone.clear()
                 new.clear()
@@ -208,40 +214,101 @@ class DiffPage:
                 if line.source is not None and line.source != shown:
                     shown = line.source
                     cells.append(_source(shown))
-                cells.append(element("div", {"class": "same a"}, *_cell(line.pc_a, line.text)))
-                cells.append(element("div", {"class": "same b"}, *_cell(line.pc_b, line.text)))
+                for side, pc in (("a", line.pc_a), ("b", line.pc_b)):
+                    cells.append(
+                        element("div", {"class": f"same {side}"}, *self._insn.cell(pc, line.text))
+                    )
                 continue
             groups, pc = (gone, line.pc_a) if line.op == "-" else (new, line.pc_b)
             if not groups or groups[-1].source != line.source:
                 groups.append(_Group(line.source, []))
-            groups[-1].cells.append(_cell(pc, line.text))
+            groups[-1].insns.append(_Insn(pc, line.text[:LONG]))
         flush()
         return cells
+
+    def _beside(
+        self, gone: list[_Group], new: list[_Group], shown: str | None
+    ) -> Iterator[Markup]:
+        """What is gone beside what is new, by the source lines that both have."""
+        for edit in edits([group.source for group in gone], [group.source for group in new]):
+            a = None if edit.a is None else gone[edit.a]
+            b = None if edit.b is None else new[edit.b]
+            source = a.source if a is not None else b.source if b is not None else None
+            if source is not None and source != shown:
+                yield _source(source)
+            shown = source
+            yield from self._insn.columns(
+                a.insns if a is not None else [], b.insns if b is not None else []
+            )
+
+
+class _Insn(NamedTuple):
+    """An instruction on one side."""
+
+    pc: int | None
+    text: str
+
+    @property
+    def opcode(self) -> str:
+        """In brackets, as every text of one begins."""
+        return self.text.partition(" ")[0]
 
 
 class _Group(NamedTuple):
     """Instructions of a source line, on one side."""
 
     source: str | None
-    cells: list[list[Child]]
+    insns: list[_Insn]
+
+
+class InsnCells:
+    """Instructions in colours; where two stand beside each other, what differs in them."""
+
+    def __init__(self) -> None:
+        self._marks = Marks()
+        self._paint = InsnPainter(self._marks.paint)
+
+    def cell(self, pc: int | None, text: str, other: str | None = None) -> list[Child]:
+        """``other`` stands on the other side, in its place."""
+        number = None if pc is None else element("span", {"class": "pc"}, str(pc))
+        pieces = self._pieces(text)
+        beside = [] if other is None else self._pieces(other)
+        alike = [piece.style for piece in pieces] == [piece.style for piece in beside]
+        cells: list[Child] = [number]
+        for at, (style, part) in enumerate(pieces):
+            words = [f"p-{style}"] if style else []
+            if alike and part != beside[at].text:
+                words.append("differs")
+            cells.append(element("span", {"class": " ".join(words)}, part) if words else part)
+        return cells
+
+    def _pieces(self, text: str) -> list[Piece]:
+        return self._marks.pieces(self._marks.marked(self._paint(printable(text))))
+
+    def columns(self, gone: list[_Insn], new: list[_Insn]) -> list[Markup]:
+        """Those of the same opcode beside each other; what lies between, as it comes."""
+        if len(gone) + len(new) > ALIGNED:
+            return _columns([self.cell(*insn) for insn in gone], [self.cell(*insn) for insn in new])
+        cells: list[Markup] = []
+        left: list[list[Child]] = []
+        right: list[list[Child]] = []
+        for edit in edits([insn.opcode for insn in gone], [insn.opcode for insn in new]):
+            if edit.a is not None and edit.b is not None:
+                cells += _columns(left, right)
+                left, right = [], []
+                a, b = gone[edit.a], new[edit.b]
+                cells += _columns(
+                    [self.cell(a.pc, a.text, b.text)], [self.cell(b.pc, b.text, a.text)]
+                )
+            elif edit.a is not None:
+                left.append(self.cell(*gone[edit.a]))
+            elif edit.b is not None:
+                right.append(self.cell(*new[edit.b]))
+        return cells + _columns(left, right)
 
 
 def _source(text: str) -> Markup:
     return element("div", {"class": "both"}, f"; {text}")
-
-
-def _beside(gone: list[_Group], new: list[_Group], shown: str | None) -> list[Markup]:
-    """What is gone beside what is new, by the source lines that both have."""
-    cells: list[Markup] = []
-    for edit in edits([group.source for group in gone], [group.source for group in new]):
-        a = None if edit.a is None else gone[edit.a]
-        b = None if edit.b is None else new[edit.b]
-        source = a.source if a is not None else b.source if b is not None else None
-        if source is not None and source != shown:
-            cells.append(_source(source))
-        shown = source
-        cells += _columns(a.cells if a is not None else [], b.cells if b is not None else [])
-    return cells
 
 
 def _columns(gone: list[list[Child]], new: list[list[Child]]) -> list[Markup]:
@@ -253,11 +320,6 @@ def _columns(gone: list[list[Child]], new: list[list[Child]]) -> list[Markup]:
             else:
                 cells.append(element("div", {"class": "void"}))
     return cells
-
-
-def _cell(pc: int | None, text: str) -> list[Child]:
-    number = None if pc is None else element("span", {"class": "pc"}, str(pc))
-    return [number, text[:LONG]]
 
 
 def _paired(lines: list[tuple[str, list[Child]]]) -> list[Markup]:

@@ -63,6 +63,9 @@ def _program(
     state = element("span", {"class": "about"}, "not seen attached")
     if program.error:
         state = element("span", {"class": "bad"}, f"refused: {program.error}")
+    elif program.fate:
+        state = element("span", {"class": "target" if program.stands else "about"},
+                        ("→ " if program.stands else "") + program.fate)
     elif told:
         state = element("span", {"class": "target"}, f"→ {told}")
     insns = "" if program.insns is None else count(program.insns, "insn")

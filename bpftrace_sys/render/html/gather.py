@@ -205,6 +205,8 @@ class Gather(Renderer):
         self._standing()
         self.programs.finish()
         self.maps.finish()
+        if report.ending is not None:
+            self.programs.end()
         report.counts = calls(self.counts).rows
         rows = remains(self.model).rows if report.ending is not None else []
         report.remains = [tuple(printable(cell) for cell in row) for row in rows]

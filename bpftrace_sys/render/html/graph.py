@@ -1,15 +1,16 @@
-"""The picture of what hangs together: maps, programs by process, and where they are attached."""
+"""The picture of what hangs together: maps, programs by process, and where they are attached;
+and the same as a list, for a window in which a picture has no room."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Final
 
-from bpftrace_sys.render.html.markup import Child, Markup, element
-from bpftrace_sys.render.html.records import Program, Report
+from bpftrace_sys.render.html.connections import Connections, Node, connections
+from bpftrace_sys.render.html.markup import Child, Markup, element, joined
+from bpftrace_sys.render.html.parts import listed
+from bpftrace_sys.render.html.records import Report
 
-SHOWN: Final = 48
-"""Nodes of a column; a line says how many more there are."""
 ROW: Final = 52.0
 HEIGHT: Final = 40.0
 PAD: Final = 10.0
@@ -25,50 +26,33 @@ SMALL: Final = 5.9
 """What a character of a title takes, and one of the line below it."""
 
 
-@dataclass(slots=True)
-class Node:
-    """A box: two lines, and where a click leads."""
-
-    key: str
-    title: str
-    about: str
-    href: str
-    style: str
-    wanted: float = 0.0
-    y: float = 0.0
-    near: list[Node] = field(default_factory=list)
-
-
 def graph(report: Report) -> Markup | None:
-    """The picture; None where there is no program."""
+    """The picture and the list; None where there is no program."""
     if not report.programs:
         return None
-    groups = _by_process(report)
-    programs: dict[str, Node] = {}
+    found = connections(report)
+    return joined(_picture(found), _list(found))
+
+
+# ------------------------------------------------------------ the picture
+
+
+def _picture(found: Connections) -> Markup:
     boxes: list[tuple[str, float, float]] = []
-    y, left = PAD, SHOWN
-    for name, found in groups:
-        if left <= 0:
-            break
+    y = PAD
+    for name, nodes in found.groups:
         top = y
         y += BOX
-        for program in found[:left]:
-            node = _program(program)
+        for node in nodes:
             node.y = y
-            programs[node.key] = node
             y += ROW
-        left -= len(found[:left])
-        boxes.append((name, top, y - (ROW - HEIGHT) + PAD / 2 - top))
-        y += PAD
-    maps, map_edges = _maps(report, programs)
-    targets, target_edges = _targets(report, programs)
-    height = max(_place(maps), _place(targets), y) + PAD
+        bottom = y - (ROW - HEIGHT) + PAD / 2
+        boxes.append((name, top, bottom - top))
+        y = bottom + 2 * PAD
+    height = max(_place(found.maps), _place(found.targets), y - 2 * PAD) + PAD
     more = [
         _more(left_out, column, height)
-        for left_out, column in (
-            (sum(len(found) for _, found in groups) - len(programs), PROGRAMS),
-            (max(0, len(report.maps) - SHOWN), MAPS),
-        )
+        for left_out, column in ((found.programs_left, PROGRAMS), (found.maps_left, MAPS))
         if left_out > 0
     ]
     if more:
@@ -83,109 +67,22 @@ def graph(report: Report) -> Markup | None:
         parts.append(
             element("text", {"class": "about", "x": x - 2, "y": top + 15}, _fit(name, width, SMALL))
         )
-    for one, other in map_edges:
-        parts.append(_edge(one, MAPS[0] + MAPS[1], other, PROGRAMS[0], "uses"))
-    for one, other, style in target_edges:
-        parts.append(_edge(one, PROGRAMS[0] + PROGRAMS[1], other, TARGETS[0], style))
-    for column, nodes in ((MAPS, maps), (PROGRAMS, programs.values()), (TARGETS, targets)):
-        parts += [_draw(node, column) for node in nodes]
+    for used in found.maps:
+        parts += [_edge(used, MAPS[0] + MAPS[1], prog, PROGRAMS[0], "uses") for prog in used.near]
+    for prog, target, style in found.edges:
+        parts.append(_edge(prog, PROGRAMS[0] + PROGRAMS[1], target, TARGETS[0], style))
+    programs = [node for _, nodes in found.groups for node in nodes]
+    for column, drawn in ((MAPS, found.maps), (PROGRAMS, programs), (TARGETS, found.targets)):
+        parts += [_draw(node, column) for node in drawn]
     parts += more
+    # What no column fills on the left is not drawn.
+    left = 0.0 if found.maps else PROGRAMS[0] - 2 * PAD - 2
     return element(
         "svg",
-        {"class": "graph", "viewBox": f"0 0 {WIDTH:g} {height:g}", "role": "img",
+        {"class": "graph", "viewBox": f"{left:g} 0 {WIDTH:g} {height:g}", "role": "img",
          "aria-label": "programs, the maps that they use, and where they are attached"},
         *parts,
     )  # fmt: skip
-
-
-def _by_process(report: Report) -> list[tuple[str, list[Program]]]:
-    """Programs under the name of the process that loaded them."""
-    found: dict[str, list[Program]] = {}
-    for program in report.programs:
-        if program.seq:
-            thread = report.threads[program.thread]
-            name = f"{thread.comm} ({thread.pid})"
-        else:
-            name = "from before the trace" if program.origin == "before" else "from elsewhere"
-        found.setdefault(name, []).append(program)
-    return list(found.items())
-
-
-def _program(program: Program) -> Node:
-    words = [program.kind]
-    if program.insns is not None:
-        words.append(f"{program.insns} insns")
-    if program.error:
-        words = [f"refused: {program.error}"]
-    elif program.id is not None:
-        words.append(f"id {program.id}")
-    return Node(
-        program.anchor,
-        program.name,
-        " · ".join(word for word in words if word),
-        f"#{program.anchor}",
-        "prog refused" if program.error else "prog",
-    )
-
-
-def _maps(
-    report: Report, programs: dict[str, Node]
-) -> tuple[list[Node], list[tuple[Node, Node]]]:
-    nodes: dict[int, Node] = {}
-    for found in report.maps[:SHOWN]:
-        about = f"{found.kind} · {found.sizes[0]}/{found.sizes[1]} B"
-        if found.sizes[2]:
-            about += f" × {found.sizes[2]}"
-        nodes[found.thing] = Node(
-            found.anchor, found.name or "(anonymous)", about, f"#{found.anchor}", "map"
-        )
-    edges = []
-    for program in report.programs:
-        node = programs.get(program.anchor)
-        for number in program.maps if node is not None else ():
-            used = nodes.get(number)
-            if used is not None and node is not None:
-                edges.append((used, node))
-                used.near.append(node)
-    return list(nodes.values()), edges
-
-
-def _targets(
-    report: Report, programs: dict[str, Node]
-) -> tuple[list[Node], list[tuple[Node, Node, str]]]:
-    nodes: dict[tuple[str, str], Node] = {}
-    edges: dict[tuple[int, int], tuple[Node, Node, str]] = {}
-    by_thing = {
-        program.thing: programs[program.anchor]
-        for program in report.programs
-        if program.thing is not None and program.anchor in programs
-    }
-    for index, tie in enumerate(report.ties):
-        prog = None if tie.prog is None else by_thing.get(tie.prog)
-        if prog is None:
-            continue
-        gone = tie.verb == "detached"
-        via = f"via {tie.via}" if tie.via not in ("", "link") else ""
-        if tie.link is not None:
-            link = report.page_objects[tie.link]
-            via = link.anchor.replace("-", " id ", 1)
-        key = (tie.target, via if not gone else "")
-        node = next(
-            (found for (target, _), found in nodes.items() if gone and target == tie.target),
-            nodes.get(key),
-        )
-        if node is None:
-            if len(nodes) >= SHOWN:
-                continue
-            node = nodes[key] = Node("", tie.target, via, f"#tie-{index + 1}", "target")
-        node.near.append(prog)
-        style = "gone" if gone else "on"
-        if gone:
-            node.style, node.about = "target gone", "detached again"
-        elif tie.verb != "disabled":
-            node.style = "target"
-        edges[id(prog), id(node)] = (prog, node, style)
-    return list(nodes.values()), list(edges.values())
 
 
 def _place(nodes: list[Node]) -> float:
@@ -210,7 +107,7 @@ def _place(nodes: list[Node]) -> float:
         up = PAD - nodes[0].y
         for node in nodes:
             node.y += up
-    return max((node.y + ROW for node in nodes), default=0.0)
+    return max((node.y + HEIGHT for node in nodes), default=0.0)
 
 
 def _draw(node: Node, column: tuple[float, float]) -> Markup:
@@ -259,3 +156,44 @@ def _fit(text: str, width: float, character: float = CHARACTER) -> str:
     return f"{text[: room - tail - 1]}…{text[-tail:]}"
 
 
+# ------------------------------------------------------------ the list
+
+
+def _list(found: Connections) -> Markup:
+    """Each program with its maps and targets below it; maps that no program uses at the end."""
+    maps = _near(found.maps)
+    targets = _near(found.targets)
+    lines: list[Child] = []
+    for name, nodes in found.groups:
+        lines.append(element("li", {"class": "process"}, name))
+        for node in nodes:
+            used = listed([_named(one) for one in maps.get(id(node), ())])
+            lines.append(element(
+                "li",
+                {},
+                _named(node),
+                element("span", {"class": "about"}, f" {node.about}"),
+                *(element("div", {}, "→ ", _named(one), element(
+                    "span", {"class": "about"}, f" {one.about}"))
+                  for one in targets.get(id(node), ())),
+                element("div", {"class": "about"}, "uses ", *used) if used else None,
+            ))  # fmt: skip
+    if found.programs_left:
+        lines.append(element("li", {"class": "process"}, f"and {found.programs_left} more"))
+    unused = listed([_named(node) for node in found.maps if not node.near])
+    if unused:
+        lines.append(element("li", {"class": "process"}, "used by none of these: ", *unused))
+    return element("ul", {"class": "outline"}, *lines)
+
+
+def _near(nodes: Sequence[Node]) -> dict[int, list[Node]]:
+    """Nodes by id() of the programs that they belong to."""
+    found: dict[int, list[Node]] = {}
+    for node in nodes:
+        for prog in node.near:
+            found.setdefault(id(prog), []).append(node)
+    return found
+
+
+def _named(node: Node) -> Markup:
+    return element("a", {"href": node.href, "class": node.style}, node.title)

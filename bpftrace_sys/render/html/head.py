@@ -7,7 +7,7 @@ import time
 from bpftrace_sys.compare.diff.side import how_narrowed
 from bpftrace_sys.render.html.markup import Child, Markup, element
 from bpftrace_sys.render.html.quantities import count, span, times
-from bpftrace_sys.render.html.records import ATTACHING, Report
+from bpftrace_sys.render.html.records import ATTACHING, Program, Report
 
 
 def header(report: Report) -> Markup:
@@ -86,7 +86,11 @@ def verdict(report: Report) -> list[Child]:
             )
         else:
             # Perhaps by calls that were not traced.
-            words.append(f"Loaded {count(len(loaded), 'program')}; no attachment was seen.")
+            fates = {program.fate for program in loaded}
+            what = fates.pop() if len(fates) == 1 else ""
+            words.append(
+                f"Loaded {count(len(loaded), 'program')}; {what or 'no attachment was seen'}."
+            )
     elif not refused:
         words.append("Loaded no program.")
     if report.calls == 0:
@@ -102,12 +106,19 @@ def verdict(report: Report) -> list[Child]:
             element("strong", {"class": "bad"}, "Refused"),
             ": ",
             element("a", {"href": f"#{program.anchor}"}, program.name),
-            f", {program.said or program.error}.",
+            f", {_reason(program)}.",
         ]
     if len(refused) > 3:
         parts.append(f" {len(refused) - 3} more programs were refused.")
     parts.append(" " + _end(report))
     return parts
+
+
+def _reason(program: Program) -> str:
+    """The verifier's last words, else the sentence that tells why, else the errno."""
+    why = next((line for line in program.why if line.startswith("why: ")), "")
+    told = f": {why.removeprefix('why: ')}" if why else ""
+    return program.said or program.error + told
 
 
 def _end(report: Report) -> str:

@@ -46,7 +46,7 @@ def kernel_side(seen: Seen) -> KernelSide:
                     None if fate.loaded is None else fate.loaded.pc,
                     fate.what,
                     [] if fate.what == kernel_map.UNCHANGED else list(map(_text, fate.translated)),
-                    [printable(line.text) for line in fate.native],
+                    [[f"{line.offset:x}", printable(line.text)] for line in fate.native],
                 ]
             )
         return side

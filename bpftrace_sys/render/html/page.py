@@ -17,6 +17,9 @@ from bpftrace_sys.render.html.tables import counts, links, remains
 
 SCRIPTS: Final = ("base.js", "timeline.js", "programs.js", "maps.js", "calls.js", "start.js")
 """In this order they are one script."""
+HEADS: Final = (("seq", "#"), ("t", "since, ms"), ("w", "thread"), ("c", "call"), ("s", "about"),
+                ("x", "result"), ("d", "took"))  # fmt: skip
+"""What the columns of calls are, under the classes that calls.js gives their cells."""
 
 
 def page(report: Report, styles: Sequence[str]) -> Iterator[str]:
@@ -139,5 +142,7 @@ def _calls(report: Report) -> Markup | None:
                     " errors"),
             element("span", {"id": "found", "aria-live": "polite"}),
         ),
+        element("div", {"class": "heads", "aria-hidden": "true"}, *(
+            element("span", {"class": kind}, text) for kind, text in HEADS)),
         element("div", {"id": "list"}),
     )  # fmt: skip

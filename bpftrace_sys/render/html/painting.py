@@ -8,7 +8,7 @@ holds neither: ``printable`` escapes both before it gets here, so a name cannot 
 from __future__ import annotations
 
 import re
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 from bpftrace_sys.render.call_text import CallText
 from bpftrace_sys.render.text import TextRenderer
@@ -20,7 +20,15 @@ FIRST: Final = 0xE000
 END: Final = "\ue0ff"
 """Ends what a mark began."""
 _MARK: Final = re.compile("[\ue000-\ue0ff]")
+_MARKS: Final = re.compile("([\ue000-\ue0ff])")
 _ESCAPE: Final = re.compile("\x1b\\[(\\d{1,3})m")
+
+
+class Piece(NamedTuple):
+    """Text of one style; "": of none."""
+
+    style: str
+    text: str
 
 
 class Marks:
@@ -45,6 +53,18 @@ class Marks:
         """Painted text with marks for escape sequences."""
         marks = self._marks
         return _ESCAPE.sub(lambda found: marks.get(found[1], ""), text)
+
+    def pieces(self, text: str) -> list[Piece]:
+        """Marked text piece by piece."""
+        found: list[Piece] = []
+        style = ""
+        for part in _MARKS.split(text):
+            if len(part) == 1 and _MARK.match(part):
+                number = ord(part) - FIRST
+                style = "" if part == END else self.names[number - 1]
+            elif part:
+                found.append(Piece(style, part))
+        return found
 
 
 class Lines:

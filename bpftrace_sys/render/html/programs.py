@@ -13,6 +13,7 @@ from bpftrace_sys.render.html import records
 from bpftrace_sys.render.html.page_objects import PageObjects
 from bpftrace_sys.render.html.quantities import count
 from bpftrace_sys.render.html.records import Blob, Program, Report
+from bpftrace_sys.story.fates import fate, stands
 from bpftrace_sys.story.kernel_view import Seen
 from bpftrace_sys.story.listing import btf_fd, listing_of
 from bpftrace_sys.story.model import Model
@@ -130,6 +131,14 @@ class Programs:
         self.page_objects.finish()
         for number, program in self._by_thing.items():
             program.runs = runs_of(self.page_objects.objects[number], self.model)
+
+    def end(self) -> None:
+        """The trace is whole: what became of the programs."""
+        for number, program in self._by_thing.items():
+            prog = self.page_objects.objects[number]
+            if isinstance(prog, Prog):
+                program.fate = fate(prog, self.model)[: records.FATE]
+                program.stands = stands(prog, self.model)
 
     # ------------------------------------------------------------ a load
 

@@ -26,3 +26,8 @@ def span(nanoseconds: int | None) -> str:
             value = nanoseconds / factor
             return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
     return f"{nanoseconds} ns"
+
+
+def grouped(digits: str) -> str:
+    """``12,345`` of ``12345``; what is no number stays as it is."""
+    return f"{int(digits):,}" if digits.isdecimal() else digits

@@ -37,6 +37,8 @@ BTF_TEXT: Final = 2 << 20
 BTF_ONE: Final = 256 << 10
 READS: Final = 4_096
 """Instructions of a program of which it is told what they read of the context."""
+FATE: Final = 1024
+"""Characters that say where a program is attached, or why it is not."""
 NAME: Final = 200
 """Characters of a name where it stands as a title; the calls have it whole."""
 
@@ -63,7 +65,7 @@ class KernelSide:
     """How many instructions stayed, changed, grew, were removed or added."""
     rows: list[list[Any]] = field(default_factory=list)
     """Where it is known which became which: pc as it was loaded (None: the kernel's own), fate,
-    translated (empty where unchanged), native."""
+    translated (empty where unchanged), native as offset and text."""
     translated: list[str] = field(default_factory=list)
     """Else the listings one by one."""
     count: int = 0
@@ -115,6 +117,10 @@ class Program:
     state: str = ""
     reads: dict[int, str] = field(default_factory=dict)
     """What is read of the context, by pc."""
+    fate: str = ""
+    """What became of it, where the trace is whole: as in the text's tables."""
+    stands: bool = False
+    """It is attached at the end."""
     runs: tuple[int, int] | None = None
     """How often it ran, and nanoseconds of all runs (--stats)."""
     kernel: KernelSide | None = None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bpftrace_sys.render.html.markup import Child, Markup, element
 from bpftrace_sys.render.html.parts import ENTRIES, rest, section, table, who
+from bpftrace_sys.render.html.quantities import grouped
 from bpftrace_sys.render.html.records import Report
 
 
@@ -50,7 +51,7 @@ def counts(report: Report) -> Markup | None:
     """Calls by command: how many, how many failed, how long they took."""
     rows: list[Sequence[Child]] = [
         (syscall, element("a", {"href": f"?q=cmd:{(command or syscall).lower()}#calls"},
-                          command or syscall), calls, errors, us)
+                          command or syscall), *map(grouped, (calls, errors, us)))
         for syscall, command, calls, errors, us in report.counts
     ]  # fmt: skip
     right = frozenset({"calls", "errors", "µs"})

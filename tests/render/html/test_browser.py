@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.render.html.test_report import NAMES, gathered, written
+from tests.render.html.test_report import NAMES, Parsed, gathered, written
 from tests.support.browser import Browser
 from tests.support.hostile import hostile, looped
 from tests.support.needs import needs_tool
@@ -91,9 +91,26 @@ def test_every_recording(browser: Browser, name: str, tmp_path: Path) -> None:
     # No two page_objects have one anchor, and it is not wider than the window.
     ids = browser.js("return [...document.querySelectorAll('[id]')].map(one => one.id)")
     assert len(ids) == len(set(ids))
+    there = "document.querySelector('.graph')", "document.querySelector('.outline')"
     for width in (1280, 400):
         browser.size(width, 900)
         assert browser.js("return document.documentElement.scrollWidth") <= width
+        # What hangs together is a picture, or a list where that has no room.
+        if report.programs:
+            shown = [browser.js(f"return {one}.checkVisibility()") for one in there]
+            assert shown == [width == 1280, width == 400]
+        # No number is broken.
+        assert browser.js(
+            "const range = document.createRange();"
+            "return [...document.querySelectorAll('#counts td.number')].every(cell =>"
+            "  { range.selectNodeContents(cell); return range.getClientRects().length < 2; })"
+        )
+    if report.programs:
+        drawn, listed_ones = (
+            set(browser.js(f"return [...{one}.querySelectorAll('a')].map("
+                           "one => one.getAttribute('href'))")) for one in there
+        )  # fmt: skip
+        assert drawn == listed_ones
     browser.size(1280, 900)
     assert browser.log() == []
 
@@ -214,6 +231,24 @@ def test_timeline(browser: Browser, tmp_path: Path) -> None:
     row = report.rows[int(told[0])]
     assert told[1].startswith(f"{report.commands[row[4]]} = {row[6]}")
     assert f"#{row[0]} " in told[1]
+    # Beside a thin bar is near enough; a gap says how long nothing happened.
+    def under(query: str, x: str) -> tuple[dict[str, str], str]:
+        return tuple(browser.js(
+            "const one = document.querySelector(arguments[0]);"
+            "one.scrollIntoView({block: 'center'});"
+            f"const box = one.getBoundingClientRect(), clientX = {x};"
+            "const clientY = box.top + Math.min(box.height / 2, 40);"
+            "document.elementFromPoint(clientX, clientY).dispatchEvent("
+            "  new PointerEvent('pointermove', {bubbles: true, clientX, clientY}));"
+            "return [{...one.dataset}, document.getElementById('tip').textContent]", query,
+        ))  # fmt: skip
+
+    bar, tip = under("#lanes .bar", "box.left - 3")
+    assert f"#{report.rows[int(bar['at'])][0]} " in tip
+    axis = Parsed(browser.js("return document.documentElement.outerHTML")).json("d-trace")["axis"]
+    widest = max(end - begin for begin, end, _ in axis[1::2])
+    _, tip = under(f"#lanes .gap[data-gap='{widest}']", "box.left + box.width / 2")
+    assert tip == f"{widest / 1e9:.2f} s without a call"
     # A click leads to the call.
     browser.js(
         "const bar = document.querySelectorAll('#lanes .bar')[arguments[0]];"
@@ -309,8 +344,13 @@ def test_ten_thousand_calls_open(browser: Browser, ten_thousand: Any, tmp_path: 
 def test_on_paper(browser: Browser, tmp_path: Path) -> None:
     load(browser, tmp_path, written(recording("verifier-reject")))
     browser.js("document.querySelectorAll('.entry').forEach(one => one.open = false)")
+    browser.js("document.getElementById('keys').click()")  # is not printed
     paper = browser.printed()
     assert paper.startswith(b"%PDF-")
+    browser.devtools("Emulation.setEmulatedMedia", media="print")
+    assert not browser.js("return document.querySelector('dialog').checkVisibility()")
+    browser.devtools("Emulation.setEmulatedMedia", media="")
+    browser.js("document.querySelector('dialog').close()")
     # What was folded is unfolded for paper.
     assert browser.js("return document.querySelector('.entry.prog').open")
     assert browser.log() == []

@@ -82,6 +82,32 @@ def test_pairs_of_recordings(a: str, b: str, browser: Browser, tmp_path: Path) -
     assert browser.log() == []
 
 
+def test_instructions_side_by_side(browser: Browser, tmp_path: Path) -> None:
+    """Those of one opcode beside each other, in colours, with what differs in them."""
+    out = tmp_path / "out.html"
+    compared(recording("bpftool-loadall-o1"), recording("bpftool-loadall"), out)
+    browser.load(out)
+    cells = browser.js(
+        "return [...document.querySelectorAll('.sides .del, .sides .add, .sides .void')].map(one =>"
+        "  [one.textContent, ...['.differs', '.p-register', '.p-constant, .p-target'].map(kind =>"
+        "    [...one.querySelectorAll(kind)].map(part => part.textContent))])"
+    )
+    rows = list(zip(cells[::2], cells[1::2], strict=True))
+    void = ["", [], [], []]
+    assert rows[:4] == [
+        (void, ["11(61) r2 = *(u32 *)(r6 +0)", [], ["r2", "r6"], ["+0"]]),
+        (["11(61) r1 = *(u32 *)(r6 +0)", [], ["r1", "r6"], ["+0"]], void),
+        (["12(79) r2 = *(u64 *)(r0 +0)", ["r2"], ["r2", "r0"], ["+0"]],
+         ["12(79) r3 = *(u64 *)(r0 +0)", ["r3"], ["r3", "r0"], ["+0"]]),
+        (["13(0f) r2 += r1", ["r2", "r1"], ["r2", "r1"], []],
+         ["13(0f) r3 += r2", ["r3", "r2"], ["r3", "r2"], []]),
+    ]  # fmt: skip
+    for one, other in rows:
+        if one[0] and other[0]:
+            assert re.search(r"\(..\)", one[0])[0] == re.search(r"\(..\)", other[0])[0]  # type: ignore[index]
+    assert browser.log() == []
+
+
 def test_hostile_names(browser: Browser, tmp_path: Path) -> None:
     out = tmp_path / "out.html"
     compared(recording("verifier-reject"), hostile(tmp_path / "hostile.jsonl"), out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import html
 import json
 import re
 import subprocess
@@ -25,6 +26,7 @@ from bpftrace_sys.render.html.markup import UNSEEN, data, element, joined
 from bpftrace_sys.render.html.page import page
 from bpftrace_sys.render.html.records import Report
 from bpftrace_sys.story.model import Model
+from bpftrace_sys.story.summary import programs
 from bpftrace_sys.story.whole_trace import read
 from decoders.events import Ending
 from tests.support.hostile import MARKUP, hostile, looped
@@ -164,6 +166,11 @@ def test_every_recording(name: str) -> None:
     attempts = {seq for program in found.report.programs for seq in program.attempts}
     assert shown.keys() | attempts == loads.keys()
     assert shown == {seq: loads[seq] for seq in shown}
+    # What became of each is what the text's table of programs says.
+    table = {(row[0], row[2]): row[-1] for row in programs(found.model).rows}
+    for program in found.report.programs:
+        if program.seq and not program.error:
+            assert program.fate == table[program.name, str(program.id or "")]
     # Anchors are unique, and what leads somewhere on the page does so.
     assert len(parsed.ids) == len(set(parsed.ids))
     seqs = {f"#call-{row[0]}" for row in rows}
@@ -202,6 +209,19 @@ def test_hostile_names(tmp_path: Path) -> None:
     assert "pwned" in text  # they are there, as text
     assert "<script>window.pwned" not in text
     assert len(re.search(r"<title>(.*?)</title>", text, re.S)[1]) < 1000  # type: ignore[index]
+
+
+def test_what_came_of_it_in_a_sentence() -> None:
+    for name, sentence in (
+        ("xdp-attach", "Loaded 1 program; not seen attached (netlink is not traced)."),
+        ("bcc-kprobe-hello", "Loaded 1 program and attached it."),
+        ("eperm", "EPERM: a socket_filter program needs CAP_BPF (or CAP_SYS_ADMIN), which the "
+                  "caller lacks; kernel.unprivileged_bpf_disabled is set."),
+        ("verifier-reject", "R0 invalid mem access 'map_value_or_null'."),
+    ):  # fmt: skip
+        said = re.search(r'<p class="verdict">(.*?)</p>', written(recording(name)))
+        assert said is not None
+        assert sentence in html.unescape(re.sub("<[^>]+>", "", said[1])), name
 
 
 def test_a_refused_program_in_one_place() -> None:
@@ -408,6 +428,11 @@ def test_the_kernels_view_beside_the_instructions(needs_bpf: None, tmp_path: Pat
         mapped += 1
         assert [row[1] for row in side.rows] == [fate["what"] for fate in fates]
         assert sum(side.fates.values()) == len(fates)
+        # Where native code jumps to is one of the places that stand beside it.
+        code = [line for row in side.rows for line in row[3]]
+        places = {offset for offset, _ in code}
+        jumps = [re.match(r"j\w+ +0x([0-9a-f]+)$", text) for _, text in code]
+        assert {jump[1] for jump in jumps if jump} <= places
     assert mapped
 
 

@@ -83,7 +83,7 @@ function code(entry, data) {
       const group = el("div", { class: "group" + (sourced ? kernel.size ? " wide" : "" : " bare") });
       if (sourced) {
         const place = /:(\d+):\d+$/.exec(row[PLACE] || "");
-        group.append(el("div", { class: "src", title: row[PLACE] || null },
+        group.append(el("div", { class: source ? "src" : "src none", title: row[PLACE] || null },
           el("span", { class: "line" }, place && source ? place[1] : ""), source || ""));
       }
       inside = el("div", { class: "ins" });
@@ -109,7 +109,9 @@ function theirs(row) {
   const made = el("div", { class: "ker " + fate, title: fate || null });
   if (fate === "removed") made.append(el("span", { class: "k" }, `${pc} removed`));
   for (const text of translated) made.append(el("span", { class: "k x" }, text));
-  for (const text of native) made.append(el("span", { class: "k" }, text));
+  for (const [offset, text] of native) {
+    made.append(el("span", { class: "k" }, el("span", { class: "pc" }, offset), text));
+  }
   return made;
 }
 

@@ -49,7 +49,7 @@ function timeline() {
     for (const one of segments) {
       const a = x(one.from), b = x(one.from + one.width);
       if (b < left || a > left + wide || !one.gap) continue;
-      made.append(svg("rect", { class: "gap", x: Math.max(a, left), y: HEAD - 6, width: Math.min(b, left + wide) - Math.max(a, left), height: tall - HEAD }));
+      made.append(svg("rect", { class: "gap", x: Math.max(a, left), y: HEAD - 6, width: Math.min(b, left + wide) - Math.max(a, left), height: tall - HEAD, "data-gap": one.end - one.begin }));
       if (b - a > 30) {
         const label = svg("text", { class: "gap-text", x: (a + b) / 2, y: HEAD - 10, "text-anchor": "middle" }, span(one.end - one.begin));
         made.append(label);
@@ -128,6 +128,14 @@ function timeline() {
     if (deed) { event.preventDefault(); deed(); }
   });
 
+  /** The call under the pointer, or one beside it: most bars are thin. Else what is there. */
+  const near = (event) => {
+    for (const by of [0, -2, 2, -4, 4]) {
+      const found = document.elementFromPoint(event.clientX + by, event.clientY);
+      if (found?.dataset.at !== undefined && box.contains(found)) return found;
+    }
+    return event.target;
+  };
   let from = null, pick = null;
   const tip = el("div", { id: "tip", hidden: true, role: "tooltip" });
   document.body.append(tip);
@@ -144,13 +152,16 @@ function timeline() {
       tip.hidden = true;
       return;
     }
-    const index = event.target.dataset?.at;
-    tip.hidden = index === undefined;
+    const { at: index, gap } = near(event).dataset || {};
+    tip.hidden = index === undefined && gap === undefined;
     if (tip.hidden) return;
-    const call = rows[index];
-    tip.replaceChildren(el("b", {}, trace.commands[call[COMMAND]]), " = ", call[RESULT], ` · ${span(call[SPENT]) || "unfinished"}`,
-      el("br"), call[SUBJECT] || "", el("br"), el("span", { class: "about" }, `#${call[SEQ]} · ${since(call[TIME])} ms · ${who(call[THREAD])}`));
-    if (call[WHY]) tip.append(el("br"), el("span", { class: "bad" }, call[WHY][0]));
+    if (index === undefined) tip.replaceChildren(`${span(Number(gap))} without a call`);
+    else {
+      const call = rows[index];
+      tip.replaceChildren(el("b", {}, trace.commands[call[COMMAND]]), " = ", call[RESULT], ` · ${span(call[SPENT]) || "unfinished"}`,
+        el("br"), call[SUBJECT] || "", el("br"), el("span", { class: "about" }, `#${call[SEQ]} · ${since(call[TIME])} ms · ${who(call[THREAD])}`));
+      if (call[WHY]) tip.append(el("br"), el("span", { class: "bad" }, call[WHY][0]));
+    }
     const rect = tip.getBoundingClientRect();
     tip.style.left = Math.max(4, Math.min(event.clientX + 12, innerWidth - rect.width - 8)) + "px";
     tip.style.top = (event.clientY + 18 + rect.height > innerHeight ? event.clientY - rect.height - 10 : event.clientY + 18) + "px";
@@ -165,7 +176,7 @@ function timeline() {
     pick?.remove();
     pick = null;
     if (moved) zoom(Math.min(back(begin), back(at)), Math.max(back(begin), back(at)));
-    else if (event.target.dataset?.at !== undefined) location.hash = "call-" + rows[event.target.dataset.at][SEQ];
+    else if (near(event).dataset?.at !== undefined) location.hash = "call-" + rows[near(event).dataset.at][SEQ];
   });
   const used = new Set(rows.map((row) => kinds[row[COMMAND]]));
   const names = { load: "programs", map: "maps", attach: "attaching", perf: "perf events", btf: "BTF", other: "others" };
