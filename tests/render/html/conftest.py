@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.render.html.test_report import gathered, page
 from tests.support.hostile import looped
+from tests.support.pages import gathered, page
 
 
 class LongTrace(NamedTuple):

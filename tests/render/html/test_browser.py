@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.render.html.test_report import NAMES, Parsed, gathered, written
 from tests.support.browser import Browser
 from tests.support.hostile import hostile, looped
 from tests.support.needs import needs_tool
+from tests.support.pages import NAMES, Parsed, gathered, written
 from tests.support.rewriting import recording
 from tests.support.running import run_cli
 

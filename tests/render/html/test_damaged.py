@@ -14,7 +14,7 @@ from bpftrace_sys.story.pipeline import Pipeline
 from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.items import End, Fact, Flush
 from decoders.raw import RawCall
-from tests.render.html.test_report import Parsed, assert_inert
+from tests.support.pages import Parsed, assert_inert
 from tests.support.rewriting import items, recording
 
 RESULTS = ((None, False), (-22, True), (7, False), (-524, True))

@@ -12,9 +12,9 @@ import pytest
 from bpftrace_sys.render.html import diff_page
 from tests.render.html.test_browser import browser as browser
 from tests.render.html.test_browser import load
-from tests.render.html.test_report import Parsed, assert_inert
 from tests.support.browser import Browser
 from tests.support.hostile import hostile
+from tests.support.pages import Parsed, assert_inert
 from tests.support.rewriting import recording
 from tests.support.running import run_cli
 
