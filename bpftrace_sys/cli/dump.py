@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from dataclasses import replace
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from bpftrace_sys.cli.arguments import arguments, or_trace
 from bpftrace_sys.cli.getopt_long import UsageError
@@ -113,8 +113,7 @@ def _show(
         syntax="intel" if "--intel" in flags else "att",
         tokens=wants_colour(out.stream, colour),
     )
-    stream: Any = out
-    TextRenderer(stream, model, options, paint).kernel_view(told)
+    TextRenderer(out, model, options, paint).kernel_view(told)
 
 
 # ------------------------------------------------------------ which
@@ -159,7 +158,7 @@ def _pinned(path: str, machine: Machine) -> ObjectState:
     kind, number = found
     if kind == "link":
         link = machine.states.get(found)
-        number = link.info.get("prog_id", 0) if link is not None else 0
+        number = link.info.number("prog_id") if link is not None else 0
     elif kind != "prog":
         raise NotFoundError(f"{path}: a {kind} is pinned there, not a program")
     state = machine.states.get(("prog", number))

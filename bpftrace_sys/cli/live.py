@@ -46,7 +46,7 @@ def stop_filter(settings: Settings) -> StopFilter:
     from decoders.uapi.perf import perf_event_ioc, perf_event_ioc_compat32
     from decoders.uapi.system import kcm_ioctl, so_filter, tun_ioctl
 
-    rules: dict[str, Any] = dict.fromkeys(settings.traced)
+    rules: dict[str, ArgRule | None] = dict.fromkeys(settings.traced)
     if "bpf" in rules and settings.commands:
         from bpftrace_sys.cli.expressions import bpf_commands
 

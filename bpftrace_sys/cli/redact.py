@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from bpftrace_sys.cli.arguments import arguments
 from bpftrace_sys.cli.messages import DONE, TROUBLE
@@ -63,8 +62,7 @@ def _write(reader: Reader, output: str, keep: frozenset[str]) -> int:
     facts = RecordedFacts.of(header)
     pipeline = Pipeline(facts)
     pipeline.faults.report = complain
-    stream: Any = out
-    pipeline.renderers = [JsonLines(stream, pipeline.model)]
+    pipeline.renderers = [JsonLines(out, pipeline.model)]
     pipeline.header(header)
     progress = Progress(reader.position, reader.path, on_terminal())
     code = DONE

@@ -18,6 +18,7 @@ from bpftrace_sys.story.selection import Selected, Selection
 
 if TYPE_CHECKING:
     from bpftrace_sys.cli.settings import Settings
+    from bpftrace_sys.render.output import TextOut
     from bpftrace_sys.render.strace import Manner
     from bpftrace_sys.story.pipeline import Pipeline
     from bpftrace_sys.story.renderer import Renderer
@@ -50,7 +51,7 @@ def renderers(settings: Settings, pipeline: Pipeline, outputs: Outputs) -> list[
     ):
         # After the text and before the JSON's last line.
         ledger = LedgerRenderer(
-            outputs.text,  # type: ignore[arg-type]
+            outputs.text,
             outputs.text.stream,
             pipeline.model,
             settings.counts,
@@ -71,11 +72,10 @@ class Making(NamedTuple):
 def _text(making: Making, text: Output) -> Renderer | None:
     """The text, in one of its styles; none where just the tables are wanted (-c)."""
     settings, pipeline, _ = making
-    stream: Any = text
     if settings.canonical:
         from bpftrace_sys.render.canonical import CanonicalRenderer
 
-        return CanonicalRenderer(stream, pipeline.model, settings.verbose)
+        return CanonicalRenderer(text, pipeline.model, settings.verbose)
     if settings.counts:
         return None
     stamp = stamps(settings.times, settings.since)
@@ -101,7 +101,7 @@ def _text(making: Making, text: Output) -> Renderer | None:
         options.string_limit = settings.string_limit
     paint = painter(text.stream, settings.colour)
 
-    def to(out: Any, paint: Any) -> Renderer:
+    def to(out: TextOut, paint: Any) -> Renderer:
         if settings.style == "strace":
             from bpftrace_sys.render.strace import StraceRenderer
 
@@ -118,7 +118,7 @@ def _text(making: Making, text: Output) -> Renderer | None:
         return TextRenderer(out, pipeline.model, options, paint)
 
     if not settings.split:
-        return to(stream, paint)
+        return to(text, paint)
     files = Files(str(settings.output), settings.append)
     making.outputs.add(files)
     asked = paint if settings.colour == "always" else plain_painter
@@ -128,7 +128,7 @@ def _text(making: Making, text: Output) -> Renderer | None:
 def _events(making: Making, out: Output) -> Renderer:
     from bpftrace_sys.render.events import Events
 
-    return Events(out, making.pipeline.model)  # type: ignore[arg-type]
+    return Events(out, making.pipeline.model)
 
 
 def _annotations(making: Making, out: Output) -> Renderer:
@@ -197,7 +197,7 @@ def _lines(making: Making, json: Output) -> Renderer:
         return lines
     from bpftrace_sys.render.json_lines import JsonLines
 
-    return JsonLines(json, pipeline.model)  # type: ignore[arg-type]
+    return JsonLines(json, pipeline.model)
 
 
 def _report(making: Making, out: Output) -> Renderer:

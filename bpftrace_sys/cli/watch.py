@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.cli.settings import Settings
     from bpftrace_sys.record.capture.kernel_views import KernelViews
     from bpftrace_sys.record.ebpf.records import WhoRecord
+    from bpftrace_sys.trace.inventory import ObjectState, Unseen
 
 NEEDS_STOPS: Final = {
     "stacks": "-k: nobody is stopped whose stack could be read",
@@ -254,7 +255,7 @@ class Session:
         if failed:
             raise failed[0]
 
-    def _attach(self) -> list[Any]:
+    def _attach(self) -> list[ObjectState | Unseen]:
         """Watches the processes that were asked for; returns what they hold."""
         from bpftrace_sys.record.machine.opening import Opening
 

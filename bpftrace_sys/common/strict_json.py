@@ -11,7 +11,7 @@ def dumps(line: Any) -> str:
     return json.dumps(line, separators=(",", ":"))
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """A JSON object; ValueError where a key stands twice (which of both would be meant?)."""
     found = dict(pairs)
     if len(found) != len(pairs):

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from bpftrace_sys.common import BpfstraceError
 from bpftrace_sys.common.output_files import create
@@ -48,7 +48,7 @@ class Extraction(Renderer):
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._loads: dict[tuple[Any, ...], NotedCall] = {}
+        self._loads: dict[tuple[object, ...], NotedCall] = {}
         """By what tells programs apart; the same program is kept once."""
         self.attached: dict[int, list[str]] = {}
         """Targets by the seq of the load."""
@@ -118,7 +118,7 @@ class Extraction(Renderer):
 
     def programs(self) -> list[NotedCall]:
         """The loads that are worth an object: no probes, nothing twice."""
-        kept: dict[tuple[Any, ...], NotedCall] = {}
+        kept: dict[tuple[object, ...], NotedCall] = {}
         for (*same, _), call in self._loads.items():
             before = kept.get(tuple(same))
             if not call.notes.is_probe and (before is None or before.raw.failed):

@@ -13,7 +13,7 @@ import re
 import secrets
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from bpftrace_sys.trace.facts import Facts
 from bpftrace_sys.trace.header import Header
@@ -125,7 +125,7 @@ class Redaction:
 
     def header(self, header: Header) -> Header:
         """The header; says what was replaced."""
-        options: dict[str, Any] = {
+        options: dict[str, object] = {
             name: header.options[name] for name in ("traced", "explicit") if name in header.options
         }
         narrowed = header.options.get("narrowed")

@@ -28,7 +28,6 @@ from bpftrace_sys.export.reproducer_runtime import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
 # ------------------------------------------------------------------ what has another number here
 
@@ -187,7 +186,7 @@ class Pin(Buffer):
         self.parents = parents
         self.mounted = mounted
 
-    def place(self, held: list[Any]) -> int:
+    def place(self, held: list[object]) -> int:
         if space(CLONE_NEWNS, "mount"):
             LIBC.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None)
             if LIBC.mount(b"bpf", b"/sys/fs/bpf", b"bpf", 0, None):
@@ -285,7 +284,7 @@ def appended(path: str) -> Callable[[], int]:
     return opened(path, os.O_WRONLY | os.O_APPEND)
 
 
-def remember_probes(arguments: list[Any]) -> None:
+def remember_probes(arguments: list[object]) -> None:
     """What was defined in tracefs is taken away at the end."""
     text = getattr(arguments[1], "data", b"").decode("utf-8", "replace")
     for found in re.finditer(r"^([pr])\d*:(\S+)|^-:(\S+)", text, re.MULTILINE):

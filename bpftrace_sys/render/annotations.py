@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.story.refusals import Refusal, Refusals
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bpftrace_sys.compare.policy.verdicts import Verdict
+    from bpftrace_sys.render.output import TextOut
     from bpftrace_sys.story.model import Model
     from bpftrace_sys.story.objects import NotedCall
     from bpftrace_sys.story.places import Place
@@ -89,7 +90,7 @@ class Annotations(Renderer):
 
     has_templates = True
 
-    def __init__(self, out: Any, model: Model) -> None:
+    def __init__(self, out: TextOut, model: Model) -> None:
         """``out`` has a write()."""
         self.out = out
         self.refusals = Refusals(model)

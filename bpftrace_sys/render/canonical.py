@@ -11,7 +11,7 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Iterator
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from bpftrace_sys.compare.canonical.canon import Canon
 from bpftrace_sys.compare.canonical.entries import Entry, Tied, indexes, jump_text, walks
@@ -24,6 +24,9 @@ from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.trace.header import Header
 from decoders.events import Ending, ProcessEvent
+
+if TYPE_CHECKING:
+    from bpftrace_sys.render.output import TextOut
 
 VERSION: Final = 1
 """Raised when the text of an unchanged trace changes."""
@@ -73,7 +76,7 @@ class _Spool:
 class CanonicalRenderer(Renderer):
     """The renderer.  All comes out at the end, when every object has its name."""
 
-    def __init__(self, out: IO[str], model: Model, verbose: bool = False) -> None:
+    def __init__(self, out: TextOut, model: Model, verbose: bool = False) -> None:
         self.out = out
         self.verbose = verbose
         self.canon = Canon(model, self._take)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from bpftrace_sys.compare.diff.differences import (
     CallChange,
@@ -208,12 +208,12 @@ def _call(call: CallChange, paint: Painter) -> Iterator[str]:
 # ------------------------------------------------------------------ JSON
 
 
-def _json_fields(fields: list[FieldChange]) -> list[dict[str, Any]]:
+def _json_fields(fields: list[FieldChange]) -> list[dict[str, object]]:
     return [{"field": name, "a": a, "b": b} for name, a, b in fields]
 
 
-def _json_object(change: ObjectChange) -> dict[str, Any]:
-    line: dict[str, Any] = {
+def _json_object(change: ObjectChange) -> dict[str, object]:
+    line: dict[str, object] = {
         "kind": change.kind,
         "change": change.change,
         "name": _bare(change),
@@ -238,18 +238,18 @@ def _json_object(change: ObjectChange) -> dict[str, Any]:
     return line
 
 
-def _json_insn(row: Instruction) -> dict[str, Any]:
-    line: dict[str, Any] = {"op": row.op, "a": row.pc_a, "b": row.pc_b, "text": row.text}
+def _json_insn(row: Instruction) -> dict[str, object]:
+    line: dict[str, object] = {"op": row.op, "a": row.pc_a, "b": row.pc_b, "text": row.text}
     if row.source is not None:
         line["src"] = row.source
     return line
 
 
-def _json_text(row: TextLine) -> dict[str, Any]:
+def _json_text(row: TextLine) -> dict[str, object]:
     return {"op": row.op, "text": row.text}
 
 
-def as_json(found: Differences, paths: tuple[str, str]) -> dict[str, Any]:
+def as_json(found: Differences, paths: tuple[str, str]) -> dict[str, object]:
     """One object; docs/diff.md describes it."""
     return {
         "format": FORMAT,

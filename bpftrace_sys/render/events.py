@@ -10,7 +10,7 @@ import json
 import shlex
 from collections import OrderedDict
 from datetime import UTC, datetime
-from typing import IO, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.story.model import Model
@@ -19,7 +19,10 @@ from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.trace.header import Header
 from decoders.events import Ending, Lost, ProcessEvent, Who
 from decoders.uapi import names
-from decoders.values import Text
+from decoders.values import Text, Value
+
+if TYPE_CHECKING:
+    from bpftrace_sys.render.output import TextOut
 
 FIELDS: Final[dict[str, type]] = {
     "time": str, "event": str, "host": str, "kernel": str, "seq": int,
@@ -45,10 +48,10 @@ OUT: Final = 2_000
 class Events(Renderer):
     """The renderer. ``out`` gets whole lines, at once."""
 
-    def __init__(self, out: IO[str], model: Model) -> None:
+    def __init__(self, out: TextOut, model: Model) -> None:
         self.out = out
         self.model = model
-        self._machine: dict[str, Any] = {}
+        self._machine: dict[str, object] = {}
         self._who: OrderedDict[int, dict[str, str | int | None]] = OrderedDict()
 
     def header(self, header: Header) -> None:
@@ -86,7 +89,7 @@ class Events(Renderer):
 
     def attachment(self, told: Attachment) -> None:
         step = told.steps[-1].call if told.steps else None
-        fields: dict[str, Any] = {
+        fields: dict[str, object] = {
             "target": told.target,
             "via": told.via or None,
             "link_id": None if told.link is None else told.link.id,
@@ -97,10 +100,10 @@ class Events(Renderer):
             return
         self._call(step, verb, fields)
 
-    def _call(self, call: NotedCall, event: str, fields: dict[str, Any]) -> None:
+    def _call(self, call: NotedCall, event: str, fields: dict[str, object]) -> None:
         raw = call.raw
         made = call.notes.made
-        base: dict[str, Any] = {
+        base: dict[str, object] = {
             "seq": raw.seq,
             "pid": raw.pid,
             "tid": raw.tid,
@@ -115,9 +118,9 @@ class Events(Renderer):
             base |= _asked(call) | _prog(made)
         self._write(raw.time, event, base | fields)
 
-    def _write(self, time: int, event: str, fields: dict[str, Any]) -> None:
+    def _write(self, time: int, event: str, fields: dict[str, object]) -> None:
         stamp = datetime.fromtimestamp(time // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        line: dict[str, Any] = {
+        line: dict[str, object] = {
             "time": f"{stamp}.{time // 1000 % 10**6:06}Z",
             "event": event,
             **self._machine,
@@ -152,14 +155,14 @@ def _identity(who: Who) -> dict[str, str | int | None]:
     }
 
 
-def _text(value: Any) -> str | None:
+def _text(value: Value | None) -> str | None:
     from decoders.call import inner_value
 
     found = inner_value(value)
     return found.data.decode("utf-8", "backslashreplace") if isinstance(found, Text) else None
 
 
-def _asked(call: NotedCall) -> dict[str, Any]:
+def _asked(call: NotedCall) -> dict[str, object]:
     """What a PROG_LOAD asked for."""
     number = call.number("attr", "prog_type")
     kind = names.bpf_prog_type.get(number, "") if number is not None else ""
@@ -170,10 +173,10 @@ def _asked(call: NotedCall) -> dict[str, Any]:
     }
 
 
-def _prog(prog: Object | None) -> dict[str, Any]:
+def _prog(prog: Object | None) -> dict[str, object]:
     if not isinstance(prog, Prog):
         return {}
-    found = {
+    found: dict[str, object] = {
         "prog_id": prog.id,
         "prog_name": prog.name or None,
         "prog_type": prog.type or None,
@@ -183,10 +186,11 @@ def _prog(prog: Object | None) -> dict[str, Any]:
     return {name: value for name, value in found.items() if isinstance(value, FIELDS[name])}
 
 
-def _object(found: Object | None) -> dict[str, Any]:
+def _object(found: Object | None) -> dict[str, object]:
     if found is None:
         return {}
-    fields = {"object": found.kind, "object_id": found.id, "object_name": found.name or None}
+    fields: dict[str, object] = {"object": found.kind, "object_id": found.id}
+    fields["object_name"] = found.name or None
     if found.kind == "prog":
         fields |= _prog(found)
     elif found.kind == "map":

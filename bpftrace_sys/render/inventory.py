@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.render.json_objects import object_json
@@ -16,15 +15,22 @@ from bpftrace_sys.story.inventory import Machine
 from bpftrace_sys.story.objects import MADE, Link, Object, PerfEvent
 from bpftrace_sys.story.standing import via
 from bpftrace_sys.story.summary import Table
-from bpftrace_sys.trace.inventory import Holder, ObjectState, Unseen, state_line, unseen_line
+from bpftrace_sys.trace.inventory import (
+    Holder,
+    ObjectState,
+    Unseen,
+    kind_line,
+    place_line,
+    state_line,
+    unseen_line,
+)
 
 
-def object_line(state: ObjectState, known: Object) -> dict[str, Any]:
+def object_line(state: ObjectState, known: Object) -> dict[str, object]:
     """An object as a line: what was recorded, and how a trace names it."""
     line = state_line(state)
-    line["object"] = {**line["object"], **object_json(known)}
-    for place, told in zip(state.places, line["attached"], strict=True):
-        told["via"] = via(place)
+    line["object"] = {**kind_line(state), **object_json(known)}
+    line["attached"] = [{**place_line(place), "via": via(place)} for place in state.places]
     return line
 
 
@@ -58,7 +64,7 @@ def unseen_text(unseen: Unseen) -> str:
     return printable(f"not seen: {unseen.what} ({unseen.why})")
 
 
-def machine_lines(machine: Machine) -> Iterator[dict[str, Any]]:
+def machine_lines(machine: Machine) -> Iterator[dict[str, object]]:
     """All objects of an inventory, and what was not seen."""
     for state, known in machine.objects:
         yield object_line(state, known)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.strict_json import dumps
@@ -47,6 +47,7 @@ from decoders.values import (
 )
 
 if TYPE_CHECKING:
+    from bpftrace_sys.render.output import TextOut
     from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.notes import Listing
     from bpftrace_sys.story.objects import Object
@@ -104,7 +105,7 @@ class _Values:
         if self._holes is not None:
             self._holes.append(value)
             return {"hex": HOLE}
-        line: dict[str, Any] = {"hex": value.data[:BYTES_SHOWN].hex()}
+        line: dict[str, object] = {"hex": value.data[:BYTES_SHOWN].hex()}
         if len(value.data) > BYTES_SHOWN:
             # All of it is in raw; here its identity is enough.
             line["size"] = len(value.data)
@@ -129,7 +130,7 @@ class _Values:
         return insns_json(found)
 
     def struct(self, value: Struct) -> Any:
-        line: dict[str, Any] = {}
+        line: dict[str, object] = {}
         times: dict[str, int] = {}
         for name, member in value.fields:
             if isinstance(member, Absent) and member.reason == "beyond size":
@@ -193,7 +194,7 @@ _BY_TYPE: Final[dict[type, Callable[[_Values, Any], Any]]] = {
 }
 
 
-def _free(name: str, line: dict[str, Any], times: dict[str, int]) -> str:
+def _free(name: str, line: dict[str, object], times: dict[str, int]) -> str:
     """A key that is not there yet, for a member whose name may be another one's: C's are not."""
     if name not in line:
         return name
@@ -209,10 +210,10 @@ def _is_load(call: NotedCall) -> bool:
     return call.command.startswith("BPF_PROG_LOAD")
 
 
-def decoded(call: NotedCall, values: _Values) -> dict[str, Any]:
+def decoded(call: NotedCall, values: _Values) -> dict[str, object]:
     """A call's line without ``raw``."""
     raw = call.raw
-    line: dict[str, Any] = {
+    line: dict[str, object] = {
         "type": "syscall",
         "seq": raw.seq,
         "time": raw.time,
@@ -274,7 +275,7 @@ def decoded(call: NotedCall, values: _Values) -> dict[str, Any]:
     return line
 
 
-def call_json(call: NotedCall, model: Model) -> dict[str, Any]:
+def call_json(call: NotedCall, model: Model) -> dict[str, object]:
     """A call as a trace's line has it, without what is only read back (``raw``)."""
     return decoded(call, _Values(call, model))
 
@@ -287,7 +288,7 @@ def _scope(event: PerfEvent | None) -> dict[str, int]:
     return {name: number for name, number in found.items() if number is not None}
 
 
-def _given(told: Attachment) -> dict[str, Any]:
+def _given(told: Attachment) -> dict[str, object]:
     """What the program is given there, and what it reads of that."""
     if told.given is None:
         return {}
@@ -304,7 +305,7 @@ class JsonTemplate(Template):
 
     __slots__ = ("_attr", "_fact", "_fds", "_form", "_out", "_pieces")
 
-    def __init__(self, out: IO[str], pieces: Pieces, parts: list[str]) -> None:
+    def __init__(self, out: TextOut, pieces: Pieces, parts: list[str]) -> None:
         self._out = out
         self._pieces = pieces
         self._form = "%s".join(part.replace("%", "%%") for part in parts) + "\n"
@@ -345,7 +346,7 @@ class JsonLines(Renderer):
 
     has_templates = True
 
-    def __init__(self, out: IO[str], model: Model) -> None:
+    def __init__(self, out: TextOut, model: Model) -> None:
         self.out = out
         self.model = model
         self.pieces = Pieces()
@@ -354,7 +355,7 @@ class JsonLines(Renderer):
         self._again: tuple[NotedCall, str] | None = None
         """The last call, where it was another attempt at one, and the form of such lines."""
 
-    def _write(self, line: dict[str, Any]) -> None:
+    def _write(self, line: dict[str, object]) -> None:
         self.out.write(dumps(line) + "\n")
 
     def header(self, header: Header) -> None:
@@ -413,8 +414,9 @@ class JsonLines(Renderer):
         """A line with holes for what another attempt has of its own."""
         line = decoded(call, _Values(call, self.model))
         line["seq"] = line["time"] = line["duration"] = line["raw"] = HOLE
-        if "retry" in line:
-            line["retry"]["attempt"] = line["retry"]["after"] = HOLE
+        retry = line.get("retry")
+        if isinstance(retry, dict):
+            retry["attempt"] = retry["after"] = HOLE
         parts = dumps(line).split(_HOLE)
         # A name of the tracee's may look like a hole.
         if len(parts) != 7:
@@ -430,8 +432,9 @@ class JsonLines(Renderer):
         line = decoded(call, _Values(call, self.model, holes))
         if self._walk is not None:
             line["walk"] = self._walk[0]
-        line["raw"] = raw_line(call.raw, lambda data: HOLE)
-        line["seq"] = line["time"] = line["duration"] = line["raw"]["fds"] = HOLE
+        raw = raw_line(call.raw, lambda data: HOLE)
+        line["raw"] = raw
+        line["seq"] = line["time"] = line["duration"] = raw["fds"] = HOLE
         chunks = call.raw.chunks
         parts = dumps(line).split(_HOLE)
         # A name of the tracee's may look like a hole.

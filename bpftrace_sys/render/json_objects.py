@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.story.notes import Listing
@@ -14,9 +14,9 @@ BATCH: Final = 4_096
 """Lines of a long listing of which objects are made at a time."""
 
 
-def object_json(found: Object) -> dict[str, Any]:
+def object_json(found: Object) -> dict[str, object]:
     """An object as it stands in ``fd`` and ``fds``."""
-    line: dict[str, Any] = {"kind": found.kind}
+    line: dict[str, object] = {"kind": found.kind}
     if found.name:
         line["name"] = found.name
     if found.id is not None:
@@ -40,7 +40,7 @@ def object_json(found: Object) -> dict[str, Any]:
     return line
 
 
-def insns_json(found: Listing) -> list[dict[str, Any]]:
+def insns_json(found: Listing) -> list[dict[str, object]]:
     """A listing's lines; ``src`` and ``fn`` where a source line or function begins."""
     return [_row(line) for line in found.lines]
 
@@ -54,8 +54,8 @@ def insns_text(found: Listing) -> str:
     return f"[{','.join(pieces)}]"
 
 
-def _row(row: Line) -> dict[str, Any]:
-    line: dict[str, Any] = {"pc": row.pc, "text": row.text}
+def _row(row: Line) -> dict[str, object]:
+    line: dict[str, object] = {"pc": row.pc, "text": row.text}
     if row.source is not None:
         line["src"] = row.source
     if row.function is not None:

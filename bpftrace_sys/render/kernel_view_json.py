@@ -18,7 +18,7 @@ from bpftrace_sys.story.kernel_view import (
 from bpftrace_sys.trace.kernel_view import view_line
 
 
-def kernel_view_json(seen: Seen, packed: Callable[[bytes], Any]) -> dict[str, Any]:
+def kernel_view_json(seen: Seen, packed: Callable[[bytes], Any]) -> dict[str, object]:
     """The line: what was asked for when it was recorded, decoded; and ``raw``."""
     view = seen.view
     line = view_line(view, packed)
@@ -46,11 +46,11 @@ def kernel_view_json(seen: Seen, packed: Callable[[bytes], Any]) -> dict[str, An
     return line
 
 
-def function_json(function: NativeFunction) -> dict[str, Any]:
+def function_json(function: NativeFunction) -> dict[str, object]:
     """The native code of a function."""
     lines = []
     for row in function.lines:
-        line: dict[str, Any] = {"offset": row.offset, "text": row.text, "hex": row.code.hex()}
+        line: dict[str, object] = {"offset": row.offset, "text": row.text, "hex": row.code.hex()}
         if row.source is not None:
             line["src"] = row.source
         if row.target is not None:
@@ -65,8 +65,8 @@ def function_json(function: NativeFunction) -> dict[str, Any]:
     }
 
 
-def _fate_json(fate: kernel_map.Fate) -> dict[str, Any]:
-    line: dict[str, Any] = {"what": fate.what}
+def _fate_json(fate: kernel_map.Fate) -> dict[str, object]:
+    line: dict[str, object] = {"what": fate.what}
     if fate.loaded is not None:
         line["pc"] = fate.loaded.pc
     line["xlated"] = [row.pc for row in fate.translated]

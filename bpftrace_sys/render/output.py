@@ -19,7 +19,13 @@ from bpftrace_sys.common.output_files import create, readable_by_others
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import IO
+    from typing import IO, Protocol
+
+    class TextOut(Protocol):
+        """What renderers write to: an Output, a file, a list of lines."""
+
+        def write(self, text: str, /) -> int: ...
+        def flush(self) -> object: ...
 
 
 class OutputError(BpfstraceError):

@@ -83,7 +83,7 @@ class RotatedLines(JsonLines):
         size: int | None = None,
         keep: int = 1,
     ) -> None:
-        super().__init__(out, model)  # type: ignore[arg-type]
+        super().__init__(out, model)
         self.output = out
         self._opener = opener
         self._size = size

@@ -20,6 +20,7 @@ from decoders.events import Lost, ProcessEvent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bpftrace_sys.render.output import TextOut
     from bpftrace_sys.story.refusals import RefusedPrograms
     from decoders.events import Ending
     from decoders.loop_calls import Round
@@ -161,7 +162,7 @@ class LedgerRenderer(Renderer):
     has_templates = True
 
     def __init__(
-        self, out: IO[str], stream: IO[str], model: Model, always: bool, colour: str = "auto"
+        self, out: TextOut, stream: IO[str], model: Model, always: bool, colour: str = "auto"
     ) -> None:
         self.out = out
         self.colour = colour

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.render.call_text import BATCH, CallText
 from bpftrace_sys.render.exits import exit_line
@@ -34,6 +34,7 @@ from bpftrace_sys.story.walks import Walks
 from decoders.events import Exec, Exit, Fork, ProcessEvent
 
 if TYPE_CHECKING:
+    from bpftrace_sys.render.output import TextOut
     from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.walks import Key
     from bpftrace_sys.trace.header import Header
@@ -64,7 +65,7 @@ class TextRenderer(Renderer):
 
     def __init__(
         self,
-        out: IO[str],
+        out: TextOut,
         model: Model,
         options: Options,
         paint: Painter = plain_painter,

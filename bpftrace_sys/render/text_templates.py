@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bpftrace_sys.render.text_options import HOLE, Options
 from bpftrace_sys.render.text_quoting import octets
@@ -11,6 +11,7 @@ from bpftrace_sys.render.times import spent
 from bpftrace_sys.story.renderer import Template
 
 if TYPE_CHECKING:
+    from bpftrace_sys.render.output import TextOut
     from bpftrace_sys.story.walks import Key, Walks
     from decoders.loop_calls import Round
 
@@ -35,7 +36,7 @@ class TextTemplate(Template):
 
     def __init__(
         self,
-        out: IO[str],
+        out: TextOut,
         options: Options,
         waits: Callable[[], bool],
         parts: list[str],

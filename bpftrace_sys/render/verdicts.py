@@ -33,18 +33,18 @@ ABOUT: Final = {
 # ------------------------------------------------------------------ JSON
 
 
-def as_json(judged: Sequence[Verdict]) -> dict[str, Any]:
+def as_json(judged: Sequence[Verdict]) -> dict[str, object]:
     """One object: the verdict over all traces, and each trace's."""
     verdicts = {each.verdict for each in judged}
     overall = next((word for word in ("trouble", "outside") if word in verdicts), "within")
     return {"verdict": overall, "traces": [_trace(each) for each in judged]}
 
 
-def _trace(judged: Verdict) -> dict[str, Any]:
+def _trace(judged: Verdict) -> dict[str, object]:
     counts: dict[str, int] = {}
     for deed in judged.found:
         counts[deed.kind] = counts.get(deed.kind, 0) + 1
-    made: dict[str, Any] = {
+    made: dict[str, object] = {
         "trace": judged.trace,
         "lock": judged.lock,
         "verdict": judged.verdict,
@@ -56,10 +56,10 @@ def _trace(judged: Verdict) -> dict[str, Any]:
     return made
 
 
-def _outside(each: Outside) -> dict[str, Any]:
+def _outside(each: Outside) -> dict[str, object]:
     deed, where = each.deed, each.where
     name, kind = deed.prog
-    made: dict[str, Any] = {"kind": deed.kind, "text": each.text}
+    made: dict[str, object] = {"kind": deed.kind, "text": each.text}
     if any(deed.prog):
         made["map" if deed.kind == "map" else "program"] = {"name": name, "type": kind}
     if deed.value:
@@ -143,12 +143,12 @@ ROOT: Final = "%SRCROOT%"
 """What relative paths in a SARIF log are relative to: the repository."""
 
 
-def as_sarif(judged: Sequence[Verdict]) -> dict[str, Any]:
+def as_sarif(judged: Sequence[Verdict]) -> dict[str, object]:
     """A SARIF 2.1.0 log with one run: a result for each thing that is outside."""
     rules = list(ABOUT)
     results = [_result(outside, each, rules) for each in judged for outside in each.outside]
     troubles = [each for each in judged if each.trouble]
-    invocation: dict[str, Any] = {"executionSuccessful": not troubles}
+    invocation: dict[str, object] = {"executionSuccessful": not troubles}
     if troubles:
         invocation["toolExecutionNotifications"] = [
             {"level": "error", "message": {"text": printable(each.trouble)}} for each in troubles
@@ -180,7 +180,7 @@ def as_sarif(judged: Sequence[Verdict]) -> dict[str, Any]:
     }
 
 
-def _result(outside: Outside, judged: Verdict, rules: list[str]) -> dict[str, Any]:
+def _result(outside: Outside, judged: Verdict, rules: list[str]) -> dict[str, object]:
     kind = outside.deed.kind
     digest = hashlib.sha256(outside.text.encode("utf-8", "backslashreplace")).hexdigest()
     return {
@@ -195,13 +195,13 @@ def _result(outside: Outside, judged: Verdict, rules: list[str]) -> dict[str, An
     }
 
 
-def _location(place: Place | None, lock: str) -> dict[str, Any]:
+def _location(place: Place | None, lock: str) -> dict[str, object]:
     """The line of source; the lock file where none is known, for that is what one would edit."""
     if place is None or not place.file:
         return {"artifactLocation": _artifact(lock), "region": {"startLine": 1}}
-    made: dict[str, Any] = {"artifactLocation": _artifact(place.file)}
+    made: dict[str, object] = {"artifactLocation": _artifact(place.file)}
     if place.line:
-        region: dict[str, Any] = {"startLine": place.line}
+        region: dict[str, object] = {"startLine": place.line}
         if place.column:
             region["startColumn"] = place.column
         if place.source:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.story.objects import (
@@ -26,6 +26,7 @@ from bpftrace_sys.story.standing import PlaceText
 from bpftrace_sys.story.summary import RUNS, Table
 from bpftrace_sys.trace.facts import Facts
 from bpftrace_sys.trace.inventory import Holder, Inventory, ObjectState, Unseen
+from bpftrace_sys.trace.kernel_fields import Info
 from decoders.uapi import names
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ UNSEEN: Final = "something unseen"
 def type_of(state: ObjectState) -> str:
     """``tracepoint``, ``hash``, ``tcx``; empty of BTF and perf events."""
     table, prefix = TYPES.get(state.kind, ({}, ""))
-    number = state.info.get("type", "")
-    return printable(table.get(number, str(number)).removeprefix(prefix).lower()) if table else ""
+    number = state.info.number_or_none("type")
+    name = state.info.text("type") if number is None else table.get(number, str(number))
+    return printable(name.removeprefix(prefix).lower()) if table else ""
 
 
 def object_of(state: ObjectState, place_text: PlaceText, origin: str = MADE) -> Object:
@@ -65,13 +67,14 @@ def object_of(state: ObjectState, place_text: PlaceText, origin: str = MADE) -> 
     targets = [place.target for place in state.places if place.target]
     info = state.info
     if isinstance(found, Prog):
-        found.type, found.prog_type = type_of(state), info.get("type")
+        found.type, found.prog_type = type_of(state), info.number_or_none("type")
         found.tag = str(info.get("tag") or "")
         found.attached = targets
     elif isinstance(found, Map):
-        found.type, found.map_type = type_of(state), info.get("type")
-        found.key_size, found.value_size = info.get("key_size"), info.get("value_size")
-        found.max_entries = info.get("max_entries")
+        found.type, found.map_type = type_of(state), info.number_or_none("type")
+        found.key_size = info.number_or_none("key_size")
+        found.value_size = info.number_or_none("value_size")
+        found.max_entries = info.number_or_none("max_entries")
         found.attached = targets
     elif isinstance(found, Link):
         found.type = type_of(state)
@@ -102,7 +105,7 @@ class Opening:
         if isinstance(known, PerfEvent):
             known.id = None  # as the model has them: by number only
             model.events_by_id[state.id] = known
-            prog = model.prog_by_id(state.info.get("attached_prog", 0))
+            prog = model.prog_by_id(state.info.number("attached_prog"))
             if prog is not None:
                 known.prog = prog
                 pid = state.holders[0].pid if state.holders else 0
@@ -116,7 +119,7 @@ class Opening:
             return known
         self._states[state.kind, state.id] = state
         if isinstance(known, Link):
-            known.prog = model.prog_by_id(state.info.get("prog_id", 0))
+            known.prog = model.prog_by_id(state.info.number("prog_id"))
         model.objects[state.kind, state.id] = known
         return known
 
@@ -136,7 +139,7 @@ def _who(holder: Holder) -> str:
     return f"{holder.pid} ({printable(holder.comm)})"
 
 
-def _size(count: Any) -> str:
+def _size(count: object) -> str:
     """Bytes, to be read as a column."""
     if not isinstance(count, int):
         return ""
@@ -146,7 +149,7 @@ def _size(count: Any) -> str:
     return str(count)
 
 
-def _when(nanoseconds: Any) -> str:
+def _when(nanoseconds: object) -> str:
     """Local time, to the second."""
     if not isinstance(nanoseconds, int):
         return ""
@@ -183,7 +186,7 @@ class Machine:
         """What of the kernel's holds an object, besides fds and pins."""
         found: dict[tuple[str, int], list[str]] = {}
 
-        def held(kind: str, number: Any, by: str) -> None:
+        def held(kind: str, number: object, by: str) -> None:
             if isinstance(number, int) and number:
                 found.setdefault((kind, number), []).append(by)
 
@@ -195,7 +198,7 @@ class Machine:
                 held("map", state.info.get("map_id"), label)
             elif state.kind == "prog":
                 held("btf", state.info.get("btf_id"), label)
-                for number in state.info.get("map_ids", ()):
+                for number in state.info.numbers("map_ids"):
                     held("map", number, label)
                 for place in state.places:
                     if "link_id" not in place.info:
@@ -207,11 +210,12 @@ class Machine:
                         held("map", state.id, "the kernel")
         return {key: list(dict.fromkeys(by)) for key, by in found.items()}
 
-    def _kept(self, way: str, info: Mapping[str, Any]) -> str:
+    def _kept(self, way: str, info: Info) -> str:
         if way == "perf_event" and "pid" in info:
-            return f"perf event of {info['pid']} ({printable(self._comms.get(info['pid'], '?'))})"
+            pid = info.number("pid")
+            return f"perf event of {pid} ({printable(self._comms.get(pid, '?'))})"
         if way in ("prog_array", "devmap", "cpumap", "struct_ops"):
-            return self.place_text.label("map", info.get("map_id", 0))
+            return self.place_text.label("map", info.number("map_id"))
         return "its attachment"
 
     def held_by(self, state: ObjectState) -> str:
@@ -232,9 +236,9 @@ class Machine:
         info = state.info
         uid = info.get("created_by_uid")
         loaded = _when(info.get("loaded"))
-        maps = [self.place_text.label("map", number) for number in info.get("map_ids", ())]
-        runs = info.get("run_cnt", 0)
-        took = info.get("run_time_ns", 0) // runs if runs else 0
+        maps = [self.place_text.label("map", number) for number in info.numbers("map_ids")]
+        runs = info.number("run_cnt")
+        took = info.number("run_time_ns") // runs if runs else 0
         lines = [
             ("type", type_of(state)),
             ("loaded", f"{loaded} by uid {uid}" if loaded else ""),
@@ -260,7 +264,7 @@ class Machine:
         table = Table("programs", columns, right=right)
         for state, known in self._of("prog"):
             info = state.info
-            count = info.get("run_cnt", 0)
+            count = info.number("run_cnt")
             cells = [
                 printable(state.name) or "(anonymous)",
                 type_of(state),
@@ -272,7 +276,7 @@ class Machine:
                 _when(info.get("loaded")),
             ]
             if counted:
-                took = info.get("run_time_ns", 0)
+                took = info.number("run_time_ns")
                 cells += [str(count), str(took // count)] if count else ["", ""]
             if rate:
                 cells.append(self._rate(state))
@@ -287,7 +291,7 @@ class Machine:
         seconds = (self.inventory.time - self._earlier.time) / 1e9
         if earlier is None or seconds <= 0:
             return ""
-        runs = state.info.get("run_cnt", 0) - earlier.get("run_cnt", 0)
+        runs = state.info.number("run_cnt") - earlier.number("run_cnt")
         return f"{runs / seconds:.0f}" if runs > 0 else ""
 
     def maps(self) -> Table:
@@ -317,7 +321,7 @@ class Machine:
             "links", ("id", "type", "program", "target", "held by"), right=frozenset({"id"})
         )
         for state, known in self._of("link"):
-            number = state.info.get("prog_id", 0)
+            number = state.info.number("prog_id")
             prog = self.states.get(("prog", number))
             name = (printable(prog.name) if prog is not None else "") or "(anonymous)"
             table.rows.append(

@@ -425,8 +425,9 @@ def probed(fact: FdFact, facts: Facts) -> str:
     if fact.info.get("fd_type") is None:
         return ""
     from bpftrace_sys.story.standing import PlaceText
+    from bpftrace_sys.trace.kernel_fields import Info
 
-    return PlaceText(facts).perf_event(fact.info, None)
+    return PlaceText(facts).perf_event(Info(fact.info), None)
 
 
 def full_name(call: Call, model: Model) -> str:

@@ -82,7 +82,7 @@ def _value(found: Any, depth: int) -> Value:
     return Text(str(found).encode("utf-8", "backslashreplace"))
 
 
-def _plain_fields(found: dict[str, Any]) -> bool:
+def _plain_fields(found: dict[str, object]) -> bool:
     return any(key not in ("attrs", "header", "value", "event") for key in found)
 
 

@@ -11,7 +11,7 @@ the same either way (the tests hold both against each other).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from bpftrace_sys.story.objects import Map
 from bpftrace_sys.story.renderer import Renderer, Template
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from decoders.call import Call
     from decoders.loop_calls import Round
 
-    Shape = tuple[Any, ...]
+    Shape = tuple[object, ...]
 
 REMEMBERED: Final = 256
 """Shapes; a program has few loops."""

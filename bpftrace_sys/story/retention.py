@@ -10,12 +10,12 @@ before the trace.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from itertools import islice
+from typing import Final, TypeVar
 
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.objects import NotedCall, Notes, Object
+from bpftrace_sys.story.objects import NotedCall, Notes, Object, PerfEvent
 from decoders.values import (
     NOT_CAPTURED,
     Absent,
@@ -91,22 +91,19 @@ class Retention:
             found.call.notes.made = None
         model = self.model
         if found.kind == "perf_event":
-            for table in (model.events, model.events_by_id):
-                for key in _first(table, found):
-                    del table[key]
+            _drop(model.events, found)
+            _drop(model.events_by_id, found)
         elif found.id is not None and model.objects.get((found.kind, found.id)) is found:
             del model.objects[found.kind, found.id]
 
 
-def _first(table: Mapping[Any, Object], found: Object) -> list[Any]:
-    """The keys under which an object stands, among the first of a table."""
-    keys = []
-    for at, (key, known) in enumerate(table.items()):
-        if known is found:
-            keys.append(key)
-        if at >= LONG:
-            break
-    return keys
+Key = TypeVar("Key")
+
+
+def _drop(table: dict[Key, PerfEvent], found: Object) -> None:
+    """Takes an object out of a table where it stands among the first."""
+    for key in [key for key, known in islice(table.items(), LONG + 1) if known is found]:
+        del table[key]
 
 
 def slim(call: NotedCall) -> NotedCall:

@@ -7,12 +7,13 @@ fields have the same names. Rows by the way of attaching.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.story.targets import counted, hook_name, in_file
 from bpftrace_sys.trace.facts import Facts
 from bpftrace_sys.trace.inventory import ObjectState, Place
+from bpftrace_sys.trace.kernel_fields import Info
 from decoders.formats.netlink import parent_name
 from decoders.raw import FdFact
 from decoders.uapi import const, names, system
@@ -26,9 +27,6 @@ VMLINUX: Final = 1
 TRACING: Final = {"modify_return": "fmod_ret", "lsm_mac": "lsm", "raw_tp": "tp_btf"}
 """Attach types that are better known by another name, without trace_."""
 PREFIXES: Final = ("btf_trace_", "bpf_lsm_", "bpf_iter_")
-
-Info = Mapping[str, Any]
-
 
 class PlaceText:
     """Puts places into words; ``states``: objects whose names were seen, by (kind, id)."""
@@ -47,7 +45,7 @@ class PlaceText:
         return f"{text} in net:[{netns}]" if text and netns and place.way != "netns" else text
 
     def _prog(self, info: Info) -> ObjectState | None:
-        return self.states.get(("prog", info.get("prog_id", 0)))
+        return self.states.get(("prog", info.number("prog_id")))
 
     def label(self, kind: str, number: int) -> str:
         """``map jumps id=7``."""
@@ -58,10 +56,10 @@ class PlaceText:
     # ------------------------------------------------------------ rows
 
     def perf_event(self, info: Info, prog: ObjectState | None) -> str:
-        kind, probe = info.get("fd_type"), printable(str(info.get("probe") or ""))
-        offset, addr = info.get("probe_offset", 0), info.get("probe_addr", 0)
+        kind, probe = info.text("fd_type"), printable(info.text("probe"))
+        offset, addr = info.number("probe_offset"), info.number("probe_addr")
         if kind == "event":
-            return counted(info.get("event_type", 0), info.get("config", 0))
+            return counted(info.number("event_type"), info.number("config"))
         if kind in ("uprobe", "uretprobe"):
             return f"{kind} {probe}:{in_file(probe, offset, self.facts)}"
         if kind == "tracepoint":
@@ -73,7 +71,7 @@ class PlaceText:
         return f"{kind} {probe}".strip() if kind else "perf event ?"
 
     def raw_tracepoint(self, info: Info, prog: ObjectState | None) -> str:
-        name = printable(str(info.get("tp_name") or "?"))
+        name = printable(info.text("tp_name") or "?")
         typed = prog is not None and prog.info.get("type") == const.BPF_PROG_TYPE_TRACING
         return f"tp_btf {name}" if typed else f"raw tracepoint {name}"
 
@@ -82,7 +80,7 @@ class PlaceText:
         kind = TRACING.get(kind, kind)
         if prog is not None and prog.info.get("type") == const.BPF_PROG_TYPE_EXT:
             kind = "freplace"
-        holder, number = info.get("target_obj_id", 0), info.get("target_btf_id", 0)
+        holder, number = info.number("target_obj_id"), info.number("target_btf_id")
         return f"{kind} {self.function(holder, number, prog, kind == 'freplace')}"
 
     def function(
@@ -110,24 +108,24 @@ class PlaceText:
     def cgroup(self, info: Info, prog: ObjectState | None) -> str:
         hook = hook_name(attach_type(info))
         if hook == "lsm_cgroup" and prog is not None:
-            number = prog.info.get("attach_btf_id", 0)
+            number = prog.info.number("attach_btf_id")
             hook = f"lsm {self.function(VMLINUX, number, prog, False)}"
         if info.get("path"):
-            return f"{hook} on {printable(str(info['path']))}"
+            return f"{hook} on {printable(info.text('path'))}"
         return f"{hook} on cgroup {_cgroup_id(info)}" if info.get("cgroup_id") else f"{hook} {GONE}"
 
     def device(self, info: Info) -> str:
         """An interface's name, as the look at its namespace found it."""
-        ifindex = info.get("ifindex", 0)
+        ifindex = info.number("ifindex")
         if info.get("device"):
-            return printable(str(info["device"]))
+            return printable(info.text("device"))
         return printable(self.facts.fact("device", ifindex) or f"ifindex {ifindex}")
 
     def xdp(self, info: Info, prog: ObjectState | None) -> str:
-        mode = info.get("mode")
+        mode = info.text("mode")
         if not info.get("ifindex"):
             return f"xdp {GONE}"
-        return f"xdp on {self.device(info)}" + (f" ({printable(str(mode))})" if mode else "")
+        return f"xdp on {self.device(info)}" + (f" ({printable(mode)})" if mode else "")
 
     def hooked(self, info: Info, prog: ObjectState | None) -> str:
         """tcx and netkit."""
@@ -143,7 +141,7 @@ class PlaceText:
         return self._filtered("tc action", info)
 
     def _filtered(self, what: str, info: Info) -> str:
-        parent = info.get("parent", 0)
+        parent = info.number("parent")
         hook = parent_name(parent)
         if hook in ("ingress", "egress"):
             return f"{what} {hook} on {self.device(info)}"
@@ -154,7 +152,7 @@ class PlaceText:
         return f"{attach_type(info)} on net:[{netns}]" if netns else f"{attach_type(info)} {GONE}"
 
     def sockmap(self, info: Info, prog: ObjectState | None) -> str:
-        return f"{attach_type(info)} on {self.label('map', info.get('map_id', 0))}"
+        return f"{attach_type(info)} on {self.label('map', info.number('map_id'))}"
 
     def prog_array(self, info: Info, prog: ObjectState | None) -> str:
         return self._slot("tail call", info)
@@ -166,28 +164,28 @@ class PlaceText:
         return self._slot("xdp cpumap", info)
 
     def _slot(self, what: str, info: Info) -> str:
-        return f"{what} {info.get('index')} of {self.label('map', info.get('map_id', 0))}"
+        return f"{what} {info.get('index')} of {self.label('map', info.number('map_id'))}"
 
     def tracing_multi(self, info: Info, prog: ObjectState | None) -> str:
         return f"{attach_type(info).removeprefix('trace_')} {self._addressed(info)}"
 
     def struct_ops(self, info: Info, prog: ObjectState | None) -> str:
-        number = info.get("map_id", 0)
+        number = info.number("map_id")
         state = self.states.get(("map", number))
-        value = state.info.get("btf_vmlinux_value_type_id") if state is not None else None
+        value = state.info.number("btf_vmlinux_value_type_id") if state is not None else 0
         name = self.facts.fact("btf_vmlinux", value) if value else None
         if name is None:
             name = state.name if state is not None else self.facts.fact("map", number) or "?"
         text = f"struct_ops {printable(name).removeprefix('bpf_struct_ops_')}"
         if "member" not in info:
             return text
-        member = printable(str(info["member"])).removeprefix("data.")
+        member = printable(info.text("member")).removeprefix("data.")
         return f"{text}.{member} of {self.label('map', number)}"
 
     def iter(self, info: Info, prog: ObjectState | None) -> str:
-        name = f"iter {printable(str(info.get('target_name') or '?'))}"
+        name = f"iter {printable(info.text('target_name') or '?')}"
         if info.get("map_id"):
-            return f"{name} over {self.label('map', info['map_id'])}"
+            return f"{name} over {self.label('map', info.number('map_id'))}"
         if info.get("cgroup_id"):
             return f"{name} over cgroup {_cgroup_id(info)}"
         for who in ("tid", "pid"):
@@ -196,8 +194,8 @@ class PlaceText:
         return name
 
     def netfilter(self, info: Info, prog: ObjectState | None) -> str:
-        pf = _short(system.nfproto, info.get("pf", 0), "NFPROTO_")
-        hook = _short(system.nf_inet_hooks, info.get("hooknum", 0), "NF_INET_")
+        pf = _short(system.nfproto, info.number("pf"), "NFPROTO_")
+        hook = _short(system.nf_inet_hooks, info.number("hooknum"), "NF_INET_")
         return f"netfilter {pf} {hook} priority {info.get('priority', 0)}"
 
     def kprobe_multi(self, info: Info, prog: ObjectState | None) -> str:
@@ -205,17 +203,17 @@ class PlaceText:
 
     def _addressed(self, info: Info) -> str:
         """Functions of the kernel by their addresses, which are 0 where they are hidden."""
-        addrs = info.get("addrs") or []
+        addrs = info.numbers("addrs")
         words = [
             printable(self.facts.fact("ksym", addr) or hex(addr)) for addr in addrs[:SHOWN] if addr
         ]
-        return _listed(words, info.get("count", len(addrs)))
+        return _listed(words, info.number("count") or len(addrs))
 
     def uprobe_multi(self, info: Info, prog: ObjectState | None) -> str:
-        path = printable(str(info.get("path") or "?"))
-        offsets = info.get("offsets") or []
+        path = printable(info.text("path") or "?")
+        offsets = info.numbers("offsets")
         words = [in_file(path, each, self.facts) for each in offsets[:SHOWN]]
-        named = _listed(words, info.get("count", len(offsets)))
+        named = _listed(words, info.number("count") or len(offsets))
         return f"{_multi(info, 'uprobe')} {path}:{named}"
 
 
@@ -258,7 +256,7 @@ def link_target(fact: FdFact, facts: Facts) -> str:
         return ""
     if way == "tracing" and info.get("target_obj_id") != VMLINUX:
         return ""
-    return PlaceText(facts).target(Place(way, dict(info)))
+    return PlaceText(facts).target(Place(way, Info(info)))
 
 
 def via(place: Place) -> str:
@@ -272,7 +270,7 @@ def via(place: Place) -> str:
 
 def attach_type(info: Info) -> str:
     """``tcx_ingress``."""
-    number = info.get("attach_type", 0)
+    number = info.number("attach_type")
     return names.bpf_attach_type.get(number, str(number)).removeprefix("BPF_").lower()
 
 
@@ -291,7 +289,7 @@ def _cgroup_id(info: Info) -> str:
 
 def _multi(info: Info, way: str) -> str:
     # BPF_F_KPROBE_MULTI_RETURN and BPF_F_UPROBE_MULTI_RETURN are the same bit.
-    what = f"{way[0]}retprobe" if info.get("flags", 0) & const.BPF_F_KPROBE_MULTI_RETURN else way
+    what = f"{way[0]}retprobe" if info.number("flags") & const.BPF_F_KPROBE_MULTI_RETURN else way
     return f"{what}_multi"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from bpftrace_sys import __version__
 
@@ -23,15 +23,15 @@ class Header:
     pmu_types: dict[str, int]
     start: int
     """Nanoseconds since the epoch."""
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
     """What decides what was recorded: syscalls, all paths or not."""
     host: str = ""
     """The machine's name (uname's nodename); empty in traces from before it was noted."""
     version: str = __version__
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, object] = field(default_factory=dict)
     """Fields that we do not know, kept for writing the trace again."""
 
-    def line(self) -> dict[str, Any]:
+    def line(self) -> dict[str, object]:
         """As it stands in the file."""
         host = {"host": self.host} if self.host else {}
         return {

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from bpftrace_sys.common.strict_json import dumps
+from bpftrace_sys.trace.kernel_fields import Info
 
-Info = dict[str, Any]
-"""Fields by the kernel's own names; numbers, texts, and lists of these."""
+Line = dict[str, object]
+"""An object of JSON."""
 
 KINDS: Final = frozenset({"prog", "map", "link", "btf", "perf_event", "token"})
 TEXTS: Final = frozenset(
@@ -61,7 +62,7 @@ class Place:
     """
 
     way: str
-    info: Info = field(default_factory=dict)
+    info: Info = field(default_factory=Info)
     target: str = ""
     """In words; the story fills it in."""
 
@@ -78,7 +79,7 @@ class ObjectState:
     id: int | None
     """None for a token, which has no id."""
     name: str = ""
-    info: Info = field(default_factory=dict)
+    info: Info = field(default_factory=Info)
     places: list[Place] = field(default_factory=list)
     pins: list[str] = field(default_factory=list)
     holders: list[Holder] = field(default_factory=list)
@@ -108,16 +109,16 @@ class Inventory:
 # ------------------------------------------------------------ lines
 
 
-def holder_line(holder: Holder) -> Info:
+def holder_line(holder: Holder) -> Line:
     """A holder as JSON."""
-    line: Info = {"pid": holder.pid, "comm": holder.comm, "fds": holder.fds}
+    line: Line = {"pid": holder.pid, "comm": holder.comm, "fds": holder.fds}
     for name in ("exe", "cgroup"):
         if getattr(holder, name):
             line[name] = getattr(holder, name)
     return line
 
 
-def place_line(place: Place) -> Info:
+def place_line(place: Place) -> Line:
     """A place as JSON."""
     return {"way": place.way, "target": place.target, "info": place.info}
 
@@ -143,15 +144,20 @@ def places_of(text: str) -> list[Place]:
     return places
 
 
-def state_line(state: ObjectState) -> Info:
+def kind_line(state: ObjectState) -> Line:
+    """Which object, as JSON."""
+    return {
+        "kind": state.kind,
+        **({"name": state.name} if state.name else {}),
+        **({"id": state.id} if state.id is not None else {}),
+    }
+
+
+def state_line(state: ObjectState) -> Line:
     """An ObjectState as a line of JSON."""
     return {
         "type": "object",
-        "object": {
-            "kind": state.kind,
-            **({"name": state.name} if state.name else {}),
-            **({"id": state.id} if state.id is not None else {}),
-        },
+        "object": kind_line(state),
         "info": state.info,
         "attached": [place_line(place) for place in state.places],
         "pins": state.pins,
@@ -159,12 +165,12 @@ def state_line(state: ObjectState) -> Info:
     }
 
 
-def unseen_line(unseen: Unseen) -> Info:
+def unseen_line(unseen: Unseen) -> Line:
     """An Unseen as a line of JSON."""
     return {"type": "unseen", "what": unseen.what, "why": unseen.why, "count": unseen.count}
 
 
-def state_of(line: Info) -> ObjectState:
+def state_of(line: Line) -> ObjectState:
     """The ObjectState of a line; ValueError if it is not well formed."""
     what = line.get("object")
     if not isinstance(what, dict) or what.get("kind") not in KINDS:
@@ -195,7 +201,7 @@ def state_of(line: Info) -> ObjectState:
     )
 
 
-def unseen_of(line: Info) -> Unseen:
+def unseen_of(line: Line) -> Unseen:
     """The Unseen of a line; ValueError if it is not well formed."""
     return Unseen(
         _text(line.get("what"), "what"),
@@ -204,32 +210,32 @@ def unseen_of(line: Info) -> Unseen:
     )
 
 
-def _int(value: Any, what: str) -> int:
+def _int(value: object, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) >> 64:
         raise ValueError(f"{what} is not a number")
     return value
 
 
-def _text(value: Any, what: str) -> str:
+def _text(value: object, what: str) -> str:
     if not isinstance(value, str) or len(value) > TEXT_LIMIT:
         raise ValueError(f"{what} is not a text")
     return value
 
 
-def _list(value: Any, what: str) -> list[Any]:
+def _list(value: object, what: str) -> list[object]:
     if not isinstance(value, list) or len(value) > ITEMS_LIMIT:
         raise ValueError(f"{what} is not a list")
     return value
 
 
-def _dicts(value: Any, what: str) -> list[Info]:
-    found = _list(value, what)
-    if not all(isinstance(entry, dict) for entry in found):
+def _dicts(value: object, what: str) -> list[Line]:
+    found = [entry for entry in _list(value, what) if isinstance(entry, dict)]
+    if len(found) != len(_list(value, what)):
         raise ValueError(f"{what} is not a list of objects")
     return found
 
 
-def _info(value: Any) -> Info:
+def _info(value: object) -> Info:
     """Fields that we read have the type that we expect; of others nothing is known."""
     if not isinstance(value, dict):
         raise ValueError("info is not an object")
@@ -246,4 +252,4 @@ def _info(value: Any) -> Info:
                 raise ValueError(f"{name} is negative")
         elif name == "type" and not isinstance(entry, str):
             _int(entry, name)
-    return value
+    return Info(value)

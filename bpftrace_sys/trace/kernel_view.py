@@ -59,9 +59,9 @@ class KernelView:
     """The program's BTF, where the trace did not see it being loaded."""
 
 
-def view_line(view: KernelView, packed: Callable[[bytes], Any]) -> dict[str, Any]:
+def view_line(view: KernelView, packed: Callable[[bytes], Any]) -> dict[str, object]:
     """The fields of its line that are read back."""
-    raw: dict[str, Any] = {}
+    raw: dict[str, object] = {}
     if not view.problem:
         # Most of the struct's room is zero, or the kernel's of tomorrow.
         raw["info"] = packed(view.info.head.rstrip(b"\0"))
@@ -84,10 +84,10 @@ def view_line(view: KernelView, packed: Callable[[bytes], Any]) -> dict[str, Any
     }
 
 
-def _mapping_line(mapping: Mapping) -> dict[str, Any]:
+def _mapping_line(mapping: Mapping) -> dict[str, object]:
     if mapping.problem:
         return {"problem": mapping.problem}
-    line: dict[str, Any] = {
+    line: dict[str, object] = {
         "duration": mapping.nanoseconds,
         "images": [list(pair) for pair in sorted(mapping.images.items())],
     }
@@ -96,7 +96,7 @@ def _mapping_line(mapping: Mapping) -> dict[str, Any]:
     return line
 
 
-def view_of(line: dict[str, Any], unpacked: Callable[[Any], bytes]) -> KernelView:
+def view_of(line: dict[str, object], unpacked: Callable[[Any], bytes]) -> KernelView:
     """The KernelView of a line; ValueError if it is not well formed."""
     from bpftrace_sys.trace.pieces import CALL_LIMIT
 
@@ -140,7 +140,7 @@ def view_of(line: dict[str, Any], unpacked: Callable[[Any], bytes]) -> KernelVie
     )
 
 
-def _symbols(value: Any) -> dict[int, str]:
+def _symbols(value: object) -> dict[int, str]:
     if not isinstance(value, dict) or len(value) > SYMBOLS:
         raise ValueError("the symbols of a kernel_view are no object of names")
     if not all(isinstance(name, str) for name in value.values()):
@@ -148,7 +148,7 @@ def _symbols(value: Any) -> dict[int, str]:
     return {_hex(addr): name for addr, name in value.items()}
 
 
-def _mapping(value: Any) -> Mapping:
+def _mapping(value: object) -> Mapping:
     if not isinstance(value, dict):
         raise ValueError("the mapping of a kernel_view is no object")
     problem = value.get("problem", "")
@@ -165,19 +165,19 @@ def _mapping(value: Any) -> Mapping:
     )
 
 
-def _ints(value: Any, count: int) -> list[int]:
+def _ints(value: object, count: int) -> list[int]:
     if not isinstance(value, list) or len(value) != count:
         raise ValueError("a mapping is not lists of numbers")
     return [_int(number) for number in value]
 
 
-def _int(value: Any) -> int:
+def _int(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("a number of a kernel_view is none")
     return value
 
 
-def _hex(value: Any) -> int:
+def _hex(value: object) -> int:
     if not isinstance(value, str) or len(value) > 18:
         raise ValueError("an address of a kernel_view is not in hex")
     return int(value, 16)

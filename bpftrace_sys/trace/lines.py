@@ -16,9 +16,9 @@ COMM_LIMIT: Final = 64 << 10
 _STAGES: Final = ((ENTRY, "entry"), (EXIT, "exit"))
 
 
-def raw_line(raw: RawCall, packed: Callable[[bytes], Any]) -> dict[str, Any]:
+def raw_line(raw: RawCall, packed: Callable[[bytes], Any]) -> dict[str, object]:
     """A RawCall as the ``raw`` field of its line; ``packed`` makes JSON of bytes."""
-    line: dict[str, Any] = {
+    line: dict[str, object] = {
         "arch": raw.arch,
         "nr": raw.nr,
         "args": [f"{arg:#x}" for arg in raw.args],
@@ -41,7 +41,7 @@ def raw_line(raw: RawCall, packed: Callable[[bytes], Any]) -> dict[str, Any]:
     return line
 
 
-def extra_line(extra: Extra) -> dict[str, Any]:
+def extra_line(extra: Extra) -> dict[str, object]:
     """What else was seen of a call, as ``raw.extra``: what is not there was not seen."""
     cred = extra.cred
     known = {
@@ -60,7 +60,7 @@ def extra_line(extra: Extra) -> dict[str, Any]:
     return {**line, **extra.other}
 
 
-def extra_of(line: Any) -> Extra:
+def extra_of(line: object) -> Extra:
     """``raw.extra`` of a call; what is not as we write it stays as it is, and says nothing."""
     if not line or not isinstance(line, dict):
         return NOTHING
@@ -81,7 +81,7 @@ def extra_of(line: Any) -> Extra:
     return extra._replace(other=other) if other else extra
 
 
-def _numbered(found: Any) -> dict[int, str]:
+def _numbered(found: object) -> dict[int, str]:
     """Texts by numbers: an object of JSON has only texts for keys."""
     if not isinstance(found, dict) or not _all_text(found.values()):
         return {}
@@ -90,7 +90,7 @@ def _numbered(found: Any) -> dict[int, str]:
     return {int(key): text for key, text in found.items()}
 
 
-def _cred(found: Any) -> Cred | None:
+def _cred(found: object) -> Cred | None:
     if not isinstance(found, dict):
         return None
     uid, userns = found.get("uid"), found.get("userns")
@@ -101,7 +101,7 @@ def _cred(found: Any) -> Cred | None:
     )
 
 
-def _text_or_none(found: Any) -> str | None:
+def _text_or_none(found: object) -> str | None:
     return found if isinstance(found, str) else None
 
 
@@ -109,18 +109,18 @@ def _all_text(found: Iterable[Any]) -> bool:
     return all(isinstance(each, str) for each in found)
 
 
-def fds_line(raw: RawCall) -> list[Any]:
+def fds_line(raw: RawCall) -> list[object]:
     """What was known of a RawCall's fds, as ``raw.fds``."""
     return [[fact.fd, fact.stage, fact.kind, fact.info] for fact in raw.fds]
 
 
-def _int(value: Any, what: str) -> int:
+def _int(value: object, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{what} is not a number")
     return value
 
 
-def _number(value: Any, what: str) -> int:
+def _number(value: object, what: str) -> int:
     if isinstance(value, str):
         return int(value, 16)
     return _int(value, what)
@@ -131,7 +131,7 @@ _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}")
 """A kind, a link's type: what the kernel or we wrote, and what is shown as it stands."""
 
 
-def _fd_fact(entry: Any) -> FdFact:
+def _fd_fact(entry: object) -> FdFact:
     """An fd of ``raw.fds``; what is shown without quotes has to look as the kernel writes it."""
     if not isinstance(entry, list) or len(entry) < 4:
         raise ValueError("an fd of raw is not [fd, stage, kind, info]")
@@ -153,14 +153,14 @@ def _fd_fact(entry: Any) -> FdFact:
     return FdFact(_int(fd, "an fd"), _int(stage, "a stage"), kind, info)
 
 
-def _comm(value: Any) -> str:
+def _comm(value: object) -> str:
     comm = str(value)
     if len(comm) > COMM_LIMIT:
         raise ValueError(f"a comm of {len(comm)} letters")
     return comm
 
 
-def raw_call(line: dict[str, Any], pieces: Pieces) -> RawCall:
+def raw_call(line: dict[str, object], pieces: Pieces) -> RawCall:
     """The RawCall of a syscall line; ValueError if it is not well formed."""
     raw = line.get("raw")
     if not isinstance(raw, dict):

@@ -90,7 +90,7 @@ def pack_apart(data: bytes) -> Any:
     return base64.b64encode(data).decode("ascii")
 
 
-def unpack(value: Any, pieces: Pieces) -> bytes:
+def unpack(value: object, pieces: Pieces) -> bytes:
     """The bytes again; ValueError if that is not what they are."""
     if isinstance(value, int):
         try:

@@ -159,7 +159,7 @@ class Reader:
             raise self._error(f"a line of more than {NOT_ASCII} bytes that are not ASCII")
         return long
 
-    def _parse(self) -> dict[str, Any]:
+    def _parse(self) -> dict[str, object]:
         """The object of the line that was read, without the lines of listings."""
         text = self._line
         if len(text) > SMALL and _too_much(text):
@@ -190,7 +190,7 @@ class Reader:
             raise self._error("not a JSON object")
         return line
 
-    def _header(self, line: dict[str, Any]) -> Header:
+    def _header(self, line: dict[str, object]) -> Header:
         if line.get("format") != FORMAT or line.get("type") != "trace":
             raise self._error(f"not a {FORMAT} trace: its first line is not our header")
         version = line.get("version")
@@ -250,7 +250,7 @@ class Reader:
                 self._shapes.learn(self._line, item)
         return item
 
-    def _item(self, line: dict[str, Any]) -> Item | None:
+    def _item(self, line: dict[str, object]) -> Item | None:
         kind = line.get("type")
         if kind == "syscall":
             return raw_call(line, self._pieces)
@@ -280,7 +280,7 @@ class Reader:
         return None
 
 
-def _fact(line: dict[str, Any]) -> Fact:
+def _fact(line: dict[str, object]) -> Fact:
     """The Fact of a line; ValueError if it is longer than any that is recorded."""
     kind, name = str(line.get("kind")), str(line.get("name"))
     if len(kind) > TEXT_LIMIT or too_long(kind, name):
@@ -335,7 +335,7 @@ def _too_much(text: bytes | bytearray) -> bool:
     return outline.too_much()
 
 
-def _kept(pairs: list[tuple[str, Any]]) -> dict[str, Any] | None:
+def _kept(pairs: list[tuple[str, object]]) -> dict[str, object] | None:
     """An object of a line; None for a listing's instruction, which is made anew of ``raw``."""
     return None if pairs and pairs[0][0] in _ROWS else once(pairs)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from decoders.stack import Frame, Stack
 
@@ -10,16 +10,16 @@ FRAMES: Final = 4096
 """Frames that a reader takes; we write no more than walk.DEPTH."""
 
 
-def stack_line(stack: Stack) -> dict[str, Any]:
+def stack_line(stack: Stack) -> dict[str, object]:
     """The fields ``stack`` and ``stack_ended`` of a line."""
-    line: dict[str, Any] = {"stack": [_frame_line(frame) for frame in stack.frames]}
+    line: dict[str, object] = {"stack": [_frame_line(frame) for frame in stack.frames]}
     if stack.ended:
         line["stack_ended"] = stack.ended
     return line
 
 
-def _frame_line(frame: Frame) -> dict[str, Any]:
-    line: dict[str, Any] = {"addr": f"{frame.addr:#x}"}
+def _frame_line(frame: Frame) -> dict[str, object]:
+    line: dict[str, object] = {"addr": f"{frame.addr:#x}"}
     if frame.file:
         line["file"] = frame.file
     if frame.file_offset is not None:
@@ -30,7 +30,7 @@ def _frame_line(frame: Frame) -> dict[str, Any]:
     return line
 
 
-def stack_of(line: dict[str, Any]) -> Stack | None:
+def stack_of(line: dict[str, object]) -> Stack | None:
     """The stack of a line; None if it has none.  ValueError if it is not well formed."""
     frames = line.get("stack")
     if frames is None:
@@ -43,7 +43,7 @@ def stack_of(line: dict[str, Any]) -> Stack | None:
     return Stack(tuple(_frame_of(frame) for frame in frames), ended)
 
 
-def _frame_of(frame: Any) -> Frame:
+def _frame_of(frame: object) -> Frame:
     if not isinstance(frame, dict):
         raise ValueError("a frame of a stack is no object")
     file, symbol = frame.get("file", ""), frame.get("symbol", "")
@@ -58,7 +58,7 @@ def _frame_of(frame: Any) -> Frame:
     )
 
 
-def _hex(value: Any) -> int:
+def _hex(value: object) -> int:
     if not isinstance(value, str) or len(value) > 18:
         raise ValueError("an address in a stack is not in hex")
     return int(value, 16)

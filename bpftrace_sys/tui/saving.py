@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from bpftrace_sys.render.json_lines import JsonLines
 from bpftrace_sys.render.output import open_json
@@ -62,8 +62,7 @@ def save(path: str, seqs: Collection[int], output: str) -> int:
     out = open_json(output)
     facts = RecordedFacts.of(header)
     pipeline = Pipeline(facts)
-    stream: Any = out
-    pipeline.renderers = [JsonLines(stream, pipeline.model)]
+    pipeline.renderers = [JsonLines(out, pipeline.model)]
     pipeline.header(header)
     chosen = Chosen(reader, seqs)
     try:

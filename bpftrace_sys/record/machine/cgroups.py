@@ -11,6 +11,7 @@ from typing import Final
 from bpftrace_sys.record.machine.mounts import mounts
 from bpftrace_sys.record.machine.prog_query import Query
 from bpftrace_sys.trace.inventory import Place
+from bpftrace_sys.trace.kernel_fields import Info
 from decoders.uapi import names
 
 CGROUPS: Final = 1 << 17
@@ -87,7 +88,7 @@ def _ask(path: str, inode: int, query: Query, hooks: list[int], found: Cgroups) 
                 found.error = error.errno or 0
                 return
             for prog in answer.prog_ids:
-                info = {"cgroup_id": inode, "attach_type": hook, "path": path}
+                info = Info({"cgroup_id": inode, "attach_type": hook, "path": path})
                 if answer.attach_flags:
                     info["attach_flags"] = answer.attach_flags
                 found.progs.append((prog, Place("cgroup", info)))

@@ -131,7 +131,7 @@ class _Room:
     """Memory that the kernel reads, for as long as the stack lives."""
 
     def __init__(self, stack: ExitStack) -> None:
-        self._kept: list[Any] = []
+        self._kept: list[ctypes.Array[ctypes.c_char]] = []
         stack.callback(self._kept.clear)
 
     def of(self, data: bytes | bytearray) -> int:

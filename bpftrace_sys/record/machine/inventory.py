@@ -27,6 +27,7 @@ from bpftrace_sys.record.machine.open_objects import by_fd, event_info
 from bpftrace_sys.record.machine.pins import pins
 from bpftrace_sys.record.machine.processes import Open, Pass, namespaces, scan
 from bpftrace_sys.trace.inventory import Holder, Inventory, ObjectState, Place, Unseen
+from bpftrace_sys.trace.kernel_fields import Info
 from decoders.uapi import const
 
 KINDS: Final = ("prog", "map", "link", "btf")
@@ -98,13 +99,13 @@ class Look:
         self._opens(seen.opens)
         own = {(each.fact.kind, each.fact.id) for each in seen.opens}
         for (kind, number), state in list(self._states.items()):
-            prog = state.info.get("prog_id") if kind == "link" and (kind, number) in own else None
+            prog = state.info.number("prog_id") if kind == "link" and (kind, number) in own else 0
             if prog and self._state("prog", prog) is not None:
                 own.add(("prog", prog))
         events = {each.fact.id for each in seen.opens if each.fact.kind == "perf_event"}
         self._events = {key: state for key, state in self._events.items() if key in events}
         for event in self._events.values():
-            prog = event.info.get("attached_prog")
+            prog = event.info.number("attached_prog")
             if prog and self._state("prog", prog) is not None:
                 own.add(("prog", prog))
         self._holders(seen)
@@ -145,7 +146,7 @@ class Look:
             info = by_fd(opened)
         return self._add(kind, number, info)
 
-    def _add(self, kind: str, number: int, info: dict[str, Any]) -> ObjectState:
+    def _add(self, kind: str, number: int, info: Info) -> ObjectState:
         name = str(info.pop("name", ""))
         info.pop("id", None)
         if kind == "prog" and len(name) >= NAME_LEN:
@@ -155,7 +156,7 @@ class Look:
             info.pop("xlated_prog_len", None)
             info.pop("jited_prog_len", None)
         if "load_time" in info:
-            info["loaded"] = self._boot + info["load_time"]  # since the epoch
+            info["loaded"] = self._boot + info.number("load_time")  # since the epoch
         state = self._states[kind, number] = ObjectState(kind, number, name, info)
         if kind == "link":
             self._link(state)
@@ -189,8 +190,8 @@ class Look:
         """What a link is on; its program's place is the same."""
         number = state.info.get("type")
         way = link_way(number) if isinstance(number, int) else str(number or "")
-        info = {key: value for key, value in state.info.items() if key != "type"}
-        place = Place(way, {"link_id": state.id, **info})
+        place = Place(way, Info({"link_id": state.id, **state.info}))
+        place.info.pop("type", None)
         state.places.append(place)
         self._links.append((state, place))
 
@@ -212,7 +213,7 @@ class Look:
         devices = list(each_namespace({**seen.netns, **named_namespaces()}))
         for link, place in self._links:
             self._locate(place, groups, devices)
-            prog = link.info.get("prog_id")
+            prog = link.info.number("prog_id")
             if prog and not detached(place):
                 self._attach(prog, place)
         for prog, place in groups.progs:
@@ -235,12 +236,12 @@ class Look:
             if known.way == place.way and all(
                 known.info.get(name) == place.info.get(name) for name in same
             ):
-                known.info = {**place.info, **known.info}
+                known.info = Info(place.info | known.info)
                 return
         state.places.append(place)
 
     def _attach_event(self, event: ObjectState) -> None:
-        prog = event.info.get("attached_prog")
+        prog = event.info.number("attached_prog")
         if not prog:
             return
         state = self._state("prog", prog)
@@ -254,10 +255,11 @@ class Look:
                 if "link_id" in known.info:
                     return
                 if known.info.get("pid") == event.info.get("pid"):
-                    known.info["fds"].append(event.info["fd"])
+                    known.info["fds"] = [*known.info.numbers("fds"), event.info.number("fd")]
                     return
         if state is not None:
-            info = {key: value for key, value in event.info.items() if key != "attached_prog"}
+            info = Info(event.info)
+            del info["attached_prog"]
             info["fds"] = [info.pop("fd")]
             state.places.append(Place("perf_event", info))
 
@@ -279,7 +281,7 @@ class Look:
     def _locate(self, place: Place, groups: Cgroups, devices: list[Devices]) -> None:
         """Adds a cgroup's path and a device's name to where a link is."""
         if place.way == "cgroup":
-            path = groups.paths.get(place.info.get("cgroup_id", 0))
+            path = groups.paths.get(place.info.number("cgroup_id"))
             if path is not None:
                 place.info["path"] = path
         elif place.way in DEVICE_LINKS:
@@ -289,17 +291,17 @@ class Look:
                         prog == place.info.get("prog_id")
                         and where.way == place.way
                         and where.info.get("ifindex") == place.info.get("ifindex")
-                        and where.info.get("link_id", 0) in (0, place.info["link_id"])
+                        and where.info.number("link_id") in (0, place.info["link_id"])
                         and where.info.get("attach_type") == place.info.get("attach_type")
                     ):
-                        place.info = {**where.info, **place.info}
+                        place.info = Info(where.info | place.info)
                         return
 
     def _inside(self, state: ObjectState) -> None:
         kind = state.info.get("type")
         if kind not in HOLDING or state.id is None:
             return
-        sizes = (state.info.get("max_entries", 0), state.info.get("value_size", 0))
+        sizes = (state.info.number("max_entries"), state.info.number("value_size"))
         if kind in SLOTTED and sizes[0] > ENTRIES:
             what = f"programs in map {state.name or state.id} id={state.id} from {ENTRIES} on"
             self._found.unseen.append(Unseen(what, "there are too many entries"))
@@ -339,7 +341,7 @@ class Look:
             if kind == "perf_event":
                 state = self._events.get(number or 0)
             elif number is None:
-                state = ObjectState(kind, None, "", dict(each.fact.info))
+                state = ObjectState(kind, None, "", Info(each.fact.info))
                 self._found.objects.append(state)
             else:
                 state = self._states.get((kind, number))
@@ -372,7 +374,7 @@ class Look:
         hidden = [
             place
             for _, place in self._links
-            if place.way == "kprobe_multi" and not any(place.info.get("addrs", ()))
+            if place.way == "kprobe_multi" and not any(place.info.numbers("addrs"))
         ]
         if hidden:
             told.append(

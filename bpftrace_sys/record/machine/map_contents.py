@@ -12,6 +12,7 @@ from typing import Final
 from bpftrace_sys.record.machine import bpf
 from bpftrace_sys.record.machine.prog_query import Query
 from bpftrace_sys.trace.inventory import Place
+from bpftrace_sys.trace.kernel_fields import Info
 from decoders.uapi import const
 
 ENTRIES: Final = 4096
@@ -84,7 +85,7 @@ def _slot(fd: int, map_id: int, key: int, way: str, size: int) -> Iterator[tuple
     if value is not None and (size == 8 or way == "prog_array"):
         prog = int.from_bytes(value[-4:], "little")
         if prog:
-            yield prog, Place(way, {"map_id": map_id, "index": key})
+            yield prog, Place(way, Info({"map_id": map_id, "index": key}))
 
 
 def _devices(fd: int, map_id: int, entries: int, size: int) -> Iterator[tuple[int, Place]]:
@@ -112,13 +113,13 @@ def _struct_ops(
     if value is None or len(value) < 8:
         return
     if int.from_bytes(value[4:8], "little") == INUSE:
-        yield 0, Place("struct_ops", {"map_id": map_id})
+        yield 0, Place("struct_ops", Info({"map_id": map_id}))
     for word in (members(map_id) or "").split():
         name, _, offset = word.partition(":")
         at = int(offset) if offset.isdigit() else len(value)
         prog = int.from_bytes(value[at : at + 8], "little") if at + 8 <= len(value) else 0
         if 0 < prog < 1 << 32:
-            yield prog, Place("struct_ops", {"map_id": map_id, "member": name})
+            yield prog, Place("struct_ops", Info({"map_id": map_id, "member": name}))
 
 
 def _verdicts(fd: int, map_id: int) -> Iterator[tuple[int, Place]]:
@@ -132,4 +133,4 @@ def _verdicts(fd: int, map_id: int) -> Iterator[tuple[int, Place]]:
                 continue
             raise
         for prog in answer.prog_ids:
-            yield prog, Place("sockmap", {"map_id": map_id, "attach_type": hook})
+            yield prog, Place("sockmap", Info({"map_id": map_id, "attach_type": hook}))

@@ -22,6 +22,7 @@ from bpftrace_sys.record.machine.mounts import mounts
 from bpftrace_sys.record.machine.netdev import CLONE_NEWNET, XDP_MODES
 from bpftrace_sys.record.machine.prog_query import Query
 from bpftrace_sys.trace.inventory import Place
+from bpftrace_sys.trace.kernel_fields import Info
 from decoders.formats.netlink import (
     ACTIONS,
     NLMSG_DONE,
@@ -150,9 +151,11 @@ def look(netns: int = 0) -> Devices:
 
 
 def _add(found: Devices, prog: int, way: str, **info: int | str) -> None:
-    place = {name: value for name, value in info.items() if value or name == "attach_type"}
+    place = Info(
+        (name, value) for name, value in info.items() if value or name == "attach_type"
+    )
     place["netns"] = found.netns
-    found.progs.append((prog, Place(way, dict(place))))
+    found.progs.append((prog, Place(way, place)))
 
 
 def _namespace(found: Devices, query: Query) -> None:

@@ -11,14 +11,13 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 from bpftrace_sys.record.machine import bpf
 from bpftrace_sys.record.machine.fds import parse_fdinfo
+from bpftrace_sys.trace.kernel_fields import Info
 from decoders.uapi import const, names
 from decoders.uapi.layouts import LAYOUTS, Member
-
-Info = dict[str, Any]
 
 NEXT_ID: Final = {
     "prog": const.BPF_PROG_GET_NEXT_ID,
@@ -26,6 +25,7 @@ NEXT_ID: Final = {
     "btf": const.BPF_BTF_GET_NEXT_ID,
     "link": const.BPF_LINK_GET_NEXT_ID,
 }
+Room: TypeAlias = "ctypes.Array[ctypes.c_char]"
 ROOM: Final = 256
 """Bytes for a bpf_*_info; those that the kernel does not know must be zero, and are."""
 MAP_IDS: Final = 64
@@ -99,7 +99,7 @@ def ids(kind: str) -> Iterator[int]:
 
 def _fields(layout: str, data: bytes, prefix: str = "") -> Info:
     """The members of a struct, or of one of the named ones in it; bitfields as numbers."""
-    found: Info = {}
+    found = Info()
     for member in LAYOUTS[layout]:
         name = member.path
         if prefix:
@@ -124,11 +124,11 @@ def _value(member: Member, data: bytes) -> int | str:
 
 
 def _kept(found: Info, wanted: tuple[str, ...]) -> Info:
-    return {
-        name: found[name]
+    return Info(
+        (name, found[name])
         for name in wanted
         if name in found and (found[name] or name in KEPT_ZERO)
-    }
+    )
 
 
 def info_of(kind: str, fd: int) -> Info:
@@ -137,7 +137,6 @@ def info_of(kind: str, fd: int) -> Info:
     ``id`` and, of programs and maps, ``name`` stand among the fields.
     """
     room = ctypes.create_string_buffer(ROOM)
-    found: Info
     if kind == "prog":
         found = _prog(fd, room)
     elif kind == "link":
@@ -149,18 +148,19 @@ def info_of(kind: str, fd: int) -> Info:
         )
         bpf.fill_info(fd, room)
         fields = _fields("bpf_btf_info", room.raw)
-        found = {"id": fields["id"], **_kept(fields, FIELDS["btf"])}
+        found = Info({"id": fields["id"], **_kept(fields, FIELDS["btf"])})
         found["name"] = text.value.decode("utf-8", "backslashreplace")
     else:
         bpf.fill_info(fd, room)
         fields = _fields(f"bpf_{kind}_info", room.raw)
-        found = {"id": fields["id"], "name": fields["name"], **_kept(fields, FIELDS[kind])}
+        found = Info({name: fields[name] for name in ("id", "name")})
+        found |= _kept(fields, FIELDS[kind])
     if FROM_FDINFO[kind]:
         found.update(_from_fdinfo(kind, fd))
     return found
 
 
-def _prog(fd: int, room: Any) -> Info:
+def _prog(fd: int, room: Room) -> Info:
     wanted = MAP_IDS
     while True:
         numbers = (ctypes.c_uint32 * wanted)()
@@ -168,29 +168,25 @@ def _prog(fd: int, room: Any) -> Info:
         struct.pack_into("<IQ", room, 52, wanted, ctypes.addressof(numbers))
         bpf.fill_info(fd, room)
         fields = _fields("bpf_prog_info", room.raw)
-        count = fields["nr_map_ids"]
+        count = fields.number("nr_map_ids")
         if count <= wanted:
             break
         wanted = count
-    found = {
-        "id": fields["id"],
-        "name": fields["name"],
-        "tag": fields["tag"],
-        **_kept(fields, FIELDS["prog"]),
-    }
+    found = Info({name: fields[name] for name in ("id", "name", "tag")})
+    found |= _kept(fields, FIELDS["prog"])
     if count:
         found["map_ids"] = list(numbers[:count])
     return found
 
 
-def _link(fd: int, room: Any) -> Info:
+def _link(fd: int, room: Room) -> Info:
     bpf.fill_info(fd, room)
     fields = _fields("bpf_link_info", room.raw)
-    found = {"id": fields["id"], "type": fields["type"], "prog_id": fields["prog_id"]}
-    kind = link_way(fields["type"])
+    found = Info({name: fields[name] for name in ("id", "type", "prog_id")})
+    kind = link_way(fields.number("type"))
     part = kind
     if kind == "perf_event":
-        number = _fields("bpf_link_info", room.raw, kind)["type"]
+        number = _fields("bpf_link_info", room.raw, kind).number("type")
         name = names.bpf_perf_event_type.get(number, "").removeprefix("BPF_PERF_EVENT_")
         part = PROBE_KINDS.get(name, "")
         if part:  # before Linux 6.6 nothing is told
@@ -203,7 +199,7 @@ def _link(fd: int, room: Any) -> Info:
         inner, over = _iterated(str(details["target_name"]))
         details.update(_kept(_fields("bpf_link_info", room.raw, f"iter.{inner}"), over))
     found.update(_as_probe(part, details) if kind == "perf_event" else details)
-    return {name: value for name, value in found.items() if value or name in KEPT_ZERO}
+    return Info((name, value) for name, value in found.items() if value or name in KEPT_ZERO)
 
 
 def _iterated(target: str) -> tuple[str, tuple[str, ...]]:
@@ -221,11 +217,11 @@ def _at(part: str, name: str) -> int:
     )
 
 
-def _pointed(fd: int, room: Any, part: str, details: Info) -> Info:
+def _pointed(fd: int, room: Room, part: str, details: Info) -> Info:
     """The texts and arrays of a link: asked for a second time, now with room for them."""
     text, numbers = TEXTS.get(part), ARRAYS.get(part)
-    count = min(int(details.get("count", 0)), COUNT_LIMIT)
-    found: Info = dict.fromkeys((name for name in details if name in POINTERS), 0)
+    count = min(details.number("count"), COUNT_LIMIT)
+    found = Info((name, 0) for name in details if name in POINTERS)
     if text is None and not (numbers and count):
         return found
     again = ctypes.create_string_buffer(ROOM)
@@ -254,13 +250,15 @@ def _pointed(fd: int, room: Any, part: str, details: Info) -> Info:
 def _as_probe(part: str, details: Info) -> Info:
     """A perf event's probe in the words of BPF_TASK_FD_QUERY, which tells of those without link."""
     if part == "perf_event.event":
-        return {"event_type": details["type"], "config": details["config"]}
+        return Info({"event_type": details["type"], "config": details["config"]})
     name = TEXTS[part][0]
-    return {
-        "probe": details[name],
-        "probe_offset": details.get("offset", 0),
-        "probe_addr": details.get("addr", 0),
-    }
+    return Info(
+        {
+            "probe": details[name],
+            "probe_offset": details.number("offset"),
+            "probe_addr": details.number("addr"),
+        }
+    )
 
 
 def _from_fdinfo(kind: str, fd: int) -> Info:
@@ -268,8 +266,8 @@ def _from_fdinfo(kind: str, fd: int) -> Info:
         with open(f"/proc/self/fdinfo/{fd}", encoding="utf-8", errors="replace") as file:
             told = parse_fdinfo(file.read(1 << 16))
     except OSError:
-        return {}
-    return {name: told[name] for name in FROM_FDINFO[kind] if told.get(name)}
+        return Info()
+    return Info((name, told[name]) for name in FROM_FDINFO[kind] if told.get(name))
 
 
 def info_by_id(kind: str, number: int) -> Info:

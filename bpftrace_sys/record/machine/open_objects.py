@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from typing import Any, Final
+from typing import Final
 
 from bpftrace_sys.record.machine import bpf
 from bpftrace_sys.record.machine.fds import FdLookup
 from bpftrace_sys.record.machine.object_info import info_of, link_way
 from bpftrace_sys.record.machine.processes import Open
+from bpftrace_sys.trace.kernel_fields import Info
 from decoders.raw import FdFact
 from decoders.uapi import names
 
 
-def by_fd(opened: Open) -> dict[str, Any]:
+def by_fd(opened: Open) -> Info:
     """What can be told of an object by a process's fd: its info, or else what fdinfo has."""
     with contextlib.suppress(OSError, ValueError), contextlib.closing(FdLookup()) as lookup:
         copy = lookup.duplicate(opened.tid, opened.fact.fd)
@@ -34,9 +35,9 @@ OLD_WORDS: Final = {"perf": "perf_event"}
 """fdinfo's word for a link's type, where it is older than the others'."""
 
 
-def from_fdinfo(fact: FdFact) -> dict[str, Any]:
+def from_fdinfo(fact: FdFact) -> Info:
     """fdinfo in the words of bpf_*_info."""
-    found: dict[str, Any] = {}
+    found = Info()
     for name, value in fact.info.items():
         if name in LEFT_OUT or (name == "prog_id" and fact.kind == "prog") or value == 0:
             continue
@@ -48,16 +49,17 @@ def from_fdinfo(fact: FdFact) -> dict[str, Any]:
     return found
 
 
-def event_info(opened: Open) -> dict[str, Any]:
+def event_info(opened: Open) -> Info:
     """What is known of a perf event: what BPF_TASK_FD_QUERY tells, and where it is open."""
-    info = {
-        name: value
+    info = Info(
+        (name, value)
         for name, value in opened.fact.info.items()
         if name not in ("path", "perf_event_id") and value
-    }
+    )
     if not info.get("attached_prog") and program_unnamed(opened):
         info["program"] = "perf_event"
-    return {**info, "pid": opened.pid, "fd": opened.fact.fd}
+    info |= {"pid": opened.pid, "fd": opened.fact.fd}
+    return info
 
 
 def program_unnamed(opened: Open) -> bool:

@@ -159,7 +159,7 @@ class Gather(Renderer):
                 self.report.holders.append(name)
         if known.kind == "prog":
             self.programs.known(known)
-            self._used[id(known)] = state.info.get("map_ids") or []
+            self._used[id(known)] = state.info.numbers("map_ids")
 
     def unseen(self, unseen: Unseen) -> None:
         """What could not be looked at then."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.render.html.records import KernelSide
@@ -56,7 +56,7 @@ def kernel_side(seen: Seen) -> KernelSide:
         side.count = found.count
     room = LINES
     for function in functions:
-        lines: list[list[Any]] = []
+        lines: list[list[object]] = []
         last = None
         for line in function.lines[:room]:
             source = None if not line.source or line.source == last else printable(line.source)

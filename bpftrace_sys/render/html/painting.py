@@ -8,7 +8,7 @@ holds neither: ``printable`` escapes both before it gets here, so a name cannot 
 from __future__ import annotations
 
 import re
-from typing import IO, Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from bpftrace_sys.render.call_text import CallText
 from bpftrace_sys.render.text import TextRenderer
@@ -100,11 +100,9 @@ class PageText(TextRenderer):
 
     def __init__(self, model: Model, marks: Marks) -> None:
         self.lines = Lines()
-        out: Any = self.lines
-        stream: IO[str] = out
         options = Options(width=96, walks=False, once=False)
         super().__init__(
-            stream, model, options, marks.paint, PageCallText(model, options, marks.paint)
+            self.lines, model, options, marks.paint, PageCallText(model, options, marks.paint)
         )
         self.marks = marks
 

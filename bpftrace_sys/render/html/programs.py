@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.escape import printable
@@ -265,7 +265,7 @@ class Programs:
         self._c -= len(blob.text)
 
 
-def rows_of(found: Listing, code: Iterable[isa.Insn], limit: int) -> list[list[Any]]:
+def rows_of(found: Listing, code: Iterable[isa.Insn], limit: int) -> list[list[object]]:
     """The lines of a listing: pc, text, comment, target, source, place, function.
 
     ``target`` is the pc that a jump, a call or a callback leads to; what lacks at the end
@@ -277,10 +277,10 @@ def rows_of(found: Listing, code: Iterable[isa.Insn], limit: int) -> list[list[A
         target = isa.call_target(insn) if distance is None else insn.pc + 1 + distance
         if target is not None:
             leads[insn.pc] = target
-    rows: list[list[Any]] = []
+    rows: list[list[object]] = []
     for line in found.lines[:limit]:
         text = line.text if line.text.isprintable() else printable(line.text)
-        row: list[Any] = [
+        row: list[object] = [
             line.pc,
             text,
             None if line.comment is None else printable(line.comment),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bpftrace_sys.render.strace.calls import UNFINISHED, call_line, call_words, outcome
 from bpftrace_sys.render.strace.manner import PLAIN, Manner
@@ -16,6 +16,9 @@ from bpftrace_sys.trace.header import Header
 from decoders.call import Call
 from decoders.events import Ending, Exec, Exit, Fork, ProcessEvent, Signal
 from decoders.raw import AUDIT_ARCH_I386, RawCall
+
+if TYPE_CHECKING:
+    from bpftrace_sys.render.output import TextOut
 
 NARROW: Final = frozenset({AUDIT_ARCH_I386})
 """Architectures of 32 bits."""
@@ -54,7 +57,7 @@ class StraceRenderer(Renderer):
 
     def __init__(
         self,
-        out: Any,
+        out: TextOut,
         manner: Manner = PLAIN,
         *,
         say: Callable[[str], None] | None = None,

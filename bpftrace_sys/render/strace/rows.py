@@ -22,7 +22,7 @@ The language of a row, in words separated by blanks:
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from decoders.declare import bpf_attr, bpf_info, perf_attr
 from decoders.uapi import names
@@ -173,7 +173,7 @@ LINK_ROWS: Final[dict[str, str]] = {
 }
 """By the first field of LINK_CREATE's variant."""
 
-STRUCTS: Final[dict[str, Any]] = {
+STRUCTS: Final[dict[str, object]] = {
     **{
         name.removeprefix("BPF_"): bpf_attr.COMMANDS[number].attr
         for number, name in names.bpf_cmd.items()

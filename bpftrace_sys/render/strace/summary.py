@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bpftrace_sys.story.renderer import Renderer
 from decoders.call import Call
 from decoders.events import Ending
+
+if TYPE_CHECKING:
+    from bpftrace_sys.render.output import TextOut
 
 COLUMNS: Final = ("time-percent", "total-time", "avg-time", "calls", "errors", "name")
 """Those that are shown unless -U says otherwise."""
@@ -124,7 +127,7 @@ def _line(texts: list[str], columns: list[Column], widths: list[int]) -> str:
 class StraceSummary(Renderer):
     """Counts calls, and prints the table at the end."""
 
-    def __init__(self, out: Any, columns: tuple[str, ...] = (), by: str = "") -> None:
+    def __init__(self, out: TextOut, columns: tuple[str, ...] = (), by: str = "") -> None:
         """``columns``: words of KNOWN, none for the usual ones; ``by``: of SORTED, or empty."""
         self.out = out
         self.columns = columns or COLUMNS
