@@ -27,7 +27,7 @@ from decoders.events import Ending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any, Final, Literal
 
     from bpftrace_sys.export.live_redaction import LiveRedaction
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.story.faults import Faults
     from bpftrace_sys.story.pipeline import Pipeline
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
+    from bpftrace_sys.trace.items import Take
     from decoders.events import ProcessEvent
 
 
@@ -382,7 +383,7 @@ class Telling:
         pipeline = self._pipeline = Pipeline(facts if redaction is None else redaction.facts)
         pipeline.faults = self.faults
         facts.record = pipeline.fact
-        take: Callable[[Any], None] = pipeline.take
+        take: Take = pipeline.take
         if redaction is not None:
             facts.record = redaction.recording(pipeline.fact)
             take = redaction.before(take)

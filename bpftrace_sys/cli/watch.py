@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.cli.getopt_long import UsageError
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.record.capture.kernel_views import KernelViews
     from bpftrace_sys.record.ebpf.records import WhoRecord
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
+    from bpftrace_sys.trace.items import Take, Taken
 
 NEEDS_STOPS: Final = {
     "stacks": "-k: nobody is stopped whose stack could be read",
@@ -71,11 +71,11 @@ class Source:
     def __init__(self, watch: Watch) -> None:
         self.machine = watch.machine
         self.before = watch.before
-        self.take: Callable[[Any], None]
+        self.take: Take
         self.views: KernelViews | None = None
         """-e kernel="""
 
-    def begin(self, take: Callable[[Any], None], ask: Any, learn: Any) -> None:
+    def begin(self, take: Take, ask: Any, learn: Any) -> None:
         """As Capture.begin."""
         self.take = take if self.views is None else _looking(self.views, take)
 
@@ -90,11 +90,11 @@ class Source:
         """Nothing waits."""
 
 
-def _looking(views: KernelViews, take: Callable[[Any], None]) -> Callable[[Any], None]:
+def _looking(views: KernelViews, take: Take) -> Take:
     """What takes items; of a load it is asked at once what became of the program."""
     from bpftrace_sys.record.ebpf.made import Made
 
-    def taking(item: Any) -> None:
+    def taking(item: Taken) -> None:
         if isinstance(item, RawCall) and item.ret is not None and not item.failed:
             views.returned(item, Made(item))
         take(item)

@@ -8,14 +8,12 @@ holds more than the trace that ``bpfstrace redact`` makes of a recorded one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
 
 from bpftrace_sys.export.redaction import Redaction
 from bpftrace_sys.trace.facts import Facts, RecordedFacts
 from bpftrace_sys.trace.header import Header
-from bpftrace_sys.trace.items import Fact, Item
-
-Take: TypeAlias = Callable[[Item], None]
+from bpftrace_sys.trace.items import Fact, Take, Taken
+from decoders.loop_calls import Rounds
 
 
 class LiveRedaction:
@@ -33,10 +31,12 @@ class LiveRedaction:
     def before(self, take: Take) -> Take:
         """What takes items as they were captured, and hands on what is left of them."""
 
-        def taking(item: Item) -> None:
-            left = self._redaction.item(item)
-            if left is not None:
-                take(left)
+        def taking(item: Taken) -> None:
+            # Rounds of a loop are calls like any other here: each has values of its own.
+            for each in item.calls() if isinstance(item, Rounds) else (item,):
+                left = self._redaction.live(each)
+                if left is not None:
+                    take(left)
 
         return taking
 

@@ -13,11 +13,11 @@ import re
 import secrets
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.trace.facts import Facts
 from bpftrace_sys.trace.header import Header
-from bpftrace_sys.trace.items import End, Fact, Flush, Item
+from bpftrace_sys.trace.items import End, Fact, Flush, Item, Live
 from bpftrace_sys.trace.redacted import CLASSES
 from bpftrace_sys.trace.running import Running
 from decoders.call import Call, inner_value
@@ -25,6 +25,9 @@ from decoders.decode import decode
 from decoders.events import Exec, Fork, Other, ProcessEvent, Signal, What, Who
 from decoders.raw import NOTHING, Chunk, FdFact, RawCall
 from decoders.values import Absent, Array, Bytes, Changed, Pointer, Struct, Text, Value
+
+if TYPE_CHECKING:
+    pass
 
 PATHS: Final = frozenset({"pathname", "path", "uprobe_path", "filename"})
 """Fields that hold paths; elsewhere a text that begins with / is one."""
@@ -159,20 +162,22 @@ class Redaction:
     def item(self, item: Item) -> Item | None:
         """What is left of an item of a trace; None: nothing. Each but facts comes once, in the
         order of the trace, and what was learned before it is in ``facts``."""
+        if isinstance(item, Fact):
+            return self.fact(item)
+        if isinstance(item, End):
+            return End(item.ending._replace(error=""))
+        return item if isinstance(item, Flush) else self.live(item)
+
+    def live(self, item: Live) -> Live | None:
+        """The same of what a recorder hands on while it traces."""
         if isinstance(item, RawCall):
             return self.call(item)
         if isinstance(item, Running):
             return Running.of(self.call(item.as_begun()))
         if isinstance(item, ProcessEvent):
             return item._replace(what=_numbers_of(item.what))
-        if isinstance(item, Fact):
-            return self.fact(item)
-        if isinstance(item, End):
-            return End(item.ending._replace(error=""))
-        if isinstance(item, Flush) or not self.hidden:
-            return item
         # A kernel's view holds what map values became; an object held, who holds it.
-        return None
+        return None if self.hidden else item
 
     def _word(self, text: str, kind: str, path: bool = False) -> str:
         return self._made.of_str(text, path) if kind in self.hidden else text

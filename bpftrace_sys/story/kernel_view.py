@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bpftrace_sys.story.context import AS_IT_IS, Layout, loaded_layout, named, type_of
 from bpftrace_sys.story.listing import all_short, functions, listing_of, name_room, short_enough
@@ -22,6 +22,9 @@ from decoders.formats import prog_symbols
 from decoders.formats.insn_text import InsnNames, Line
 from decoders.formats.insn_text import listing as insn_lines
 from decoders.formats.native import NoDisassemblerError, disassemble
+
+if TYPE_CHECKING:
+    from decoders.formats.btf import Btf
 
 MACHINES: Final = {"x86_64": "x86-64", "aarch64": "aarch64"}
 LISTED: Final = 16 << 20
@@ -40,7 +43,7 @@ def _nothing(type_id: int, off: int) -> str | None:
 class Known:
     """What is known of a program besides the kernel's view."""
 
-    btf: Any = None
+    btf: Btf | None = None
     """Its BTF, or None."""
     maps: Mapping[int, str] = field(default_factory=dict)
     """Names by id."""
@@ -80,7 +83,7 @@ def seen(view: KernelView, model: Model) -> Seen:
     )
 
 
-def _btf(view: KernelView, model: Model) -> Any:
+def _btf(view: KernelView, model: Model) -> Btf | None:
     found = model.btf(view.info.btf_id) if view.info.btf_id else None
     if found is None and view.btf:
         from decoders.formats import btf
@@ -134,7 +137,7 @@ class NativeFunction:
 # ---------------------------------------------------------------- listings
 
 
-def _places(view: KernelView, btf: Any) -> list[tuple[int, str, str]]:
+def _places(view: KernelView, btf: Btf | None) -> list[tuple[int, str, str]]:
     """(slot, source line, where) of each record of line_info, in order."""
     if btf is None:
         return []
@@ -145,7 +148,7 @@ def _places(view: KernelView, btf: Any) -> list[tuple[int, str, str]]:
     return found
 
 
-def _prototypes(view: KernelView, btf: Any) -> list[tuple[int, str]]:
+def _prototypes(view: KernelView, btf: Btf | None) -> list[tuple[int, str]]:
     """(slot, prototype) of each function, in order."""
     if btf is None:
         return []

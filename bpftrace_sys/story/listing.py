@@ -7,7 +7,7 @@ what the model knows (BTF, maps).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.notes import Listing, LongLines
@@ -19,6 +19,9 @@ from decoders.formats.insn_text import listing as insn_lines
 from decoders.formats.tag import tags
 from decoders.raw import EXIT, FdFact
 from decoders.values import Array, Fd, Insns, Int, Struct, Value
+
+if TYPE_CHECKING:
+    from decoders.formats.btf import Btf
 
 LETTERS: Final = 8 << 20
 """Letters of names that a listing may consist of, if each instruction has one."""
@@ -92,7 +95,7 @@ def listing_for(call: NotedCall, insns: Insns, model: Model) -> Listing | None:
     return translated(call, insns, model) if command.startswith("BPF_OBJ_GET_INFO") else None
 
 
-def functions(btf: Any, found: Iterable[tuple[int, ...]]) -> Iterator[tuple[int, str, str]]:
+def functions(btf: Btf, found: Iterable[tuple[int, ...]]) -> Iterator[tuple[int, str, str]]:
     """Of each record of func_info: where, the function's name, and its prototype."""
     from decoders.formats import btf_c
 
@@ -116,7 +119,7 @@ class _Debug(NamedTuple):
     names: dict[int, str]
 
 
-def _debug(btf: Any, func_info: Value | None, line_info: Value | None) -> _Debug:
+def _debug(btf: Btf | None, func_info: Value | None, line_info: Value | None) -> _Debug:
     found = _Debug({}, {}, {})
     if btf is None:
         return found

@@ -8,17 +8,11 @@ ends the wait.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
-
-from decoders.events import ProcessEvent
-from decoders.loop_calls import Rounds
-from decoders.raw import RawCall
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.pipeline import Pipeline
-    from bpftrace_sys.trace.inventory import ObjectState, Unseen
-    from bpftrace_sys.trace.kernel_view import KernelView
+    from bpftrace_sys.trace.items import Take, Taken
 
 PAUSE: Final = 0.5
 """Seconds without a call after which what waits is told: after these, before twice as many."""
@@ -27,7 +21,7 @@ PAUSE: Final = 0.5
 class LullAlarm:
     """Stands before a live Pipeline; hand it the items instead."""
 
-    def __init__(self, pipeline: Pipeline, take: Callable[[Any], None] | None = None) -> None:
+    def __init__(self, pipeline: Pipeline, take: Take | None = None) -> None:
         """``take``: what hands items to the pipeline, if it does not take them itself."""
         self._pipeline = pipeline
         self._take = take or pipeline.take
@@ -38,9 +32,7 @@ class LullAlarm:
         """How much was taken when the alarm was set; None: it is not set."""
         pipeline.waiting = self._wait
 
-    def take(
-        self, item: RawCall | Rounds | ProcessEvent | KernelView | ObjectState | Unseen
-    ) -> None:
+    def take(self, item: Taken) -> None:
         """Hands an item on to the pipeline."""
         self._busy = True
         self._taken += 1

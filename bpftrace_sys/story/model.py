@@ -13,7 +13,7 @@ between: where fdinfo says otherwise, fdinfo counts, and the call's notes say so
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.story.objects import (
     BEFORE,
@@ -38,6 +38,9 @@ from decoders.events import Fork, ProcessEvent
 from decoders.raw import ENTRY, EXIT, FdFact
 from decoders.uapi import const, names
 from decoders.values import Bytes, Fd, Insns, Int, Name, Struct
+
+if TYPE_CHECKING:
+    from decoders.formats.btf import Btf
 
 PATIENCE: Final = 0.4
 """Seconds that objects get to go when the last tracee is gone."""
@@ -77,7 +80,7 @@ class Model:
         self.passing: set[str] = set()
         """Targets of perf events: what is attached to those, is so while an fd is open."""
         self.parents: dict[int, int] = {}
-        self.btfs: dict[int, Any] = {}
+        self.btfs: dict[int, bytes | Btf | None] = {}
         self.probes: dict[str, tuple[str, NotedCall]] = {}
         """Probes defined through tracefs: what they probe, and the write that defined them."""
         self.pmu_calls: dict[tuple[int, str], NotedCall] = {}
@@ -175,13 +178,13 @@ class Model:
         """A program by its id."""
         return self.objects.get(("prog", prog_id))
 
-    def btf_of(self, fd_fact: FdFact | None) -> Any:
+    def btf_of(self, fd_fact: FdFact | None) -> Btf | None:
         """The parsed BTF that an fd is, if its bytes were seen; else None."""
         if fd_fact is None or fd_fact.id is None:
             return None
         return self.btf(fd_fact.id)
 
-    def btf(self, btf_id: int) -> Any:
+    def btf(self, btf_id: int) -> Btf | None:
         """Parsed BTF by id, or None."""
         known = self.btfs.get(btf_id)
         if isinstance(known, bytes):

@@ -27,12 +27,11 @@ if TYPE_CHECKING:
     from bpftrace_sys.story.repeats import Repeats
     from bpftrace_sys.story.retention import Retention
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
+    from bpftrace_sys.trace.items import Taken
     from bpftrace_sys.trace.kernel_view import KernelView
     from bpftrace_sys.trace.running import Running
     from decoders.events import Ending
     from decoders.loop_calls import Round
-
-    Taken = RawCall | Rounds | ProcessEvent | KernelView | ObjectState | Unseen | Running
 
 LEAVING_OUT = ("-e bpf=", "-e status=", "-P ", "-Z")
 COPYING = tuple(f"replay {option}" for option in (*LEAVING_OUT, "-e trace="))

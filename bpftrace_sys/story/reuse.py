@@ -7,12 +7,15 @@ of declaring maps: __uint() and __type() of tools/lib/bpf/bpf_helpers.h).
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NAME_LEN, Map, NotedCall
 from decoders.formats.btf_types import Kind, Type
 from decoders.uapi import const, names
+
+if TYPE_CHECKING:
+    from decoders.formats.btf import Btf
 
 LOOKED_AT: Final = 8
 """BTFs of a process that are searched, the newest first."""
@@ -72,7 +75,9 @@ def _wanted(model: Model, pid: int, name: str) -> Wanted | None:
     ]
     for number in loaded[: -LOOKED_AT - 1 : -1]:
         btf = model.btf(number)
-        section = None if btf is None else btf.find(".maps", Kind.DATASEC)
+        if btf is None:
+            continue
+        section = btf.find(".maps", Kind.DATASEC)
         for variable in () if section is None else section.variables[:MAPS]:
             declared = btf.type(variable.type)
             if declared is not None and declared.name[:NAME_LEN] == name[:NAME_LEN]:
@@ -80,7 +85,7 @@ def _wanted(model: Model, pid: int, name: str) -> Wanted | None:
     return None
 
 
-def _definition(btf: Any, struct: Type | None) -> Wanted | None:
+def _definition(btf: Btf, struct: Type | None) -> Wanted | None:
     if struct is None or struct.kind != Kind.STRUCT:
         return None
     numbers = {}

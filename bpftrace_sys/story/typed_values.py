@@ -7,7 +7,7 @@ stay, and get the typed value beside them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.story.objects import Map
 from decoders.call import Call
@@ -16,6 +16,7 @@ from decoders.values import Bytes, Int, Struct, Value, rewritten_at
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.model import Model
+    from decoders.formats.btf import Btf
 
 ELEMENTS: Final = 4096
 """Elements of a batch, or CPUs, that are told by their type."""
@@ -42,13 +43,13 @@ def _change(call: Call, path: tuple[str, ...], change: Change) -> None:
     call.args = args
 
 
-def _one(btf: Any, type_id: int, data: bytes) -> Value:
+def _one(btf: Btf, type_id: int, data: bytes) -> Value:
     from decoders.formats.btf_values import value
 
     return value(btf, type_id, data)
 
 
-def _many(btf: Any, type_id: int, step: int) -> Change:
+def _many(btf: Btf, type_id: int, step: int) -> Change:
     """Bytes of one element or, where they are longer, of several."""
 
     def change(found: Bytes) -> Bytes:

@@ -10,9 +10,12 @@ from decoders.events import Ending, ProcessEvent
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from bpftrace_sys.trace.kernel_view import KernelView
     from bpftrace_sys.trace.running import Running
+    from decoders.loop_calls import Rounds
 
 
 class TraceError(BpfstraceError):
@@ -56,3 +59,14 @@ class End:
 Item: TypeAlias = Union[
     RawCall, ProcessEvent, "KernelView", "ObjectState", "Unseen", "Running", Fact, Flush, End
 ]
+"""What stands in a trace file."""
+
+Live: TypeAlias = Union[
+    RawCall, ProcessEvent, "KernelView", "ObjectState", "Unseen", "Running"
+]
+"""What of it stands there as it came from a recorder."""
+
+Taken: TypeAlias = Union[Live, "Rounds"]
+"""What a recorder hands on: some calls are rounds of a loop."""
+
+Take: TypeAlias = "Callable[[Taken], None]"

@@ -95,6 +95,22 @@ def test_nothing_planted_is_left_in_any_output(
 
 
 @pytest.mark.live
+@pytest.mark.parametrize("engine", ["ptrace", "bpf"])
+def test_no_call_of_a_loop_is_lost(needs_bpf: None, tmp_path: Path, engine: str) -> None:
+    """What is short cut without --redact, is told in full with it."""
+    text, json = tmp_path / "text", tmp_path / "json"
+    secret, loop = "Zq7loopKx9Wv3", str(TRACEES / "secret_loop.py")
+    words = ["--engine", engine, "-q", "--redact", "-v", "-o", str(text), "--json", str(json)]
+    done = run_cli(*words, "-e", "trace=bpf", sys.executable, "-S", loop, "500", secret)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [loads(line) for line in json.read_text().splitlines()]
+    calls = [line for line in lines if line["type"] == "syscall"]
+    assert [line["seq"] for line in calls] == list(range(1, 502))
+    assert text.read_text().count("BPF_MAP_UPDATE_ELEM") == 500
+    assert found([text, json], {"value": secret.encode()}) == set()
+
+
+@pytest.mark.live
 @pytest.mark.parametrize("hidden", ["argv", "paths,host", "!strings"])
 def test_some_is_redacted_live(needs_bpf: None, tmp_path: Path, hidden: str) -> None:
     json = tmp_path / "json"

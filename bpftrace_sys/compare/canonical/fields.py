@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.compare.canonical.entries import Block, Entry
 from bpftrace_sys.compare.canonical.insns import Instructions
@@ -38,6 +38,7 @@ from decoders.values import (
 
 if TYPE_CHECKING:
     from bpftrace_sys.compare.canonical.known import Known
+    from decoders.formats.btf import Btf
 
 ITEMS_SHOWN: Final = 64
 
@@ -283,7 +284,7 @@ class Fields:
 
 
 
-def declared(btf: Any) -> list[str]:
+def declared(btf: Btf) -> list[str]:
     """A BTF's declarations in C, line by line."""
     from decoders.formats import btf_c
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from bpftrace_sys.record.machine.prog_info import Asked
+    from bpftrace_sys.trace.items import Take, Taken
 
     class Duplicates(Protocol):
         """FdLookup, or what stands in for it where nobody is stopped."""
@@ -108,10 +108,10 @@ class KernelViews:
         found.mapping = self._copy(raw, found.info)
         return True
 
-    def before(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
+    def before(self, take: Take) -> Take:
         """What takes items; behind a load it gets the KernelView of its program."""
 
-        def taking(item: Any) -> None:
+        def taking(item: Taken) -> None:
             if not isinstance(item, RawCall):
                 take(item)
                 return

@@ -17,7 +17,8 @@ from decoders.raw import RawCall
 from decoders.uapi import const
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+
+    from bpftrace_sys.trace.items import Take, Taken
 
 HELD: Final = 64
 """Worlds that are open at once; of further calls the reason may be lost."""
@@ -136,16 +137,15 @@ def _filtered(raw: RawCall, number: int) -> bool:
     return answered(raw.tid, raw.nr, raw.arch, raw.args) == number
 
 
-def before(take: Callable[[Any], None], facts: Any) -> Callable[[Any], None]:
+def before(take: Take, facts: Any) -> Take:
     """What takes items; while a call with its world is told, ``facts`` asks in that."""
 
-    def taking(item: Any) -> None:
-        carried = getattr(item, "carried", ())
-        kept = [part for part in carried if isinstance(part, World)] if carried else carried
-        if not kept:
+    def taking(item: Taken) -> None:
+        carried = item.carried if isinstance(item, RawCall) else ()
+        world = next((part for part in carried if isinstance(part, World)), None)
+        if world is None or not isinstance(item, RawCall):
             take(item)
             return
-        (world,) = kept
         item.carried = tuple(part for part in item.carried if part is not world)
         facts.world = world
         try:

@@ -24,6 +24,7 @@ the machine booted), ``why ...`` (see evidence.py).
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import time
@@ -37,6 +38,7 @@ from bpftrace_sys.trace.facts import PASSING, Answers, Facts, too_long
 
 if TYPE_CHECKING:
     from bpftrace_sys.trace.inventory import Place
+    from decoders.formats.btf import Btf
 
 TRACEFS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 SETTLING: Final = 0.03
@@ -81,7 +83,8 @@ class LiveFacts(Facts):
         struct_ops map's value is; by kind and id of the object."""
         self._known = Answers()
         self._passing: deque[tuple[str, int]] = deque()
-        self._btf: Any = None
+        self._btf: Btf | None = None
+        self._btf_read = False
         self._tracepoints: dict[int, str] | None = None
         self._symbols: dict[int, str] | None = None
         self._call_base = 0
@@ -137,17 +140,15 @@ class LiveFacts(Facts):
                 self.record(*question, answer)
         return self._known.get(question)
 
-    def vmlinux(self) -> Any:
+    def vmlinux(self) -> Btf | None:
         """The running kernel's BTF, or None."""
-        if self._btf is None:
+        if not self._btf_read:
             from decoders.formats import btf
 
-            try:
-                with open(VMLINUX_BTF, "rb") as file:
-                    self._btf = btf.parse(file.read())
-            except (OSError, btf.BtfError):
-                self._btf = False
-        return self._btf or None
+            self._btf_read = True
+            with contextlib.suppress(OSError, btf.BtfError), open(VMLINUX_BTF, "rb") as file:
+                self._btf = btf.parse(file.read())
+        return self._btf
 
     def _newer_names(self) -> dict[str, dict[int, str]]:
         if self._newer is None:
@@ -185,7 +186,7 @@ class LiveFacts(Facts):
 
         type_id = self.types.get(("prog", key)) or bpf.attach_btf_id(key)
         vmlinux = self.vmlinux() if type_id else None
-        name = "" if vmlinux is None else str(vmlinux.name(type_id))
+        name = vmlinux.name(type_id) if vmlinux is not None and type_id else ""
         return name.removeprefix("bpf_iter_") if name.startswith("bpf_iter_") else None
 
     def _ask_tracepoint(self, key: int) -> str | None:
@@ -399,8 +400,10 @@ class LiveFacts(Facts):
         vmlinux = self.vmlinux()
         value = self.types.get(("map", key)) or bpf.vmlinux_value_type(key)
         outer = vmlinux.type(value) if vmlinux is not None and value else None
+        if vmlinux is None or outer is None:
+            return None
         words = []
-        for holder in outer.members if outer is not None else ():
+        for holder in outer.members:
             inner = vmlinux.resolve(holder.type)
             if holder.name != "data" or inner is None:
                 continue

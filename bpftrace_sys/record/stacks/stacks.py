@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.record.stacks.demangle import Demangler
 from bpftrace_sys.record.stacks.elf_image import InMemory
@@ -16,6 +15,7 @@ from decoders.stack import Frame, Stack
 
 if TYPE_CHECKING:
     from bpftrace_sys.record.ptrace.engine import Tracee
+    from bpftrace_sys.trace.items import Take, Taken
 
 WAITING: Final = 128
 WAITING_BYTES: Final = 64 << 20
@@ -55,10 +55,10 @@ class Stacks:
         found = Walk(snapshot, self._files, self._vdso(process.vdso)).stack()
         return Stack(tuple(self._named(process, frame) for frame in found.frames), found.ended)
 
-    def before(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
+    def before(self, take: Take) -> Take:
         """What takes RawCalls, with their stacks resolved first."""
 
-        def taking(item: Any) -> None:
+        def taking(item: Taken) -> None:
             if isinstance(item, RawCall):
                 for part in item.carried:
                     if isinstance(part, Snapshot):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.story.explain.elements import HASHES
 from bpftrace_sys.story.explain.failure import Failure, kind_of
 from bpftrace_sys.story.explain.wording import article, word_set
+
+if TYPE_CHECKING:
+    from decoders.formats.btf import Btf
 
 NO_BTF: Final = word_set(
     """PERF_EVENT_ARRAY CGROUP_ARRAY STACK_TRACE ARRAY_OF_MAPS HASH_OF_MAPS DEVMAP DEVMAP_HASH
@@ -34,7 +37,7 @@ def btf_fields(failure: Failure) -> list[str]:
     return _size(failure, btf, "key", key) or _size(failure, btf, "value", value)
 
 
-def _size(failure: Failure, btf: Any, what: str, type_id: int) -> list[str]:
+def _size(failure: Failure, btf: Btf, what: str, type_id: int) -> list[str]:
     wanted = failure.number(f"{what}_size")
     found = btf.size_of(type_id) if btf.type(type_id) is not None else None
     said = f"btf_{what}_type_id {type_id}"
@@ -47,7 +50,7 @@ def _size(failure: Failure, btf: Any, what: str, type_id: int) -> list[str]:
     return []
 
 
-def _without_key(failure: Failure, kind: str, btf: Any, value: int) -> list[str]:
+def _without_key(failure: Failure, kind: str, btf: Btf, value: int) -> list[str]:
     lines = _size(failure, btf, "value", value)
     if lines or kind not in ("ARRAY", *HASHES):
         return lines
