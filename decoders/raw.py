@@ -80,6 +80,8 @@ class Extra(NamedTuple):
     """How XDP runs on interfaces after the call: drv, skb, hw or multi; empty where it does not."""
     injected: bool = False
     """The result was injected: the kernel was not asked."""
+    detached: bool = False
+    """Its thread was let go of in it: it may return, unseen."""
     cred: Cred | None = None
     """Who called: of a call that was refused for it, or of which it decides what is copied."""
     problem: str | None = None

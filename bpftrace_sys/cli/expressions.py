@@ -4,30 +4,38 @@ from __future__ import annotations
 
 from bpftrace_sys.cli.call_sets import BARE, call_set
 from bpftrace_sys.cli.getopt_long import UsageError, words_of
-from bpftrace_sys.cli.settings import NETLINK, TRACED
+from bpftrace_sys.cli.settings import BRIEF, NETLINK, TRACED
 from bpftrace_sys.cli.strace_style import decoded, raw, signals
 from bpftrace_sys.cli.suggest import meant
 from decoders.arch import NETLINK_CALLS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from typing import Final
 
     from bpftrace_sys.cli.settings import Apply, Settings
 
-STATUSES: Final = ("successful", "failed", "unfinished")
+STATUSES: Final = ("successful", "failed", "unfinished", "unavailable", "detached")
+"""strace's. None is unavailable: that is one whose result could not be had though it returned."""
 KERNEL: Final = ("xlated", "jited", "map")
 SYNTAXES: Final = ("att", "intel")
 FD_DETAILS: Final = ("path", "socket", "dev", "pidfd")
-QUIET: Final = ("attach", "exit", "path-resolution", "personality", "thread-execve", "superseded")
+QUIET: Final = ("attach", "exit", "path-resolution", "personality", "thread-execve")
+QUIET_ALSO: Final = {"superseded": "thread-execve", "exits": "exit"}
 
 
-def choice(flag: str, text: str, known: Collection[str]) -> frozenset[str]:
-    """A set as strace writes it: ``a,b``, ``!a``, ``all``, ``none``. UsageError for others."""
+def choice(
+    flag: str, text: str, known: Collection[str], also: Mapping[str, str] = {}
+) -> frozenset[str]:
+    """A set as strace writes it: ``a,b``, ``!a``, ``all``, ``none``. UsageError for others.
+
+    ``also``: other names of known ones.
+    """
     negated = text.startswith("!")
     chosen: set[str] = set()
-    for word in words_of(text.removeprefix("!")):
+    for name in words_of(text.removeprefix("!")):
+        word = also.get(name, name)
         if word == "all":
             chosen |= set(known)
         elif word in known:
@@ -104,18 +112,24 @@ def kernel(settings: Settings, flag: str, text: str) -> None:
 
 def status(settings: Settings, flag: str, text: str) -> None:
     """Only calls that ended so."""
-    if set(words_of(text)) & {"unavailable", "detached"}:
-        raise UsageError(
-            f"{flag}: a call that was left behind, or whose end is unknown, is 'unfinished' here"
-        )
     settings.statuses = settings.statuses | choice(flag, text, STATUSES)
     if not settings.statuses:
         raise UsageError(f"{flag}: names none of {', '.join(STATUSES)}")
 
 
 def quiet(settings: Settings, flag: str, text: str) -> None:
-    """What is not said; of strace's messages we have only those of the end."""
-    settings.quiet = not text or "exit" in choice(flag, text, QUIET)
+    """What is not said. In bpfstrace's own style that is about ends of processes only; in
+    strace's -q is about attaching, -qq about ends, too, and -qqq about all."""
+    before = settings.silenced or frozenset()
+    if text:
+        words = choice(flag, text, QUIET, QUIET_ALSO)
+        settings.quiet = "exit" in words
+    else:
+        settings.quiet = True
+        words = BRIEF
+        if flag == "-q" and before >= BRIEF:
+            words = frozenset(QUIET) if "exit" in before else BRIEF | {"exit"}
+    settings.silenced = words
 
 
 def decode_fds(settings: Settings, flag: str, text: str) -> None:

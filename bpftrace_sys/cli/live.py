@@ -16,7 +16,6 @@ from bpftrace_sys.cli.slow_calls import slow_calls
 from bpftrace_sys.record.capture.sink import Capture
 from bpftrace_sys.record.ptrace.engine import (
     ArgRule,
-    AttachError,
     Engine,
     EngineError,
     SpawnError,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Final, Literal
 
+    from bpftrace_sys.cli.call_limit import CallLimit
     from bpftrace_sys.export.live_redaction import LiveRedaction
     from bpftrace_sys.record.capture.kernel_views import KernelViews
     from bpftrace_sys.record.capture.run_stats import RunStats
@@ -68,17 +68,23 @@ def trace(settings: Settings, own_process: bool = False) -> int:
     """
     telling = Telling(settings, Outputs.asked(settings))
     if settings.same_cpu:
+        from bpftrace_sys.cli.beginning import bind_to_this_cpu
+
         bind_to_this_cpu()  # before there is an engine, which looks at where it may run
     capture = telling.capture
     engine = Engine(
         capture,
         follow=settings.follow,
         stops=stop_filter(settings),
-        use_seccomp=settings.seccomp,
+        # Who is to be let go of cannot carry a filter.
+        use_seccomp=settings.seccomp and settings.limit is None,
         on_interrupt=on_interrupt(settings),
     )
     capture.watch = engine.watch
     capture.fault = telling.fault
+    telling.let_go = engine.let_go
+    if settings.limit is not None:
+        capture.waiting = 0
     shown = not settings.counts or settings.json is not None
     if settings.stacks and shown:
         from bpftrace_sys.record.stacks.stacks import Stacks
@@ -116,6 +122,7 @@ def trace(settings: Settings, own_process: bool = False) -> int:
         _ = capture.before
     try:
         if settings.pids:
+            from bpftrace_sys.cli.beginning import attach
             from bpftrace_sys.record.machine.opening import Opening
 
             capture.get_ready()
@@ -156,8 +163,10 @@ def trace(settings: Settings, own_process: bool = False) -> int:
         if isinstance(trouble, SpawnError):
             return trouble.exit_code if settings.args[0] else 127
         return OWN_FAILURE
-    if settings.pids and settings.style == "strace":
+    if (settings.pids or telling.limited) and settings.style == "strace":
         strace_live.tell_detached(settings, capture)
+    if telling.limited:
+        return 0 if telling.end(Ending()) else OWN_FAILURE
     code = os.waitstatus_to_exitcode(status)
     whole = telling.end(ending_of(code))
     if engine.interrupted is not None and not settings.args:
@@ -218,29 +227,6 @@ def say_fault(error: Exception, result: str, debug: bool) -> None:
             import traceback
 
             traceback.print_exception(error)
-
-
-def attach(engine: Engine, pids: Sequence[int], alone: bool) -> None:
-    """Attaches to those that are there, and says why not to the others. Raises AttachError
-    where none is left and there is nothing else to trace (``alone``)."""
-    for index, pid in enumerate(pids, 1):
-        try:
-            engine.attach(pid)
-        except AttachError as error:
-            if alone and index == len(pids) and not engine.tracees:
-                raise
-            complain(str(error))
-
-
-def bind_to_this_cpu() -> None:
-    """From now on this process, and those that it starts, stay on the CPU that it runs on."""
-    with open("/proc/self/stat", "rb", buffering=0) as file:
-        # proc(5): the 39th field; the second one's parenthesis may hold anything.
-        cpu = int(file.read(4096).rpartition(b")")[2].split()[36])
-    try:
-        os.sched_setaffinity(0, {cpu})
-    except OSError as error:
-        complain(f"--same-cpu: cannot bind to CPU {cpu}: {error.strerror}; goes on without")
 
 
 def ending_of(code: int) -> Ending:
@@ -311,6 +297,24 @@ class Telling:
         """Once the header is written."""
         self._faults: Faults | None = None
         self._ended = False
+        self.let_go: Callable[[], None] | None = None
+        """Lets go of what is traced."""
+        self._limit: CallLimit | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Whether --syscall-limit has ended the trace."""
+        return self._limit is not None and self._limit.over
+
+    def _limit_reached(self) -> None:
+        if self.settings.style == "strace":
+            from bpftrace_sys.cli.strace_live import tell_limit
+
+            tell_limit(self.settings)
+        elif not self.settings.quiet:
+            complain("--syscall-limit is reached: what was traced goes on untraced")
+        if self.let_go is not None:
+            self.let_go()
 
     @property
     def faults(self) -> Faults:
@@ -389,6 +393,11 @@ class Telling:
             take = redaction.before(take)
         if self._stats is not None:
             facts.runs = self._stats.runs
+        if settings.limit is not None:
+            from bpftrace_sys.cli.call_limit import CallLimit
+
+            self._limit = CallLimit(settings.limit, self._limit_reached)
+            take = self._limit.before(take)
         take = LullAlarm(pipeline, take).take
         take = before(take, facts)
         if self.capture.stacks is not None:
@@ -396,7 +405,7 @@ class Telling:
         if self.views is not None:
             take = self.views.before(take)
         self.capture.begin(take, facts.fact, pipeline.model.process)
-        pipeline.renderers = renderers(settings, pipeline, self.outputs)
+        pipeline.renderers = renderers(settings, pipeline, self.outputs, self._limit)
         uname = os.uname()
         header = Header(
             argv=settings.args,

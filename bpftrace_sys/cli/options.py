@@ -75,6 +75,12 @@ def _number(name: str) -> Apply:
     return apply
 
 
+def _limit(settings: Settings, flag: str, text: str) -> None:
+    _number("limit")(settings, flag, text)
+    if not settings.limit:
+        raise UsageError(f"{flag} takes a number of calls from 1 on, not {text!r}")
+
+
 def _add(name: str) -> Apply:
     """An option that may stand several times."""
 
@@ -257,7 +263,7 @@ trace=CALLS: any of bpf, perf_event_open, ioctl, openat, setsockopt, netlink (XD
 besides the others), !CALLS, all, none, %desc, %file, %network, /REGEX
 bpf=prog_load,map_*,!map_freeze: only these commands
 prog=NAME: only what concerns that program
-status=successful,failed,unfinished: only these
+status=successful,failed,unfinished,detached: only these
 kernel=xlated,jited,map[,intel]: what the kernel made of programs, as instructions and as native \
 code, and which became which (--kernel= too)
 inject=bpf(prog_load,name=x):error=EPERM:when=2+: make calls fail
@@ -337,6 +343,8 @@ OPTIONS: Final = (
     Option("e", "expr", "EXPR", WHICH,
            EXPRESSIONS_HELP, _late("expression")),
     Option("P", "trace-path", "PATH", WHICH, "only calls that have to do with PATH", _add("paths")),
+    Option("", "syscall-limit", "N", WHICH,
+           "end after N calls, and let go of what is traced", _limit, "live"),
     Option("z", "successful-only", "", WHICH, "only calls that succeeded", _set("succeeded", True)),
     Option("Z", "failed-only", "", WHICH,
            "only calls that failed", _set("succeeded", False), also=("failing-only",)),

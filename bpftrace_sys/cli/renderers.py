@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bpftrace_sys.cli.outputs import ANNOTATE, EVENTS, JSON, REPORT, ROWS, TEXT, Outputs, Row
-from bpftrace_sys.cli.settings import TRACED
+from bpftrace_sys.cli.settings import TRACED, silenced
 from bpftrace_sys.render.output import Files, Output, complain
 from bpftrace_sys.render.split import Split
 from bpftrace_sys.render.style import columns_of, painter, plain_painter, wants_colour
@@ -17,6 +17,7 @@ from bpftrace_sys.render.times import stamps
 from bpftrace_sys.story.selection import Selected, Selection
 
 if TYPE_CHECKING:
+    from bpftrace_sys.cli.call_limit import CallLimit
     from bpftrace_sys.cli.settings import Settings
     from bpftrace_sys.render.output import TextOut
     from bpftrace_sys.render.strace import Manner
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from bpftrace_sys.story.renderer import Renderer
 
 
-def renderers(settings: Settings, pipeline: Pipeline, outputs: Outputs) -> list[Renderer]:
-    """A renderer for each output, and the tables at the end of the text."""
+def renderers(
+    settings: Settings, pipeline: Pipeline, outputs: Outputs, limit: CallLimit | None = None
+) -> list[Renderer]:
+    """A renderer for each output, the tables at the end of the text, and what counts calls."""
     chosen: list[Renderer] = []
     selection = Selection(
         settings.statuses, settings.succeeded, settings.progs, settings.paths, *_replayed(settings)
@@ -58,6 +61,8 @@ def renderers(settings: Settings, pipeline: Pipeline, outputs: Outputs) -> list[
             settings.colour,
         )
         chosen.insert(0 if settings.counts else 1, ledger)
+    if limit is not None:
+        chosen.append(Selected(limit, selection) if selection else limit)
     return chosen
 
 
@@ -109,7 +114,8 @@ def _text(making: Making, text: Output) -> Renderer | None:
                 out,
                 manner_of(settings),
                 say=_say(settings),
-                quiet=settings.quiet,
+                silent=silenced(settings),
+                signals=settings.signals,
                 stamp=stamp,
                 spent=settings.spent,
                 comms=settings.comms,
@@ -167,8 +173,8 @@ def _pids(settings: Settings) -> str:
 
 def _say(settings: Settings) -> Callable[[str], None] | None:
     """Where strace's messages about processes go, which are no lines of its output; None where
-    strace has none: with -q, and with -o for a program that it runs."""
-    if settings.replayed or settings.quiet or (settings.output is not None and settings.args):
+    there are none."""
+    if settings.replayed or "attach" in silenced(settings):
         return None
     return complain
 

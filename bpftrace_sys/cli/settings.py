@@ -40,6 +40,8 @@ class Settings:
         self.progs: tuple[str, ...] = ()
         self.paths: tuple[str, ...] = ()
         self.succeeded: bool | None = None
+        self.limit: int | None = None
+        """--syscall-limit: calls after which the trace ends."""
         self.counts = False
         self.verbose = False
         self.insns = True
@@ -76,6 +78,9 @@ class Settings:
         """--columns was given."""
         self.string_limit: int | None = None
         self.quiet = False
+        self.silenced: frozenset[str] | None = None
+        """-q, --quiet=: what --style strace does not say, words of expressions.QUIET; None: that
+        was not said."""
         self.config = True
         """The configuration file is read (cli/config.py)."""
         self.colour = "auto"
@@ -145,6 +150,18 @@ INTERRUPTIBLE: Final[dict[str, Literal["wait", "end", "ignore", "ignore-stop"]]]
 }
 """What an interrupt does (strace's numbers): ends or detaches at once, or nothing at all;
 with 4 Ctrl-Z does nothing, either."""
+
+
+def silenced(settings: Settings) -> frozenset[str]:
+    """What --style strace does not say of processes; as strace, nothing of how they come to be
+    traced, nor of their bits, where a program is run and the lines go to a file."""
+    if settings.silenced is not None:
+        return settings.silenced
+    in_file = settings.output is not None and settings.args and not settings.replayed
+    return BRIEF if in_file else frozenset()
+
+
+BRIEF: Final = frozenset(("attach", "personality"))
 
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bpftrace_sys.cli.settings import silenced
 from bpftrace_sys.render.output import complain
 
 TYPE_CHECKING = False
@@ -32,12 +33,18 @@ def tell_attached(settings: Settings, engine: Engine) -> None:
     for tracee in engine.tracees.values():
         threads[tracee.pid] = threads.get(tracee.pid, 0) + 1
     for pid, count in threads.items():
-        if not settings.quiet:
+        if "attach" not in silenced(settings):
             complain(f"Process {pid} attached" + (f" with {count} threads" if count > 1 else ""))
+
+
+def tell_limit(settings: Settings) -> None:
+    """Says that --syscall-limit is reached."""
+    if "attach" not in silenced(settings):
+        complain("System call limit has been reached, detaching tracees")
 
 
 def tell_detached(settings: Settings, capture: Any) -> None:
     """Says whom we have let go of."""
     for tid in capture.detached:
-        if not settings.quiet:
+        if "attach" not in silenced(settings):
             complain(f"Process {tid} detached")

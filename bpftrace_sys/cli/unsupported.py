@@ -16,7 +16,6 @@ UNSUPPORTED: Final = {
     "--read": "data that is read is not dumped; strace -e read= does that",
     "--write": "data that is written is not dumped; strace -e write= does that",
     "--kvm": "bpfstrace knows nothing of KVM; strace -e kvm=vcpu does",
-    "--syscall-limit": "a trace ends when its programs do; Ctrl-C with -p ends it before",
     "--trace-fds": "calls are not chosen by their fds; -P PATH and -e prog=NAME choose",
     "--pidns-translation": "ids are shown as bpfstrace's own PID namespace has them",
     "--namespace": "namespaces are not shown",

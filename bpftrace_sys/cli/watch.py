@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from bpftrace_sys.cli.beginning import bind_to_this_cpu
 from bpftrace_sys.cli.getopt_long import UsageError
 from bpftrace_sys.cli.live import (
     OWN_FAILURE,
     Telling,
-    bind_to_this_cpu,
     ending_of,
     environment,
     leave,
@@ -282,7 +282,7 @@ class Session:
     def _loop(self) -> None:
         """Until everybody who is watched has ended, or somebody ends us."""
         engine, settings = self.engine, self.settings
-        while True:
+        while not self.telling.limited:
             count = engine.read()
             for number in self.signals.taken():
                 if self._ends(number):
@@ -337,7 +337,8 @@ class Session:
         while engine.read():
             pass
         self._close()
-        code = None if self._status is None else os.waitstatus_to_exitcode(self._status)
+        limited = self.telling.limited
+        code = None if self._status is None or limited else os.waitstatus_to_exitcode(self._status)
         lost = engine.lost
         ending = Ending() if code is None else ending_of(code)
         whole = self.telling.end(ending._replace(lost=lost or None))

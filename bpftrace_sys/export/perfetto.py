@@ -279,5 +279,5 @@ def _title(call: NotedCall, command: str) -> str:
 def _result(call: NotedCall) -> bytes:
     ret = call.raw.ret
     if ret is None:
-        return string(6, "? (unfinished)")
+        return string(6, "? (detached)" if call.raw.extra.detached else "? (unfinished)")
     return string(6, errno_name(-ret)) if call.raw.failed else integer(4, ret)

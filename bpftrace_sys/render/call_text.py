@@ -358,7 +358,8 @@ class CallText:
     def _result(self, call: NotedCall) -> str:
         raw = call.raw
         if raw.ret is None:
-            return f" = {self.paint('error', '? (unfinished)')}"
+            how = "detached" if raw.extra.detached else "unfinished"
+            return f" = {self.paint('error', f'? ({how})')}"
         if raw.failed:
             name = self.paint("error", errno_name(-raw.ret))
             meaning = os.strerror(-raw.ret) if 0 < -raw.ret < 512 else ""  # others: kernel's own

@@ -29,7 +29,7 @@ class Selection:
     """What to show.  Empty: everything."""
 
     statuses: frozenset[str] = frozenset()
-    """successful, failed, unfinished: only such calls."""
+    """successful, failed, unfinished, detached: only such calls."""
     succeeded: bool | None = None
     """True: only successful calls (-z); False: only failed ones (-Z)."""
     progs: tuple[str, ...] = ()
@@ -94,9 +94,9 @@ class Selection:
 
 
 def status_of(call: Call) -> str:
-    """successful, failed or unfinished, as -e status= has them."""
+    """successful, failed, unfinished or detached, as -e status= has them."""
     if call.raw.ret is None:
-        return "unfinished"
+        return "detached" if call.raw.extra.detached else "unfinished"
     return "failed" if call.raw.failed else "successful"
 
 

@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
+from bpftrace_sys.cli.expressions import QUIET, STATUSES
 from bpftrace_sys.cli.options import UsageError, parse
-from bpftrace_sys.cli.settings import TRACED
+from bpftrace_sys.cli.settings import BRIEF, TRACED
 from bpftrace_sys.cli.unsupported import UNSUPPORTED
 from bpftrace_sys.record.capture import inject
 from decoders.arch import NETLINK_CALLS
@@ -143,8 +144,8 @@ STRACE: dict[str, dict[str, object]] = {
     "--style strace -e s=int,15": {"signals": frozenset({2, 15})},
     "--style strace --signals=!SIGCHLD": {"signals": frozenset(range(1, 65)) - {17}},
     "--status=failed": {"statuses": frozenset({"failed"})},
-    "-e status=!failed": {"statuses": frozenset({"successful", "unfinished"})},
-    "-e status=all": {"statuses": frozenset({"successful", "failed", "unfinished"})},
+    "-e status=!failed": {"statuses": frozenset(STATUSES) - {"failed"}},
+    "-e status=all": {"statuses": frozenset(STATUSES)},
     "--trace-path=/x -P /y": {"paths": ("/x", "/y")},
     "--successful-only": {"succeeded": True},
     "--failed-only": {"succeeded": False},
@@ -172,13 +173,16 @@ STRACE: dict[str, dict[str, object]] = {
     "--style strace": {"style": "strace", "release": ""},
     "-I always": {"interruptible": 1},
     "--no-abbrev": {"verbose": True},
-    "-q": {"quiet": True},
-    "-qqq": {"quiet": True},
-    "--quiet": {"quiet": True},
-    "--quiet=attach,personality": {"quiet": False},
-    "--quiet=attach,personality,exit": {"quiet": True},
-    "-e quiet=all": {"quiet": True},
-    "--silence=exit": {"quiet": True},
+    "-q": {"quiet": True, "silenced": BRIEF},
+    "-qq": {"quiet": True, "silenced": BRIEF | {"exit"}},
+    "-qqq": {"quiet": True, "silenced": frozenset(QUIET)},
+    "-qqqq": {"quiet": True, "silenced": frozenset(QUIET)},
+    "--quiet": {"quiet": True, "silenced": BRIEF},
+    "--quiet=attach,personality": {"quiet": False, "silenced": BRIEF},
+    "--quiet=attach,personality,exits": {"quiet": True, "silenced": BRIEF | {"exit"}},
+    "-e quiet=all": {"quiet": True, "silenced": frozenset(QUIET)},
+    "-e q=!superseded": {"quiet": True, "silenced": frozenset(QUIET) - {"thread-execve"}},
+    "--silence=exit": {"quiet": True, "silenced": frozenset({"exit"})},
     "--decode-fds": {"shown_fds": frozenset({"path"})},
     "-yy": {"shown_fds": frozenset({"path", "socket", "dev", "pidfd"})},
     "-y": {"shown_fds": frozenset({"path"})},
@@ -256,8 +260,7 @@ SENTENCES = {
     "-e abbrev=bpf": "all calls are folded, or none",
     "-e decode-pids=pidns": "own PID namespace",
     "-e decode-fds=none": "cannot be left out",
-    "-e status=detached": "'unfinished' here",
-    "-e status=frob": "'frob' is none of successful, failed, unfinished",
+    "-e status=frob": "'frob' is none of successful, failed, unfinished, unavailable, det",
     "-e trace=%memory": "follows none of these",
     "-e trace=%frob": "'%frob' is none of bpf, ",
     "-e trace=": "names no system call",

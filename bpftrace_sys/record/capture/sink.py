@@ -137,7 +137,7 @@ class Capture:
         self.detached: list[int] = []  # threads that were let go of before their end
         self.watchers: list[Returned] = []
         """-e kernel= and --stats; set before the first stop."""
-        self._waiting = WAITING
+        self.waiting = WAITING  # 0: a call is told in the stop of its end
         self._rows: dict[tuple[int, int], CallCopier] = {}
         self._before: dict[str, int] | None = None
         self._rules: list[Rule] = []
@@ -277,7 +277,7 @@ class Capture:
         """Keeps what the stack is unwound from; bytes, that must not pile up."""
         assert self.stacks is not None
         snapshot = self.stacks.copy(tracee)
-        self._waiting = self.stacks.waiting
+        self.waiting = min(self.waiting, self.stacks.waiting)
         if snapshot is not None:
             raw.carried += (snapshot,)
 
@@ -392,7 +392,7 @@ class Capture:
         """A call is complete and waits to be told, if as a round of another."""
         self.begun.returned(raw)
         self._put(one or raw)
-        while len(self._queue) > self._waiting:
+        while len(self._queue) > self.waiting:
             # More comes than can be told: better slow than without bounds.
             self._entered = 0
             self.work()
@@ -465,19 +465,22 @@ class Capture:
     def exited(
         self, tracee: Tracee, code: int | None, signal: int | None, core: bool
     ) -> None:
-        self._unfinished(tracee.tid)
+        self._unfinished(tracee.tid, tracee.detach)
         if self._rows:
             self._lookup.forget(tracee.tid)
         if self._credentials is not None:
             self._credentials.forget(tracee.tid)
         self.begun.between()
-        if tracee.detach:
+        if tracee.detach and code is None and signal is None:
             self.detached.append(tracee.tid)
         self.happened(tracee, Exit(code, signal, core))
 
-    def _unfinished(self, tid: int) -> None:
+    def _unfinished(self, tid: int, detached: bool = False) -> None:
         pending = self._pending.pop(tid, None)
         if pending is not None:
+            raw = pending[0]
+            if detached:
+                raw.extra = raw.extra._replace(detached=True)
             self.begun.returned(pending[0])
             self._put(pending[0])
 

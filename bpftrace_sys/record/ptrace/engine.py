@@ -271,6 +271,15 @@ class Engine:
         """
         return self._calls.inject(tracee, ret)
 
+    def let_go(self) -> None:
+        """From within Sink.work: everybody, spawned or attached, runs on untraced, as soon as
+        they have stopped once more; then run() ends.
+
+        Not where spawned tracees have a filter (``use_seccomp``), without whose tracer calls fail.
+        """
+        self._interrupts.detach_all(spawned=True)
+        self._programs.forget()
+
     # -- the loop -----------------------------------------------------------
 
     def run(self) -> int:

@@ -65,14 +65,15 @@ class Interrupts:
 
     # -- letting go ------------------------------------------------------------
 
-    def detach_all(self) -> None:
+    def detach_all(self, spawned: bool = False) -> None:
         """Ask every attached process to stop once more, to be detached from there.
 
-        Spawned tracees stay: the filter that they carry needs its tracer.
+        Spawned tracees stay, unless they are meant, too: a filter that they carry needs its tracer.
         """
         self._family.letting_go = True
+        self._family.attached = self._family.attached or spawned
         for tracee in self._family.tracees.values():
-            if tracee.attached and not tracee.detach:
+            if (tracee.attached or spawned) and not tracee.detach:
                 tracee.detach = True
                 with contextlib.suppress(OSError):
                     px.interrupt(tracee.tid)

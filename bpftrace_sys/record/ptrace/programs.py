@@ -30,6 +30,11 @@ class Programs:
         if self.first == pid:
             self.first = 0
 
+    def forget(self) -> None:
+        """They are nobody's that we wait for any more."""
+        self.pids.clear()
+        self.first = 0
+
     def reaped(self, tid: int, status: int) -> bool:
         """Whether this was the end of one of them."""
         if tid not in self.pids:

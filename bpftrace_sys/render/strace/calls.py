@@ -254,6 +254,7 @@ AS_NUMBERS: Final = frozenset({"sendto", "sendmsg", "recvfrom", "recvmsg"})
 
 
 UNFINISHED: Final = " <unfinished ...>"
+DETACHED: Final = " <detached ...>"
 
 
 def call_words(call: Call, manner: Manner, apart: bool = False) -> tuple[str, bool]:
@@ -282,6 +283,8 @@ def call_line(call: Call, manner: Manner, prefix: str = "") -> str:
     ``prefix`` comes before the name of the call and counts as part of the line.
     """
     text, whole = call_words(call, manner)
+    if call.raw.extra.detached:
+        return f"{prefix}{text}{DETACHED}"
     text = f"{prefix}{text}{'' if whole else UNFINISHED}) "
     return f"{text:<{max(0, manner.column)}}= {outcome(call, manner)}"
 

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bpftrace_sys.render.strace.calls import UNFINISHED, call_line, call_words, outcome
+from bpftrace_sys.render.strace.calls import (
+    DETACHED,
+    UNFINISHED,
+    call_line,
+    call_words,
+    outcome,
+)
 from bpftrace_sys.render.strace.manner import PLAIN, Manner
 from bpftrace_sys.render.strace.signals import signal_line, signal_name
 from bpftrace_sys.render.times import Stamp, spent
@@ -20,6 +26,8 @@ from decoders.raw import AUDIT_ARCH_I386, RawCall
 if TYPE_CHECKING:
     from bpftrace_sys.render.output import TextOut
 
+SIGNALS: Final = 64
+"""The kernel's _NSIG."""
 NARROW: Final = frozenset({AUDIT_ARCH_I386})
 """Architectures of 32 bits."""
 
@@ -61,7 +69,8 @@ class StraceRenderer(Renderer):
         manner: Manner = PLAIN,
         *,
         say: Callable[[str], None] | None = None,
-        quiet: bool = False,
+        silent: frozenset[str] = frozenset(),
+        signals: frozenset[int] | None = None,
         stamp: Stamp | None = None,
         spent: str = "",
         comms: bool = False,
@@ -70,7 +79,10 @@ class StraceRenderer(Renderer):
         self.out = out
         self.manner = manner
         self.say = say
-        self.quiet = quiet
+        self.silent = silent
+        """Of what nothing is said: exit, personality, thread-execve (--quiet=)."""
+        self.signals = signals
+        """Those that are shown, and by which a thread's end is (-e signal=); None: all."""
         self.stacks = stacks
         self.stamp = stamp
         self.spent = spent
@@ -92,8 +104,9 @@ class StraceRenderer(Renderer):
 
     def running(self, call: Call) -> None:
         """The beginning of a line."""
-        self._break()
         raw = call.raw
+        self._personality(raw)
+        self._break()
         text, _ = call_words(call, self.manner, apart=True)
         line = f"{self._head(raw.tid, raw.comm, raw.time)}{text}"
         self.out.write(line)
@@ -108,17 +121,22 @@ class StraceRenderer(Renderer):
             self.out.write(f"{UNFINISHED}\n")
 
     def _rest(self, call: Call) -> str | None:
-        """What is left to say of a call that was told of before; None: it was not."""
+        """What is left to say of a call that was told of before, which may be nothing; None: it
+        was not told of."""
         raw = call.raw
         if self._open is not None and self._open[1].seq == raw.seq:
             begun = self._open[1]
             self._open = None
+            if raw.extra.detached:
+                return DETACHED
             head, width = "", begun.width
         else:
             self._break()
             cut = self._cut.pop(raw.tid, None)
             if cut is None or cut.seq != raw.seq:
                 return None
+            if raw.extra.detached:
+                return ""
             begun = cut
             head = self._head(raw.tid, raw.comm, raw.time + (raw.duration or 0))
             head += f"<... {call.syscall.name} resumed>"
@@ -136,6 +154,8 @@ class StraceRenderer(Renderer):
         if line is None:
             head = self._head(call.raw.tid, call.raw.comm, call.raw.time)
             line = call_line(call, self.manner, head)
+        elif not line:
+            return
         self.out.write(f"{line}{spent(call.raw.duration, self.spent)}\n")
         if self.stacks and call.raw.stack is not None:
             from bpftrace_sys.render.stack import stack_lines
@@ -150,25 +170,33 @@ class StraceRenderer(Renderer):
         prefix = self._prefix(event.tid)
         if isinstance(event.what, Fork):
             self._prefix(event.what.child_tid)
+            if event.tid in self._narrow:
+                self._narrow.add(event.what.child_tid)
             if self.say is not None:
                 self.say(f"Process {event.what.child_tid} attached")
         elif isinstance(event.what, Exec) and event.what.former_tid is not None:
             former = event.what.former_tid
-            self._line(event, prefix, f"+++ superseded by execve in pid {former} +++")
+            if "thread-execve" not in self.silent:
+                self._put(event.time, prefix, f"+++ superseded by execve in pid {former} +++")
         elif isinstance(event.what, Signal):
-            # Not among the ends of threads that -q leaves out.
-            self._put(event, prefix, signal_line(event.what, self.manner.names))
+            if not self._shows(event.what.signal):
+                return
+            self._put(event.time, prefix, signal_line(event.what, self.manner.names))
         elif isinstance(event.what, Exit):
             self._threads.discard(event.tid)
-            self._line(event, prefix, event_line(event))
+            self._narrow.discard(event.tid)
+            line = event_line(event)
+            number = event.what.signal
+            shown = "exit" not in self.silent if number is None else self._shows(number)
+            if line is not None and shown:
+                self._put(event.time, prefix, line)
 
-    def _line(self, event: ProcessEvent, prefix: str, line: str | None) -> None:
-        if line is not None and not self.quiet:
-            self._put(event, prefix, line)
+    def _shows(self, number: int) -> bool:
+        return self.signals is None or number in self.signals or not 0 < number <= SIGNALS
 
-    def _put(self, event: ProcessEvent, prefix: str, line: str) -> None:
+    def _put(self, time: int, prefix: str, line: str) -> None:
         self._break()
-        stamp = self.stamp(event.time) if self.stamp else ""
+        stamp = self.stamp(time) if self.stamp else ""
         self.out.write(f"{prefix}{stamp}{line}\n")
 
     def _personality(self, raw: RawCall) -> None:
@@ -176,9 +204,10 @@ class StraceRenderer(Renderer):
         narrow = raw.arch in NARROW
         if narrow != (raw.tid in self._narrow):
             self._narrow ^= {raw.tid}
-            if self.say is not None:
+            if "personality" not in self.silent:
                 bits = 32 if narrow else 64
-                self.say(f"[ Process PID={raw.tid} runs in {bits} bit mode. ]")
+                line = f"[ Process PID={raw.tid} runs in {bits} bit mode. ]"
+                self._put(raw.time, self._prefix(raw.tid, raw.comm), line)
 
     def end(self, ending: Ending) -> None:
         """A line without an end ends here."""

@@ -144,6 +144,7 @@ complete -c bpfstrace -n '__bpfstrace_sub' -l tui -d 'the trace in panes on this
 complete -c bpfstrace -n '__bpfstrace_sub' -l redact -d 'stand-ins in all outputs for what a trace may give away: values, strings, paths, argv, host (all of these), or for some of them (trust.md; bpfstrace redact does it to a saved trace)'
 complete -c bpfstrace -n '__bpfstrace_sub' -s e -l expr -x -d 'trace=CALLS: any of bpf, perf_event_open, ioctl, openat, setsockopt, netlink (XDP and tc; alone: besides the others), !CALLS, all, none, %desc, %file, %network, /REGEX'
 complete -c bpfstrace -n '__bpfstrace_sub' -s P -l trace-path -r -F -d 'only calls that have to do with PATH'
+complete -c bpfstrace -n '__bpfstrace_sub' -l syscall-limit -x -d 'end after N calls, and let go of what is traced'
 complete -c bpfstrace -n '__bpfstrace_sub' -s z -l successful-only -d 'only calls that succeeded'
 complete -c bpfstrace -n '__bpfstrace_sub' -s Z -l failed-only -d 'only calls that failed'
 complete -c bpfstrace -n '__bpfstrace_sub' -s c -l summary-only -d 'only the tables at the end'

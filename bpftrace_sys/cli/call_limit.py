@@ -1,0 +1,58 @@
+"""--syscall-limit: after so many calls the trace ends, and what is traced goes on without us."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from bpftrace_sys.story.renderer import Renderer
+from decoders.events import Exit, ProcessEvent
+from decoders.raw import RawCall
+
+if TYPE_CHECKING:
+    from decoders.call import Call
+
+
+class CallLimit(Renderer):
+    """Counts the calls that it is shown, and stands before the pipeline to close it.
+
+    Other threads, and with the eBPF engine all, make more calls by the time that the last one is
+    counted. These belong to no output.
+    """
+
+    def __init__(self, limit: int, reached: Callable[[], None]) -> None:
+        """``reached``: told once; whoever is traced is to be let go of then."""
+        self.left = limit
+        self._reached = reached
+        self._until = 0
+        """When the last call that counts was over."""
+
+    @property
+    def over(self) -> bool:
+        """Whether the limit is reached."""
+        return not self.left
+
+    def call(self, call: Call) -> None:
+        raw = call.raw
+        if raw.ret is None or not self.left:
+            return
+        self.left -= 1
+        if not self.left:
+            self._until = raw.time + (raw.duration or 0)
+            self._reached()
+
+    def before(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
+        """What takes items until then, and later only what was left open."""
+
+        def taking(item: Any) -> None:
+            if self.left or self._left_open(item):
+                take(item)
+
+        return taking
+
+    def _left_open(self, item: Any) -> bool:
+        if isinstance(item, RawCall):
+            return item.extra.detached and item.time < self._until
+        if isinstance(item, ProcessEvent):
+            return isinstance(item.what, Exit) and item.what == Exit()
+        return False
