@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from bpftrace_sys.cli.settings import silenced
+from bpftrace_sys.render.output import complain
 from bpftrace_sys.story.renderer import Renderer
 from decoders.events import Exit, ProcessEvent
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
+    from bpftrace_sys.cli.settings import Settings
     from decoders.call import Call
 
 
@@ -20,10 +23,12 @@ class CallLimit(Renderer):
     counted. These belong to no output.
     """
 
-    def __init__(self, limit: int, reached: Callable[[], None]) -> None:
-        """``reached``: told once; whoever is traced is to be let go of then."""
-        self.left = limit
-        self._reached = reached
+    def __init__(self, settings: Settings, let_go: Callable[[], None]) -> None:
+        """``let_go``: of whoever is traced; called once."""
+        assert settings.limit is not None
+        self.left = settings.limit
+        self._settings = settings
+        self._let_go = let_go
         self._until = 0
         """When the last call that counts was over."""
 
@@ -39,7 +44,15 @@ class CallLimit(Renderer):
         self.left -= 1
         if not self.left:
             self._until = raw.time + (raw.duration or 0)
-            self._reached()
+            self._say()
+            self._let_go()
+
+    def _say(self) -> None:
+        if self._settings.style == "strace":
+            if "attach" not in silenced(self._settings):
+                complain("System call limit has been reached, detaching tracees")
+        elif not self._settings.quiet:
+            complain("--syscall-limit is reached: what was traced goes on untraced")
 
     def before(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
         """What takes items until then, and later only what was left open."""

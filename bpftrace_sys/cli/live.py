@@ -26,7 +26,7 @@ from decoders.events import Ending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, Final, Literal
 
     from bpftrace_sys.cli.call_limit import CallLimit
@@ -275,6 +275,10 @@ STEPS: Final = (
 """What telling a call imports, in pieces of some milliseconds: stops are served in between."""
 
 
+def _nothing() -> None:
+    pass
+
+
 class Telling:
     """What comes after the capture: imported step by step once there is something to tell."""
 
@@ -297,7 +301,7 @@ class Telling:
         """Once the header is written."""
         self._faults: Faults | None = None
         self._ended = False
-        self.let_go: Callable[[], None] | None = None
+        self.let_go: Callable[[], None] = _nothing
         """Lets go of what is traced."""
         self._limit: CallLimit | None = None
 
@@ -305,16 +309,6 @@ class Telling:
     def limited(self) -> bool:
         """Whether --syscall-limit has ended the trace."""
         return self._limit is not None and self._limit.over
-
-    def _limit_reached(self) -> None:
-        if self.settings.style == "strace":
-            from bpftrace_sys.cli.strace_live import tell_limit
-
-            tell_limit(self.settings)
-        elif not self.settings.quiet:
-            complain("--syscall-limit is reached: what was traced goes on untraced")
-        if self.let_go is not None:
-            self.let_go()
 
     @property
     def faults(self) -> Faults:
@@ -396,7 +390,7 @@ class Telling:
         if settings.limit is not None:
             from bpftrace_sys.cli.call_limit import CallLimit
 
-            self._limit = CallLimit(settings.limit, self._limit_reached)
+            self._limit = CallLimit(settings, self.let_go)
             take = self._limit.before(take)
         take = LullAlarm(pipeline, take).take
         take = before(take, facts)

@@ -37,12 +37,6 @@ def tell_attached(settings: Settings, engine: Engine) -> None:
             complain(f"Process {pid} attached" + (f" with {count} threads" if count > 1 else ""))
 
 
-def tell_limit(settings: Settings) -> None:
-    """Says that --syscall-limit is reached."""
-    if "attach" not in silenced(settings):
-        complain("System call limit has been reached, detaching tracees")
-
-
 def tell_detached(settings: Settings, capture: Any) -> None:
     """Says whom we have let go of."""
     for tid in capture.detached:
