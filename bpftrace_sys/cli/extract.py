@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 from bpftrace_sys.cli.arguments import arguments
-from bpftrace_sys.cli.messages import DONE, TROUBLE
+from bpftrace_sys.cli.collected import collected
+from bpftrace_sys.cli.messages import DONE, TROUBLE, complain
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.export.extraction import ExtractError, Extraction, files, write
-from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.targets import printable
 
 
@@ -25,31 +23,16 @@ def main(words: list[str]) -> int:
 
 
 def _extract(trace: str, folder: str, force: bool) -> int:
-    from bpftrace_sys.story.whole_trace import read
-    from bpftrace_sys.trace.items import TraceError
-
-    collectors: list[Extraction] = []
-
-    def make(model: Model) -> Extraction:
-        collectors.append(Extraction(model))
-        return collectors[0]
-
-    code = DONE
-    try:
-        read(trace, make)
-    except TraceError as error:
-        rest = "; what stood before is extracted" if collectors else ""
-        print(f"bpfstrace: {printable(str(error))}{rest}", file=sys.stderr)
-        code = TROUBLE
-    made = files(collectors[0]) if collectors else []
+    found, damage = collected(trace, Extraction, "what stood before is extracted")
+    made = files(found) if found is not None else []
     try:
         write(made, folder, force)
     except ExtractError as error:
-        print(f"bpfstrace: {printable(str(error))}", file=sys.stderr)
+        complain(str(error))
         return TROUBLE
     width = max((len(file.name) for file in made), default=0)
     for file in made:
         print(f"{file.name:<{width}}  {printable(file.about)}")
-    if not made and code == DONE:
-        print("bpfstrace: the trace loads neither programs nor BTF", file=sys.stderr)
-    return code
+    if not made and damage is None:
+        complain("the trace loads neither programs nor BTF")
+    return DONE if damage is None else TROUBLE

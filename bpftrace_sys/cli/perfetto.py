@@ -6,13 +6,11 @@ import sys
 from typing import IO
 
 from bpftrace_sys.cli.arguments import arguments
+from bpftrace_sys.cli.collected import collected
 from bpftrace_sys.cli.messages import DONE, TROUBLE, complain
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.common.output_files import create
 from bpftrace_sys.export.perfetto import Perfetto
-from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.whole_trace import read
-from bpftrace_sys.trace.items import TraceError
 
 
 def main(words: list[str]) -> int:
@@ -39,21 +37,12 @@ def main(words: list[str]) -> int:
 
 
 def _write(path: str, out: IO[bytes]) -> int:
-    made: list[Perfetto] = []
-
-    def make(model: Model) -> Perfetto:
-        made.append(Perfetto(out, model))
-        return made[0]
-
     try:
-        read(path, make)
-    except TraceError as error:
-        if not made:
-            complain(str(error))
-            return TROUBLE
-        made[0].cut()
-        complain(f"{error}; what stood before is written")
-        return TROUBLE
+        made, damage = collected(
+            path, lambda model: Perfetto(out, model), "what stood before is written"
+        )
+        if made is not None and damage is not None:
+            made.cut()
     finally:
         out.flush()
-    return DONE
+    return DONE if damage is None else TROUBLE

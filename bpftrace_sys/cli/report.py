@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 
 from bpftrace_sys.cli.arguments import arguments
+from bpftrace_sys.cli.collected import collected
 from bpftrace_sys.cli.messages import DONE, TROUBLE, complain
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.render.html.gather import Gather
 from bpftrace_sys.render.html.page import page
 from bpftrace_sys.render.output import OutputError, open_page
-from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.whole_trace import read
-from bpftrace_sys.trace.items import TraceError
 
 
 def main(words: list[str]) -> int:
@@ -33,27 +31,16 @@ def main(words: list[str]) -> int:
 
 
 def _report(path: str, output: str) -> int:
-    gathered: list[Gather] = []
-
-    def make(model: Model) -> Gather:
-        gathered.append(Gather(model))
-        return gathered[0]
-
-    code = DONE
-    try:
-        read(path, make)
-    except TraceError as error:
-        code = TROUBLE
-        if not gathered:
-            complain(str(error))
-            return code
-        gathered[0].cut()
-        complain(f"{error}; the page shows what stood before")
+    gathered, damage = collected(path, Gather, "the page shows what stood before")
+    if gathered is None:
+        return TROUBLE
+    if damage is not None:
+        gathered.cut()
     out = open_page(output)
-    for piece in page(gathered[0].report, gathered[0].marks.names):
+    for piece in page(gathered.report, gathered.marks.names):
         out.write(piece)
     out.close()
     if out.lost is not None and not out.closed_pipe:
         complain(f"output to {out.name} was lost: {out.lost}")
         return TROUBLE
-    return code
+    return DONE if damage is None else TROUBLE

@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpftrace_sys.cli.arguments import arguments
+from bpftrace_sys.cli.collected import collected
 from bpftrace_sys.cli.messages import DONE, TROUBLE, complain
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.export.reproducer import CALL_LIMIT, Collector
 from bpftrace_sys.export.reproducer_part import bad_range, part, range_of
 from bpftrace_sys.export.reproduction import Reproduction
-from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.whole_trace import read
-from bpftrace_sys.trace.items import TraceError
 
 TOLD: Final = 5
 """Calls that are left out and told of one by one."""
@@ -37,25 +35,11 @@ def main(words: list[str]) -> int:
 
 
 def _repro(trace: str, output: str | None, wanted: str | None, in_c: bool) -> int:
-    found: list[Collector] = []
-
-    def make(model: Model) -> Collector:
-        found.append(Collector(model))
-        return found[0]
-
-    code = DONE
-    damage = None
-    try:
-        read(trace, make)
-    except TraceError as error:
-        damage = str(error)
-        code = TROUBLE
-    if not found:
-        complain(damage or trace)
-        return code
-    made = found[0].finish()
+    found, damage = collected(trace, Collector, "what stood before is written")
+    if found is None:
+        return TROUBLE
+    made = found.finish()
     if damage is not None:
-        complain(f"{damage}; what stood before is written")
         made.remarks.append("the trace is not whole: calls are missing at its end")
     if wanted is not None:
         made = part(made, *range_of(wanted))
@@ -69,7 +53,7 @@ def _repro(trace: str, output: str | None, wanted: str | None, in_c: bool) -> in
         from bpftrace_sys.export.reproducer_c import write
     else:
         from bpftrace_sys.export.reproducer_python import write
-    return _save(write(made), output) or code
+    return _save(write(made), output) or (DONE if damage is None else TROUBLE)
 
 
 def _left_out(made: Reproduction) -> None:
