@@ -375,7 +375,9 @@ class Telling:
         from bpftrace_sys.trace.header import Header
 
         settings = self.settings
-        facts = LiveFacts(highest=self.capture.before, machine=self.capture.machine)
+        stacks = self.capture.stacks
+        files = None if stacks is None else stacks.looking
+        facts = LiveFacts(self.capture.before, self.capture.machine, files)
         self.facts = facts
         redaction = self._redaction(facts)
         pipeline = self._pipeline = Pipeline(facts if redaction is None else redaction.facts)

@@ -215,8 +215,10 @@ def in_file(path: str, offset: int, facts: Facts) -> str:
     symbol = symbol_of(path, offset, facts)
     if symbol is not None:
         return symbol
-    dead = facts.fact(f"no_code {path}", offset) is not None
-    return hex(offset) + (" (no code there: it never fires)" if dead else "")
+    if facts.fact(f"no_code {path}", offset) is not None:
+        return f"{offset:#x} (no code there: it never fires)"
+    unlooked = facts.fact(f"unlooked {path}", offset)
+    return hex(offset) + (f" (file not looked at: {printable(unlooked)})" if unlooked else "")
 
 
 def symbol_of(path: str, offset: int, facts: Facts) -> str | None:

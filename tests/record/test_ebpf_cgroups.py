@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bpftrace_sys.record.ebpf.cgroups import Cgroups, container, root_of
-from bpftrace_sys.record.machine.mounts import mounts
+from bpftrace_sys.record.files.mounts import mounts
 from bpftrace_sys.record.proc import cgroup_of
 
 ID = "0123456789abcdef" * 4

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from bpftrace_sys.record.files.in_file import InFile
+from bpftrace_sys.record.files.tracee_files import TraceeFiles
 from bpftrace_sys.record.stacks import walk
 from bpftrace_sys.record.stacks.cfi import AT_CFA, CallFrames, Row
-from bpftrace_sys.record.stacks.elf_image import ElfError, Image, InFile, InMemory
+from bpftrace_sys.record.stacks.elf_image import ElfError, Image, InMemory
 from bpftrace_sys.record.stacks.epilogue import epilogue
 from bpftrace_sys.record.stacks.expression import evaluate
 from bpftrace_sys.record.stacks.files import Files, MappedFile
@@ -161,7 +163,7 @@ def walked(
     )
     process = Process(1, memory, b"", None, ((CODE, code),) if code else ())
     snapshot = Snapshot(machine, packed, ((STACK, copy),), process)
-    return Walk(snapshot, Files(), vdso).stack()
+    return Walk(snapshot, Files(TraceeFiles()), vdso).stack()
 
 
 def test_frame_pointers_that_lead_round() -> None:
@@ -200,7 +202,8 @@ def test_a_frame_that_is_no_larger_than_the_one_before(program: bytes) -> None:
 def test_nothing_is_at_the_stack_pointer() -> None:
     packed = X86_64.layout.pack(*([STACK] * 20))
     process = Process(1, OWN, b"", None)
-    found = Walk(Snapshot(X86_64, packed, ((STACK, b""),), process), Files(), None).stack()
+    snapshot = Snapshot(X86_64, packed, ((STACK, b""),), process)
+    found = Walk(snapshot, Files(TraceeFiles()), None).stack()
     assert found == Stack(found.frames, walk.NOT_MAPPED)
 
 

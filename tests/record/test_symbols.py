@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from bpftrace_sys.record.files.tracee_files import TraceeFiles
 from bpftrace_sys.record.machine.symbols import Symbols
 from tests.support.needs import needs_tool
 from tests.support.running import TRACEES, run_cli
@@ -54,13 +55,13 @@ def test_every_function_has_one_of_its_names(flags: list[str], tmp_path: Path) -
          str(TRACEES / "stacks" / source)], check=True, capture_output=True,
     )  # fmt: skip
     known = functions(out)
-    symbols = Symbols()
+    symbols = Symbols(TraceeFiles())
     assert len(known) > 3
     for offset, names in known.items():
-        assert symbols.at(str(out), offset) in {name for name, _ in names}
+        assert symbols.at(os.getpid(), str(out), offset) in {name for name, _ in names}
         largest = max(size for _, size in names)
         if largest > 2 and offset + 1 not in known:
-            inside = symbols.at(str(out), offset + 1)
+            inside = symbols.at(os.getpid(), str(out), offset + 1)
             assert inside in {f"{name}+0x1" for name, size in names if size == largest}
 
 
@@ -76,18 +77,18 @@ def test_a_function_is_called_what_people_call_it() -> None:
         if name in plain
     }  # fmt: skip
     assert at.keys() == plain
-    symbols = Symbols()
+    symbols = Symbols(TraceeFiles())
     for name, offset in at.items():
-        assert symbols.at(str(libc), offset) == name
+        assert symbols.at(os.getpid(), str(libc), offset) == name
 
 
 def test_what_is_no_elf_file_has_no_functions(tmp_path: Path) -> None:
-    symbols = Symbols()
+    symbols = Symbols(TraceeFiles())
     (tmp_path / "text").write_text("\x7fELF, but not really")
     os.mkfifo(tmp_path / "fifo")
     for path in ("text", "fifo", "nothing", ".", "a\0b"):
-        assert symbols.at(f"{tmp_path}/{path}", 0) is None
-    assert symbols.at("/dev/zero", 0) is None
+        assert symbols.at(os.getpid(), f"{tmp_path}/{path}", 0) is None
+    assert symbols.at(os.getpid(), "/dev/zero", 0) is None
 
 
 def test_a_leased_file_is_not_waited_for(tmp_path: Path, needs_bpf: None) -> None:

@@ -170,7 +170,8 @@ def test_what_was_forgotten_is_recorded_again(monkeypatch: pytest.MonkeyPatch) -
     """So a replay, which may have forgotten it, too, hears of it again."""
     monkeypatch.setattr(facts, "KEPT", 4 * facts.OVERHEAD)
     recorded: list[tuple[str, int, str]] = []
-    live = LiveFacts(lambda kind, key, name: recorded.append((kind, key, name)))
+    live = LiveFacts()
+    live.record = lambda kind, key, name: recorded.append((kind, key, name))
     asked = [1, 1, *range(2, 20), 1]
     said = [live.fact("ksym_of_a_test", key) for key in asked]
     assert said == [None] * len(asked)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
+from bpftrace_sys.record.files.walk import place_of
 from decoders import arch as arches
 from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
 from decoders.uapi import const
@@ -130,11 +131,17 @@ def _others(
 def _devices(raw: RawCall) -> None:
     """Which device a file is, with the fact about its fd."""
     for fact in raw.fds:
-        if fact.kind != "file" or fact.fd < 0 or "device" in fact.info:
+        link = str(fact.info.get("path", ""))
+        if not link.startswith("/") or fact.fd < 0 or "device" in fact.info:
             continue
         try:
-            status = os.stat(f"/proc/{raw.tid}/fd/{fact.fd}")
+            handle = os.open(f"/proc/{raw.tid}/fd/{fact.fd}", os.O_PATH | os.O_CLOEXEC)
+            with place_of(raw.tid, handle) as place:
+                # Of a file system that has to ask somebody, nothing is asked in a stop.
+                status = os.fstat(place.fd) if place.answers else None
         except OSError:
+            continue
+        if status is None:
             continue
         kind = {stat.S_IFCHR: "char", stat.S_IFBLK: "block"}.get(stat.S_IFMT(status.st_mode))
         if kind is not None:

@@ -7,8 +7,8 @@ import re
 import time
 from typing import Final
 
+from bpftrace_sys.record.files.mounts import mounts
 from bpftrace_sys.record.machine.cgroups import cgroups
-from bpftrace_sys.record.machine.mounts import mounts
 
 _CONTAINER: Final = re.compile(r"(?:^|[/:-])([0-9a-f]{64}|[0-9a-f]{32})(?:\.scope)?(?=/|$)")
 """Docker, containerd, CRI-O and podman name a container's cgroup by its id: ``docker-ID.scope``,

@@ -18,6 +18,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from bpftrace_sys.record.files.tracee_files import Base, Status, TraceeFiles
+from bpftrace_sys.record.files.walk import Place, place_of
+
 FILE_SYSTEMS: Final = {
     0xCAFE4A11: "bpf",
     0x63677270: "cgroup2",
@@ -63,15 +66,14 @@ def _read_whole(path: str) -> bytes | None:
         return None
 
 
-def _statfs(path: str) -> str | None:
-    """The type of the file system that holds a path; None where that cannot be asked."""
+def _system(place: Place) -> str | None:
+    """The type of the file system of a place; None where that cannot be known."""
+    if not place.answers:
+        return None if place.mount is None else place.kind
     import ctypes
 
     buffer = ctypes.create_string_buffer(256)
-    try:
-        if ctypes.CDLL(None).statfs(os.fsencode(path), buffer) != 0:
-            return None
-    except ValueError:
+    if ctypes.CDLL(None).fstatfs(place.fd, buffer) != 0:
         return None
     number = int.from_bytes(buffer.raw[:4], "little")
     return FILE_SYSTEMS.get(number, f"{number:#x}")
@@ -110,6 +112,9 @@ class Asked(Protocol):
 
     pid: int
     world: Any
+
+    @property
+    def files(self) -> TraceeFiles: ...
 
     def fact(self, kind: str, key: int) -> str | None: ...
     def vmlinux(self) -> Any: ...
@@ -337,63 +342,84 @@ class Evidence:
 
     # ------------------------------------------------------------ the tracee's world
 
-    def _there(self, path: str) -> str | None:
-        """A path of the tracee's as we can reach it; None if the tracee is gone."""
-        name = "root" if path.startswith("/") else "cwd"
-        world = self.facts.world
-        base = (world and world.folder(name)) or f"/proc/{self.facts.pid}/{name}"
-        return f"{base}/{path.lstrip('/')}" if os.path.exists(base) else None
+    def _base(self) -> Base:
+        """Where the caller's paths begin: as they were held, or as they are."""
+        pid, world = self.facts.pid, self.facts.world
+        now = Base.of(pid)
+        if world is None:
+            return now
+        return Base(pid, world.folder("root") or now.root, world.folder("cwd") or now.cwd)
 
     def path(self, path: str, key: int) -> str | None:
         """``directory``, ``file``, ``device`` or ``-``: what stands at a path of the tracee's."""
-        there = self._there(path)
-        if there is None:
-            return None
         try:
-            mode = os.stat(there).st_mode
+            mode = self._status(path).mode
         except (FileNotFoundError, NotADirectoryError):
-            return NONE
+            return NONE if self._has_root() else None
         except (OSError, ValueError):
             return None
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             return "device"
         return "directory" if stat.S_ISDIR(mode) else "file"
 
+    def _status(self, path: str) -> Status:
+        return self.facts.files.status(self._base(), path)
+
+    def _has_root(self) -> bool:
+        """Whether the caller is there: of one that is gone, no path is found."""
+        base = self._base()
+        return all(os.path.lexists(link) for link in (base.root, base.cwd))
+
     def file_size(self, path: str, key: int) -> str | None:
         """The bytes of a regular file of the tracee's."""
-        there = self._there(path)
         try:
-            found = None if there is None else os.stat(there)
+            found = self._status(path)
         except (OSError, ValueError):
             return None
-        return str(found.st_size) if found is not None and stat.S_ISREG(found.st_mode) else None
+        return str(found.size) if stat.S_ISREG(found.mode) else None
 
     def file_system(self, path: str, key: int) -> str | None:
         """The type of the file system that holds a path of the tracee's."""
-        there = self._there(path)
-        return None if there is None else _statfs(there)
+        try:
+            with self.facts.files.place(self._base(), path) as place:
+                return None if place.rest else _system(place)
+        except (OSError, ValueError):
+            return None
 
-    def _held(self, name: str) -> str | None:
+    def unlooked(self, path: str, key: int) -> str | None:
+        """Why a path of the tracee's was not looked at: ``it is on fuse, which did not ...``."""
+        found = self.facts.files.unlooked(path)
+        return None if found is None else str(found)
+
+    def _held(self, *name: str) -> Place | None:
+        """The file of an fd of the call, or what stands beside it; raises OSError."""
         world = self.facts.world
-        return None if world is None else world.folder(name)
+        link = None if world is None else world.folder("file")
+        if link is None:
+            return None
+        return place_of(self.facts.pid, os.open("/".join((link, *name)), os.O_PATH | os.O_CLOEXEC))
 
     def fd_system(self, _: str, key: int) -> str | None:
         """The type of the file system that an fd of the call is on, as of the exit stop."""
-        held = self._held("file")
-        return None if held is None else _statfs(held)
+        try:
+            held = self._held()
+        except OSError:
+            return None
+        return None if held is None else _system(held)
 
     def fd_root(self, _: str, key: int) -> str | None:
         """``yes`` or ``-``: whether an fd of the call is the root of a mount."""
-        held = self._held("file")
         try:
-            above = None if held is None else os.stat(f"{held}/..", follow_symlinks=True)
-            if held is None or above is None:
-                return None
-            here = os.stat(held)
+            held = self._held()
+            above = None if held is None or not held.answers else self._held("..")
         except OSError:
             return None
-        same = (here.st_dev, here.st_ino) == (above.st_dev, above.st_ino)
-        return "yes" if same or here.st_dev != above.st_dev else NONE
+        if held is None or above is None:
+            return None
+        if held.mount is None or above.mount is None:
+            return None
+        apart = held.mount.device != above.mount.device
+        return "yes" if apart or os.path.sameopenfile(held.fd, above.fd) else NONE
 
     def filtered(self, _: str, key: int) -> str | None:
         """``yes``: a seccomp filter of the caller's own gave the answer."""
@@ -448,6 +474,7 @@ QUESTIONS: Final[dict[str, Callable[[Evidence, str, int], str | None]]] = {
     "path": Evidence.path,
     "file_size": Evidence.file_size,
     "file_system": Evidence.file_system,
+    "unlooked": Evidence.unlooked,
     "task": Evidence.task,
     "filtered": Evidence.filtered,
     "hook": Evidence.hook,

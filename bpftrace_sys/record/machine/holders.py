@@ -7,6 +7,7 @@ import ctypes
 import os
 import struct
 
+from bpftrace_sys.record.files.walk import walk
 from bpftrace_sys.record.machine.bpf import bpf
 from bpftrace_sys.record.machine.fds import FdLookup
 from decoders.raw import FdFact
@@ -57,3 +58,14 @@ def pinned(path: str) -> tuple[str, int] | None:
     finally:
         os.close(fd)
     return None if fact is None or fact.id is None else (fact.kind, fact.id)
+
+
+def is_pinned(path: str, kind: str, number: int) -> bool:
+    """Whether an object is pinned at a path, as we see it, that a program may have chosen."""
+    pid = os.getpid()
+    root = f"/proc/{pid}/root"
+    try:
+        with walk(pid, root, f"/proc/{pid}/cwd", path) as place:
+            return place.answers and pinned(place.link) == (kind, number)
+    except (OSError, ValueError):
+        return False

@@ -31,6 +31,7 @@ from bpftrace_sys.trace.kernel_fields import Info
 from decoders.uapi import const
 
 KINDS: Final = ("prog", "map", "link", "btf")
+BEHIND: Final = "the path leads over a file system that may never answer"
 STATS: Final = "/proc/sys/kernel/bpf_stats_enabled"
 NAME_LEN: Final = bpf.NAME_LEN
 SLOTTED: Final = (
@@ -324,10 +325,11 @@ class Look:
             state = self._state(kind, number)
             if state is not None:
                 state.pins = paths
-        if found.denied:
-            count = len(found.denied)
-            what = f"pins at {found.denied[0]}" + (f" and {count - 1} more" if count > 1 else "")
-            self._found.unseen.append(Unseen(what, "we may not read them", count))
+        for paths, why in ((found.denied, "we may not read them"), (found.behind, BEHIND)):
+            count = len(paths)
+            if paths:
+                what = f"pins at {paths[0]}" + (f" and {count - 1} more" if count > 1 else "")
+                self._found.unseen.append(Unseen(what, why, count))
         if found.unread:
             what = f"pins in {found.unread} mount namespaces"
             self._found.unseen.append(Unseen(what, unseen.because(errno.EACCES), found.unread))

@@ -5,7 +5,8 @@ the trace before the call that asked, so that replay says the same.
 
 kinds: ``pmu`` (type number), ``tracepoint`` (id in tracefs), ``tracepoint_named NAME`` (0: with
 its category), ``usym PATH`` (offset in a file), ``no_code PATH`` (offset in an ELF file that is in
-none of its executable segments), ``btf_vmlinux`` (type id), ``ksym`` (address),
+none of its executable segments), ``unlooked PATH`` (offset in a file: why that was not looked at),
+``btf_vmlinux`` (type id), ``ksym`` (address),
 ``prog``/``map``/``link``/``btf`` (kernel id, for objects that the trace did not see made),
 ``before KIND`` (id: made before the trace began), ``named KIND NAME`` (id: it has another name),
 ``func_of PROG`` and ``module_type MODULE`` (type id), ``bpf_call`` (distance from
@@ -58,18 +59,14 @@ forgotten, and asked again if need be."""
 
 
 class LiveFacts(Facts):
-    """Asks this machine, once per question.
-
-    ``record`` is told of each answer.
-    """
+    """Asks this machine, once per question."""
 
     def __init__(
-        self,
-        record: Callable[[str, int, str], None] | None = None,
-        highest: dict[str, int] | None = None,
-        machine: Machine | None = None,
-    ) -> None:
-        """``highest``: the highest ids when the trace began, by kind (see newest_ids.py)."""
+        self, highest: dict[str, int] | None = None, machine: Machine | None = None,
+        files: Any = None,
+    ) -> None:  # fmt: skip
+        """``highest``: the highest ids when the trace began, by kind (see newest_ids.py);
+        ``files``: the TraceeFiles of whoever else looks for files."""
         self.highest = highest or {}
         machine = machine or Machine()
         super().__init__(machine.pmus, machine.cpus)
@@ -77,7 +74,8 @@ class LiveFacts(Facts):
         """The process that is asked about."""
         self.world: Any = None
         """capture.world.World of the call that is told, where it was kept."""
-        self.record = record
+        self.record: Callable[[str, int, str], None] | None = None
+        """Told of each answer."""
         self.types: dict[tuple[str, int], int] = {}
         """Ids in vmlinux BTF that need not be asked for: what a program attaches to, what a
         struct_ops map's value is; by kind and id of the object."""
@@ -89,6 +87,7 @@ class LiveFacts(Facts):
         self._symbols: dict[int, str] | None = None
         self._call_base = 0
         self._elf: Any = None
+        self._files: Any = files
         self._newer: dict[str, dict[int, str]] | None = None
         self._settled = False
         self.patience = 0.0
@@ -163,9 +162,7 @@ class LiveFacts(Facts):
                     name: table
                     for module in (names, perf, helpers)
                     for name, table in vars(module).items()
-                    if isinstance(table, dict)
-                    and name[:1].islower()
-                    and name != "bpf_stream_id"
+                    if isinstance(table, dict) and name[:1].islower() and name != "bpf_stream_id"
                 }
                 self._newer = newer.newer_names(vmlinux, tables)
         return self._newer
@@ -217,27 +214,32 @@ class LiveFacts(Facts):
 
         return in_netns(self.pid, lambda: ifname(key))
 
-    def _files(self) -> Any:
+    @property
+    def files(self) -> Any:
+        """A TraceeFiles."""
+        if self._files is None:
+            from bpftrace_sys.record.files.tracee_files import TraceeFiles
+
+            self._files = TraceeFiles()
+        return self._files
+
+    def _functions(self) -> Any:
         if self._elf is None:
             from bpftrace_sys.record.machine.symbols import Symbols
 
-            self._elf = Symbols()
+            self._elf = Symbols(self.files)
         return self._elf
 
     def _ask_usym(self, offset: int, path: str) -> str | None:
-        # The tracee may see other files under that path than we do.
-        for root in (f"/proc/{self.pid}/root", ""):
-            found = self._files().at(root + path, offset) if path.startswith("/") else None
-            if found is not None:
-                return str(found)
-        return None
+        found = self._functions().at(self.pid, path, offset)
+        return None if found is None else str(found)
 
     def _ask_no_code(self, offset: int, path: str) -> str | None:
-        for root in (f"/proc/{self.pid}/root", ""):
-            found = self._files().executable(root + path, offset) if path[:1] == "/" else None
-            if found is not None:
-                return None if found else "yes"
-        return None
+        return "yes" if self._functions().executable(self.pid, path, offset) is False else None
+
+    def _ask_unlooked(self, offset: int, path: str) -> str | None:
+        found = self.files.unlooked(path)
+        return None if found is None else str(found)
 
     def _ask_why(self, key: int, question: str) -> str | None:
         if self._evidence is None:
@@ -372,10 +374,10 @@ class LiveFacts(Facts):
 
     def _ask_pinned(self, key: int, question: str) -> str | None:
         """Whether an object is pinned where ``question`` (its kind and a path) says."""
-        from bpftrace_sys.record.machine.holders import pinned
+        from bpftrace_sys.record.machine.holders import is_pinned
 
         kind, _, path = question.partition(" ")
-        return "yes" if pinned(path) == (kind, key) else None
+        return "yes" if is_pinned(path, kind, key) else None
 
     def _ask_prog(self, key: int) -> str | None:
         from bpftrace_sys.record.machine import bpf
@@ -484,6 +486,7 @@ ABOUT: Final[dict[str, Callable[[LiveFacts, int, str], str | None]]] = {
     "tracepoint_named": LiveFacts._ask_tracepoint_named,
     "usym": LiveFacts._ask_usym,
     "no_code": LiveFacts._ask_no_code,
+    "unlooked": LiveFacts._ask_unlooked,
     "why": LiveFacts._ask_why,
     "holders": LiveFacts._ask_holders,
     "prototype": LiveFacts._ask_prototype,

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from bpftrace_sys.record.machine.mounts import mounts
+from bpftrace_sys.record.files.mounts import mounts
 from bpftrace_sys.record.machine.netdev import CLONE_NEWNET, XDP_MODES
 from bpftrace_sys.record.machine.prog_query import Query
 from bpftrace_sys.trace.inventory import Place

@@ -6,7 +6,6 @@ believed, every read is bounded, and what makes no sense raises ElfError.
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from functools import cached_property
@@ -39,9 +38,10 @@ class ElfError(ValueError):
 
 
 class Source(Protocol):
-    """Bytes at offsets; fewer at the end."""
+    """Bytes at offsets, fewer at the end; and what changes when they are written to."""
 
     def read(self, offset: int, size: int) -> bytes: ...
+    def stamp(self) -> tuple[int, int]: ...
 
 
 class InMemory:
@@ -53,26 +53,9 @@ class InMemory:
     def read(self, offset: int, size: int) -> bytes:
         return self._data[max(offset, 0) : max(offset + size, 0)]
 
-
-class InFile:
-    """A file that stays open.  It is read, not mapped: it may shrink at any moment."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def read(self, offset: int, size: int) -> bytes:
-        try:
-            return os.pread(self._fd, size, offset) if 0 <= offset < 1 << 63 else b""
-        except OSError:
-            return b""
-
     def stamp(self) -> tuple[int, int]:
-        """Changes when the file is written to."""
-        found = os.fstat(self._fd)
-        return found.st_mtime_ns, found.st_size
-
-    def __del__(self) -> None:
-        os.close(self._fd)
+        """Nothing changes."""
+        return 0, 0
 
 
 class Segment(NamedTuple):

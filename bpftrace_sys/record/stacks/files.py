@@ -7,14 +7,16 @@ seen mapped, for a program that ends soon, or unmounts, would take it along.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import stat
 from collections import OrderedDict
-from typing import Final
+from typing import Final, NamedTuple
 
+from bpftrace_sys.record.files.in_file import InFile
+from bpftrace_sys.record.files.mounts import Mounts
+from bpftrace_sys.record.files.tracee_files import Base, TraceeFiles, opened
+from bpftrace_sys.record.files.walk import Place, place_of
 from bpftrace_sys.record.stacks.cfi import CallFrames, Row
-from bpftrace_sys.record.stacks.elf_image import ElfError, Image, InFile, InMemory
+from bpftrace_sys.record.stacks.elf_image import ElfError, Image, Source
 from bpftrace_sys.record.stacks.reading import CfiError
 from bpftrace_sys.record.stacks.regions import MemoryMap, Region
 from bpftrace_sys.record.stacks.symbol_table import SymbolTable
@@ -34,9 +36,9 @@ Key = tuple[bytes, int]
 class MappedFile:
     """An ELF file, or the vdso.  What was asked once is remembered."""
 
-    def __init__(self, source: InFile | InMemory) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
-        self._stamp = self._now()
+        self._stamp = source.stamp()
         self._image: Image | None = None
         self._debug: Image | None = None
         self._frames: CallFrames | None = None
@@ -45,13 +47,10 @@ class MappedFile:
         self._named: dict[int, tuple[str, int] | None] = {}
         self._known = False
 
-    def _now(self) -> tuple[int, int]:
-        return self._source.stamp() if isinstance(self._source, InFile) else (0, 0)
-
     @property
     def changed(self) -> bool:
         """Whether the file has been written to since: a compiler may reuse it."""
-        return self._stamp != self._now()
+        return self._stamp != self._source.stamp()
 
     def _open(self) -> Image | None:
         if not self._known:
@@ -126,73 +125,121 @@ class MappedFile:
         return self._symbols.at(vaddr)
 
 
-class Files:
-    """All of them."""
+class Later(NamedTuple):
+    """A file that is held, whose file system is to be asked; for which no stop may wait."""
 
-    def __init__(self) -> None:
-        self._files: OrderedDict[Key, MappedFile] = OrderedDict()
+    place: Place
+    base: Base
+    inode: int | None
+    """That it must have, where the place was found by its path."""
+
+
+class Files:
+    """All of them. ``looking``: who reaches those on file systems that may not answer."""
+
+    def __init__(self, looking: TraceeFiles) -> None:
+        self._looking = looking
+        self._files: OrderedDict[Key, MappedFile | None] = OrderedDict()
+        """None: it was asked for, and did not come."""
+        self._later: OrderedDict[Key, Later] = OrderedDict()
 
     def hold(self, tid: int, memory: MemoryMap) -> None:
         """In a stop: opens what is mapped and not open yet."""
+        handles: list[tuple[Region, int]] = []
         new = 0
         regions = {(each.device, each.inode): each for each in memory.regions if each.is_file}
         for key, region in regions.items():
-            known = self._files.get(key)
-            if known is None or known.changed:
-                new += self._add(tid, region) is not None
-                if new == NEW_AT_ONCE:
-                    return
+            if key in self._later or (key in self._files and not self._changed(key)):
+                continue
+            handle = _mapped(tid, region)
+            if handle is not None:
+                handles.append((region, handle))
+            new += handle is not None or self._find(tid, region) is not None
+            if new == NEW_AT_ONCE:
+                break
+        if handles:
+            mounts = Mounts(tid)
+            for region, handle in handles:
+                self._hold(tid, region, handle, mounts)
+
+    def _changed(self, key: Key) -> bool:
+        known = self._files[key]
+        return known is not None and known.changed
 
     def get(self, tid: int, region: Region) -> MappedFile | None:
         """The file of a region; None where it cannot be read."""
         key = region.device, region.inode
-        found = self._files.get(key)
-        if found is None:
-            return self._add(tid, region)
-        self._files.move_to_end(key)
-        return found
+        if key not in self._files and key not in self._later:
+            handle = _mapped(tid, region)
+            if handle is None:
+                self._find(tid, region)
+            else:
+                self._hold(tid, region, handle)
+        if key in self._later:
+            self._ask(region)
+        if key in self._files:
+            self._files.move_to_end(key)
+        return self._files.get(key)
 
-    def _add(self, tid: int, region: Region) -> MappedFile | None:
-        fd = _open(tid, region)
-        if fd < 0:
+    def unlooked(self, region: Region) -> str | None:
+        """Why a file was not looked at; None where it was, or was not to be had."""
+        return self._looking.unlooked(_path(region))
+
+    def _hold(self, tid: int, region: Region, handle: int, mounts: Mounts | None = None) -> None:
+        """Takes the handle on the mapped file itself."""
+        with contextlib.suppress(OSError):
+            self._take(region, Later(place_of(tid, handle, mounts), Base.of(tid), None))
+
+    def _find(self, tid: int, region: Region) -> MappedFile | None:
+        """The file that has its path and its inode."""
+        for base in (Base.of(tid), Base.of(os.getpid())):
+            with contextlib.suppress(OSError, ValueError):
+                place = self._looking.place(base, _path(region))
+                return self._take(region, Later(place, base, region.inode))
+        return None
+
+    def _take(self, region: Region, found: Later) -> MappedFile | None:
+        key = region.device, region.inode
+        if not found.place.answers:
+            self._later[key] = found
+            if len(self._later) > OPEN:
+                self._later.popitem(last=False)
             return None
-        made = self._files[region.device, region.inode] = MappedFile(InFile(fd))
+        with found.place:
+            file = opened(found.place, found.inode)
+        return self._keep(key, MappedFile(InFile(file)))
+
+    def _keep(self, key: Key, made: MappedFile | None) -> MappedFile | None:
+        self._files[key] = made
         if len(self._files) > OPEN:
             self._files.popitem(last=False)
         return made
 
+    def _ask(self, region: Region) -> None:
+        """Opens what was left for later."""
+        key = region.device, region.inode
+        found = self._later.pop(key)
+        made = None
+        with found.place, contextlib.suppress(OSError):
+            source = self._looking.opened(found.place, found.base, _path(region), found.inode)
+            made = MappedFile(source)
+        self._keep(key, made)
 
-def _open(tid: int, region: Region) -> int:
-    """The mapped file itself, or who has its path and its inode; -1: none can be opened.
+
+def _mapped(tid: int, region: Region) -> int | None:
+    """A handle on the mapped file itself; None where we may not have it.
 
     /proc/PID/map_files needs CAP_CHECKPOINT_RESTORE, and finds deleted files too.
     """
-    path = os.fsdecode(region.path.removesuffix(DELETED).replace(b"\\012", b"\n"))
-    for way, sure in (
-        (f"/proc/{tid}/map_files/{region.start:x}-{region.end:x}", True),
-        (f"/proc/{tid}/root{path}", False),
-        (path, False),
-    ):
-        with contextlib.suppress(OSError):
-            return open_regular(way, None if sure else region.inode)
-    return -1
-
-
-def open_regular(path: str, inode: int | None = None) -> int:
-    """An fd for reading a regular file, of a certain inode if given.  OSError as open()."""
-    # Opening a device does things, and a fifo waits; looking first does not. Where the file's owner
-    # holds a lease on it, open() waits for fs.lease-break-time, 45 s: we do without instead.
-    handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "no regular file", path)
-        # The device's number is another one on overlayfs and btrfs.
-        if inode is not None and found.st_ino != inode:
-            raise OSError(errno.ESTALE, "another file", path)
-        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    finally:
-        os.close(handle)
+        there = f"/proc/{tid}/map_files/{region.start:x}-{region.end:x}"
+        return os.open(there, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _path(region: Region) -> str:
+    return os.fsdecode(region.path.removesuffix(DELETED).replace(b"\\012", b"\n"))
 
 
 def _debug_file(image: Image) -> Image | None:

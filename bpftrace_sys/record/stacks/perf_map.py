@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import stat
 from bisect import bisect_right
 from typing import Final
 
+from bpftrace_sys.record.files.tracee_files import Base, opened
+from bpftrace_sys.record.files.walk import Place, beside, walk
 from bpftrace_sys.record.proc import status
 
 SIZE_LIMIT: Final = 16 << 20
@@ -30,23 +31,26 @@ class PerfMap:
         self._found: dict[int, tuple[int, bytes]] = {}
         self._starts: list[int] = []
         self._rows: list[tuple[int, int, bytes]] = []
+        self._folder: Place | None = None
+        with contextlib.suppress(OSError):
+            base = Base.of(tid)
+            self._folder = walk(tid, base.root, base.cwd, "/tmp")
         self.open()
 
     def open(self) -> None:
-        """Opens the map, if it is there by now; it may be gone with the process later."""
-        if self._fd >= 0:
+        """Opens the map, if it is there by now; it may be gone with the process later.
+
+        In a stop: where /tmp is on a file system that may not answer, there is no map.
+        """
+        if self._fd >= 0 or self._folder is None or not self._folder.answers:
             return
         with contextlib.suppress(OSError):
-            path = f"/proc/{self._tid}/root/tmp/perf-{_inner(self._tid)}.map"
-            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-            fd = os.open(path, flags)
-            found = os.fstat(fd)
-            # In a folder where everybody may write: somebody else's file says nothing.
-            owners = (0, os.stat(f"/proc/{self._tid}").st_uid)
-            if stat.S_ISREG(found.st_mode) and found.st_uid in owners:
-                self._fd = fd
-            else:
-                os.close(fd)
+            name = f"perf-{_inner(self._tid)}.map".encode()
+            with beside(self._folder, name) as place:
+                found = os.fstat(place.fd)
+                # In a folder where everybody may write: somebody else's file says nothing.
+                if found.st_uid in (0, os.stat(f"/proc/{self._tid}").st_uid):
+                    self._fd = opened(place)
 
     def __del__(self) -> None:
         if self._fd >= 0:

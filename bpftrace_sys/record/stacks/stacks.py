@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from bpftrace_sys.record.files.tracee_files import TraceeFiles
 from bpftrace_sys.record.stacks.demangle import Demangler
 from bpftrace_sys.record.stacks.elf_image import InMemory
 from bpftrace_sys.record.stacks.files import Files, MappedFile
@@ -28,8 +29,10 @@ MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, Valu
 class Stacks:
     """-k.  ``copy`` in the stop, ``resolve`` after it."""
 
-    def __init__(self) -> None:
-        self._files = Files()
+    def __init__(self, looking: TraceeFiles | None = None) -> None:
+        """``looking``: who reaches files on file systems that may not answer."""
+        self.looking = looking or TraceeFiles()
+        self._files = Files(self.looking)
         self._copier = Copier(self._files)
         self._vdsos: OrderedDict[bytes, MappedFile] = OrderedDict()
         self._demangler = Demangler()

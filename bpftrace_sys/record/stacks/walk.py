@@ -31,6 +31,7 @@ BAD_UNWIND_INFO: Final = "damaged unwind info"
 NOT_COPIED: Final = "stack goes on beyond the copy"
 NO_STACK: Final = "no stack at the stack pointer"
 UNREADABLE: Final = "unreadable file"
+UNLOOKED: Final = "file not looked at"
 NOT_MAPPED: Final = "no code there"
 GOES_ROUND: Final = "stack does not go on"
 TOO_DEEP: Final = f"more than {DEPTH} frames"
@@ -132,14 +133,22 @@ class Walk:
             raise _EndError(NOT_MAPPED)
         if file is None:
             if region.is_file:
-                raise _EndError(UNREADABLE)
+                raise _EndError(self._unlooked(region) or UNREADABLE)
             return None
         if file.machine() not in (self._machine.elf, None):
             return None
         try:
-            return file.row(ip - region.start + region.offset, not exact)
+            row = file.row(ip - region.start + region.offset, not exact)
         except CfiError:
-            raise _EndError(BAD_UNWIND_INFO) from None
+            raise _EndError(self._unlooked(region) or BAD_UNWIND_INFO) from None
+        if row is None and (unlooked := self._unlooked(region)):
+            raise _EndError(unlooked)
+        return row
+
+    def _unlooked(self, region: Region) -> str:
+        """That a file was not looked at, or not to its end."""
+        why = self._files.unlooked(region) if region.is_file else None
+        return f"{UNLOOKED}: {why}" if why else ""
 
     def _is_sigreturn(self, ip: int, region: Region | None, file: MappedFile | None) -> bool:
         """Whether this is what a handler returns to, by its instructions.

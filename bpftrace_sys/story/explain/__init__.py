@@ -38,4 +38,4 @@ def explain(call: NotedCall, model: Model, facts: Facts) -> list[str]:
                 lines = row(failure)
                 if lines:
                     return lines
-    return []
+    return failure.unlooked[:1]

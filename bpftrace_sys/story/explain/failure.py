@@ -15,6 +15,8 @@ from decoders.raw import ENTRY
 ENOTSUPP: Final = 524
 PAGE: Final = 4096
 NONE: Final = "-"
+ABOUT_PATHS: Final = frozenset({"path", "file_size", "file_system"})
+"""Questions whose argument is a path of the caller's."""
 ANY: Final = "*"
 ANY_ERRNO: Final = 0
 """Looked at when the rows of the error itself say nothing."""
@@ -29,6 +31,8 @@ class Failure:
         self.facts = facts
         self.errno = -(call.raw.ret or 0)
         self.command = call.command.removesuffix("|BPF_COMMON_ATTRS")
+        self.unlooked: list[str] = []
+        """Paths that nobody looked at, and why not, in lines."""
 
     def number(self, *path: str) -> int:
         """A field below attr, 0 where it is not there."""
@@ -49,7 +53,13 @@ class Failure:
     def now(self, question: str) -> str | None:
         """The same for what may change from call to call."""
         self.call.notes.momentary = True
-        return self.fact(question, self.call.raw.seq)
+        answer = self.fact(question, self.call.raw.seq)
+        word, _, path = question.partition(" ")
+        if answer is None and word in ABOUT_PATHS:
+            why = self.fact(f"unlooked {path}", self.call.raw.seq)
+            if why is not None:
+                self.unlooked.append(f"{path} was not looked at: {why}")
+        return answer
 
     def sysctl(self, name: str) -> int | None:
         """A number below /proc/sys, as it was when the call had failed."""
