@@ -14,13 +14,7 @@ from bpftrace_sys.cli.outputs import Outputs
 from bpftrace_sys.cli.settings import INTERRUPTIBLE, Settings, narrowed
 from bpftrace_sys.cli.slow_calls import slow_calls
 from bpftrace_sys.record.capture.sink import Capture
-from bpftrace_sys.record.ptrace.engine import (
-    ArgRule,
-    Engine,
-    EngineError,
-    SpawnError,
-    StopFilter,
-)
+from bpftrace_sys.record.ptrace.engine import ArgRule, Engine, EngineError, SpawnError, StopFilter
 from bpftrace_sys.render.output import complain
 from decoders.events import Ending
 

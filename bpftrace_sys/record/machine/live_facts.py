@@ -397,27 +397,11 @@ class LiveFacts(Facts):
     def _ask_ops_members(self, key: int) -> str | None:
         """The functions of a struct_ops map's value: ``data.init:256 ...``."""
         from bpftrace_sys.record.machine import bpf
-        from decoders.formats.btf_types import Kind
+        from bpftrace_sys.record.machine.map_contents import functions_of
 
         vmlinux = self.vmlinux()
         value = self.types.get(("map", key)) or bpf.vmlinux_value_type(key)
-        outer = vmlinux.type(value) if vmlinux is not None and value else None
-        if vmlinux is None or outer is None:
-            return None
-        words = []
-        for holder in outer.members:
-            inner = vmlinux.resolve(holder.type)
-            if holder.name != "data" or inner is None:
-                continue
-            for member in inner.members:
-                pointer = vmlinux.resolve(member.type)
-                if pointer is None or pointer.kind != Kind.PTR:
-                    continue
-                pointed = vmlinux.resolve(pointer.type)
-                if pointed is not None and pointed.kind == Kind.FUNC_PROTO:
-                    offset = (holder.bit_offset + member.bit_offset) // 8
-                    words.append(f"data.{member.name}:{offset}")
-        return " ".join(words) or None
+        return functions_of(vmlinux, value) if vmlinux is not None and value else None
 
     def _ask_btf(self, key: int) -> str | None:
         from bpftrace_sys.record.machine import bpf

@@ -13,6 +13,8 @@ from bpftrace_sys.record.machine import bpf
 from bpftrace_sys.record.machine.prog_query import Query
 from bpftrace_sys.trace.inventory import Place
 from bpftrace_sys.trace.kernel_fields import Info
+from decoders.formats.btf import Btf
+from decoders.formats.btf_types import Kind
 from decoders.uapi import const
 
 ENTRIES: Final = 4096
@@ -31,6 +33,25 @@ INUSE: Final = 1
 
 Members = Callable[[int], str | None]
 """Of a struct_ops map: where its functions stand, as the fact ``ops_members`` has it."""
+
+
+def functions_of(vmlinux: Btf, value_type: int) -> str | None:
+    """The functions of a struct_ops map's value, by its type in vmlinux: ``data.init:256 ...``."""
+    outer = vmlinux.type(value_type)
+    words = []
+    for holder in outer.members if outer is not None else ():
+        inner = vmlinux.resolve(holder.type)
+        if holder.name != "data" or inner is None:
+            continue
+        for member in inner.members:
+            pointer = vmlinux.resolve(member.type)
+            if pointer is None or pointer.kind != Kind.PTR:
+                continue
+            pointed = vmlinux.resolve(pointer.type)
+            if pointed is not None and pointed.kind == Kind.FUNC_PROTO:
+                offset = (holder.bit_offset + member.bit_offset) // 8
+                words.append(f"data.{member.name}:{offset}")
+    return " ".join(words) or None
 
 
 def programs_in(
