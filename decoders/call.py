@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from decoders.raw import EXIT, FdFact, RawCall
+from decoders.records import dataclass
 from decoders.values import Changed, Fd, Pointer, Struct, Value
 
 if TYPE_CHECKING:

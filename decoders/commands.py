@@ -6,7 +6,9 @@ nothing) asks here, by trait and not by name. A command or request that has no r
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
+
+from decoders.records import NamedTuple
 
 
 class Traits(NamedTuple):

@@ -6,14 +6,14 @@ Pure, and total: whatever the bytes say, a Call comes out.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol, TypeVar, overload
-
-import construct
+from typing import Any, Protocol, TypeVar, overload
 
 from decoders.call import Call
+from decoders.constructs import cs
 from decoders.declare.structs import CStr, Log, Many, One, Ptr, Slot, Tail, Target, layout_of
 from decoders.declare.syscalls import Syscall, syscall_of
 from decoders.raw import ENTRY, EXIT, Cred, FdFact, RawCall
+from decoders.records import NamedTuple
 from decoders.values import (
     BEYOND_SIZE,
     EMPTY,
@@ -50,7 +50,6 @@ class Facts(Protocol):
 
 
 Made = TypeVar("Made", bound=Call)
-
 
 
 class Env:
@@ -444,7 +443,7 @@ def _is_empty(target: Target, scope: View) -> bool:
 def _flexible(tail: Tail, view: View) -> Array:
     """The elements that follow a struct."""
     item = tail.item
-    layout = layout_of(construct.Struct("item" / item))
+    layout = layout_of(cs.Struct("item" / item))
     total = max(0, tail.count(view))
     data = view.data[view.layout.size :][: total * layout.size]
     usable = len(data) - len(data) % layout.size

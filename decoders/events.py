@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from decoders.records import NamedTuple
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import NamedTuple, TypeAlias
-else:
-    from decoders.records import NamedTuple
+    from typing import TypeAlias
 
 
 class Fork(NamedTuple):

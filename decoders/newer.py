@@ -12,11 +12,12 @@ import re
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 from decoders.formats.btf import MAX_DEPTH, Btf
 from decoders.formats.btf_c import c_type
 from decoders.formats.btf_types import COMPOSITES, ENUMS, Kind, Type
+from decoders.records import NamedTuple
 from decoders.uapi.layouts import BASES
 from decoders.values import NAMELESS, Bytes, Int, Name, Struct, Text, Value
 

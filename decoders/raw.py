@@ -9,15 +9,14 @@ from __future__ import annotations
 from decoders.arch import AUDIT_ARCH_AARCH64 as AUDIT_ARCH_AARCH64
 from decoders.arch import AUDIT_ARCH_I386 as AUDIT_ARCH_I386
 from decoders.arch import AUDIT_ARCH_X86_64 as AUDIT_ARCH_X86_64
+from decoders.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, Final, NamedTuple
+    from typing import Any, Final
 
     from decoders.stack import Stack
-else:
-    from decoders.records import NamedTuple
 
 ENTRY: Final = 0
 EXIT: Final = 1

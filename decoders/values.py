@@ -8,9 +8,10 @@ them; compare their types, not only their contents.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from decoders.raw import FdFact
+from decoders.records import NamedTuple
 
 NAMELESS: Final = frozenset({"extra_data", "_", "pad"})
 """How bytes are called that belong to no member."""

@@ -7,10 +7,11 @@ and read their words with ``arguments`` of arguments.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.cli.options import colour_of
 from bpftrace_sys.cli.values import kinds_of, seconds_of
+from decoders.records import NamedTuple
 
 
 class Flag(NamedTuple):

@@ -37,6 +37,7 @@ from bpftrace_sys.trace.inventory import ObjectState
 from bpftrace_sys.trace.kernel_view import KernelView
 from bpftrace_sys.trace.pieces import Pieces, pack
 from decoders import arch
+from decoders.records import replace
 
 MISSING: Final = 1
 """Exit code where there is no such program, or we may not have it."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
 import time
 
@@ -13,6 +11,7 @@ from bpftrace_sys.cli.messages import fault_words
 from bpftrace_sys.cli.outputs import Outputs
 from bpftrace_sys.cli.settings import INTERRUPTIBLE, Settings, narrowed
 from bpftrace_sys.cli.slow_calls import slow_calls
+from bpftrace_sys.common.light import signal, suppress
 from bpftrace_sys.record.capture.sink import Capture
 from bpftrace_sys.record.ptrace.engine import ArgRule, Engine, EngineError, SpawnError, StopFilter
 from bpftrace_sys.render.output import complain
@@ -148,7 +147,7 @@ def trace(settings: Settings, own_process: bool = False) -> int:
         trouble = error
     except Exception as error:
         unseen(engine, telling, error)
-        with contextlib.suppress(Exception):
+        with suppress(Exception):
             telling.end(Ending(error=f"{type(error).__name__}: {error}".rstrip(": ")))
         return OWN_FAILURE
     if trouble is not None:
@@ -168,8 +167,6 @@ def trace(settings: Settings, own_process: bool = False) -> int:
     return leave(code) if whole else OWN_FAILURE
 
 
-ROOM: Final = 8 << 20
-"""Bytes that any one import of STEPS may take."""
 RESERVE: Final = 4 << 20
 ATTEMPTS: Final = 1000
 """How often the loop is taken up again when nothing goes right any more."""
@@ -205,7 +202,7 @@ def unseen(engine: Engine, telling: Telling, error: Exception) -> None:
     )
     until = time.monotonic() + PATIENCE
     for _ in range(ATTEMPTS):
-        with contextlib.suppress(Exception):
+        with suppress(Exception):
             engine.free(until - time.monotonic())
             engine.run()
             return
@@ -215,7 +212,7 @@ def say_fault(error: Exception, result: str, debug: bool) -> None:
     """A fault that ends the trace, in a sentence; ``result``: what it costs."""
     if not debug:
         error.__traceback__ = None  # which holds all that its frames hold
-    with contextlib.suppress(Exception):
+    with suppress(Exception):
         complain(f"{fault_words(error, debug)}; {result}")
         if debug:
             import traceback
@@ -259,7 +256,7 @@ def no_proc() -> bool:
 
 
 STEPS: Final = (
-    "typing", "re", "dataclasses", "construct", "decoders.uapi.names", "decoders.values",
+    "functools", "re", "typing", "decoders.constructs", "decoders.uapi.names", "decoders.values",
     "decoders.declare.fields", "decoders.declare.bpf_attr", "decoders.declare.syscalls",
     "decoders.decode", "bpftrace_sys.record.machine.live_facts", "bpftrace_sys.story.targets",
     "bpftrace_sys.story.model", "bpftrace_sys.story.attach.rows", "bpftrace_sys.story.pipeline",
@@ -281,7 +278,7 @@ class Telling:
         self.settings = settings
         self.outputs = outputs
         self.started = time.time_ns()
-        self.reserve: bytearray | None = bytearray(RESERVE)
+        self.reserve: bytes | None = bytes(RESERVE)
         """Memory for the time when there is none: given up then."""
         light = self._event if plain(settings, outputs) else None
         self.capture: Any = source or Capture(settings.explicit, complain, self.step, light)
@@ -344,9 +341,9 @@ class Telling:
     def step(self) -> bool:
         """Imports a little, or sets up what was imported. True: there is more."""
         if self._steps or self._pipeline is None:
-            # Where memory runs out in the middle of an import, CPython (3.11) may not come out
-            # of it: it unwinds for ever. So there is to be enough, or the MemoryError is here.
-            bytearray(ROOM)
+            from bpftrace_sys.common.shortage import see_that_there_is_room
+
+            see_that_there_is_room()
         if self._steps:
             __import__(self._steps.pop())
             return True
@@ -489,7 +486,7 @@ def leave(code: int) -> int:
     sys.stderr.flush()
     # Its core, if any, is the tracee's; ours would tell nothing.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError, ValueError):  # SIGKILL has no handler to reset
+    with suppress(OSError, ValueError):  # SIGKILL has no handler to reset
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)

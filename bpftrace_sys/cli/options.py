@@ -9,15 +9,13 @@ from bpftrace_sys.cli.agreeing import agreed
 from bpftrace_sys.cli.getopt_long import UnknownOptionError, scan, words_of
 from bpftrace_sys.cli.getopt_long import UsageError as UsageError
 from bpftrace_sys.cli.settings import INTERRUPTIBLE, Settings
+from decoders.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final, NamedTuple
+    from typing import Final
 
     from bpftrace_sys.cli.settings import Apply
-
-else:
-    from decoders.records import NamedTuple
 
 
 def _set(name: str, value: object) -> Apply:
@@ -53,6 +51,13 @@ def _strace(name: str) -> Apply:
         getattr(strace_style, name)(settings, flag, text)
 
     return apply
+
+
+def _quiet(settings: Settings, flag: str, text: str) -> None:
+    if text:
+        _late("quiet")(settings, flag, text)
+    else:
+        settings.quiet = True
 
 
 def _text(name: str) -> Apply:
@@ -387,7 +392,7 @@ OPTIONS: Final = (
            "show at most N bytes of a string (64)", _number("string_limit")),
     Option("q", "quiet", "[=SET]", SHOWN,
            "no exits of processes, no summary at the end",
-           _late("quiet"), also=("silent", "silence")),
+           _quiet, also=("silent", "silence")),
     Option("", "color", "[=WHEN]", SHOWN,
            "auto (on a terminal), always or never", _colour, also=("colour",)),
     Option("", "no-config", "", SELF,

@@ -11,16 +11,15 @@ import sys
 
 from bpftrace_sys.render.output import Output, close, created, open_json, open_page
 from bpftrace_sys.render.text_output import open_text
+from decoders.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from typing import Final, NamedTuple
+    from typing import Final
 
     from bpftrace_sys.cli.settings import Settings
     from bpftrace_sys.render.output import Files
-else:
-    from decoders.records import NamedTuple
 
 
 class Row(NamedTuple):

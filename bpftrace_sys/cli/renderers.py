@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.cli.outputs import ANNOTATE, EVENTS, JSON, REPORT, ROWS, TEXT, Outputs, Row
 from bpftrace_sys.cli.settings import TRACED, silenced
@@ -15,6 +15,7 @@ from bpftrace_sys.render.text import TextRenderer
 from bpftrace_sys.render.text_options import Options
 from bpftrace_sys.render.times import stamps
 from bpftrace_sys.story.selection import Selected, Selection
+from decoders.records import NamedTuple
 
 if TYPE_CHECKING:
     from bpftrace_sys.cli.call_limit import CallLimit

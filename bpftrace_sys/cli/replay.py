@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 
 from bpftrace_sys.cli.config import configured
@@ -21,6 +20,7 @@ from bpftrace_sys.trace.items import Item, TraceError
 from bpftrace_sys.trace.kernel_view import KernelView
 from bpftrace_sys.trace.reader import Reader
 from decoders.raw import RawCall
+from decoders.records import replace
 
 
 def main(words: list[str]) -> int:
@@ -75,7 +75,7 @@ def replay(settings: Settings) -> int:
     if left_out:
         earlier = header.options.get("narrowed")
         words = [*(earlier if isinstance(earlier, list) else ()), *left_out]
-        copied = dataclasses.replace(header, options={**header.options, "narrowed": words})
+        copied = replace(header, options={**header.options, "narrowed": words})
     # What is copied leaves something out; what is read does, as far as its own header says.
     pipeline.header(header, copied)
     code = 0

@@ -7,8 +7,9 @@ has closed it: `x=$(bpfstrace -D ...)` would wait for the tracer, not for the pr
 
 from __future__ import annotations
 
-import contextlib
 import os
+
+from bpftrace_sys.common.light import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def let_go(writes: Collection[int]) -> None:
     kept, too, for messages. stdin and stdout become /dev/null, so that nothing else will ever
     have their numbers; what else we were started with is closed."""
     keeps = {2, *writes}
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for fd in {0, 1} - keeps:
             os.dup2(null, fd)
@@ -28,7 +29,7 @@ def let_go(writes: Collection[int]) -> None:
             os.close(null)
         for name in os.listdir("/proc/self/fd"):
             # Whatever we open is closed by an execve, as what we were started with was not.
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 fd = int(name)
                 if fd > 2 and fd not in keeps and os.get_inheritable(fd):
                     os.close(fd)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Hashable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
+
+from decoders.records import NamedTuple
 
 EDITS: Final = 1500
 """Edits up to which the shortest script is found; time and memory grow with its square."""

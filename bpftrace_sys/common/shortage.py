@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import errno
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+ROOM: Final = 8 << 20
+"""Bytes that any one import may take."""
+
 
 def shortage(error: BaseException) -> str | None:
     """The sentence that an exception stands for; None where nothing has run out."""
@@ -30,3 +37,17 @@ def _limited(text: str, limit: str, command: str, unit: int) -> str:
         return text
     unlimited = number == resource.RLIM_INFINITY
     return text if unlimited else f"{text} (`{command}` is {number // unit})"
+
+
+def see_that_there_is_room() -> None:
+    """Raises MemoryError where an import might end in one.
+
+    Where memory runs out in the middle of an import, CPython (3.11) may not come out of it: it
+    unwinds for ever. No page of what is asked for is touched: malloc() would clear it.
+    """
+    try:
+        import mmap
+
+        mmap.mmap(-1, ROOM, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except (ImportError, OSError):
+        raise MemoryError from None

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.export import dwarf_lines
 from bpftrace_sys.export.btf_writer import BtfWriter, btf_ext
@@ -41,6 +40,7 @@ from decoders.formats import insn as isa
 from decoders.formats.btf import Btf
 from decoders.formats.btf_types import LINKAGES, BtfError, Kind, Type
 from decoders.raw import EXIT
+from decoders.records import NamedTuple, dataclass
 from decoders.uapi import const
 from decoders.values import Array, Fd, Insns, Int, Name
 

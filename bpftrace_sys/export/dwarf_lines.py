@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.export.elf_writer import R_BPF_64_ABS64, Elf, Section
+from decoders.records import NamedTuple
 
 SOURCE_LIMIT: Final = 4 << 20
 """Bytes of embedded source: line numbers are the tracee's, and each costs a byte."""

@@ -7,8 +7,9 @@ ELF64, little endian, ET_REL, EM_BPF, as clang writes them; numbers from elf.h
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
 from typing import Final
+
+from decoders.records import dataclass, field
 
 EM_BPF: Final = 247
 ET_REL: Final = 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterable
@@ -18,8 +17,10 @@ from bpftrace_sys.story.objects import Attachment, Map, NotedCall
 from bpftrace_sys.story.program_names import prog_key
 from bpftrace_sys.story.renderer import Renderer
 from decoders.call import inner_value
+from decoders.digests import sha256_of
 from decoders.formats import insn as isa
 from decoders.formats.tag import tagged
+from decoders.records import dataclass
 from decoders.values import Bytes, Insns
 
 NAME_LIMIT: Final = 100
@@ -79,7 +80,7 @@ class Extraction(Renderer):
         data = inner_value(call.attr("attr", "btf"))
         if not isinstance(data, Bytes) or len(data.data) != data.wanted:
             return
-        digest = hashlib.sha256(data.data).digest()
+        digest = sha256_of(data.data)
         if digest not in self.blobs:
             self.blobs[digest] = Blob(data.data, call.raw.seq)
             self._btf_calls.append((call, digest))
@@ -107,7 +108,7 @@ class Extraction(Renderer):
             return
         same = (
             prog_key(call, self.model),
-            hashlib.sha256(tagged(insns.data)).digest(),
+            sha256_of(tagged(insns.data)),
             id(self.blob_of(call)),
             call.notes.probe is not None,  # whether it was one may come out later
         )

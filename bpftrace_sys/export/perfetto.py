@@ -13,7 +13,7 @@ object dies) is not drawn: counters hold what was made and is not known to be go
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import IO, Final, NamedTuple
+from typing import IO, Final
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.escape import printable
@@ -25,6 +25,7 @@ from bpftrace_sys.story.remarks import remarks
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.trace.header import Header
 from decoders.events import Ending, Exit, Fork, ProcessEvent, event_name
+from decoders.records import NamedTuple
 
 PACKET: Final = 1
 CLOCK_SNAPSHOT, TIMESTAMP, SEQUENCE, EVENT = 6, 8, 10, 11

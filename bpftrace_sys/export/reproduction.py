@@ -6,8 +6,9 @@ a tracepoint) stands here by what it meant; reproducer_python.py and reproducer_
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final, TypeAlias
+
+from decoders.records import dataclass, field
 
 FD: Final = "fd"
 """What is expected of a call that returned an fd: another number does as well."""

@@ -11,11 +11,12 @@ import importlib.util
 import os
 import struct
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.record.ebpf.refusals import LOCKDOWN, VMLINUX
 from bpftrace_sys.record.machine.bpf import bpf
 from bpftrace_sys.record.proc import status
+from decoders.records import NamedTuple
 from decoders.uapi import const
 
 GOOD: Final = "yes"

@@ -7,7 +7,6 @@ memory waits in a temporary file.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from bpftrace_sys.story.objects import Attachment, NotedCall
 from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.trace.header import Header
+from decoders.digests import short_of
 from decoders.events import Ending, ProcessEvent
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class CanonicalRenderer(Renderer):
             text = "".join(line + "\n" for line in entry_lines(entry))
         if not self.verbose:
             # A call that is made again and again, as by a loop that waits, is one.
-            digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
+            digest = short_of(text.encode("utf-8", "replace"))
             if self._last.get(path) == digest:
                 return
             self._last[path] = digest

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from bpftrace_sys.render.style import Painter
 
-_OPCODE: Final = re.compile(r"\([0-9a-f]{2}\)")
-_CALL: Final = re.compile(r"( call )(pc[+-]\d+)?(#?)(.*)", re.DOTALL)
-_PART: Final = re.compile(
+_OPCODE: Final = r"\([0-9a-f]{2}\)"
+_CALL: Final = r"(?s)( call )(pc[+-]\d+)?(#?)(.*)"
+_PART: Final = (
     r"(?<!\w)(?:(?P<register>[rw]\d{1,2})|(?P<target>pc[+-]\d+)"
     r"|(?P<constant>[+-]?(?:0x[0-9a-f]+|\d+)))(?!\w)"
 )
@@ -39,12 +39,12 @@ class InsnPainter:
         return found
 
     def _painted(self, text: str) -> str:
-        opcode = _OPCODE.match(text)
+        opcode = re.match(_OPCODE, text)
         if opcode is None:
             return text
         paint = self._paint
         head, rest = paint("opcode", opcode[0]), text[opcode.end() :]
-        call = _CALL.fullmatch(rest)
+        call = re.fullmatch(_CALL, rest)
         if call is not None:
             word, target, between, name = call.groups("")
             return f"{head}{word}{paint('target', target)}{between}{paint('helper', name)}"
@@ -52,4 +52,4 @@ class InsnPainter:
         def part(match: re.Match[str]) -> str:
             return paint(match.lastgroup or "", match[0])
 
-        return head + _PART.sub(part, rest)
+        return head + re.sub(_PART, part, rest)

@@ -9,7 +9,6 @@ objects with before and after.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -27,8 +26,10 @@ from bpftrace_sys.trace.events import ending_line, event_line
 from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.lines import fds_line, raw_line
 from bpftrace_sys.trace.pieces import Pieces, dumps_packed, pack, pack_apart
+from decoders.digests import sha256_of
 from decoders.events import ProcessEvent
 from decoders.raw import EXIT, FdFact
+from decoders.records import asdict
 from decoders.values import (
     NULL,
     Absent,
@@ -109,7 +110,7 @@ class _Values:
         if len(value.data) > BYTES_SHOWN:
             # All of it is in raw; here its identity is enough.
             line["size"] = len(value.data)
-            line["sha256"] = hashlib.sha256(value.data).hexdigest()
+            line["sha256"] = sha256_of(value.data).hex()
         if value.wanted > len(value.data):
             line["wanted"] = value.wanted
         if value.typed is not None:

@@ -4,7 +4,6 @@ which became which, side by side."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Final
 
@@ -25,6 +24,7 @@ from bpftrace_sys.story.kernel_view import (
 )
 from bpftrace_sys.story.notes import Listing
 from decoders.formats.insn_text import Line
+from decoders.records import dataclass
 
 INDENT: Final = "          "
 MARKS: Final = {

@@ -13,15 +13,12 @@ from typing import Final
 from bpftrace_sys.render.style import visible
 
 RESET: Final = "\x1b[0m"
-_STYLE: Final = re.compile("\x1b\\[[0-9;]*m")
-_WORD: Final = re.compile(
-    r"""(?P<before>[ ]*)
+_STYLE: Final = "\x1b\\[[0-9;]*m"
+_WORD: Final = r"""(?x)(?P<before>[ ]*)
     (?P<word>(?:"(?:[^"\\]|\\.)*"   # a string holds together
     |\|(?![A-Z\x1b])                # flags may be broken apart
     |[^ |]
-    )+\|?|\|)""",
-    re.VERBOSE,
-)
+    )+\|?|\|)"""
 
 
 def filled(units: Iterable[str], width: int, hanging: str) -> str:
@@ -58,7 +55,7 @@ def filled(units: Iterable[str], width: int, hanging: str) -> str:
 
 def _words(unit: str) -> Iterator[tuple[str, str]]:
     """Words, each with the blanks before it."""
-    for found in _WORD.finditer(unit):
+    for found in re.finditer(_WORD, unit):
         yield found["before"], found["word"]
 
 
@@ -67,6 +64,6 @@ def _styled(lines: Iterable[str], hanging: str) -> Iterator[str]:
     for line in lines:
         if style:
             line = f"{hanging}{style}{line[len(hanging):]}"
-        found = _STYLE.findall(line)
+        found = re.findall(_STYLE, line)
         style = found[-1] if found and found[-1] != RESET else ""
         yield line + RESET if style else line

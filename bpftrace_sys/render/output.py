@@ -6,7 +6,6 @@ written is lost, told once, and the exit code says it.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import sys
@@ -14,6 +13,7 @@ import time
 
 from bpftrace_sys.common import BpfstraceError
 from bpftrace_sys.common.escape import printable
+from bpftrace_sys.common.light import suppress
 from bpftrace_sys.common.output_files import create, readable_by_others
 
 TYPE_CHECKING = False
@@ -130,7 +130,7 @@ class Output:
             self._lose(error)
             return False
         self.flush()
-        with contextlib.suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):
             self.stream.close()
         self.stream = _as_text(fd)
         return True
@@ -139,7 +139,7 @@ class Output:
         self.closed_pipe = isinstance(error, BrokenPipeError)
         self.lost = getattr(error, "strerror", None) or str(error)
         # Python would try to flush the rest at exit, and complain.
-        with contextlib.suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.stream.fileno())
             os.close(null)
@@ -243,7 +243,7 @@ def take_away() -> None:
 def complain(text: str) -> None:
     """A message for the person, on stderr; whatever it quotes cannot steer a terminal."""
     take_away()
-    with contextlib.suppress(OSError, ValueError):  # stderr is closed or full
+    with suppress(OSError, ValueError):  # stderr is closed or full
         print(f"bpfstrace: {printable(text)}", file=sys.stderr)
 
 

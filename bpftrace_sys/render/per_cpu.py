@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
 
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Attachment, NotedCall, PerfEvent, scope
+from decoders.records import dataclass, field
 from decoders.values import Fd
 
 ON_EVENTS: Final = frozenset(

@@ -11,7 +11,6 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Final
 
 from bpftrace_sys.render.json_lines import JsonLines, JsonTemplate
@@ -22,6 +21,7 @@ from bpftrace_sys.story.renderer import TOGETHER
 from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.pieces import Pieces
 from decoders.events import Ending
+from decoders.records import replace
 
 if TYPE_CHECKING:
     from decoders.loop_calls import Round

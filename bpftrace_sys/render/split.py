@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bpftrace_sys.story.objects import Attachment, NotedCall
 from bpftrace_sys.story.renderer import Renderer
 from decoders.events import Exit, ProcessEvent
+from decoders.records import replace
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.kernel_view import Seen

@@ -6,15 +6,13 @@ are colours.
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
-from collections.abc import Callable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import re
-    from typing import IO, Any, Final
+    from collections.abc import Callable
+    from typing import IO, Any, Final, TypeAlias
 
 STYLES: Final = {
     "syscall": "bold",
@@ -50,14 +48,7 @@ configured: Final[dict[str, tuple[str, str]]] = {}
 """What the configuration file says of styles: by name, and where it says so. A process has but
 one."""
 
-Painter = Callable[[str, str], str]
-
-
-@functools.cache
-def _escape() -> re.Pattern[str]:
-    import re
-
-    return re.compile(r"\x1b\[[0-9;]*m")
+Painter: TypeAlias = "Callable[[str, str], str]"
 
 
 def plain_painter(style: str, text: str) -> str:
@@ -67,7 +58,11 @@ def plain_painter(style: str, text: str) -> str:
 
 def visible(text: str) -> int:
     """How many columns a painted text takes (our own text is ASCII but for names)."""
-    return len(_escape().sub("", text)) if "\x1b" in text else len(text)
+    if "\x1b" not in text:
+        return len(text)
+    import re
+
+    return len(re.sub(r"\x1b\[[0-9;]*m", "", text))
 
 
 def wants_colour(stream: IO[Any], when: str = "auto") -> bool:

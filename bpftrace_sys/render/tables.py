@@ -6,7 +6,6 @@ columns that never wrap, so that awk and diff can read them.
 
 from __future__ import annotations
 
-import textwrap
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.render.style import columns_of, wants_colour
@@ -81,6 +80,8 @@ def _wrapped(text: str, width: int, **options: Any) -> list[str]:
         folded(word, room) if "/" in word and len(word) > room > MIDDLE else word
         for word in text.split(" ")
     )
+    import textwrap
+
     return textwrap.wrap(" ".join(words), width, break_on_hyphens=False, **options)
 
 

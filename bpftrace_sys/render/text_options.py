@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from bpftrace_sys.render.times import Stamp
+from decoders.records import dataclass
 
 INDENT: Final = "        "
 ITEMS_SHOWN: Final = 16

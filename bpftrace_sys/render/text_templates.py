@@ -9,6 +9,7 @@ from bpftrace_sys.render.text_options import HOLE, Options
 from bpftrace_sys.render.text_quoting import octets
 from bpftrace_sys.render.times import spent
 from bpftrace_sys.story.renderer import Template
+from decoders.records import NamedTuple
 
 if TYPE_CHECKING:
     from bpftrace_sys.render.output import TextOut

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +12,7 @@ from bpftrace_sys.common.escape import printable
 from bpftrace_sys.compare.policy.deeds import describe
 from bpftrace_sys.compare.policy.verdicts import Outside, Verdict, in_order
 from bpftrace_sys.render.annotations import in_repository
+from decoders.digests import sha256_of
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.places import Place
@@ -182,7 +182,7 @@ def as_sarif(judged: Sequence[Verdict]) -> dict[str, object]:
 
 def _result(outside: Outside, judged: Verdict, rules: list[str]) -> dict[str, object]:
     kind = outside.deed.kind
-    digest = hashlib.sha256(outside.text.encode("utf-8", "backslashreplace")).hexdigest()
+    digest = sha256_of(outside.text.encode("utf-8", "backslashreplace")).hex()
     return {
         "ruleId": f"outside-{kind}",
         "ruleIndex": rules.index(kind),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Final
 
 from bpftrace_sys.common.escape import printable
@@ -40,6 +39,9 @@ def exec_line(what: Exec) -> str | None:
 
 def _command(path: str | None, argv: tuple[str, ...] | None, otherwise: str) -> str:
     """A command line, as far as it is known: the program's file, and its arguments."""
+
+    import shlex
+
     words = list(argv or ())
     shown = (words if path is None else [path, *words[1:]]) or [otherwise]
     line = " ".join(shlex.quote(_short(word)) for word in shown[:WORDS])

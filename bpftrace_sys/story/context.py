@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from bpftrace_sys.story.model import Model
@@ -20,6 +19,7 @@ from decoders.call import Call
 from decoders.formats import insn as isa
 from decoders.formats.ctx_flow import Access, accesses
 from decoders.formats.insn import Insn
+from decoders.records import dataclass
 from decoders.uapi import names
 from decoders.uapi.layouts import LAYOUTS, Member
 
@@ -273,7 +273,7 @@ def named(program: Iterable[Insn], layout: Layout | None) -> dict[int, str]:
 # ---------------------------------------------------------------- with the attachment
 
 
-_TARGET: Final = re.compile(
+_TARGET: Final = (
     r"(kprobe|kretprobe|fentry|fexit|fmod_ret|lsm|tp_btf|raw tracepoint|tracepoint) ([\w.:/]+)$"
 )
 
@@ -283,7 +283,7 @@ def place(target: str, arch: int, facts: Facts) -> tuple[str, Layout] | None:
 
     ``arch``: AUDIT_ARCH_* of the kernel, for its registers.
     """
-    match = _TARGET.fullmatch(target)
+    match = re.fullmatch(_TARGET, target)
     if match is None:
         return None
     kind, name = match[1], match[2]

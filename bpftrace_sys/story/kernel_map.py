@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.story.kernel_view import NativeFunction, NativeLine, Seen, translated
 from decoders.formats.insn_text import Line
+from decoders.records import NamedTuple
 
 UNCHANGED: Final = "unchanged"
 CHANGED: Final = "changed"

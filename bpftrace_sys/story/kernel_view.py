@@ -22,6 +22,7 @@ from decoders.formats import prog_symbols
 from decoders.formats.insn_text import InsnNames, Line
 from decoders.formats.insn_text import listing as insn_lines
 from decoders.formats.native import NoDisassemblerError, disassemble
+from decoders.records import NamedTuple, dataclass, field
 
 if TYPE_CHECKING:
     from decoders.formats.btf import Btf

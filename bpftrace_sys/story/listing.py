@@ -18,6 +18,7 @@ from decoders.formats.insn_text import InsnNames, Line
 from decoders.formats.insn_text import listing as insn_lines
 from decoders.formats.tag import tags
 from decoders.raw import EXIT, FdFact
+from decoders.records import NamedTuple
 from decoders.values import Array, Fd, Insns, Int, Struct, Value
 
 if TYPE_CHECKING:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, overload
 
-if TYPE_CHECKING:
+from decoders.records import dataclass, field
 
+if TYPE_CHECKING:
     from decoders.call import Call
     from decoders.formats.insn_text import Line
 

@@ -5,11 +5,11 @@ These know each other: a call its objects, an object the call that made it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.story.notes import Given, Listing, Probe, Retry
 from decoders.call import Call, inner_value
+from decoders.records import dataclass, field
 from decoders.uapi import names
 from decoders.values import Text, Value
 

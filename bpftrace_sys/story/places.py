@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from bpftrace_sys.story.listing import listing_of
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall
+from decoders.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

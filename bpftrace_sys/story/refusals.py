@@ -4,7 +4,6 @@ followed by another one."""
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bpftrace_sys.common.errnos import errno_name
@@ -17,6 +16,7 @@ from bpftrace_sys.story.program_names import prog_key
 from bpftrace_sys.story.retention import KEPT, slim
 from bpftrace_sys.story.summary import Table
 from bpftrace_sys.story.targets import printable
+from decoders.records import dataclass, field, replace
 
 REMEMBERED: Final = 10_000
 ANSWERS: Final = frozenset(

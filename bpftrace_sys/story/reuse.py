@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NAME_LEN, Map, NotedCall
 from decoders.formats.btf_types import Kind, Type
+from decoders.records import NamedTuple
 from decoders.uapi import const, names
 
 if TYPE_CHECKING:

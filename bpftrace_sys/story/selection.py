@@ -7,7 +7,6 @@ What is not shown is still seen: the model knows all objects, so names stay righ
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bpftrace_sys.story.objects import Attachment, Link, NotedCall, Object, PerfEvent, Prog, text_of
@@ -15,6 +14,7 @@ from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.trace.header import Header
 from decoders.call import Call, inner_value
 from decoders.events import ProcessEvent
+from decoders.records import dataclass
 from decoders.uapi.const import BPF_COMMON_ATTRS
 from decoders.values import Struct, Text, Value
 

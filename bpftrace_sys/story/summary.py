@@ -6,7 +6,6 @@ Pure: rows of strings from the model and from what was counted on the way.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from bpftrace_sys.story.fates import fate, seen_at_the_end
@@ -14,6 +13,7 @@ from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Link, Map, Object, Prog
 from bpftrace_sys.story.targets import printable
 from decoders.call import Call
+from decoders.records import dataclass, field
 
 Kind = TypeVar("Kind", bound=Object)
 

@@ -17,9 +17,9 @@ HOOKS: Final = {
 }
 """Attach types that are better known by another name."""
 
-_PMU_TYPE = re.compile(r"/sys/bus/event_source/devices/([^/]+)/type$")
-_PMU_FORMAT = re.compile(r"/sys/bus/event_source/devices/([^/]+)/format/")
-_TRACEPOINT_ID = re.compile(r"/sys/kernel/(?:debug/)?tracing/events/([^/]+)/([^/]+)/id$")
+_PMU_TYPE = r"/sys/bus/event_source/devices/([^/]+)/type$"
+_PMU_FORMAT = r"/sys/bus/event_source/devices/([^/]+)/format/"
+_TRACEPOINT_ID = r"/sys/kernel/(?:debug/)?tracing/events/([^/]+)/([^/]+)/id$"
 
 
 def _text(value: Value | None) -> str:
@@ -36,30 +36,30 @@ def hook_name(kind: str) -> str:
 
 def opened(path: str) -> str | None:
     """What a file that a loader reads stands for: ``pmu kprobe``, ``tracepoint a:b``."""
-    found = _PMU_TYPE.search(path)
+    found = re.search(_PMU_TYPE, path)
     if found:
         return f"pmu {found[1]}"
-    found = _TRACEPOINT_ID.search(path)
+    found = re.search(_TRACEPOINT_ID, path)
     return f"tracepoint {found[1]}:{found[2]}" if found else None
 
 
 def open_note(path: str, facts: Facts) -> str | None:
     """A comment for an openat: ``PMU kprobe = 6``."""
-    found = _PMU_TYPE.search(path)
+    found = re.search(_PMU_TYPE, path)
     if found:
         for key, name in facts.pmus.items():
             if name == found[1]:
                 return f"PMU {name} = {key}"
-    found = _PMU_FORMAT.search(path)
+    found = re.search(_PMU_FORMAT, path)
     if found:
         return f"attr format of PMU {printable(found[1])}"
-    found = _TRACEPOINT_ID.search(path)
+    found = re.search(_TRACEPOINT_ID, path)
     return f"tracepoint {printable(found[1])}:{printable(found[2])}" if found else None
 
 
-_PROBE = re.compile(r"^([pr])\d*(?::(?:([^\s/.]+)[/.])?([^\s/]+))?\s+(\S+)")
-_PROBE_GONE = re.compile(r"^-:(?:([^\s/.]+)[/.])?([^\s/]+)$")
-_FILE_PLACE = re.compile(r"^(/.*):(0x[0-9a-fA-F]{1,16})$")
+_PROBE = r"^([pr])\d*(?::(?:([^\s/.]+)[/.])?([^\s/]+))?\s+(\S+)"
+_PROBE_GONE = r"^-:(?:([^\s/.]+)[/.])?([^\s/]+)$"
+_FILE_PLACE = r"^(/.*):(0x[0-9a-fA-F]{1,16})$"
 _PROBE_FILES = {"kprobe_events": "kprobe", "uprobe_events": "uprobe"}
 
 
@@ -73,12 +73,12 @@ def defined_probes(path: str, text: str, facts: Facts) -> dict[str, str]:
     kind = _PROBE_FILES.get(path.rpartition("/")[2])
     found: dict[str, str] = {}
     for line in text.splitlines() if kind else ():
-        match = _PROBE.match(line.strip())
+        match = re.match(_PROBE, line.strip())
         if match and match[3]:
             what = f"{kind[0]}ret{kind[1:]}" if match[1] == "r" and kind else kind
             group = match[2] or f"{kind}s"
             found[f"{group}:{match[3]}"] = f"{what} {_place(match[4], facts)}"
-        gone = _PROBE_GONE.match(line.strip())
+        gone = re.match(_PROBE_GONE, line.strip())
         if gone:
             found[f"{gone[1] or f'{kind}s'}:{gone[2]}"] = ""
     return found
@@ -86,7 +86,7 @@ def defined_probes(path: str, text: str, facts: Facts) -> dict[str, str]:
 
 def _place(target: str, facts: Facts) -> str:
     """A probe's target, with an offset in a file as the function that stands there."""
-    found = _FILE_PLACE.match(target)
+    found = re.match(_FILE_PLACE, target)
     if found is None:
         return printable(target)
     return printable(f"{found[1]}:{in_file(found[1], int(found[2], 16), facts)}")

@@ -10,12 +10,12 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall, Object
 from decoders.call import inner_value
+from decoders.records import dataclass, field
 from decoders.values import Insns
 
 FEW: Final = 8

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from decoders.events import NAMES, Ending, Lost, Other, ProcessEvent, What, event_name
+from decoders.records import NamedTuple
 
 COMMON: Final = ("type", "event", "time", "pid", "tid")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bpftrace_sys import __version__
+from decoders.records import dataclass, field
 
 FORMAT: Final = "bpfstrace"
 VERSION: Final = 1

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from bpftrace_sys.common import BpfstraceError
 from decoders.events import Ending, ProcessEvent
 from decoders.raw import RawCall
+from decoders.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,11 +7,11 @@ addresses in them.  All else in the line is made of that again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from decoders.formats.native_targets import ARCHITECTURES
 from decoders.formats.prog_info import ARRAYS, ROOM, ProgInfo
+from decoders.records import dataclass, field
 
 WORDS: Final = ("xlated", "jited", "map")
 """What can be asked for."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import zlib
 from collections import OrderedDict
 from typing import Any, Final
 
 from bpftrace_sys.common.strict_json import dumps
+from decoders.digests import short_of
 
 NUMBERED: Final = 64
 """Bytes from which a piece is counted, so that it need not be written twice."""
@@ -68,7 +68,7 @@ class Pieces:
 
 
 def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
+    return short_of(data)
 
 
 def pack(data: bytes, pieces: Pieces) -> Any:

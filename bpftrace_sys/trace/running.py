@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from decoders.records import NamedTuple
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NamedTuple
-
     from decoders.raw import Chunk, Extra, FdFact, RawCall
-else:
-    from decoders.records import NamedTuple
 
 
 class Running(NamedTuple):

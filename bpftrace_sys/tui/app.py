@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
@@ -20,6 +20,7 @@ from bpftrace_sys.tui.panes import Pane
 from bpftrace_sys.tui.reading import Reading
 from bpftrace_sys.tui.saving import save
 from bpftrace_sys.tui.viewer import Viewer
+from decoders.records import NamedTuple
 
 BACK: Final = 256
 """Places that are remembered."""

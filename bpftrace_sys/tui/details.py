@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.render.html.painting import Marks, unmarked
 from bpftrace_sys.render.html.quantities import count, span
@@ -14,6 +14,7 @@ from bpftrace_sys.render.times import seconds
 from bpftrace_sys.tui.book import Book
 from bpftrace_sys.tui.entries import Entry, TieGroup, targets, users
 from bpftrace_sys.tui.rows import Row
+from decoders.records import NamedTuple
 
 LISTED: Final = 64
 """Maps, helpers and users that are named one by one."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.render.html.records import ATTACHING, BEFORE, Program, Report, Tie
+from decoders.records import NamedTuple
 
 ORDER: Final = ("prog", "map", "link", "btf", "perf_event")
 """Kinds of objects as they are listed."""

@@ -7,9 +7,10 @@ import os
 import tempfile
 from array import array
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from bpftrace_sys.common import BpfstraceError
+from decoders.records import NamedTuple
 
 LIMIT: Final = 1 << 30
 """Bytes of all rows; later calls are counted only."""

@@ -9,10 +9,9 @@ kernel/bpf/syscall.c.
 from __future__ import annotations
 
 import re
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import construct as cs
-
+from decoders.constructs import cs
 from decoders.declare.bpf_fields import (
     ATTACH_FLAGS,
     ATTACH_TYPE,
@@ -75,6 +74,7 @@ from decoders.declare.structs import (
     Unknown,
     kernel,
 )
+from decoders.records import NamedTuple
 from decoders.uapi import const, names
 from decoders.walk.measures import (
     MPROG,

@@ -6,8 +6,7 @@ import errno
 from collections.abc import Callable
 from typing import Any, Final
 
-import construct as cs
-
+from decoders.constructs import cs
 from decoders.declare.fields import (
     U32,
     FactField,

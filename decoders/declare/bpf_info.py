@@ -8,11 +8,9 @@ buffers and their room inside the struct; the kernel writes how much there was.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
-import construct as cs
-
+from decoders.constructs import cs
 from decoders.declare.bpf_fields import (
     ATTACH_TYPE,
     FUNC_INFO,
@@ -70,6 +68,8 @@ def loaded_at(value: int, scope: Scope) -> str | None:
     boot = scope.env.fact("boot", 0) if value else None
     if boot is None or not boot.isascii() or not boot.isdigit() or len(boot) > 20:
         return None
+    from datetime import UTC, datetime
+
     try:
         at = datetime.fromtimestamp((int(boot) + value) // 1_000_000_000, UTC)
     except (ValueError, OverflowError, OSError):

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import construct as cs
-
+from decoders.constructs import cs
 from decoders.declare.bpf_fields import ATTACH_TYPE, FD, LINK_TARGET, OPT_FD, relative
 from decoders.declare.fields import (
     S32,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Any, Final
 
-import construct as cs
-
+from decoders.constructs import cs
 from decoders.declare.bpf_fields import (
     FD,
     IFINDEX,

@@ -18,9 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-import construct as cs
-from construct import this as this
-
+from decoders.constructs import cs
+from decoders.constructs import this as this
 from decoders.uapi import names, perf, system
 from decoders.values import (
     EMPTY,

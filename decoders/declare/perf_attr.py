@@ -10,8 +10,7 @@ import errno
 from collections.abc import Mapping
 from typing import Any, Final
 
-import construct as cs
-
+from decoders.constructs import cs
 from decoders.declare.fields import (
     U16,
     U32,

@@ -6,14 +6,14 @@ kernel/events/core.c.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import construct as cs
-
+from decoders.constructs import cs
 from decoders.declare.bpf_fields import TOO_SMALL
 from decoders.declare.fields import S32, U32, U64, X64, FdField, Field, FlagSet, Skip, Written
 from decoders.declare.perf_attr import PERF_ATTR_POINTER
 from decoders.declare.structs import CStr, In, InOut, One, Out, Tail, kernel
+from decoders.records import NamedTuple
 from decoders.uapi import perf, system
 from decoders.walk.measures import query_bpf_size
 

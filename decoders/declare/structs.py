@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import construct as cs
-
+from decoders.constructs import cs
 from decoders.declare.fields import (
     AT_ONCE,
     Bits,
@@ -19,6 +18,7 @@ from decoders.declare.fields import (
     Skip,
     Written,
 )
+from decoders.records import NamedTuple
 from decoders.values import (
     NULL,
     Absent,

@@ -7,12 +7,10 @@ low half of its register.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
-import construct as cs
-
 from decoders import arch as arches
+from decoders.constructs import cs
 from decoders.declare import bpf_attr, perf_ioctl
 from decoders.declare.fields import (
     S32,
@@ -33,6 +31,7 @@ from decoders.declare.netlink import Messages
 from decoders.declare.perf_attr import PERF_ATTR_POINTER
 from decoders.declare.structs import Blob, Chunked, CStr, In, Many, One, Out, Pick, Ptr
 from decoders.raw import AUDIT_ARCH_AARCH64
+from decoders.records import dataclass
 from decoders.uapi import const, names, perf, system
 from decoders.values import Flags, Name, Struct, Value
 from decoders.walk import measures

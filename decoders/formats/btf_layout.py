@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from decoders.formats.btf import MAX_DEPTH, POINTER_SIZE, Btf
 from decoders.formats.btf_types import COMPOSITES, Kind, Member, Type
+from decoders.records import NamedTuple
 
 _MAX_ALIGN: Final = 16  # of a scalar; __int128 has it
 _MAX_PADDING: Final = 8  # unnamed bit-fields in one place

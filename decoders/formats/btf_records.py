@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
-import construct
-
+from decoders.constructs import cs
 from decoders.formats.btf_types import BtfError, Kind
+from decoders.records import NamedTuple
 
 MAGIC: Final = 0xEB9F
 ByteOrder = Literal["little", "big"]
 
-_U8, _U16, _U32, _S32 = construct.Int8ul, construct.Int16ul, construct.Int32ul, construct.Int32sl
+_U8, _U16, _U32, _S32 = cs.Int8ul, cs.Int16ul, cs.Int32ul, cs.Int32sl
 
-BTF_HEADER: Final = construct.Struct(
+BTF_HEADER: Final = cs.Struct(
     "magic" / _U16,
     "version" / _U8,
     "flags" / _U8,
@@ -26,17 +26,17 @@ BTF_HEADER: Final = construct.Struct(
     "layout_off" / _U32,
     "layout_len" / _U32,
 )
-BTF_LAYOUT: Final = construct.Struct("info_sz" / _U8, "elem_sz" / _U8, "flags" / _U16)
-BTF_TYPE: Final = construct.Struct("name_off" / _U32, "info" / _U32, "size_or_type" / _U32)
-BTF_INT: Final = construct.Struct("info" / _U32)
-BTF_ARRAY: Final = construct.Struct("type" / _U32, "index_type" / _U32, "nelems" / _U32)
-BTF_VAR: Final = construct.Struct("linkage" / _U32)
-BTF_DECL_TAG: Final = construct.Struct("component_idx" / _S32)
-BTF_MEMBER: Final = construct.Struct("name_off" / _U32, "type" / _U32, "offset" / _U32)
-BTF_ENUM: Final = construct.Struct("name_off" / _U32, "val" / _U32)
-BTF_ENUM64: Final = construct.Struct("name_off" / _U32, "val_lo32" / _U32, "val_hi32" / _U32)
-BTF_PARAM: Final = construct.Struct("name_off" / _U32, "type" / _U32)
-BTF_VAR_SECINFO: Final = construct.Struct("type" / _U32, "offset" / _U32, "size" / _U32)
+BTF_LAYOUT: Final = cs.Struct("info_sz" / _U8, "elem_sz" / _U8, "flags" / _U16)
+BTF_TYPE: Final = cs.Struct("name_off" / _U32, "info" / _U32, "size_or_type" / _U32)
+BTF_INT: Final = cs.Struct("info" / _U32)
+BTF_ARRAY: Final = cs.Struct("type" / _U32, "index_type" / _U32, "nelems" / _U32)
+BTF_VAR: Final = cs.Struct("linkage" / _U32)
+BTF_DECL_TAG: Final = cs.Struct("component_idx" / _S32)
+BTF_MEMBER: Final = cs.Struct("name_off" / _U32, "type" / _U32, "offset" / _U32)
+BTF_ENUM: Final = cs.Struct("name_off" / _U32, "val" / _U32)
+BTF_ENUM64: Final = cs.Struct("name_off" / _U32, "val_lo32" / _U32, "val_hi32" / _U32)
+BTF_PARAM: Final = cs.Struct("name_off" / _U32, "type" / _U32)
+BTF_VAR_SECINFO: Final = cs.Struct("type" / _U32, "offset" / _U32, "size" / _U32)
 
 
 def unpacker(record: Any, byteorder: ByteOrder = "little") -> Struct:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 from decoders import BpfstraceError
+from decoders.records import NamedTuple
 
 
 class BtfError(BpfstraceError, ValueError):

@@ -9,10 +9,11 @@ access is told.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 from decoders.formats import insn as isa
 from decoders.formats.insn import Insn
+from decoders.records import NamedTuple
 
 _START: Final = 1 << 1
 """Registers, as bits, that hold the context's address at the beginning: r1."""

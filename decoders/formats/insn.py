@@ -13,7 +13,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, TypeAlias
+
+from decoders.records import NamedTuple
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 

@@ -13,16 +13,16 @@ characters that an immediate spells, is for ``comment()``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import islice, zip_longest
 from operator import itemgetter
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from decoders.formats import insn as isa
 from decoders.formats.insn import Buffer, Insn, TargetKind
 from decoders.formats.insn_wordings import VARIANTS, WORDINGS
 from decoders.formats.poison import poison
+from decoders.records import NamedTuple, dataclass, field
 from decoders.uapi.helpers import bpf_func_id
 
 # ---------------------------------------------------------------------------

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 from decoders.formats import insn as isa
+from decoders.records import NamedTuple
 
 NULL: Final = "(null)"
 """printf's word for a missing string: what the kernel prints for an operator without a name."""

@@ -13,10 +13,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from decoders import BpfstraceError
 from decoders.formats import native_targets
+from decoders.records import NamedTuple
 
 SYNTAXES: Final = ("att", "intel")
 _MNEMONIC: Final = 6

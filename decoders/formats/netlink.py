@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
+
+from decoders.records import NamedTuple
 
 MESSAGES: Final = 4096
 HEADER: Final = struct.Struct("<IHHII")

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import struct
 
+from decoders.records import NamedTuple
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Final, NamedTuple
-else:
-    from decoders.records import NamedTuple
+    from typing import Final
 
 ROOM: Final = 256
 """Bytes that are offered for the struct: 232 as of Linux 7.1."""

@@ -14,10 +14,11 @@ with those the tag here is not the program's.
 
 from __future__ import annotations
 
-import hashlib
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, TypeAlias
 
+from decoders.digests import sha1_of, sha256_of
 from decoders.formats.insn import LD_IMM64, PSEUDO_MAP_FD, PSEUDO_MAP_VALUE, SLOT, Buffer
+from decoders.records import NamedTuple
 
 Algorithm: TypeAlias = Literal["sha1", "sha256"]
 
@@ -60,5 +61,4 @@ def tags(insns: Buffer) -> Tags:
 
 
 def _digest(data: bytes, algorithm: Algorithm) -> str:
-    # Names things, guards nothing: so hosts that forbid SHA-1 need not object.
-    return hashlib.new(algorithm, data, usedforsecurity=False).digest()[:8].hex()
+    return (sha1_of if algorithm == "sha1" else sha256_of)(data)[:8].hex()

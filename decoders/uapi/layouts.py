@@ -6,7 +6,9 @@ commit 9a3a07d06e7d74f4aecc51396c771149336ac55d; linux-libc-dev 6.1.192-2.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
+
+from decoders.records import NamedTuple
 
 
 class Member(NamedTuple):

@@ -11,18 +11,17 @@ from __future__ import annotations
 import struct
 
 from decoders.raw import ENTRY
+from decoders.records import NamedTuple
 from decoders.walk.layouts import READ_LIMIT, CStr, Layout, Log, Many, One
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Final, NamedTuple
+    from typing import Any, Final
 
     from decoders.walk.layouts import Pointer, Slot, Target
     from decoders.walk.memory import Memory
     from decoders.walk.scope import Env
-else:
-    from decoders.records import NamedTuple
 
 ITEM_LIMIT: Final = 1 << 16
 """The most elements of an array that become values of their own."""

@@ -171,7 +171,9 @@ if TYPE_CHECKING:
     from typing import Final
 """
 
-_MEMBER = '''from typing import Final, NamedTuple
+_MEMBER = '''from typing import Final
+
+from decoders.records import NamedTuple
 
 
 class Member(NamedTuple):

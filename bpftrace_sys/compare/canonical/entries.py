@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.compare.canonical.objects import Known
 from bpftrace_sys.compare.canonical.processes import Process
 from bpftrace_sys.story.objects import Notes
 from decoders.commands import COLLECTS, WALKS
+from decoders.records import NamedTuple, dataclass, field
 
 LOADS: Final = {
     "BPF_PROG_LOAD": "prog",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Container
-from dataclasses import dataclass
 from typing import Final
 
 from bpftrace_sys.compare.canonical.text import escaped, ref, stable
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import MADE, Link, Map, Object, Prog
+from decoders.records import dataclass
 
 NAME_LIMIT: Final = 200
 LINKS_WAITING: Final = 1024

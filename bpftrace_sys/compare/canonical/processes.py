@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from decoders.events import Exit, Fork, ProcessEvent
+from decoders.records import dataclass
 
 
 @dataclass(slots=True, eq=False)

@@ -6,12 +6,12 @@ one: it has no control characters left (see ``escaped``).
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Container
 from typing import Final
 
 from bpftrace_sys.story.targets import printable
+from decoders.digests import sha256_of
 
 LINES_LIMIT: Final = 100_000
 """Lines of one block (a log, declarations) that are kept."""
@@ -76,4 +76,4 @@ def digest(data: bytes) -> str:
     """Bytes in hex; of many, the size and a hash."""
     if len(data) <= BYTES_SHOWN:
         return data.hex(" ") or "(empty)"
-    return f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()[:32]}"
+    return f"{len(data)} bytes, sha256 {sha256_of(data).hex()[:32]}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from decoders.records import NamedTuple, dataclass, field
 
 
 class FieldChange(NamedTuple):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from bpftrace_sys.compare.canonical.entries import Entry
 from bpftrace_sys.compare.diff.differences import FieldChange
 from bpftrace_sys.compare.diff.options import Options
 from bpftrace_sys.compare.diff.pairing import Pair
 from bpftrace_sys.compare.diff.side import Side
+from decoders.records import NamedTuple
 
 
 class Named:

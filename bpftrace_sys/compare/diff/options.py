@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass, field
 from typing import Final
+
+from decoders.records import dataclass, field
 
 KINDS: Final = ("progs", "maps", "attachments")
 """What --only takes."""

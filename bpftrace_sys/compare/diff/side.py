@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from bpftrace_sys.compare.canonical.canon import Canon
@@ -15,6 +13,8 @@ from bpftrace_sys.compare.canonical.processes import Process
 from bpftrace_sys.compare.canonical.text import refs
 from bpftrace_sys.compare.diff import options
 from bpftrace_sys.trace.header import Header
+from decoders.digests import short_of
+from decoders.records import dataclass, field
 
 SWITCHED: Final = frozenset({"enabled", "disabled"})
 """Verbs of attachments that are compared as the ioctl that they are."""
@@ -33,7 +33,7 @@ class Rest:
 
     def add(self, text: str) -> None:
         """Counts one."""
-        digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
+        digest = short_of(text.encode("utf-8", "replace"))
         self.sum = (self.sum + int.from_bytes(digest, "little")) % (1 << 128)
         self.count += 1
 
@@ -199,7 +199,7 @@ def content(entry: Entry) -> bytes:
     text = "\n".join(parts)
     for number in set(refs(text)):
         text = text.replace(f"\0{number}\0", "\0")
-    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
+    return short_of(text.encode("utf-8", "replace"))
 
 
 def signature(entry: Entry) -> str:

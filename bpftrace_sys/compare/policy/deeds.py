@@ -7,8 +7,7 @@ may refuse what another one takes.  Feature probes do not count.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from bpftrace_sys.common import BpfstraceError
 from bpftrace_sys.common.errnos import errno_name
@@ -23,6 +22,7 @@ from bpftrace_sys.story.targets import printable
 from bpftrace_sys.trace.header import Header
 from decoders.call import inner_value
 from decoders.events import Ending
+from decoders.records import NamedTuple, dataclass
 from decoders.uapi import helpers
 from decoders.values import Insns, Name
 

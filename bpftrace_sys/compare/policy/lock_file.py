@@ -12,11 +12,11 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bpftrace_sys.common import BpfstraceError
 from bpftrace_sys.compare.policy.deeds import Deed
+from decoders.records import dataclass, field
 
 VERSION: Final = 1
 FILE_LIMIT: Final = 16 << 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from bpftrace_sys.compare.policy.deeds import (
@@ -16,6 +15,7 @@ from bpftrace_sys.compare.policy.deeds import (
     describe,
 )
 from bpftrace_sys.compare.policy.lock_file import Lock
+from decoders.records import dataclass, field
 
 WITHIN: Final = "within"
 OUTSIDE: Final = "outside"

@@ -11,10 +11,10 @@ import errno
 import fnmatch
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.common import BpfstraceError
+from decoders.records import dataclass, field
 
 if TYPE_CHECKING:
     from decoders.walk.follow import Node

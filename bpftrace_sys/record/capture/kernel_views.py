@@ -17,6 +17,7 @@ from bpftrace_sys.trace.kernel_view import KernelView, Mapping
 from decoders import arch as arches
 from decoders.formats.prog_info import ProgInfo, btf_id_of
 from decoders.raw import EXIT, RawCall
+from decoders.records import dataclass
 from decoders.uapi import const
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import errno
 import time
-from collections import deque
 
+from bpftrace_sys.common.light import deque
 from bpftrace_sys.record.capture.begun import Begun
 from bpftrace_sys.record.capture.paths import LIMIT as PATH_LIMIT
 from bpftrace_sys.record.capture.paths import defining, interesting

@@ -12,17 +12,16 @@ import stat
 from bpftrace_sys.record.files.walk import place_of
 from decoders import arch as arches
 from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
+from decoders.records import NamedTuple
 from decoders.uapi import const
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Final, NamedTuple
+    from typing import Final
 
     from bpftrace_sys.record.machine.fds import FdLookup
     from bpftrace_sys.record.ptrace.memory import LiveMemory
-else:
-    from decoders.records import NamedTuple
 
 LIMIT: Final = 1 << 20
 """Bytes of a buffer that are read at most."""

@@ -11,7 +11,6 @@ import select
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from bpftrace_sys.record.capture.paths import PREFIXES, interesting
@@ -30,6 +29,7 @@ from decoders import arch as arches
 from decoders.events import Exec, Exit, Fork, Lost, ProcessEvent
 from decoders.loop_calls import Rounds
 from decoders.raw import RawCall
+from decoders.records import dataclass, field
 from decoders.uapi import system
 
 CALLS: Final = ("bpf", "perf_event_open", "ioctl", "openat", "setsockopt")

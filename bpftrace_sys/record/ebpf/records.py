@@ -11,7 +11,7 @@ import os
 import struct
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.record.capture.credentials import INIT_USER_NS
 from bpftrace_sys.record.ebpf.layout import (
@@ -40,6 +40,7 @@ from bpftrace_sys.record.proc import argv_of
 from decoders.events import Exec, Exit, Fork, ProcessEvent, What
 from decoders.loop_calls import Rounds
 from decoders.raw import Chunk, Cred, FdFact, RawCall
+from decoders.records import NamedTuple
 from decoders.uapi import const, names
 
 if TYPE_CHECKING:

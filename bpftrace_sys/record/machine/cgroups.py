@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 from bpftrace_sys.record.files.mounts import mounts

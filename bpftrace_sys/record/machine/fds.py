@@ -17,8 +17,8 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-from collections import OrderedDict
 
+from bpftrace_sys.common.light import OrderedDict
 from bpftrace_sys.record.proc import process_of
 from decoders.raw import EXIT, FdFact
 

@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 
 TRACEFS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 SETTLING: Final = 0.03
-"""Seconds to wait before asking what is left behind."""
+"""Seconds that what seems to be left behind is given to go; and the longest between two looks."""
+PAUSE: Final = 0.001
+"""Seconds between the first two looks; each time twice as long."""
 BTF_FOLDER: Final = "/sys/kernel/btf"
 VMLINUX_BTF: Final = f"{BTF_FOLDER}/vmlinux"
 
@@ -89,8 +91,7 @@ class LiveFacts(Facts):
         self._elf: Any = None
         self._files: Any = files
         self._newer: dict[str, dict[int, str]] | None = None
-        self._settled = False
-        self.patience = 0.0
+        self.patience = SETTLING
         """Seconds to wait, in all, for objects to go that nothing seems to hold."""
         self._evidence: Any = None
         self._declarations: Any = None
@@ -188,6 +189,8 @@ class LiveFacts(Facts):
 
     def _ask_tracepoint(self, key: int) -> str | None:
         if self._tracepoints is None or key not in self._tracepoints:
+            import glob
+
             self._tracepoints = {}
             for root in TRACEFS:
                 for path in glob.glob(f"{root}/events/*/*/id"):
@@ -203,6 +206,8 @@ class LiveFacts(Facts):
         """A tracepoint with its category, where there is but one of that name."""
         if not name.replace("_", "").isalnum():
             return None
+        import glob
+
         for root in TRACEFS:
             found = glob.glob(f"{root}/events/*/{name}/id")
             if found:
@@ -289,14 +294,13 @@ class LiveFacts(Facts):
         """
         from bpftrace_sys.record.machine import bpf
 
-        if not self._settled:
-            time.sleep(SETTLING)
-            self._settled = True
+        pause = PAUSE
         while bpf.info(kind, key) is not None:
             if self.patience <= 0:
                 return "yes"
-            self.patience -= SETTLING
-            time.sleep(SETTLING)
+            self.patience -= pause
+            time.sleep(pause)
+            pause = min(2 * pause, SETTLING)
         return None
 
     def _ask_alive_prog(self, key: int) -> str | None:

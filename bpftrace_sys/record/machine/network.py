@@ -15,7 +15,6 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 from bpftrace_sys.record.files.mounts import mounts
@@ -32,6 +31,7 @@ from decoders.formats.netlink import (
     attributes,
     messages,
 )
+from decoders.records import dataclass, field
 from decoders.uapi import const
 
 RTM_NEWLINK, RTM_GETLINK = 16, 18

@@ -11,12 +11,12 @@ import ctypes
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
 from bpftrace_sys.record.machine.fds import FdLookup
 from decoders import arch
 from decoders.raw import FdFact
+from decoders.records import dataclass, field
 
 BPF_LINKS: Final = ("anon_inode:bpf", "anon_inode:[bpf", "anon_inode:btf")
 """How the links of BPF fds read: bpf-prog, bpf-map, bpf_link, [bpf_link], btf, bpf-token."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.record.machine import bpf
+from decoders.records import NamedTuple
 from decoders.uapi import const
 
 _QUERY: Final = struct.Struct("<IIIIQII")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 
+from bpftrace_sys.common.light import suppress
 from bpftrace_sys.record.ptrace import requests as px
 from bpftrace_sys.record.ptrace.careful import holds_userfaultfd
 from bpftrace_sys.record.ptrace.errors import AttachError
@@ -55,7 +55,7 @@ def attach(pid: int, tracees: dict[int, Tracee], follow: bool, more: int = 0) ->
             if careful:
                 tracee.memory.be_careful()
             tracees[tid] = tracee
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 px.interrupt(tid)
     if not seen:
         raise AttachError(pid, errno.ESRCH, f"no process {pid}")

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
 
+from bpftrace_sys.common.light import deque
 from bpftrace_sys.record.ptrace import requests as px
 from bpftrace_sys.record.ptrace.memory import LiveMemory
 from bpftrace_sys.record.ptrace.tracee import Tracee

@@ -12,9 +12,9 @@ told of that stop before we look at our own signals, we look at them then, befor
 
 from __future__ import annotations
 
-import contextlib
 import os
 
+from bpftrace_sys.common.light import suppress
 from bpftrace_sys.record.ptrace import requests as px
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ def barrier() -> None:
     """Returns when no signal to a process group is half sent."""
     # setpgid takes tasklist_lock for writing before all else, and changes nothing here:
     # it fails for the leader of a session, and is no news for others.
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         os.setpgid(0, os.getpgrp())
 
 

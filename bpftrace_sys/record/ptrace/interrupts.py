@@ -3,10 +3,9 @@ and Ctrl-Z, with which the tracer stops when the program has."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 
+from bpftrace_sys.common.light import signal, suppress
 from bpftrace_sys.record.ptrace import requests as px
 from bpftrace_sys.record.ptrace.forwarding import barrier, comes_by_itself
 from bpftrace_sys.record.ptrace.own_signals import OURS, OwnSignals, stop_ourselves
@@ -75,7 +74,7 @@ class Interrupts:
         for tracee in self._family.tracees.values():
             if (tracee.attached or spawned) and not tracee.detach:
                 tracee.detach = True
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     px.interrupt(tracee.tid)
 
     def abandon(self) -> None:
@@ -135,5 +134,5 @@ class Interrupts:
 
 
 def _kill(pid: int, number: int) -> None:
-    with contextlib.suppress(OSError):  # it has ended, or has become another user's
+    with suppress(OSError):  # it has ended, or has become another user's
         os.kill(pid, number)

@@ -6,10 +6,11 @@ where that cannot be opened either, single words with PTRACE_PEEKDATA.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
+
+from bpftrace_sys.common.light import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class LiveMemory:
     def close(self) -> None:
         """Give back what the slow paths hold."""
         if self._mem is not None:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 os.close(self._mem)
             self._mem = None
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import signal
 
+from bpftrace_sys.common.light import signal, suppress
 from bpftrace_sys.record.ptrace import requests as px
 from bpftrace_sys.record.ptrace.errors import EngineError
 from bpftrace_sys.record.ptrace.memory import LiveMemory
@@ -126,6 +125,6 @@ class OtherStops:
         number = status >> 8 & 0xFF
         if status >> 16 or number == (signal.SIGTRAP | 0x80):
             number = 0  # not a signal on its way; a group-stop goes on by itself
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             px.detach(tracee.tid, number)
         self._family.ended(tracee, None)

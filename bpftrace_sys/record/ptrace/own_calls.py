@@ -3,10 +3,10 @@ change how we trace."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 
+from bpftrace_sys.common.light import suppress
 from bpftrace_sys.record.ptrace.stop_filter import ArgRule, StopFilter
 from decoders import arch as arches
 
@@ -101,7 +101,7 @@ class OwnCalls:
         in a stop from which only the tracer lets it go."""
         if not os.path.exists(f"/proc/self/task/{tracee.target}"):
             return
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             if os.readlink(f"/proc/{tracee.tid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
                 return  # there that number is somebody else's
         if tracee.skip_call(-errno.EPERM) and not tracee.silent:

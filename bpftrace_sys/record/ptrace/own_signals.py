@@ -14,9 +14,9 @@ import ctypes
 import errno
 import os
 import select
-import signal
 import time
 
+from bpftrace_sys.common.light import signal
 from bpftrace_sys.record.ptrace.requests import WALL
 
 TYPE_CHECKING = False

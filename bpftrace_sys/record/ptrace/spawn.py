@@ -7,14 +7,13 @@ through a pipe that a successful execve closes.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
-import signal
 import struct
 
 from bpftrace_sys.common import BpfstraceError
+from bpftrace_sys.common.light import signal, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class Starting:
         """Let the child execute its program; a second time does nothing."""
         if self._go < 0:
             return
-        with contextlib.suppress(OSError):  # it was killed
+        with suppress(OSError):  # it was killed
             os.write(self._go, b"g")
         os.close(self._go)
         self._go = -1

@@ -11,10 +11,11 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.record.stacks.elf_image import PT_GNU_EH_FRAME, ElfError, Image
 from bpftrace_sys.record.stacks.reading import CfiError, Cursor
+from decoders.records import NamedTuple
 
 ENTRY_LIMIT: Final = 1 << 20
 """Bytes of an entry."""

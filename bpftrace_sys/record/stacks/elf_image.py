@@ -9,7 +9,9 @@ from __future__ import annotations
 import struct
 import zlib
 from functools import cached_property
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
+
+from decoders.records import NamedTuple
 
 PT_LOAD: Final = 1
 PT_NOTE: Final = 4

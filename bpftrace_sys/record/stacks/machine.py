@@ -14,8 +14,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from decoders.records import dataclass
 
 SIGNALS_SOUGHT: Final = 8
 """Signal frames that are looked for in a copy of a stack."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from functools import cached_property
-from typing import Final, NamedTuple
+from typing import Final
 
+from decoders.records import NamedTuple
 from decoders.stack import Frame
 
 _LINE: Final = re.compile(

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import os
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from ptrace import PtraceError
 from ptrace.binding.func import NT_PRSTATUS, PTRACE_GETREGSET, ptrace
@@ -14,6 +14,7 @@ from ptrace.binding.func import NT_PRSTATUS, PTRACE_GETREGSET, ptrace
 from bpftrace_sys.record.stacks.machine import Machine, machine_of
 from bpftrace_sys.record.stacks.perf_map import PerfMap
 from bpftrace_sys.record.stacks.regions import MemoryMap
+from decoders.records import NamedTuple
 
 if TYPE_CHECKING:
     from bpftrace_sys.record.ptrace.engine import Tracee

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.common.edits import edits
 from bpftrace_sys.common.escape import printable
@@ -23,6 +23,7 @@ from bpftrace_sys.render.html.painting import Marks, Piece
 from bpftrace_sys.render.html.quantities import count
 from bpftrace_sys.render.insn_paint import InsnPainter
 from bpftrace_sys.trace.header import Header
+from decoders.records import NamedTuple
 
 SCRIPTS: Final = ("base.js", "start.js")
 ROWS: Final = 20_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from bpftrace_sys.common.escape import printable
@@ -15,6 +14,7 @@ from bpftrace_sys.story import objects
 from bpftrace_sys.story.objects import MADE, NotedCall, Object
 from decoders.call import inner_value
 from decoders.raw import RawCall
+from decoders.records import dataclass
 from decoders.values import Array, Bytes, Int, Value
 
 WHAT: Final = {

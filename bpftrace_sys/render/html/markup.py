@@ -9,13 +9,13 @@ Markup of a string that comes from a trace, and mypy knows the difference.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
 from html import escape
 from typing import Any, Final
 
 from bpftrace_sys.common.escape import printable
+from decoders.digests import sha256_of
 
 UNSEEN: Final = re.compile(
     "[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
@@ -114,4 +114,4 @@ def style(source: str) -> Markup:
 
 def digest(source: str) -> str:
     """What a Content-Security-Policy calls an inline script or style sheet."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+    return "sha256-" + base64.b64encode(sha256_of(source.encode())).decode()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Final
 
 from bpftrace_sys.render.html.axis import axis
 from bpftrace_sys.render.html.markup import Markup, data
 from bpftrace_sys.render.html.parts import ENTRIES
 from bpftrace_sys.render.html.records import Report
+from decoders.records import asdict
 
 
 def payload(report: Report, styles: Sequence[str]) -> Iterator[Markup]:

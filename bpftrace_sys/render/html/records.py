@@ -7,10 +7,10 @@ marks of :mod:`~bpftrace_sys.render.html.painting`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from decoders.events import Ending
+from decoders.records import dataclass, field
 
 ROWS: Final = 20_000
 """Calls that are listed one by one; of later ones only those that failed or made something."""

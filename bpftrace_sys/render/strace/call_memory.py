@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.render.strace.fd_text import fd_text
 from bpftrace_sys.render.strace.manner import Manner
 from bpftrace_sys.render.strace.quoting import address, quoted
 from decoders.call import Call
 from decoders.raw import ENTRY, EXIT
+from decoders.records import NamedTuple
 from decoders.uapi import const
 from decoders.walk.memory import Snapshot
 

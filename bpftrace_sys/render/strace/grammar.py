@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from bpftrace_sys.render.strace.formats import FORMATS
 from bpftrace_sys.render.strace.item import Item
@@ -23,6 +23,7 @@ from decoders.declare.fields import (
     Raw,
 )
 from decoders.declare.structs import Ptr
+from decoders.records import NamedTuple
 from decoders.uapi import const
 from decoders.walk.measures import ATTACH_BY_IFINDEX
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from bpftrace_sys.render.strace.call_memory import CallMemory, Frame
 from bpftrace_sys.render.strace.constants import Constants
 from bpftrace_sys.render.strace.places import Place
 from bpftrace_sys.render.strace.quoting import address
+from decoders.records import NamedTuple
 from decoders.walk.memory import Snapshot
 
 ELEMENTS: Final = 1 << 18

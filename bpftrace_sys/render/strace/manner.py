@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.render.strace.constants import Constants
+from decoders.records import NamedTuple
 
 RELEASES: Final = ("7.2",)
 """Releases of strace whose lines can be had to the byte."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, NamedTuple
-
-import construct as cs
+from typing import Any
 
 from bpftrace_sys.render.strace.rows import STRUCTS
+from decoders.constructs import cs
 from decoders.declare.fields import Bits, Called, MustBeZero, Written
 from decoders.declare.structs import Pick, layout_of
+from decoders.records import NamedTuple
 
 
 class Place(NamedTuple):

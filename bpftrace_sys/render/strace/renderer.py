@@ -22,6 +22,7 @@ from bpftrace_sys.trace.header import Header
 from decoders.call import Call
 from decoders.events import Ending, Exec, Exit, Fork, ProcessEvent, Signal
 from decoders.raw import AUDIT_ARCH_I386, RawCall
+from decoders.records import NamedTuple
 
 if TYPE_CHECKING:
     from bpftrace_sys.render.output import TextOut

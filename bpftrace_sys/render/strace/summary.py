@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from bpftrace_sys.story.renderer import Renderer
 from decoders.call import Call
 from decoders.events import Ending
+from decoders.records import NamedTuple, dataclass
 
 if TYPE_CHECKING:
     from bpftrace_sys.render.output import TextOut

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from bpftrace_sys.story.attach.rows import ROWS
@@ -11,6 +10,7 @@ from bpftrace_sys.story.attach.ways import Way
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import TARGETS, Attachment, Link, NotedCall, PerfEvent, Prog, Step
 from decoders.arch import NETLINK_CALLS
+from decoders.records import replace
 from decoders.values import Int, Name
 
 

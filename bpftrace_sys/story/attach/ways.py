@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Link, Object, PerfEvent
 from decoders.call import Call
+from decoders.records import dataclass
 
 
 @dataclass(slots=True)

@@ -42,17 +42,17 @@ def verifier(failure: Failure) -> list[str]:
     if pc is not None:
         lines += _place(failure, pc, found.insn)
     for line in found.lines:
-        taken = _TAKEN.search(line)
+        taken = re.search(_TAKEN, line)
         if taken is not None and int(taken[1]) != pc:
             lines += _place(failure, int(taken[1]), None, "taken at")
     if found.state is not None:
         lines.append(f"with {found.state}")
-    if any(_READS.search(line) for line in found.lines) and locked(failure):
+    if any(re.search(_READS, line) for line in found.lines) and locked(failure):
         lines.append("the kernel is locked down (confidentiality): no program reads its memory")
     return lines
 
 
-_READS: Final = re.compile(
+_READS: Final = (
     r"(unknown func|invalid func|cannot use helper) bpf_probe_read(_kernel)?(_str)?#"
 )
 """Helpers that bpf_tracing_func_proto() gives nobody under LOCKDOWN_BPF_READ_KERNEL."""
@@ -63,7 +63,7 @@ def locked(failure: Failure) -> bool:
     return "[confidentiality]" in (failure.now(f"file {LOCKDOWN}") or "")
 
 
-_TAKEN: Final = re.compile(r"\balloc_insn=(\d{1,9})\b")
+_TAKEN: Final = r"\balloc_insn=(\d{1,9})\b"
 
 
 def faulty(failure: Failure, words: tuple[str, ...]) -> int | None:

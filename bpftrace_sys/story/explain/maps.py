@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from bpftrace_sys.story.explain.attr import bad_name, unknown_flags, unknown_type
@@ -16,6 +15,7 @@ from bpftrace_sys.story.explain.wording import (
     signed,
     word_set,
 )
+from decoders.records import dataclass
 from decoders.uapi import const, layouts, names
 
 MAP_CONFIG: Final[dict[str, str]] = {

@@ -7,12 +7,13 @@ one reason only, that is said without.
 from __future__ import annotations
 
 import errno
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.story.explain.failure import Failure
 from bpftrace_sys.story.explain.fds import spoken_of
 from bpftrace_sys.story.explain.queries import DEVICE_HOOKS, of_cgroups
 from bpftrace_sys.story.explain.wording import and_words, decimal
+from decoders.records import NamedTuple
 from decoders.uapi import const
 
 MULTI, OVERRIDE, REPLACE = (

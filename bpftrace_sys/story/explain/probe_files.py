@@ -17,8 +17,8 @@ LONGEST: Final = 4096
 """Bytes of a line that the kernel reads (WRITE_BUFSIZE)."""
 LINES: Final = 16
 """Lines of a write that are looked at."""
-_GONE: Final = re.compile(r"-:(\S+)$")
-_UPROBE: Final = re.compile(r"[pr](?::\S+)?\s+(\S+)")
+_GONE: Final = r"-:(\S+)$"
+_UPROBE: Final = r"[pr](?::\S+)?\s+(\S+)"
 
 
 def probe_file(failure: Failure) -> list[str]:
@@ -45,10 +45,10 @@ def _where(line: str, said: str) -> list[str]:
 
 
 def _unlogged(failure: Failure, name: str, line: str) -> str:
-    gone = _GONE.match(line)
+    gone = re.match(_GONE, line)
     if gone and failure.errno == errno.ENOENT:
         return f"there is no event {gone[1]}"
-    found = _UPROBE.match(line) if name == "uprobe_events" else None
+    found = re.match(_UPROBE, line) if name == "uprobe_events" else None
     if found and failure.errno == errno.EINVAL:
         offset = found[1].rpartition(":")[2]
         if ":" not in found[1] or not offset[:1].isdigit():

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.story.notes import Retry
 from bpftrace_sys.story.objects import NotedCall, text_of
 from decoders.call import Call, inner_value
+from decoders.digests import short_of
+from decoders.records import dataclass
 from decoders.values import Absent, Bytes, Changed, Flags, Insns, Int, Name, Text
 
 TOLD: Final = {
@@ -127,7 +127,7 @@ def _identity(call: Call) -> Any:
 
 
 def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
+    return short_of(data)
 
 
 def _short(call: Call, field: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.story.explain.failure import NONE, Failure
 from bpftrace_sys.story.explain.wording import decimal, word_set
 from bpftrace_sys.story.objects import NotedCall, text_of
 from decoders.call import inner_value
+from decoders.records import NamedTuple
 from decoders.values import Array, Flags, Int
 
 MOST: Final = 1 << 20

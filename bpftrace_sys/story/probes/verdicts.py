@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from decoders.call import Call, inner_value
+from decoders.records import NamedTuple
 from decoders.values import Text, Value
 
 ENOTSUPP: Final = 524

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.notes import Probe
@@ -11,6 +10,7 @@ from bpftrace_sys.story.objects import NotedCall
 from bpftrace_sys.story.probes.matchers import MATCHERS
 from bpftrace_sys.story.probes.verdicts import Found
 from decoders.raw import ENTRY
+from decoders.records import dataclass, field
 from decoders.values import Fd
 
 

@@ -12,7 +12,9 @@ comes next stands on that jump's own line: a state, or the verdict.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
+
+from decoders.records import NamedTuple
 
 _STATE: Final = r"(?:frame(\d+): ?)?((?:R\d+(?:_\w+)?=|fp-\d+).*)"
 _INSN: Final = re.compile(r"(\d{1,9}): (\(([0-9a-f]{2})\) .*)")

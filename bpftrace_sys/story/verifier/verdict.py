@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from bpftrace_sys.story.verifier.lines import Entry, entries
 from bpftrace_sys.story.verifier.registers import Known
+from decoders.records import dataclass
 
 LINES: Final = 6
 """Lines of a verdict that are told: its last ones."""
