@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from dataclasses import replace
 from typing import Final, NoReturn
 
 from bpftrace_sys.cli.arguments import arguments, or_trace

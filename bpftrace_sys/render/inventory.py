@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.render.json_objects import object_json
@@ -24,6 +23,7 @@ from bpftrace_sys.trace.inventory import (
     state_line,
     unseen_line,
 )
+from decoders.records import replace
 
 
 def object_line(state: ObjectState, known: Object) -> dict[str, object]:

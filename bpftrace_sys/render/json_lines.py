@@ -10,7 +10,6 @@ objects with before and after.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.errnos import errno_name

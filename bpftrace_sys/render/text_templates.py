@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bpftrace_sys.render.text_options import HOLE, Options
 from bpftrace_sys.render.text_quoting import octets

@@ -8,8 +8,7 @@ hidden.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.story.context import AS_IT_IS, Layout, loaded_layout, named, type_of
 from bpftrace_sys.story.listing import all_short, functions, listing_of, name_room, short_enough

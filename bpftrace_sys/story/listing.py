@@ -7,7 +7,7 @@ what the model knows (BTF, maps).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.notes import Listing, LongLines

@@ -10,12 +10,12 @@ before the trace.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import replace
 from itertools import islice
 from typing import Final, TypeVar
 
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall, Notes, Object, PerfEvent
+from decoders.records import replace
 from decoders.values import (
     NOT_CAPTURED,
     Absent,

@@ -7,7 +7,7 @@ of declaring maps: __uint() and __type() of tools/lib/bpf/bpf_helpers.h).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NAME_LEN, Map, NotedCall

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
 from typing import Final
 
 from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.trace.kernel_fields import Info
+from decoders.records import dataclass, field
 
 Line = dict[str, object]
 """An object of JSON."""

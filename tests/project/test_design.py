@@ -135,6 +135,24 @@ def test_decoders_import_the_standard_library_and_construct_only() -> None:
         assert roots <= {"decoders", "construct", *native}, path
 
 
+def test_records_are_made_by_the_stand_ins() -> None:
+    """Python's own take a millisecond each; only what programs see is of these."""
+    stands_alone = {ROOT / "bpftrace_sys" / "hello.py", ROOT / "decoders" / "records.py"}
+    for folder in ("decoders", "bpftrace_sys"):
+        for path, nodes in sources(folder):
+            if path in stands_alone or path.is_relative_to(ROOT / "bpftrace_sys" / "api"):
+                continue
+            typing = {
+                alias.name
+                for node in nodes
+                if isinstance(node, ast.ImportFrom) and node.module == "typing"
+                for alias in node.names
+            }
+            assert "NamedTuple" not in typing, f"{path}: of decoders.records"
+            whole = {"dataclasses", "construct"} & imports(nodes)
+            assert not whole or path.name == "constructs.py", path
+
+
 @pytest.mark.parametrize("room", ["render", "compare", "export", "tui", "story", "trace"])
 def test_what_shows_asks_nothing_of_the_machine(room: str) -> None:
     for path, nodes in sources(f"bpftrace_sys/{room}"):

@@ -11,6 +11,7 @@ from bpftrace_sys.record.files.mounts import mounts
 from bpftrace_sys.record.machine.prog_query import Query
 from bpftrace_sys.trace.inventory import Place
 from bpftrace_sys.trace.kernel_fields import Info
+from decoders.records import dataclass, field
 from decoders.uapi import names
 
 CGROUPS: Final = 1 << 17

@@ -206,7 +206,6 @@ class LiveFacts(Facts):
         """A tracepoint with its category, where there is but one of that name."""
         if not name.replace("_", "").isalnum():
             return None
-        import glob
 
         for root in TRACEFS:
             found = glob.glob(f"{root}/events/*/{name}/id")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.render.html.records import Program, Report
+from decoders.records import NamedTuple, dataclass, field
 
 SHOWN: Final = 48
 """Nodes of a kind."""

@@ -8,12 +8,13 @@ holds neither: ``printable`` escapes both before it gets here, so a name cannot 
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.render.call_text import CallText
 from bpftrace_sys.render.text import TextRenderer
 from bpftrace_sys.render.text_options import Options
 from bpftrace_sys.story.model import Model
+from decoders.records import NamedTuple
 from decoders.values import Insns
 
 FIRST: Final = 0xE000
