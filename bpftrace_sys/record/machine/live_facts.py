@@ -189,29 +189,16 @@ class LiveFacts(Facts):
 
     def _ask_tracepoint(self, key: int) -> str | None:
         if self._tracepoints is None or key not in self._tracepoints:
-            import glob
+            from bpftrace_sys.record.machine.tracepoints import tracepoints
 
-            self._tracepoints = {}
-            for root in TRACEFS:
-                for path in glob.glob(f"{root}/events/*/*/id"):
-                    text = read_text(path, 32)
-                    if text is not None and text.strip().isdigit():
-                        category, name = path.split("/")[-3:-1]
-                        self._tracepoints[int(text)] = f"{category}:{name}"
-                if self._tracepoints:
-                    break
+            self._tracepoints = tracepoints(TRACEFS)
         return self._tracepoints.get(key)
 
     def _ask_tracepoint_named(self, key: int, name: str) -> str | None:
         """A tracepoint with its category, where there is but one of that name."""
-        if not name.replace("_", "").isalnum():
-            return None
+        from bpftrace_sys.record.machine.tracepoints import tracepoint_named
 
-        for root in TRACEFS:
-            found = glob.glob(f"{root}/events/*/{name}/id")
-            if found:
-                return f"{found[0].split('/')[-3]}:{name}" if len(found) == 1 else None
-        return None
+        return tracepoint_named(TRACEFS, name)
 
     def _ask_device(self, key: int) -> str | None:
         from bpftrace_sys.record.machine.netdev import ifname, in_netns
