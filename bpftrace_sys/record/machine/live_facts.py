@@ -26,7 +26,6 @@ the machine booted), ``why ...`` (see evidence.py).
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import time
 from collections import deque
@@ -34,7 +33,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.record.machine.hardware import Machine
-from bpftrace_sys.record.proc import read_text
 from bpftrace_sys.trace.facts import PASSING, Answers, Facts, too_long
 
 if TYPE_CHECKING:
