@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
+
+from decoders.records import NamedTuple
 
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 STORES: Final = frozenset(

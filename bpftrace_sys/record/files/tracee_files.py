@@ -7,11 +7,12 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from bpftrace_sys.record.files.in_file import InFile
 from bpftrace_sys.record.files.mounts import MAKES
 from bpftrace_sys.record.files.walk import Place, walk
+from decoders.records import NamedTuple
 
 if TYPE_CHECKING:
     from bpftrace_sys.record.files.errands import Errands, Remote

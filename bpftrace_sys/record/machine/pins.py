@@ -10,6 +10,7 @@ from typing import Final
 from bpftrace_sys.record.files.mounts import mounts
 from bpftrace_sys.record.files.walk import Place, beside, walk
 from bpftrace_sys.record.machine.holders import pinned
+from decoders.records import dataclass, field
 
 PINS: Final = 1 << 17
 """Files that are looked at."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import OrderedDict
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpftrace_sys.record.files.in_file import InFile
 from bpftrace_sys.record.files.mounts import Mounts
@@ -20,6 +20,7 @@ from bpftrace_sys.record.stacks.elf_image import ElfError, Image, Source
 from bpftrace_sys.record.stacks.reading import CfiError
 from bpftrace_sys.record.stacks.regions import MemoryMap, Region
 from bpftrace_sys.record.stacks.symbol_table import SymbolTable
+from decoders.records import NamedTuple
 
 OPEN: Final = 128
 """Files that are open at once; the least recently used is closed, and opened again if need be."""
