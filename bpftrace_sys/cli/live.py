@@ -73,7 +73,7 @@ def trace(settings: Settings, own_process: bool = False) -> int:
         use_seccomp=settings.seccomp and settings.limit is None,
         on_interrupt=on_interrupt(settings),
     )
-    capture.watch = engine.watch
+    capture.watches(engine.watch)
     capture.fault = telling.fault
     telling.let_go = engine.let_go
     if settings.limit is not None:

@@ -26,17 +26,18 @@ class SlowCalls:
     def look(self) -> float | None:
         """How many seconds later to look again; None: there is nothing to wait for."""
         begun = self._begun
-        oldest = begun.oldest()
-        if oldest is None:
+        since = begun.since()
+        if since is None:
             if self._waiting is not None:
                 self._waiting.look(None, 0, 0)
             return None
         now = time.time_ns()
-        age = now - oldest.time
+        age = now - since
         if age >= SECOND and self._recorded:
             begun.tell_slow(now - SECOND)
         if self._waiting is not None:
-            self._waiting.look(oldest if age >= SECOND else None, len(begun.calls) - 1, now)
+            oldest = begun.oldest() if age >= SECOND else None
+            self._waiting.look(oldest, len(begun.calls) - 1, now)
         # Whoever began later is looked at in a second at the latest, too.
         return (SECOND - age % SECOND if age >= 0 else SECOND) / SECOND
 

@@ -9,25 +9,26 @@ objects with before and after.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.render.json_objects import insns_json, insns_text, object_json
+from bpftrace_sys.render.json_templates import JsonTemplate
 from bpftrace_sys.story.listing import listing_for
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.notes import LongLines
 from bpftrace_sys.story.objects import Attachment, NotedCall, PerfEvent
-from bpftrace_sys.story.renderer import Renderer, Template
+from bpftrace_sys.story.renderer import Renderer
 from bpftrace_sys.story.walks import key_of
 from bpftrace_sys.trace.events import ending_line, event_line
 from bpftrace_sys.trace.header import Header
-from bpftrace_sys.trace.lines import fds_line, raw_line
-from bpftrace_sys.trace.pieces import Pieces, dumps_packed, pack, pack_apart
+from bpftrace_sys.trace.lines import raw_line
+from bpftrace_sys.trace.pieces import Pieces, pack, pack_apart
 from decoders.digests import sha256_of
 from decoders.events import ProcessEvent
-from decoders.raw import EXIT, FdFact
+from decoders.raw import EXIT
 from decoders.records import asdict
 from decoders.values import (
     NULL,
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from bpftrace_sys.story.walks import Key
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from decoders.events import Ending
-    from decoders.loop_calls import Round
 
 RECORDS_SHOWN: Final = 64
 """Records that each have the names of their fields; more than that become a table."""
@@ -294,51 +294,6 @@ def _given(told: Attachment) -> dict[str, object]:
         return {}
     reads = [{"pc": pc, "what": what} for pc, what in told.given.reads]
     return {"given": {"what": told.given.what, "reads": reads}}
-
-
-class JsonTemplate(Template):
-    """The line of calls that are alike but for time and data, cut at what differs.
-
-    That is, in order: seq, time, duration; the data in ``args``; all chunks in ``raw``; and
-    what fdinfo said.
-    """
-
-    __slots__ = ("_attr", "_fact", "_fds", "_form", "_out", "_pieces")
-
-    def __init__(self, out: TextOut, pieces: Pieces, parts: list[str]) -> None:
-        self._out = out
-        self._pieces = pieces
-        self._form = "%s".join(part.replace("%", "%%") for part in parts) + "\n"
-        self._attr: int | None = None
-        """The piece that the attr is, which is the same in all calls."""
-        self._fact: FdFact | None = None
-        self._fds = ""
-
-    def write(self, rounds: Sequence[Round]) -> None:
-        self._out.write("".join([self._form % self._words(one) for one in rounds]))
-
-    def _words(self, one: Round) -> tuple[str, ...]:
-        like, seq, time, duration, data = one
-        if like.fds[0] is not self._fact:
-            self._fact = like.fds[0]
-            self._fds = dumps(fds_line(like))
-        pieces = self._pieces
-        return (
-            str(seq),
-            str(time),
-            "null" if duration is None else str(duration),
-            *[f'"{part.hex()}"' for part in data],
-            self._packed_attr(like.chunks[0].data),
-            *[dumps_packed(part, pieces) for part in data],
-            self._fds,
-        )
-
-    def _packed_attr(self, data: bytes) -> str:
-        if self._attr is None or not self._pieces.holds(self._attr):
-            word = dumps_packed(data, self._pieces)
-            self._attr = int(word) if word.isdecimal() else None
-            return word
-        return str(self._attr)
 
 
 class JsonLines(Renderer):

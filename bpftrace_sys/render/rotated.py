@@ -13,7 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, Final
 
-from bpftrace_sys.render.json_lines import JsonLines, JsonTemplate
+from bpftrace_sys.render.json_lines import JsonLines
+from bpftrace_sys.render.json_templates import JsonTemplate
 from bpftrace_sys.render.output import Output
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import IDENTIFIED, NotedCall

@@ -38,9 +38,11 @@ def quoted(data: bytes, limit: int, whole: bool = True) -> str:
 
 def octets(data: bytes, limit: int, whole: bool = True) -> str:
     """Bytes: as a string where they are one, else in hex."""
-    stripped = data.rstrip(b"\0")
-    if len(stripped) > 2 and stripped.isascii() and _PRINTABLE.issuperset(stripped):
-        return quoted(data, limit, whole).replace("\\x00", "\\0")
+    # A string has three letters; the third byte of most numbers is none.
+    if len(data) > 2 and 31 < data[2] < 127:
+        stripped = data.rstrip(b"\0")
+        if stripped.isascii() and _PRINTABLE.issuperset(stripped):
+            return quoted(data, limit, whole).replace("\\x00", "\\0")
     if whole and len(data) <= limit:
         return f"[{data.hex(' ')}]"
     return f"[{data[:limit].hex(' ')}]..."

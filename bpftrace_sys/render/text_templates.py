@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from bpftrace_sys.render.text_options import HOLE, Options
@@ -33,7 +34,7 @@ class TextTemplate(Template):
     Wider or narrower text might have to be laid out in another way.
     """
 
-    __slots__ = ("_form", "_lines", "_octets", "_options", "_out", "_slices", "_waits", "_widths")
+    __slots__ = ("_form", "_holes", "_lines", "_options", "_out", "_slices", "_waits")
 
     def __init__(
         self,
@@ -48,31 +49,33 @@ class TextTemplate(Template):
         self._options = options
         self._waits = waits
         self._form = "%s".join(part.replace("%", "%%") for part in parts)
-        self._widths = [hole.width for hole in holes]
-        self._octets = [hole.octets for hole in holes]
+        self._holes = [(hole.width, hole.octets) for hole in holes]
         slices = [(at, part) for at, hole in enumerate(holes) for part in hole.slices]
         self._slices = slices if len(slices) > len(holes) else None
         """Where lines end in the data."""
         self._lines: list[str] = []
 
     def fits(self, rounds: Sequence[Round]) -> int:
-        form, slices = self._form, self._slices
-        limit, timed = self._options.string_limit, self._options.spent
-        lines = self._lines = []
+        self._lines = []
         if self._waits():
             return 0
-        for _, _, _, duration, data in rounds:
-            words = [octets(part, limit) for part in data]
-            if timed:
-                words.append(spent(duration, timed))
-            if list(map(len, words)) != self._widths:
-                break
-            if [word.startswith("[") for word in words] != self._octets:
-                break
-            if slices is not None:
-                words = [words[at][part] for at, part in slices]
-            lines.append(form % tuple(words))
-        return len(lines)
+        limit, timed = self._options.string_limit, self._options.spent
+        count = len(rounds)
+        columns = [
+            [octets(part, limit) for part in parts]
+            for parts in zip(*[one[4] for one in rounds], strict=True)
+        ]
+        if timed:
+            columns.append([spent(one[3], timed) for one in rounds])
+        for words, (width, hexadecimal) in zip(columns, self._holes, strict=True):
+            for at, word in enumerate(words):
+                if len(word) != width or (word[0] == "[") is not hexadecimal:
+                    count = min(count, at)
+                    break
+        if self._slices is not None:
+            columns = [[word[part] for word in columns[at]] for at, part in self._slices]
+        self._lines = list(map(self._form.__mod__, islice(zip(*columns, strict=True), count)))
+        return count
 
     def write(self, rounds: Sequence[Round]) -> None:
         self._out.write("".join(self._lines[: len(rounds)]))

@@ -37,14 +37,17 @@ REMEMBERED: Final = 256
 class Known:
     """A shape: what the renderers write of it, and what has to be as it was."""
 
-    __slots__ = ("fact", "templates", "used")
+    __slots__ = ("fact", "gone", "object", "templates", "used")
 
     def __init__(self, fact: FdFact, used: Map, templates: Sequence[Template]) -> None:
         self.fact = fact
         """The map's fd."""
+        self.object = _object(fact)
         self.used = used
         """The map, whose operations are counted."""
         self.templates = templates
+        self.gone = False
+        """Calls of this shape take the usual way again."""
 
 
 def shape(raw: RawCall) -> Shape:
@@ -82,6 +85,17 @@ def shape(raw: RawCall) -> Shape:
     )
 
 
+class _Loop:
+    """A call of which others are rounds."""
+
+    __slots__ = ("known", "like", "shape")
+
+    def __init__(self, like: RawCall) -> None:
+        self.like = like
+        self.shape = shape(like)
+        self.known: Known | None = None
+
+
 class UsualPath(Protocol):
     """The pipeline, as far as its short cut needs it."""
 
@@ -108,8 +122,8 @@ class Repeats:
         self._seen: set[Shape] = set()
         self._known: dict[Shape, Known | None] = {}
         """None: a shape whose calls have to take the usual path."""
-        self._shapes: dict[int, tuple[RawCall, Shape]] = {}
-        """Of the calls that others are rounds of, by their id()."""
+        self._loops: dict[int, _Loop] = {}
+        """By the id() of the calls that others are rounds of."""
 
     def take(self, raw: RawCall) -> bool:
         """True: the call has been written.  False: it goes the usual way."""
@@ -133,19 +147,20 @@ class Repeats:
         """Writes calls of which there are only rounds, from the one at ``at`` on, as far as they
         are of one loop.  Returns how many: if none, the first one goes the usual way."""
         like = rounds[at][0]
-        found = self._shapes.get(id(like))
-        if found is None:
-            if len(self._shapes) >= REMEMBERED:
-                self._shapes.clear()
-            found = self._shapes[id(like)] = (like, shape(like))
-        key = found[1]
-        known = self._known.get(key)
-        if known is None:
-            return 0
+        loop = self._loops.get(id(like))
+        if loop is None:
+            if len(self._loops) >= REMEMBERED:
+                self._loops.clear()
+            loop = self._loops[id(like)] = _Loop(like)
+        known = loop.known
+        if known is None or known.gone:
+            known = loop.known = self._known.get(loop.shape)
+            if known is None:
+                return 0
         end = at + 1
         while end < len(rounds) and rounds[end][0] is like:
             end += 1
-        return self._tell(key, known, rounds[at:end])
+        return self._tell(loop.shape, known, rounds[at:end])
 
     def _tell(self, key: Shape, known: Known, rounds: Sequence[Round]) -> int:
         """Writes the first of these calls, which have one shape; returns how many."""
@@ -156,20 +171,22 @@ class Repeats:
         fact = like.fds[0]
         if fact is not known.fact:
             if not alike(fact, known.fact):
-                del self._known[key]
-                return 0
-            known.fact = fact
-        if pipeline.model.objects.get((fact.kind, fact.id)) is not used:  # type: ignore[arg-type]
-            del self._known[key]  # forgotten in between
-            return 0
-        count = min([len(rounds), *[template.room for template in known.templates]])
-        rounds = rounds[:count]
+                return self._forget(key, known)
+            known.fact = fact  # which names the same object
+        if pipeline.model.objects.get(known.object) is not used:
+            return self._forget(key, known)  # the object was forgotten in between
+        count = len(rounds)
         for template in known.templates:
-            fitting = template.fits(rounds)
-            if fitting < count:
-                if not fitting:
-                    return 0
-                count, rounds = fitting, rounds[:fitting]
+            if template.room < count:
+                count = template.room
+        for template in known.templates:
+            if count < len(rounds):
+                rounds = rounds[:count]
+            count = template.fits(rounds)
+            if not count:
+                return 0
+        if count < len(rounds):
+            rounds = rounds[:count]
         for renderer, template in zip(self._renderers, known.templates, strict=True):
             try:
                 template.write(rounds)
@@ -178,6 +195,12 @@ class Repeats:
         used.operations += count
         pipeline.used(used)
         return count
+
+    def _forget(self, key: Shape, known: Known) -> int:
+        """Calls of this shape take the usual way."""
+        known.gone = True
+        self._known.pop(key, None)
+        return 0
 
     def _learn(self, key: Shape, raw: RawCall) -> None:
         """Shows a call in the usual way, and asks how others like it are shown."""
@@ -201,6 +224,12 @@ class Repeats:
                 return
             templates.append(template)
         self._known[key] = Known(raw.fds[0], used, templates)
+
+
+def _object(fact: FdFact) -> tuple[str, int]:
+    """What the model knows an object by."""
+    assert fact.id is not None
+    return fact.kind, fact.id
 
 
 def all_have_templates(renderers: Sequence[Renderer]) -> bool:

@@ -117,5 +117,7 @@ def unpack(value: object, pieces: Pieces) -> bytes:
 
 def dumps_packed(data: bytes, pieces: Pieces) -> str:
     """What :func:`dumps` makes of packed bytes."""
+    if len(data) < NUMBERED:
+        return f'"{binascii.b2a_base64(data, newline=False).decode("ascii")}"'
     packed = pack(data, pieces)
     return f'"{packed}"' if isinstance(packed, str) else dumps(packed)

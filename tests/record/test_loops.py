@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -100,41 +99,6 @@ def test_the_ledger_counts_the_short_cut_s_calls(recorded: Path) -> None:
     assert re.search(r"loop +hash +\d+ +4 +8 +64 +140$", text, re.M), text[-900:]
     assert re.search(r"bpf +BPF_MAP_UPDATE_ELEM +60 ", text)
     assert re.search(r"bpf +BPF_MAP_LOOKUP_ELEM +80 +20 ", text)
-
-
-CHECKED = """
-import sys
-from bpftrace_sys.cli.main import main
-from bpftrace_sys.record.capture.loops import Plan
-from decoders.loop_calls import call_of
-
-made, count = Plan.round, 0
-
-def checked(self, raw):
-    global count
-    found = made(self, raw)
-    if found is not None:
-        count += 1
-        assert call_of(found) == raw
-    return found
-
-Plan.round = checked
-code = main(sys.argv[1:])
-print(count, "rounds", file=sys.stderr)
-sys.exit(code)
-"""
-"""bpfstrace, with each round of a loop held against the call that it is made of."""
-
-
-def test_a_round_stands_for_the_whole_call(tmp_path: Path) -> None:
-    program = LOOP.format(root=str(ROOT))
-    done = subprocess.run(
-        [sys.executable, "-c", CHECKED, "-e", "trace=bpf", "-o", str(tmp_path / "out"),
-         sys.executable, "-c", program],
-        capture_output=True, text=True, check=False, env=environment(), cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert int(done.stderr.split()[0]) >= 60 + 80 - 4 * 3
 
 
 DEVMAP = """

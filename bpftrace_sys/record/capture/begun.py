@@ -7,12 +7,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from bpftrace_sys.record.capture import loops
     from bpftrace_sys.record.capture.families import Family
     from bpftrace_sys.record.capture.loops import Plan
     from bpftrace_sys.trace.running import Running
     from decoders.raw import RawCall
 
-    Pending = tuple[RawCall, Plan | Family | None, Any]
+    Copied = tuple[RawCall, Plan | Family | None, Any]
+    """A call, what it was copied by, and else the walk that goes on at its end."""
+    Pending = Copied | loops.Begun
+
+
+def raw_of(pending: Pending) -> RawCall:
+    """A call that has begun."""
+    return pending[0].call(*pending[1:]) if len(pending) == 4 else pending[0]
 
 
 class Begun:
@@ -51,15 +59,29 @@ class Begun:
         if latest is not None and latest is not whose:
             self._tell(latest)
 
+    def since(self) -> int | None:
+        """When the one began that began first, in nanoseconds; None: there is none."""
+        for pending in self.calls.values():
+            return pending[2] if len(pending) == 4 else pending[0].time
+        return None
+
     def oldest(self) -> RawCall | None:
         """The one that began first."""
-        for raw, *_ in self.calls.values():
-            return raw
+        for tid in self.calls:
+            return self._by_itself(tid)
         return None
+
+    def _by_itself(self, tid: int) -> RawCall:
+        """A call of which more is told than that it was one more round."""
+        pending = self.calls[tid]
+        if len(pending) == 4:
+            pending = self.calls[tid] = (raw_of(pending), pending[0], None)
+        return pending[0]
 
     def tell_slow(self, before: int) -> None:
         """Tells of those that began before this time, in nanoseconds."""
-        for raw, *_ in self.calls.values():
+        for tid in self.calls:
+            raw = self._by_itself(tid)
             if raw.time > before:
                 return
             self._tell(raw)

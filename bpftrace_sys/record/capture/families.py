@@ -57,10 +57,6 @@ class Family:
         self._after = Ranges(after)
         self._attr_after = self._log_after = Chunk(EXIT, 0, b"", 0)
 
-    @staticmethod
-    def round(raw: RawCall) -> None:
-        """As Plan.round: a load is no round of another."""
-
     def enter(self, raw: RawCall, memory: LiveMemory, lookup: FdLookup) -> bool:
         """Copies a call; False: it has to be walked."""
         data = memory.gather(self._ranges)

@@ -31,11 +31,14 @@ if TYPE_CHECKING:
 
     from bpftrace_sys.record.machine.fds import FdLookup, Seen
     from bpftrace_sys.record.ptrace.memory import LiveMemory
+    from bpftrace_sys.record.ptrace.tracee import Tracee
     from decoders.loop_calls import Round
     from decoders.raw import FdFact
 
     Key = tuple[int, int, int, tuple[int, ...]]
     """Thread, architecture, number and arguments of a call."""
+    Begun = tuple["Plan", int, int, bytes]
+    """What may be one more round of a loop: its plan, number, time, and what was read."""
 
 PROG_LOAD: Final = const.BPF_PROG_LOAD
 ATTR_SIZES: Final = range(24, 513)
@@ -48,7 +51,8 @@ class Plan:
     """How calls are copied that are like one that was walked."""
 
     __slots__ = (
-        "_at", "_like", "_seen", "bytewise", "chunks", "data", "exit", "facts", "failed", "ranges",
+        "_attr", "_attr_at", "_cuts", "_looks", "bytewise", "chunks", "data", "exit", "facts",
+        "failed", "like", "ranges",
     )  # fmt: skip
 
     def __init__(self, raw: RawCall, bytewise: bool) -> None:
@@ -58,14 +62,13 @@ class Plan:
         self.ranges = Ranges([(chunk.addr, chunk.wanted) for chunk in self.chunks])
         self.data = b"".join(chunk.data for chunk in self.chunks)
         """What was read at the entry."""
-        at = len(self.chunks[0].data)
-        self._at = []
-        for chunk in self.chunks[1:]:
-            self._at.append((chunk.addr, at, at + chunk.wanted, chunk.wanted))
-            at += chunk.wanted
+        self._attr = self.chunks[0].data
+        attr, *self._cuts = self.ranges.places
+        self._attr_at = attr.start
         self.facts = list(raw.fds)
-        self._seen: list[Seen] | None = None
-        self._like: RawCall | None = None
+        self._looks: list[tuple[Seen, bytes]] | None = None
+        """Where the facts were read, and what it said then."""
+        self.like: RawCall | None = None
         """The call that took the plan last and was not told as a round."""
         self.exit: Sequence[Chunk] | None = None
         """What was read at the exit of one that succeeded; None: not known yet."""
@@ -84,54 +87,62 @@ class Plan:
             ranges = Ranges(where) if after and whole else None
             self.failed = (raw.ret, raw.chunks, ranges) if whole else None
 
+    # -- a call by itself --------------------------------------------------------
+
     def enter(self, raw: RawCall, memory: LiveMemory, lookup: FdLookup) -> bool:
         """Copies a call; False: it has to be walked."""
         data = memory.gather(self.ranges)
         if data is None:
             return False
-        first = self.chunks[0]
-        if not (data == self.data if self.bytewise else data.startswith(first.data)):
+        if not (data == self.data if self.bytewise else data.startswith(self._attr)):
             return False
-        seen = self._seen
-        same = seen is not None and all(each.unchanged() for each in seen)
+        looks = self._looks
+        same = looks is not None and all(seen.says(text) for seen, text in looks)
         if not same and not self._look_again(raw, lookup):
             return False
         raw.fds = self.facts[:]
         if self.bytewise:
             raw.chunks = self.chunks[:]
         else:
-            raw.chunks = chunks = [first]
-            for addr, start, end, wanted in self._at:
-                chunks.append(Chunk(ENTRY, addr, data[start:end], wanted))
+            raw.chunks = chunks = self.chunks[:1]
+            at = len(self._attr)
+            for chunk in self.chunks[1:]:
+                end = at + chunk.wanted
+                chunks.append(Chunk(ENTRY, chunk.addr, data[at:end], chunk.wanted))
+                at = end
         return True
 
     def _look_again(self, raw: RawCall, lookup: FdLookup) -> bool:
         """Whether the fds are what they were; mostly they were just looked at."""
+        self._looks = None
         for index, known in enumerate(self.facts):
             fact = lookup.fact(raw.tid, known.fd, ENTRY)
             if fact is None or not (fact is known or alike(fact, known)):
                 return False
             self.facts[index] = fact
         where = [lookup.seen(fact, raw.tid) for fact in self.facts]
-        self._seen = [seen for seen in where if seen is not None]
-        if len(self._seen) < len(where):
-            self._seen = None
+        looks = [(seen, seen.raw) for seen in where if seen is not None]
+        if len(looks) == len(where):
+            self._looks = looks
         return True
 
     def round(self, raw: RawCall) -> Round | None:
         """A call that has taken the plan as a round of one before; None: by itself."""
-        like = self._like
+        like = self.like
         if (
             like is not None
             and raw.fds[0] is like.fds[0]
             and raw.ret == like.ret
             and raw.comm == like.comm
+            and raw.pid == like.pid
             and len(raw.chunks) == len(like.chunks)
             and raw.extra is NOTHING
             and not raw.carried
+            and _whole(raw.chunks)
         ):
             return (like, *round_of(raw)[1:])
-        self._like = raw if not self.bytewise and may_repeat(raw) else None
+        may = not self.bytewise and may_repeat(raw) and _whole(raw.chunks)
+        self.like = raw if may else None
         return None
 
     def leave(self, raw: RawCall, memory: LiveMemory, lookup: FdLookup) -> bool:
@@ -158,6 +169,48 @@ class Plan:
         raw.chunks = chunks
         return True
 
+    # -- a round, of which nothing is made but what is its own ------------------------
+
+    def begins(self, tracee: Tracee) -> bytes | None:
+        """What a call reads at its entry, if it may be one more round; None: it is none."""
+        like, ranges, memory = self.like, self.ranges, tracee.memory
+        if like is None or self._looks is None:
+            return None
+        span = ranges.span
+        data = memory.span(ranges.start, span) if span else memory.gather(ranges)
+        if data is None or not data.startswith(self._attr, self._attr_at):
+            return None
+        ((seen, text),) = self._looks
+        if not seen.says(text) or self.facts[0] is not like.fds[0]:
+            return None
+        return data if tracee.comm == like.comm and tracee.pid == like.pid else None
+
+    def ends(self, begun: Begun, ret: int, time: int, memory: LiveMemory) -> Round | None:
+        """What began so, when it has returned, at this time; None: it is no round after all."""
+        like = self.like
+        if like is None or ret != like.ret:
+            return None
+        _, seq, began, data = begun
+        parts = [data[cut] for cut in self._cuts]
+        if not like.failed:
+            for chunk in self.exit or ():
+                part = memory.span(chunk.addr, chunk.wanted)
+                if part is None:
+                    return None
+                parts.append(part)
+        return like, seq, began, time - began, tuple(parts)
+
+    def call(self, seq: int, time: int, data: bytes) -> RawCall:
+        """What began as a round, as a call by itself that has not returned."""
+        assert self.like is not None
+        chunks = self.chunks[:1]
+        for chunk, cut in zip(self.chunks[1:], self._cuts, strict=True):
+            chunks.append(chunk._replace(data=data[cut]))
+        return self.like.replace(
+            seq=seq, time=time, ret=None, failed=False, duration=None, chunks=chunks,
+            fds=self.facts[:],
+        )  # fmt: skip
+
 
 class Loops:
     """The plans of a trace's calls."""
@@ -169,6 +222,8 @@ class Loops:
         self._plans: dict[tuple[Key, bytes], Plan | Family] = {}
         self._last: dict[Key, Plan | Family] = {}
         """What calls with these registers took last."""
+        self.rounds: dict[Key, Plan] = {}
+        """That, where calls may be rounds of one before."""
 
     def enter(self, raw: RawCall, memory: LiveMemory) -> Plan | Family | None:
         """Copies a call for which there is a plan; None: it has to be walked."""
@@ -189,6 +244,15 @@ class Loops:
             self._last[key] = plan
             return plan
         return None
+
+    def round(self, plan: Plan | Family, raw: RawCall) -> Round | None:
+        """A call that has taken a plan as a round of one before; None: by itself."""
+        if not isinstance(plan, Plan):
+            return None  # a load is no round of another
+        found = plan.round(raw)
+        if plan.like is not None:
+            self.rounds[raw.tid, raw.arch, raw.nr, raw.args] = plan
+        return found
 
     def learn(self, raw: RawCall, passing: bool) -> None:
         """Takes a walked call for a model, when it comes for the second time.
@@ -235,6 +299,7 @@ class Loops:
             self._once.clear()
             self._plans.clear()
             self._last.clear()
+            self.rounds.clear()
         self._once[key] = known
         return True
 

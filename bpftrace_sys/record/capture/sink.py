@@ -11,52 +11,42 @@ import errno
 import time
 
 from bpftrace_sys.common.light import deque
-from bpftrace_sys.record.capture.begun import Begun
-from bpftrace_sys.record.capture.paths import LIMIT as PATH_LIMIT
-from bpftrace_sys.record.capture.paths import defining, interesting
+from bpftrace_sys.record.capture.begun import Begun, raw_of
+from bpftrace_sys.record.capture.concerning import Concerning
 from bpftrace_sys.record.capture.waiting import next_of
 from bpftrace_sys.record.machine.hardware import Machine
 from bpftrace_sys.record.proc import executed
-from bpftrace_sys.record.ptrace.stop_filter import StopFilter
-from decoders import arch as arches
 from decoders.events import Exit, Fork, ProcessEvent, What
 from decoders.raw import RawCall
-from decoders.uapi import const
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, Final
+    from typing import Final
 
-    from bpftrace_sys.record.capture.begun import Pending
+    from bpftrace_sys.record.capture import begun, loops
     from bpftrace_sys.record.capture.copying import Ask, CallCopier
     from bpftrace_sys.record.capture.credentials import Credentials
     from bpftrace_sys.record.capture.inject import Rule
-    from bpftrace_sys.record.capture.loops import Loops
+    from bpftrace_sys.record.capture.loops import Key, Loops, Plan
     from bpftrace_sys.record.capture.strace_reads import StraceReads
     from bpftrace_sys.record.capture.watchers import Returned
     from bpftrace_sys.record.machine.fds import FdLookup
+    from bpftrace_sys.record.ptrace.stop_filter import StopFilter
     from bpftrace_sys.record.ptrace.tracee import Tracee
     from bpftrace_sys.record.stacks.stacks import Stacks
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from bpftrace_sys.trace.running import Running
     from decoders.loop_calls import Round, Rounds
     from decoders.raw import Cred
-    from decoders.walk.follow import Node, View
 
     Item = RawCall | Rounds | ProcessEvent | ObjectState | Unseen | Running
     Take = Callable[[Item], None]
 
-SOL_SOCKET: Final = 1
 REFUSED: Final = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP})
 """Errors that may be a matter of capabilities, or of the caller's user namespace."""
 PLACED: Final = frozenset({"bpf", "perf_event_open"})
 """Calls whose refusal may have its reason in the caller's world (world.py)."""
-WATCHED: Final = StopFilter({"write": None, "close": None})
-WATCHING: Final = frozenset({"openat", "close"})
-"""Calls after which there is something to watch, or no longer."""
-FILTERED: Final = frozenset({"setsockopt", "write", "close"})
-"""Calls of which only some are BPF's (the seccomp filter cannot tell all)."""
 WAITING: Final = 4096
 """Calls that may wait to be decoded while stops come thick."""
 BIG: Final = 1 << 15
@@ -104,6 +94,8 @@ class Capture:
         self._notes = notes
         self._lookup: FdLookup
         self._loops: Loops
+        self._rounds: dict[Key, Plan] | None = None
+        """Loops.rounds, where nobody wants more of a call than what a round has."""
         self._queue: deque[Item | Round] = deque()
         self.begun = Begun(self._put)
         self._pending = self.begun.calls
@@ -112,25 +104,8 @@ class Capture:
         """What is to be done next takes long: the last call is big, or all is to be imported."""
         self._entered = 0
         """When the last of the calls that were kept began."""
-        self._explicit = explicit
-        self.watch: Callable[[Tracee, StopFilter | None], None] | None = None
-        """Engine.watch, where there is an engine."""
+        self._concerning = Concerning(explicit)
         self._credentials: Credentials | None = None
-        self._defining: dict[int, int] = {}
-        """Thread -> the fd through which it defines probes in tracefs."""
-        self._openats = (
-            {}
-            if "openat" in explicit
-            else {arch: arches.number(arch, "openat") for arch in arches.NAMES}
-        )
-        self._sockets: Any = None
-        """bpftrace_sys.record.capture.netlink_sockets.Sockets, once one is asked about."""
-        self._netlinks = {
-            (arch, arches.number(arch, name))
-            for arch in arches.NAMES
-            for name in arches.NETLINK_CALLS
-            if name not in explicit
-        }
         self.stacks: Stacks | None = None
         """-k; set before the first stop."""
         self.besides: StraceReads | None = None  # set before the first stop
@@ -214,6 +189,8 @@ class Capture:
 
             self._lookup = FdLookup()
             self._loops = Loops(self._lookup)
+            if not (self._rules or self.besides or self.stacks or self.watchers):
+                self._rounds = None if self.begun.apart else self._loops.rounds
         from bpftrace_sys.record.capture.copying import CallCopier
 
         row = self._rows[(arch, nr)] = CallCopier(arch, nr)
@@ -225,6 +202,16 @@ class Capture:
         self, tracee: Tracee, arch: int, nr: int, args: tuple[int, ...], time_ns: int
     ) -> bool:
         try:
+            rounds = self._rounds
+            if rounds is not None:
+                plan = rounds.get((tracee.tid, arch, nr, args))
+                data = None if plan is None else plan.begins(tracee)
+                if data is not None:
+                    assert plan is not None
+                    self._seq += 1
+                    self._entered = time_ns
+                    self._pending[tracee.tid] = (plan, self._seq, time_ns, data)
+                    return True
             return self._enter(tracee, arch, nr, args, time_ns)
         except Exception as error:
             self.fault(f"the call's entry (number {nr})", error)
@@ -233,11 +220,7 @@ class Capture:
     def _enter(
         self, tracee: Tracee, arch: int, nr: int, args: tuple[int, ...], time_ns: int
     ) -> bool:
-        if nr == self._openats.get(arch) and not interesting(
-            tracee.memory.cstr(args[1], PATH_LIMIT)
-        ):
-            return False
-        if (arch, nr) in self._netlinks and not self._is_netlink(tracee.tid, args[0]):
+        if not self._concerning.may_be(tracee, arch, nr, args):
             return False
         row = self._rows.get((arch, nr)) or self._row(arch, nr)
         raw = RawCall(0, time_ns, tracee.pid, tracee.tid, "", arch, nr, args)
@@ -255,7 +238,7 @@ class Capture:
         env = row.env(raw, self._lookup, self.machine, self._ask, self._who)
         node = row.enter(raw, tracee.memory, env)
         name = row.name
-        if name in FILTERED and name not in self._explicit and not self._wanted(name, raw, node):
+        if not self._concerning.wanted(name, raw, node):
             return False
         if self.besides is not None:
             self.besides.enter(raw, tracee.memory, self._lookup)
@@ -281,53 +264,48 @@ class Capture:
         if snapshot is not None:
             raw.carried += (snapshot,)
 
+    def watches(self, watch: Callable[[Tracee, StopFilter | None], None]) -> None:
+        """``watch``: Engine.watch, where there is an engine; before the first stop."""
+        self._concerning.watch = watch
+
     def inject(self, rules: list[Rule], skip: Callable[[Tracee, int], bool]) -> None:
         """Makes calls that a rule hits return without being executed (Engine.inject)."""
         self._rules, self._skip = rules, skip
-
-    def _is_netlink(self, tid: int, fd: int) -> bool:
-        """Whether an fd is a route netlink socket."""
-        if self._sockets is None:
-            from bpftrace_sys.record.capture.netlink_sockets import Sockets
-
-            self._sockets = Sockets()
-        return bool(self._sockets.is_route(tid, fd & 0xFFFFFFFF))
-
-    def _wanted(self, name: str, raw: RawCall, node: Node) -> bool:
-        """Whether a call of FILTERED belongs to BPF's story."""
-        if name == "setsockopt":
-            from decoders.uapi.system import so_filter
-
-            return bool(node.view["level"] == SOL_SOCKET and node.view["optname"] in so_filter)
-        return bool(self._defining.get(raw.tid) == node.view["fd"])
-
-    def _watch(self, tracee: Tracee, raw: RawCall, name: str, view: View) -> None:
-        """From the open of a file that defines probes to its close, see what is written."""
-        if self.watch is None:
-            return
-        if name == "openat":
-            writes = not raw.failed and view["flags"] & const.O_ACCMODE
-            if writes and any(defining(chunk.data) for chunk in raw.chunks):
-                assert raw.ret is not None
-                self._defining[raw.tid] = raw.ret
-                self.watch(tracee, WATCHED)
-        elif name == "close" and self._defining.get(raw.tid) == view["fd"]:
-            del self._defining[raw.tid]
-            self.watch(tracee, None)
 
     def exit(self, tracee: Tracee, ret: int, failed: bool, time_ns: int) -> None:
         pending = self._pending.pop(tracee.tid, None)
         if pending is None:
             return
         try:
+            if len(pending) == 4:
+                one = pending[0].ends(pending, ret, time_ns, tracee.memory)
+                if one is not None:
+                    self._queue.append(one)
+                    if len(self._queue) > self.waiting:
+                        self._relieve()
+                    return
+                pending = self._by_itself(tracee, pending)
             self._leave(tracee, pending, ret, failed, time_ns)
         except Exception as error:
             # What was seen until then is told all the same.
-            self.fault(f"the call's exit (number {pending[0].nr})", error)
-            self._done(pending[0])
+            raw = raw_of(pending)
+            self.fault(f"the call's exit (number {raw.nr})", error)
+            self._done(raw)
+
+    def _by_itself(self, tracee: Tracee, round: loops.Begun) -> begun.Copied:
+        """What began as one more round of a loop and does not end as one."""
+        plan, *_ = round
+        raw = raw_of(round)
+        if tracee.memory.gather(plan.ranges) is not None:
+            return raw, plan, None
+        # It may be for this that the call fails: what the kernel had no right to read, either.
+        raw.chunks, raw.fds = [], []
+        row = self._rows[raw.arch, raw.nr]
+        env = row.env(raw, self._lookup, self.machine, self._ask, self._who)
+        return raw, None, (env, row.enter(raw, tracee.memory, env), row)
 
     def _leave(
-        self, tracee: Tracee, pending: Pending, ret: int, failed: bool, time_ns: int
+        self, tracee: Tracee, pending: begun.Copied, ret: int, failed: bool, time_ns: int
     ) -> None:
         raw, plan, walked = pending
         raw.ret, raw.failed = ret, failed
@@ -338,7 +316,7 @@ class Capture:
                     self._note_who(tracee, raw, ret)
                 else:
                     self._tell_watchers(raw)
-                self._done(raw, plan.round(raw))
+                self._done(raw, self._loops.round(plan, raw))
                 return
             row = self._rows[raw.arch, raw.nr]
             env = row.env(raw, self._lookup, self.machine, self._ask, self._who)
@@ -366,8 +344,7 @@ class Capture:
             from bpftrace_sys.record.capture.copying import xdp_modes
 
             xdp_modes(raw, row.name)
-        if row.name in WATCHING:
-            self._watch(tracee, raw, row.name, node.view)
+        self._concerning.returned(tracee, raw, row.name, node.view)
         self._long = self._take is None or sum(len(chunk.data) for chunk in raw.chunks) > BIG
         self._done(raw)
 
@@ -392,8 +369,11 @@ class Capture:
         """A call is complete and waits to be told, if as a round of another."""
         self.begun.returned(raw)
         self._put(one or raw)
+        self._relieve()
+
+    def _relieve(self) -> None:
+        """More comes than can be told: better slow than without bounds."""
         while len(self._queue) > self.waiting:
-            # More comes than can be told: better slow than without bounds.
             self._entered = 0
             self.work()
 
@@ -445,8 +425,7 @@ class Capture:
         while self._queue:
             self._tell(next_of(self._queue))
         for tid in sorted(self._pending):
-            raw, *_ = self._pending.pop(tid)
-            self._tell(raw)
+            self._tell(raw_of(self._pending.pop(tid)))
         if self._rows:
             self._lookup.close()
         if self._credentials is not None:
@@ -478,11 +457,11 @@ class Capture:
     def _unfinished(self, tid: int, detached: bool = False) -> None:
         pending = self._pending.pop(tid, None)
         if pending is not None:
-            raw = pending[0]
+            raw = raw_of(pending)
             if detached:
                 raw.extra = raw.extra._replace(detached=True)
-            self.begun.returned(pending[0])
-            self._put(pending[0])
+            self.begun.returned(raw)
+            self._put(raw)
 
     def _put(self, item: RawCall | Round | Running) -> None:
         self._queue.append(item)

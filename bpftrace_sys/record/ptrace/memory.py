@@ -1,7 +1,8 @@
 """A live tracee's memory, read in its stops with process_vm_readv(2).
 
 Where that is refused (EPERM, ENOSYS: some sandboxes), /proc/TID/mem is read, and
-where that cannot be opened either, single words with PTRACE_PEEKDATA.
+where that cannot be opened either, single words with PTRACE_PEEKDATA. What is read
+again and again is read from /proc/TID/mem, too, for that is cheaper (see span()).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from itertools import accumulate
 
 from bpftrace_sys.common.light import suppress
 
@@ -29,6 +31,8 @@ _PAGES_A_CALL: Final = 64
 _RANGES: Final = 64
 _MAX_PEEK: Final = 1 << 16
 _CSTR_FIRST: Final = 256
+_SPAN: Final = 4096  # bytes from the first to the last of ranges that are read in one go
+_KEPT_OPEN: Final = 32  # files /proc/TID/mem for span()
 
 # The top byte of an aarch64 address may be a tag that the hardware ignores.
 _ADDRESS_BITS: Final = (1 << 56) - 1 if os.uname().machine == "aarch64" else (1 << 64) - 1
@@ -76,14 +80,26 @@ def _reserve(size: int) -> None:
 class Ranges:
     """Ranges of memory that are read together again and again, laid out once."""
 
-    __slots__ = ("address", "array", "count", "size")
+    __slots__ = ("address", "array", "count", "places", "size", "span", "start")
 
     def __init__(self, ranges: Sequence[tuple[int, int]]) -> None:
-        words = [word for addr, size in ranges for word in (addr & _ADDRESS_BITS, size)]
+        ranges = [(addr & _ADDRESS_BITS, size) for addr, size in ranges]
+        words = [word for each in ranges for word in each]
         self.array = (ctypes.c_ulong * len(words))(*words)
         self.address = ctypes.c_void_p(ctypes.addressof(self.array))
         self.count = ctypes.c_ulong(len(ranges))
         self.size = sum(size for _, size in ranges)
+        self.start = min(addr for addr, _ in ranges)
+        span = max(addr + size for addr, size in ranges) - self.start
+        self.span = span if span <= _SPAN else 0
+        """Bytes from the first to the last, gaps included; 0: they are far from each other."""
+        ends = accumulate(size for _, size in ranges)
+        self.places = [
+            slice(addr - self.start, addr - self.start + size) if self.span
+            else slice(end - size, end)
+            for (addr, size), end in zip(ranges, ends, strict=True)
+        ]  # fmt: skip
+        """Where each stands in what :meth:`LiveMemory.span` and, without one, gather() returns."""
 
     @staticmethod
     def possible(ranges: Sequence[tuple[int, int]]) -> bool:
@@ -101,7 +117,10 @@ class LiveMemory:
     Short where memory is unmapped or the process is gone; at most MAX_READ bytes.
     """
 
-    __slots__ = ("_mem", "_slow", "careful", "tid")
+    __slots__ = ("_file", "_mem", "_slow", "careful", "tid")
+
+    kept_open = 0
+    """Files that are open for span(), of all tracees."""
 
     def __init__(self, tid: int) -> None:
         self.tid = tid
@@ -109,6 +128,8 @@ class LiveMemory:
         """Some of its pages may never come; see be_careful()."""
         self._slow = False
         self._mem: int | None = None
+        self._file: int | None = None
+        """/proc/TID/mem for span(); None: not open yet, -1: it cannot be had."""
 
     def read(self, addr: int, size: int) -> bytes:
         """All leading readable bytes of ``size`` at ``addr``."""
@@ -168,12 +189,41 @@ class LiveMemory:
         got = _fast_readv(self.tid, _local_object, _ONE, ranges.address, ranges.count, _ZERO)
         return _view[:size].tobytes() if got == size else None
 
+    def span(self, addr: int, size: int) -> bytes | None:
+        """All the bytes of a range; None where not all can be read.
+
+        A third of what :meth:`gather` takes: the file is the memory's, so nobody looks again for
+        the process, nor whether we may. But it also shows pages that the process itself has no
+        right to read (FOLL_FORCE), so the kernel may refuse a call for what is read here.
+        """
+        file = self._file
+        try:
+            data = os.pread(self._open() if file is None else file, size, addr & _ADDRESS_BITS)
+        except OSError:
+            return None
+        return data if len(data) == size else None
+
+    def _open(self) -> int:
+        """The file for :meth:`span`; -1: there is none."""
+        self._file = -1
+        if not self._slow and LiveMemory.kept_open < _KEPT_OPEN:
+            with suppress(OSError):
+                self._file = os.open(f"/proc/{self.tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+                LiveMemory.kept_open += 1
+        return self._file
+
     def be_careful(self) -> None:
         """From now on no read waits for long for a page (see careful.py)."""
+        self.close()
         self.careful = self._slow = True
 
     def close(self) -> None:
-        """Give back what the slow paths hold."""
+        """Give back what is open; to be called when the memory is another, after an execve."""
+        if self._file is not None:
+            if self._file >= 0:
+                os.close(self._file)
+                LiveMemory.kept_open -= 1
+            self._file = None
         if self._mem is not None:
             with suppress(OSError):
                 os.close(self._mem)
