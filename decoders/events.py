@@ -89,6 +89,24 @@ class Lost(NamedTuple):
         return Lost(*(one + other for one, other in zip(self, more, strict=True)))
 
 
+class LeftAlone(NamedTuple):
+    """What traced programs have started that was not traced, without -f."""
+
+    processes: int = 0
+    """Those that traced ones have started, not what these started in turn."""
+    threads: int = 0
+    calls: int | None = None
+    """Of bpf(2), which all of them made; None: nobody looked."""
+
+    def __bool__(self) -> bool:
+        """Whether there is something to say."""
+        return bool(self.processes or self.threads)
+
+    def plus(self, more: LeftAlone) -> LeftAlone:
+        """Both together, where nobody looks."""
+        return LeftAlone(self.processes + more.processes, self.threads + more.threads)
+
+
 class Ending(NamedTuple):
     """How a trace ended that is whole."""
 
@@ -102,6 +120,7 @@ class Ending(NamedTuple):
     """In all, of a watch."""
     rotated: bool = False
     """The trace goes on in the next file."""
+    left_alone: LeftAlone | None = None
 
 
 class Other(NamedTuple):

@@ -161,7 +161,7 @@ def trace(settings: Settings, own_process: bool = False) -> int:
     if telling.limited:
         return 0 if telling.end(Ending()) else OWN_FAILURE
     code = os.waitstatus_to_exitcode(status)
-    whole = telling.end(ending_of(code))
+    whole = telling.end(ending_of(code)._replace(left_alone=engine.left_alone))
     if engine.interrupted is not None and not settings.args:
         code = -engine.interrupted  # nobody's status is ours to pass on
     return leave(code) if whole else OWN_FAILURE
@@ -448,6 +448,11 @@ class Telling:
             # LullAlarm may ring no more: at exit nobody hears the signal, and it kills.
             signal.setitimer(signal.ITIMER_REAL, 0)
             self._pipeline.end(ending)
+        elif ending.left_alone and not self.settings.quiet:
+            from bpftrace_sys.render.left_alone import left_alone_line
+
+            line = left_alone_line(ending.left_alone, bool(self.settings.args), made=False)
+            self.outputs.text.write(f"{line}\n" if line else "")
         if self._stats is not None:
             self._stats.close()
         sound = self._faults is None or not self._faults.count

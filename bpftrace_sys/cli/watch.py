@@ -341,7 +341,8 @@ class Session:
         code = None if self._status is None or limited else os.waitstatus_to_exitcode(self._status)
         lost = engine.lost
         ending = Ending() if code is None else ending_of(code)
-        whole = self.telling.end(ending._replace(lost=lost or None))
+        ending = ending._replace(lost=lost or None, left_alone=engine.left_alone)
+        whole = self.telling.end(ending)
         engine.close(behind=True)
         error = None if self._starting is None else self._starting.error()
         if error is not None:

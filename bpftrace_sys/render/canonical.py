@@ -17,6 +17,7 @@ from bpftrace_sys.compare.canonical.entries import Entry, Tied, indexes, jump_te
 from bpftrace_sys.compare.canonical.objects import Known
 from bpftrace_sys.compare.canonical.processes import Process
 from bpftrace_sys.compare.canonical.text import ref, refs
+from bpftrace_sys.render.source_line import LINE_0, Sources
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Attachment, NotedCall
 from bpftrace_sys.story.renderer import Renderer
@@ -196,14 +197,14 @@ def entry_lines(entry: Entry) -> Iterator[str]:
     if entry.insns is not None:
         yield "    insns:"
         index_of = indexes(entry.insns)
-        source = None
+        sources = Sources()
         for at, line in enumerate(entry.insns):
             if line.function is not None:
                 yield f"        {line.function}:"
-            if line.source and line.source != source:
-                source = line.source
-                yield f"        ; {source}"
-            yield f"        {jump_text(line, index_of, at)}"
+            if header := sources.above(line.source, None):
+                yield f"        {header}"
+            stray = f"   /* {LINE_0} */" if sources.stray else ""
+            yield f"        {jump_text(line, index_of, at)}{stray}"
         if entry.missing:
             yield f"        {entry.missing} more, unreadable"
         if entry.unread:

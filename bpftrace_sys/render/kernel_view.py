@@ -10,6 +10,7 @@ from typing import Final
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.render.insn_paint import InsnPainter
 from bpftrace_sys.render.native_paint import NativePainter
+from bpftrace_sys.render.source_line import LINE_0, Sources
 from bpftrace_sys.render.style import Painter
 from bpftrace_sys.story import kernel_map
 from bpftrace_sys.story.kernel_view import (
@@ -132,18 +133,22 @@ class ViewText:
             yield INDENT + self.paint("function", printable(function.prototype) + ":")
         yield INDENT + self.paint("function", printable(function.symbol) + ":")
         width = max(3, len(f"{function.size:x}"))
-        last = None
+        sources = Sources()
         for line in function.lines:
-            if line.source is not None and line.source != last and (
-                line.source or self.options.verbose
-            ):
-                last = line.source
-                yield INDENT + self._source(line.source, line.where)
+            if header := sources.above(line.source, line.where):
+                yield INDENT + self._source(header, line.where)
             octets = f"{line.code.hex(' '):<30} " if self.options.verbose else ""
-            yield f"{INDENT}{line.offset:{width}x}: {octets}{self._native(printable(line.text))}"
+            shown = f"{INDENT}{line.offset:{width}x}: {octets}{self._native(printable(line.text))}"
+            if sources.stray:
+                shown += self._line_0
+            yield shown
 
-    def _source(self, source: str, where: str | None) -> str:
-        shown = self.paint("source", f"; {printable(source)}".rstrip())
+    @property
+    def _line_0(self) -> str:
+        return self.paint("comment", f"   /* {LINE_0} */")
+
+    def _source(self, header: str, where: str | None) -> str:
+        shown = self.paint("source", header)
         if self.options.verbose and where:
             shown += self.paint("comment", f"   ({printable(where)})")
         return shown
@@ -173,15 +178,17 @@ class ViewText:
         if functions and not mapping.native:
             yield self._remark("native code of the copy differs: which became which is not known")
         widths = self._widths(found, bool(functions and mapping.native))
-        last = None
+        sources = Sources()
         for fate in found:
             row = fate.loaded
             if row is not None and row.function is not None:
                 yield INDENT + self.paint("function", printable(row.function) + ":")
-            if row is not None and row.source and row.source != last:
-                last = row.source
-                yield INDENT + self._source(row.source, row.where)
-            yield from self._fate(fate, widths)
+            if row is not None and (header := sources.above(row.source, row.where)):
+                yield INDENT + self._source(header, row.where)
+            rows = self._fate(fate, widths)
+            if sources.stray and row is not None:
+                yield next(rows) + self._line_0
+            yield from rows
 
     def _widths(self, found: Sequence[kernel_map.Fate], with_native: bool) -> tuple[int, ...]:
         """Columns of the cells: as wide as their text, as far as there is room."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpftrace_sys.render.insn_paint import InsnPainter
+from bpftrace_sys.render.source_line import LINE_0, Sources
 from bpftrace_sys.render.style import Painter
 from bpftrace_sys.render.text_options import Options
 from bpftrace_sys.story.notes import Listing
@@ -44,21 +45,21 @@ class ListingText:
 
     def lines(self, found: Listing, indent: str) -> Iterator[str]:
         """Functions, source lines, instructions with comments in one column."""
-        last_source = None
+        sources = Sources()
         width = max(2, len(str(found.count - 1)))
         column = min(42, max(24, self.options.width - len(indent) - 20))
         several = found.functions > 1
         for pc, text, said, target, source, place, function in found.lines:
             if function is not None and (several or self.options.verbose):
                 yield indent + self.paint("function", printable(function) + ":")
-            # Of what the compiler made by itself line_info has no text.
-            blank = source == "" and not self.options.verbose
-            if source is not None and source != last_source and not blank:
-                last_source = source
+            header = "" if source is None else sources.above(source, place)
+            if header:
                 where = ""
                 if self.options.verbose and place:
                     where = self.paint("comment", f"   ({printable(place)})")
-                yield indent + self.paint("source", f"; {printable(source)}".rstrip()) + where
+                yield indent + self.paint("source", header) + where
+            if sources.stray:
+                said = LINE_0 if said is None else f"{said}, {LINE_0}"
             mark = ">" if target is not None and pc else " "
             head = f"{mark}{str(pc).rjust(width)}: "
             # rjust() takes a third of the time of a format with a width in it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from bpftrace_sys.render.left_alone import left_alone_line
 from bpftrace_sys.render.style import columns_of, wants_colour
 from bpftrace_sys.render.watching import lost_words
 from bpftrace_sys.story.model import Model
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from bpftrace_sys.render.output import TextOut
     from bpftrace_sys.story.refusals import RefusedPrograms
+    from bpftrace_sys.trace.header import Header
     from decoders.events import Ending
     from decoders.loop_calls import Round
 
@@ -175,6 +177,10 @@ class LedgerRenderer(Renderer):
         """Once a program was refused."""
         self.lost = Lost()
         """What an eBPF engine's ring had no room for."""
+        self._program = True
+
+    def header(self, header: Header) -> None:
+        self._program = bool(header.argv)
 
     def call(self, call: NotedCall) -> None:
         """Counted."""
@@ -206,8 +212,14 @@ class LedgerRenderer(Renderer):
         made = any(found.call is not None for found in self.model.objects.values())
         refused = None if self.refused_programs is None else self.refused_programs.table()
         made = made or bool(refused and refused.rows)
-        if not (self.always or made or self.lost or counted(self.model)):
-            return
+        if self.always or made or self.lost or counted(self.model):
+            self._tables(refused)
+        if ending.left_alone:
+            line = left_alone_line(ending.left_alone, self._program, made)
+            self.out.write(f"{line}\n" if line else "")
+        self.out.flush()
+
+    def _tables(self, refused: Table | None) -> None:
         colours = wants_colour(self.stream, self.colour)
         for table in tables(self.model, self.counts, refused):
             self.out.write("\n")
@@ -218,4 +230,3 @@ class LedgerRenderer(Renderer):
                 self.out.write("\n".join(uncoloured(table, self.stream)) + "\n")
         if self.lost:
             self.out.write(f"\nlost: {lost_words(self.lost)}: these tables are not whole\n")
-        self.out.flush()

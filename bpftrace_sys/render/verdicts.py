@@ -131,7 +131,7 @@ def _said(outside: Outside) -> str:
 
 
 def _shown(place: Place | None) -> str:
-    if place is None or not place.file:
+    if place is None or not place.where:
         return ""
     return f"\n{printable(place.where)}: {printable(place.source)}"
 

@@ -27,8 +27,8 @@ class Place:
 
     @property
     def where(self) -> str:
-        """``bad.bpf.c:11:8``; empty where no file is known."""
-        return f"{self.file}:{self.line}:{self.column}" if self.file else ""
+        """``bad.bpf.c:11:8``; empty where no file or line is known."""
+        return f"{self.file}:{self.line}:{self.column}" if self.file and self.line else ""
 
 
 def place_of(call: NotedCall, model: Model, pc: int) -> Place | None:

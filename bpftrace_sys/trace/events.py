@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from decoders.events import NAMES, Ending, Lost, Other, ProcessEvent, What, event_name
+from decoders.events import NAMES, Ending, LeftAlone, Lost, Other, ProcessEvent, What, event_name
 from decoders.records import NamedTuple
 
 COMMON: Final = ("type", "event", "time", "pid", "tid")
@@ -129,6 +129,9 @@ def ending_line(ending: Ending) -> dict[str, object]:
         status["lost"] = ending.lost._asdict()
     if ending.rotated:
         status["rotated"] = True
+    if ending.left_alone:
+        left = ending.left_alone._asdict()
+        status["left_alone"] = {name: count for name, count in left.items() if count is not None}
     return {"type": "end", "status": status}
 
 
@@ -138,12 +141,14 @@ def ending_of(line: Mapping[str, object]) -> Ending:
     if not isinstance(status, dict):
         return Ending()
     code, number, lost = status.get("code"), status.get("signal"), status.get("lost")
+    left = status.get("left_alone")
     return Ending(
         code=code if isinstance(code, int) else None,
         signal=number if isinstance(number, int) else None,
         error=str(status.get("error", "")),
         lost=_lost(lost) if isinstance(lost, dict) else None,
         rotated=status.get("rotated") is True,
+        left_alone=_left_alone(left) if isinstance(left, dict) else None,
     )
 
 
@@ -152,3 +157,11 @@ def _lost(found: Mapping[str, object]) -> Lost:
         _number(found.get(name, 0), f"lost {name}") for name in Lost._fields
     )
     return Lost(calls, pieces, events)
+
+
+def _left_alone(found: Mapping[str, object]) -> LeftAlone:
+    processes, threads = (
+        _number(found.get(name, 0), f"left_alone {name}") for name in ("processes", "threads")
+    )
+    calls = found.get("calls")
+    return LeftAlone(processes, threads, None if calls is None else _number(calls, "calls"))

@@ -278,6 +278,7 @@ def test_the_lessons_native_code() -> None:
     shown = []
     printed = replayed(LESSON, "-q", "--no-insns", "-e", "kernel=jited")
     for line in printed.partition("native code  ")[2].split("\n\n")[0].splitlines():
+        line = line.removesuffix("   /* line 0 */")
         found = re.match(r"\s+(; .*|[0-9a-f]+: .*)", line)
         if found and not found[1].endswith(": int3"):  # later kernels guard what lies behind
             at, colon, code = found[1].partition(": ")

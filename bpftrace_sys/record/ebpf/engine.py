@@ -26,7 +26,7 @@ from bpftrace_sys.record.machine.newest_ids import highest
 from bpftrace_sys.record.proc import cgroup_of
 from bpftrace_sys.record.ptrace.errors import EngineError
 from decoders import arch as arches
-from decoders.events import Exec, Exit, Fork, Lost, ProcessEvent
+from decoders.events import Exec, Exit, Fork, LeftAlone, Lost, ProcessEvent
 from decoders.loop_calls import Rounds
 from decoders.raw import RawCall
 from decoders.records import dataclass, field
@@ -104,6 +104,7 @@ class Watch:
         self._records: Records
         self._counters: list[memoryview] = []
         self._over: memoryview
+        self._alone: list[memoryview] = []
         self._told: Told
         self._cgroups = Cgroups()
         self._openat = arches.number(arches.of_machine()[0], "openat")
@@ -143,6 +144,7 @@ class Watch:
             programs.variable(name).cast("Q") for name in ("lost_calls", "lost_events")
         ]
         self._over = programs.variable("over")
+        self._alone = [programs.variable(f"alone_{name}").cast("Q") for name in LeftAlone._fields]
         if not wanted.everybody:
             # What we start is watched, though we are not.
             self._thread(self.own_pid, CHILDREN)
@@ -332,6 +334,11 @@ class Watch:
             self._told.lost(lost.since(before))
         return count
 
+    @property
+    def left_alone(self) -> LeftAlone:
+        """What was started and is not watched."""
+        return LeftAlone(*(counter[0] for counter in self._alone))
+
     def stop(self) -> None:
         """From now on no call is begun, though the programs are attached until :meth:`close`."""
         self._over[0] = 1
@@ -371,6 +378,7 @@ class Watch:
         self.hooks.close()
         # The mappings hold the maps, too: they go with the last that looks into them.
         self._counters.clear()
+        self._alone.clear()
         self.__dict__.pop("_ring", None)
         self.__dict__.pop("_over", None)
         self.programs.close()

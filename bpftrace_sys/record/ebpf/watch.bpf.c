@@ -38,6 +38,7 @@ struct {
 #define ITSELF 1   /* bits of a value of `threads`: its calls are watched */
 #define CHILDREN 2 /* its children are watched */
 #define THREADS 4  /* other threads that it starts are watched */
+#define ALONE 8    /* started by a watched one, and not watched: its calls are counted */
 
 /* The names by which bpftool shows them. */
 #define PROGRAM(name) bpfstrace_##name
@@ -66,6 +67,7 @@ const volatile u32 any_path = 0, any_request = 0, any_option = 0;
 const volatile struct prefix prefixes[PREFIXES];
 const volatile u32 prefix_count = 0;
 const volatile u64 socket_options[2] = {}; /* of SOL_SOCKET, a bit each */
+volatile u64 alone_processes, alone_threads, alone_calls; /* see ALONE */
 const volatile u32 nr_clone = ~0u, nr_clone3 = ~0u, nr_vfork = ~0u;
 
 /* ------------------------------------------------------------------ which calls */
@@ -112,6 +114,7 @@ INLINE u32 read_registers(struct task_struct *task, u64 args[6], u32 compat)
 	return ~0u;
 }
 
+/* ITSELF, ALONE, or 0: nobody's business. */
 INLINE u32 watched(u64 id)
 {
 	u32 tid = id, *bits;
@@ -121,11 +124,13 @@ INLINE u32 watched(u64 id)
 	if (only_threads) {
 		bits = bpf_map_lookup_elem(&threads, &tid);
 		if (!bits || !(*bits & ITSELF))
-			return 0;
+			return bits ? *bits & ALONE : 0;
 	}
 	if (only_uid != ~0ull && (u32)bpf_get_current_uid_gid() != only_uid)
 		return 0;
-	return !only_cgroup || bpf_get_current_ancestor_cgroup_id(cgroup_level) == only_cgroup;
+	if (only_cgroup && bpf_get_current_ancestor_cgroup_id(cgroup_level) != only_cgroup)
+		return 0;
+	return ITSELF;
 }
 
 /* 1: the path begins as one that matters; -1: it could not be read yet. */
@@ -252,17 +257,22 @@ NOINLINE struct state *begin(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	u64 id = bpf_get_current_pid_tgid();
-	u32 compat = is_compat(task), flags = compat ? COMPAT : 0, call, nr;
+	u32 compat = is_compat(task), flags = compat ? COMPAT : 0, whom = watched(id), call, nr;
 	struct rows_of chosen = {};
 	u64 args[6] = {};
 	struct state *st;
 
-	if (!watched(id))
+	if (!whom)
 		return 0;
 	nr = read_registers(task, args, compat);
 	if (nr >= NUMBERS)
 		return 0;
 	call = compat ? compat_calls[nr] : native_calls[nr];
+	if (whom == ALONE) {
+		if (call == BPF)
+			count(&alone_calls);
+		return 0;
+	}
 	if (!call || !choose(&chosen, call, args, &flags))
 		return 0;
 	st = bpf_task_storage_get(&states, task, 0, 1 /* BPF_LOCAL_STORAGE_GET_F_CREATE */);
@@ -402,8 +412,17 @@ int PROGRAM(fork)(u64 *ctx)
 
 	READ(event.a, child->tgid);
 	READ(event.b, child->pid);
-	if (!(bits & (event.a == id >> 32 ? CHILDREN | THREADS : CHILDREN)))
+	if (event.a == own_process)
 		return 0;
+	if (!(bits & (event.a == id >> 32 ? CHILDREN | THREADS : CHILDREN))) {
+		if (only_threads && bits) {
+			value = ALONE;
+			bpf_map_update_elem(&threads, &event.b, &value, 0);
+			if (bits & ITSELF)
+				count(event.a == id >> 32 ? &alone_threads : &alone_processes);
+		}
+		return 0;
+	}
 	if (only_threads && bpf_map_update_elem(&threads, &event.b, &value, 0))
 		count(&lost_events);
 	if (!(bits & ITSELF))
@@ -477,6 +496,8 @@ int PROGRAM(gone)(u64 *ctx)
 		return 0;
 	if (only_threads)
 		bpf_map_delete_elem(&threads, &tid);
+	if (bits == ALONE)
+		return 0;
 	if (pid == tid)
 		bpf_map_delete_elem(&told, &pid);
 	READ(event.a, task->exit_code);

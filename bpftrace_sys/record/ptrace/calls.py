@@ -8,7 +8,6 @@ import time
 
 from bpftrace_sys.record.ptrace import requests as px
 from bpftrace_sys.record.ptrace import stop_filter
-from bpftrace_sys.record.ptrace.own_calls import WATCHED
 from decoders import arch as arches
 
 TYPE_CHECKING = False
@@ -35,7 +34,7 @@ class Calls:
         _, arch, tracee.ip, tracee.sp, nr, *rest = info
         tracee.arch = arch
         args = tuple(rest[:6])
-        if WATCHED.wants(arch, nr, args):
+        if self._own.watched.wants(arch, nr, args):
             self._own.begins(tracee, arch, nr, args)
         if not tracee.silent and (
             self._stops.wants(arch, nr, args)

@@ -50,7 +50,7 @@ class Cleared:
 
 def asked_for(memory: LiveMemory, called: str, args: Sequence[int]) -> bool:
     """Whether this call of clone or clone3 has the flag."""
-    return bool(_flags(memory, called, args) & CLONE_UNTRACED)
+    return bool(flags_of(memory, called, args) & CLONE_UNTRACED)
 
 
 def clear(
@@ -59,7 +59,7 @@ def clear(
     """In the stop before such a call: take it out. None: the kernel does not let us."""
     from bpftrace_sys.record.ptrace.registers import poke, set_first_argument
 
-    flags = _flags(memory, called, args)
+    flags = flags_of(memory, called, args)
     wanted = flags & ~CLONE_UNTRACED
     if called == "clone":
         done = set_first_argument(tid, arch, wanted)
@@ -68,7 +68,8 @@ def clear(
     return Cleared(arch, flags, args[0]) if done else None
 
 
-def _flags(memory: LiveMemory, called: str, args: Sequence[int]) -> int:
+def flags_of(memory: LiveMemory, called: str, args: Sequence[int]) -> int:
+    """The flags of a clone or clone3 that begins; 0 where they cannot be read."""
     if called == "clone":
         return args[0]
     data = memory.read(args[0], _FLAGS.size)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.record.ptrace.interrupts import What
     from bpftrace_sys.record.ptrace.spawn import Starting
     from bpftrace_sys.record.ptrace.tracee import Sink
+    from decoders.events import LeftAlone
 
 __all__ = [
     "ArgRule",
@@ -94,7 +95,7 @@ class Engine:
         self._family = Family(self._teller, follow=follow, quiet=quiet)
         self.tracees = self._family.tracees
         self._own_calls = OwnCalls(
-            self._teller, self._family, children=self.children, quiet=quiet
+            self._teller, self._family, children=self.children, quiet=quiet, follow=follow
         )
         self._calls = Calls(self._teller, stops, self._own_calls)
         self._interrupts = Interrupts(self._teller, self._family, self._programs, on_interrupt)
@@ -124,6 +125,11 @@ class Engine:
     def interrupted(self) -> int | None:
         """The last signal that asked us to end."""
         return self._interrupts.last
+
+    @property
+    def left_alone(self) -> LeftAlone:
+        """What was started and is not followed."""
+        return self._own_calls.left_alone
 
     # -- starting ---------------------------------------------------------
 

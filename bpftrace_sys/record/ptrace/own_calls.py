@@ -9,6 +9,7 @@ import os
 from bpftrace_sys.common.light import suppress
 from bpftrace_sys.record.ptrace.stop_filter import ArgRule, StopFilter
 from decoders import arch as arches
+from decoders.events import LeftAlone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _PTRACE_SEIZE: Final = 0x4206
 _UFFD_USER_MODE_ONLY: Final = 1
 _USERFAULTFD_IOC_NEW: Final = 0xAA00
 _CLONE_UNTRACED: Final = 0x00800000
+_CLONE_THREAD: Final = 0x00010000
 WATCHED: Final = StopFilter(
     {
         "prctl": ArgRule(0, frozenset({_PR_SET_NAME, _PR_SET_SECCOMP})),
@@ -39,16 +41,24 @@ WATCHED: Final = StopFilter(
         "ioctl": ArgRule(1, frozenset({_USERFAULTFD_IOC_NEW})),  # of /dev/userfaultfd
     }
 )
+_BIRTHS: Final = dict.fromkeys(("fork", "vfork", "clone", "clone3"))
+"""The calls that make children; where those are not followed, they are counted."""
 
 
 class OwnCalls:
-    """``children``: whether those of spawned tracees are traced. ``quiet``: without a word."""
+    """``children``: whether those of spawned tracees are traced, ``quiet``: without a word;
+    ``follow``: whether those of attached ones are, too."""
 
-    __slots__ = ("_children", "_family", "_quiet", "_teller", "filtered")
+    __slots__ = ("_children", "_family", "_quiet", "_teller", "filtered", "left_alone", "watched")
 
-    def __init__(self, teller: Teller, family: Family, *, children: bool, quiet: bool) -> None:
+    def __init__(
+        self, teller: Teller, family: Family, *, children: bool, quiet: bool, follow: bool
+    ) -> None:
         self.filtered = False
         """Whether spawned tracees have a seccomp filter of ours."""
+        self.watched = WATCHED if follow or quiet else WATCHED.merged(StopFilter(_BIRTHS))
+        """The calls that begins() is to be told of."""
+        self.left_alone = LeftAlone()
         self._teller = teller
         self._family = family
         self._children = children
@@ -77,8 +87,22 @@ class OwnCalls:
                 self._refuse_to_be_traced(tracee)
         elif called in ("userfaultfd", "ioctl"):
             tracee.watched = "userfaultfd"
-        elif called and (self._children or tracee.attached):
-            self._unhide(tracee, called, args)
+        elif called:
+            if called.startswith("clone") and (self._children or tracee.attached):
+                self._unhide(tracee, called, args)
+            if self.watched is not WATCHED:
+                self._begets(tracee, called, args)
+
+    def _begets(self, tracee: Tracee, called: str, args: tuple[int, ...]) -> None:
+        """Nobody follows what this call makes: at its exit it is counted."""
+        from bpftrace_sys.record.ptrace.clone_untraced import flags_of
+
+        flags = flags_of(tracee.memory, called, args) if called.startswith("clone") else 0
+        if not flags & _CLONE_THREAD:
+            tracee.begets = LeftAlone(processes=1)
+        elif not tracee.attached:
+            tracee.begets = LeftAlone(threads=1)
+        tracee.watched = tracee.watched or "birth"
 
     def _unhide(self, tracee: Tracee, called: str, args: tuple[int, ...]) -> None:
         """A clone or clone3: none that we follow may have a child that we do not get."""
@@ -114,6 +138,10 @@ class OwnCalls:
     def returns(self, tracee: Tracee, ret: int, failed: bool) -> None:
         """The exit of a call that :meth:`begins` has marked."""
         watched, tracee.watched = tracee.watched, ""
+        if tracee.begets is not None:
+            if ret > 0:
+                self.left_alone = self.left_alone.plus(tracee.begets)
+            tracee.begets = None
         if watched == "seccomp" and ret >= 0:
             # Its filter may now refuse calls before ours can report them: from
             # here on every call stops, ahead of all filters. Its other threads

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from bpftrace_sys.record.ptrace.clone_untraced import Cleared
     from bpftrace_sys.record.ptrace.stop_filter import StopFilter
+    from decoders.events import LeftAlone
 
     class Sink(Protocol):
         """Who is told of what tracees do. The engine calls from one thread only.
@@ -62,6 +63,7 @@ class Tracee:
         "also",
         "arch",
         "attached",
+        "begets",
         "cleared",
         "detach",
         "entered",
@@ -102,6 +104,7 @@ class Tracee:
         """Was running before us, or descends from such a one: outlives the tracer."""
         self.entered = False  # the sink wants this call's exit
         self.watched = ""  # a call of our own interest is on its way
+        self.begets: LeftAlone | None = None  # what this call makes, that nobody follows
         self.cleared: Cleared | None = None  # what we have taken out of a clone
         self.strict = False  # in seccomp's strict mode, which is ours to see to
         self.target = 0  # the pid in a ptrace call of the tracee's

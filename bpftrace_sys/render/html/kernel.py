@@ -7,6 +7,7 @@ from typing import Final
 
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.render.html.records import KernelSide
+from bpftrace_sys.render.source_line import LINE_0, Sources
 from bpftrace_sys.story import kernel_map
 from bpftrace_sys.story.kernel_view import (
     MACHINES,
@@ -57,11 +58,11 @@ def kernel_side(seen: Seen) -> KernelSide:
     room = LINES
     for function in functions:
         lines: list[list[object]] = []
-        last = None
+        sources = Sources()
         for line in function.lines[:room]:
-            source = None if not line.source or line.source == last else printable(line.source)
-            last = line.source or last
-            lines.append([f"{line.offset:x}", printable(line.text), source])
+            header = sources.above(line.source, line.where) or None
+            text = printable(line.text) + (f"   /* {LINE_0} */" if sources.stray else "")
+            lines.append([f"{line.offset:x}", text, header])
         room -= len(lines)
         side.native.append([printable(function.prototype or function.symbol), lines])
     return side

@@ -84,7 +84,7 @@ function code(entry, data) {
       if (sourced) {
         const place = /:(\d+):\d+$/.exec(row[PLACE] || "");
         group.append(el("div", { class: source ? "src" : "src none", title: row[PLACE] || null },
-          el("span", { class: "line" }, place && source ? place[1] : ""), source || ""));
+          el("span", { class: "line" }, place && place[1] !== "0" ? place[1] : ""), source || ""));
       }
       inside = el("div", { class: "ins" });
       group.append(inside);
@@ -122,7 +122,7 @@ function kernelText(pre, lines) {
     else {
       pre.append(el("b", {}, line[0] + ":"), "\n");
       for (const [offset, text, source] of line[1]) {
-        if (source) pre.append(el("span", { class: "sl" }, "; " + source), "\n");
+        if (source) pre.append(el("span", { class: "sl" }, source), "\n");
         pre.append(offset.padStart(5) + ": " + text + "\n");
       }
     }
