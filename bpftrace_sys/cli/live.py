@@ -14,6 +14,7 @@ from bpftrace_sys.cli.slow_calls import slow_calls
 from bpftrace_sys.common.light import signal, suppress
 from bpftrace_sys.record.capture.sink import Capture
 from bpftrace_sys.record.ptrace.engine import ArgRule, Engine, EngineError, SpawnError, StopFilter
+from bpftrace_sys.record.ptrace.nobody import Nobody
 from bpftrace_sys.render.output import complain
 from decoders.events import Ending
 
@@ -172,21 +173,6 @@ ATTEMPTS: Final = 1000
 """How often the loop is taken up again when nothing goes right any more."""
 PATIENCE: Final = 1.0
 """Seconds in which attached processes are detached from; who is left then the kernel detaches."""
-
-
-class Nobody:
-    """A sink that wants nothing, and needs nothing: no import, where memory is what lacks."""
-
-    def entry(self, *_: Any) -> bool:
-        return False
-
-    def work(self) -> bool:
-        return False
-
-    def nothing(self, *_: Any) -> None:
-        pass
-
-    exit = forked = execed = exited = note = nothing
 
 
 def unseen(engine: Engine, telling: Telling, error: Exception) -> None:
