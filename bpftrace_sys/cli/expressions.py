@@ -20,7 +20,7 @@ STATUSES: Final = ("successful", "failed", "unfinished", "unavailable", "detache
 """strace's. None is unavailable: that is one whose result could not be had though it returned."""
 KERNEL: Final = ("xlated", "jited", "map")
 SYNTAXES: Final = ("att", "intel")
-FD_DETAILS: Final = ("path", "socket", "dev", "pidfd")
+FD_DETAILS: Final = ("path", "socket", "dev", "eventfd", "pidfd", "signalfd")
 QUIET: Final = ("attach", "exit", "path-resolution", "personality", "thread-execve")
 QUIET_ALSO: Final = {"superseded": "thread-execve", "exits": "exit"}
 

@@ -24,7 +24,7 @@ def prepare(settings: Settings, capture: Any, engine: Engine) -> None:
         from bpftrace_sys.record.capture.strace_reads import StraceReads
 
         limit = 32 if settings.string_limit is None else settings.string_limit
-        capture.besides = StraceReads(limit, bool(settings.release), bool(fds), "dev" in fds)
+        capture.besides = StraceReads(limit, bool(settings.release), fds)
 
 
 def tell_attached(settings: Settings, engine: Engine) -> None:

@@ -39,6 +39,7 @@ def signals(settings: Settings, flag: str, text: str) -> None:
     known = {f"{number}": number for number in range(1, 65)}
     known |= {name.removeprefix("SIG"): int(number) for name, number in
               signal.Signals.__members__.items()}  # fmt: skip
+    known |= {f"RT_{number - 32}": number for number in range(32, 65)}  # strace's own names
     negated = text.startswith("!")
     found: set[int] = set()
     for word in text.removeprefix("!").replace(",", " ").split():

@@ -50,6 +50,7 @@ FD_WORDS: Final = frozenset({
     "prog_tag", "link_type", "event_type", "attach_type", "fd_type", "map_type", "prog_type",
 })  # fmt: skip
 """Of an fd's fdinfo: words of the kernel's."""
+FD_PATHS: Final = frozenset({"path", "socket_path"})
 FACTS: Final = frozenset({
     "tracepoint", "btf_vmlinux", "ksym", "bpf_call", "prototype", "enum", "fields", "before",
     "alive_prog", "alive_map", "alive_link", "runs", "prog", "map", "link", "btf", "ops_members",
@@ -308,7 +309,7 @@ class Redaction:
         info = {
             name: value
             if not isinstance(value, str) or name in FD_WORDS
-            else self._word(value, "paths" if name == "path" else "strings", name == "path")
+            else self._word(value, "paths" if name in FD_PATHS else "strings", name in FD_PATHS)
             for name, value in fact.info.items()
         }
         return fact._replace(info=info)

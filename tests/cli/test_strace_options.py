@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from bpftrace_sys.cli.expressions import QUIET, STATUSES
+from bpftrace_sys.cli.expressions import FD_DETAILS, QUIET, STATUSES
 from bpftrace_sys.cli.options import UsageError, parse
 from bpftrace_sys.cli.settings import BRIEF, TRACED
 from bpftrace_sys.cli.unsupported import UNSUPPORTED
@@ -184,7 +184,8 @@ STRACE: dict[str, dict[str, object]] = {
     "-e q=!superseded": {"quiet": True, "silenced": frozenset(QUIET) - {"thread-execve"}},
     "--silence=exit": {"quiet": True, "silenced": frozenset({"exit"})},
     "--decode-fds": {"shown_fds": frozenset({"path"})},
-    "-yy": {"shown_fds": frozenset({"path", "socket", "dev", "pidfd"})},
+    "-yy": {"shown_fds": frozenset(FD_DETAILS)},
+    "-e decode-fds=!eventfd,signalfd": {"shown_fds": frozenset({"path", "socket", "dev", "pidfd"})},
     "-y": {"shown_fds": frozenset({"path"})},
     "--decode-fds=all": {},
     "-e decode-fds=path,dev,pidfd,socket": {},

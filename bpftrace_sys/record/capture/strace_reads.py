@@ -7,9 +7,7 @@ claims, and tells of fd 0 where a field that is 0 names no fd at all.
 from __future__ import annotations
 
 import os
-import stat
 
-from bpftrace_sys.record.files.walk import place_of
 from decoders import arch as arches
 from decoders.raw import ENTRY, EXIT, Chunk, FdFact, RawCall
 from decoders.records import NamedTuple
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final
 
+    from bpftrace_sys.record.machine.fd_details import FdDetails
     from bpftrace_sys.record.machine.fds import FdLookup
     from bpftrace_sys.record.ptrace.memory import LiveMemory
 
@@ -60,15 +59,18 @@ the caller's."""
 class StraceReads:
     """Reads what strace would have read, in the same stops."""
 
-    def __init__(
-        self, string_limit: int, buffers: bool, fds: bool, devices: bool = False
-    ) -> None:
+    def __init__(self, string_limit: int, buffers: bool, fds: frozenset[str]) -> None:
         """``buffers``: of strings the first ``string_limit`` bytes and one, else all elements;
-        ``fds``: fd 0 and the working directory; ``devices``: their numbers."""
+        ``fds``: fd 0 and the working directory, and these details of them (fd_details.py)."""
         self.string_limit = string_limit
         self.buffers = buffers
-        self.fds = fds
-        self.devices = devices
+        self.fds = bool(fds)
+        self._details: FdDetails | None = None
+        if fds - {"path"}:
+            from bpftrace_sys.record.machine.fd_details import FdDetails
+
+            # As strace remembers sockets; else only what cannot change.
+            self._details = FdDetails(fds, stale=buffers)
 
     def enter(self, raw: RawCall, memory: LiveMemory, lookup: FdLookup) -> None:
         """In the stop of the entry."""
@@ -78,13 +80,16 @@ class StraceReads:
         if self.fds and name in ("bpf", "openat"):
             _others(raw, memory, lookup, UNASKED if self.buffers and name == "bpf" else {})
             _folder(raw)
-        if self.devices:
-            _devices(raw)
+        self._more(raw)
+
+    def _more(self, raw: RawCall) -> None:
+        """Details of fds that are no BPF objects. Facts may be shared, and are replaced."""
+        if self._details is not None:
+            raw.fds[:] = [self._details.of(raw.tid, fact) for fact in raw.fds]
 
     def leave(self, raw: RawCall, memory: LiveMemory) -> None:
         """In the stop of the exit."""
-        if self.devices:
-            _devices(raw)
+        self._more(raw)
         if not self.buffers:
             return
         name = arches.name(raw.arch, raw.nr)
@@ -125,27 +130,6 @@ def _others(
         fact = lookup.fact(raw.tid, number, ENTRY)
         if fact is not None:
             raw.fds.append(fact)
-
-
-def _devices(raw: RawCall) -> None:
-    """Which device a file is, with the fact about its fd."""
-    for fact in raw.fds:
-        link = str(fact.info.get("path", ""))
-        if not link.startswith("/") or fact.fd < 0 or "device" in fact.info:
-            continue
-        try:
-            handle = os.open(f"/proc/{raw.tid}/fd/{fact.fd}", os.O_PATH | os.O_CLOEXEC)
-            with place_of(raw.tid, handle) as place:
-                # Of a file system that has to ask somebody, nothing is asked in a stop.
-                status = os.fstat(place.fd) if place.answers else None
-        except OSError:
-            continue
-        if status is None:
-            continue
-        kind = {stat.S_IFCHR: "char", stat.S_IFBLK: "block"}.get(stat.S_IFMT(status.st_mode))
-        if kind is not None:
-            major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
-            fact.info["device"] = f"{kind} {major:x}:{minor:x}"
 
 
 def _folder(raw: RawCall) -> None:

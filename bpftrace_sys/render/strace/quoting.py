@@ -22,6 +22,8 @@ _PLAIN: Final = {
 }
 _SHORT: Final = [_PLAIN.get(code, f"\\{code:o}") for code in range(256)]
 _LONG: Final = [_PLAIN.get(code, f"\\{code:03o}") for code in range(256)]
+_SHORT_ONES: Final = [f"\\{code:o}" for code in range(256)]
+_LONG_ONES: Final = [f"\\{code:03o}" for code in range(256)]
 _SIMPLE: Final = re.compile(rb"[ !#-\[\]-~]*")
 
 
@@ -34,6 +36,17 @@ def quoted(data: bytes) -> str:
         (_LONG if at < last and 0x30 <= data[at + 1] <= 0x37 else _SHORT)[code]
         for at, code in enumerate(data)
     ) + '"'
+
+
+def octal(data: bytes, besides: str = "") -> str:
+    """Bytes without quotes; those that do not print, and those of ``besides``, as octal escapes."""
+    last = len(data) - 1
+    return "".join(
+        (_LONG_ONES if at < last and 0x30 <= data[at + 1] <= 0x37 else _SHORT_ONES)[code]
+        if chr(code) in besides
+        else (_LONG if at < last and 0x30 <= data[at + 1] <= 0x37 else _SHORT)[code]
+        for at, code in enumerate(data)
+    )
 
 
 def hex_quoted(data: bytes) -> str:

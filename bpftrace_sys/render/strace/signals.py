@@ -20,6 +20,15 @@ CODES: Final[dict[int, str]] = {
 """include/uapi/asm-generic/siginfo.h, as what follows."""
 
 
+NAMES: Final = str.split(
+    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP "
+    "TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
+)
+"""From 1 on, of include/uapi/asm-generic/signal.h."""
+REALTIME: Final = 32
+"""The first one without a name of its own: libc's SIGRTMIN is 34."""
+
+
 def _codes(prefix: str, names: str) -> dict[int, str]:
     return {number: f"{prefix}_{name}" for number, name in enumerate(names.split(), 1)}
 
@@ -48,10 +57,9 @@ FAULTS: Final = frozenset({
 
 def signal_name(number: int) -> str:
     """SIGUSR1; SIGRT_2 for one without a name of its own."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIGRT_{number - 32}" if number > 32 else str(number)
+    if 0 < number < REALTIME:
+        return f"SIG{NAMES[number - 1]}"
+    return f"SIGRT_{number - REALTIME}" if REALTIME <= number <= 64 else str(number)
 
 
 def signal_line(told: Signal, names: Constants) -> str:
