@@ -89,6 +89,8 @@ class Extra(NamedTuple):
     """Pieces of memory for which a ring had no room."""
     late: tuple[str, ...] = ()
     """Addresses of pieces that were read at the exit only, and not when the call began."""
+    cpu: int | None = None
+    """Nanoseconds of CPU time that its process spent in the kernel meanwhile; None: not asked."""
     other: Mapping[str, object] = {}
     """What another version of bpfstrace noted, by its name in the trace."""
 

@@ -19,8 +19,13 @@ FOR_STRACE_STYLE: Final = {
     "arguments": "-N (--arg-names)", "raw": "-e raw= (--raw)",
     "undecoded": "-e verbose= (--verbose=)", "summary_order": "-S (--summary-sort-by)",
     "signals_asked": "-e signal= (--signals)", "summary_columns": "-U (--summary-columns)",
+    "overhead": "-O (--summary-syscall-overhead)",
 }  # fmt: skip
 """Settings that shape lines and a table which bpfstrace's own style has not."""
+FOR_A_TABLE: Final = {
+    "summary_columns": "-U (--summary-columns)", "wall": "-w (--summary-wall-clock)",
+}
+"""Of strace's style, what must be given with -c or -C."""
 FOR_BPF: Final = {"ring": "--ring", "uid": "--uid", "cgroup": "--cgroup"}
 """Settings of the eBPF engine."""
 
@@ -47,6 +52,8 @@ def agreed(settings: Settings) -> None:
             given.append("-X (--const-print-style)")
         for flag in given:
             raise UsageError(f"{flag} is for --style strace; give that as well")
+    if settings.style == "strace" and not settings.canonical:
+        _agree_on_table(settings)
     for rule in settings.injections:
         if rule.syscall not in settings.traced:
             raise UsageError(f"inject= is for calls that are traced; -e trace={rule.syscall}, too")
@@ -61,6 +68,14 @@ def agreed(settings: Settings) -> None:
     for name, flag in FOR_A_PROGRAM.items():
         if getattr(settings, name):
             raise UsageError(f"{flag} is for a program to run; with {whom} there is none")
+
+
+def _agree_on_table(settings: Settings) -> None:
+    if settings.counts and settings.summary:
+        raise UsageError("-c is the table alone, -C the table besides the calls: give one of them")
+    for name, flag in FOR_A_TABLE.items():
+        if getattr(settings, name) and not (settings.counts or settings.summary):
+            raise UsageError(f"{flag} shapes the table of -c and -C; give one of them as well")
 
 
 def _agree_on_redacting(settings: Settings) -> None:

@@ -45,7 +45,12 @@ def renderers(
         from bpftrace_sys.render.strace.summary import StraceSummary
 
         summary: Renderer = StraceSummary(
-            outputs.text, settings.summary_columns, settings.summary_order
+            outputs.text,
+            settings.summary_columns,
+            settings.summary_order,
+            wall=settings.wall,
+            overhead=settings.overhead,
+            say=complain,
         )
         if selection:
             summary = Selected(summary, selection)

@@ -54,6 +54,10 @@ class Settings:
         """-U: words of strace_style.COLUMNS."""
         self.summary_order = ""
         """-S: one of them, or nothing."""
+        self.wall = False
+        """-w: the table's times are from a call's beginning to its end."""
+        self.overhead = 0
+        """-O: nanoseconds that are taken off each call's time."""
         self.signals = frozenset(range(1, 65))
         """-e signal=: those that --style strace shows."""
         self.signals_asked = False

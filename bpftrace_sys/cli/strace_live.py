@@ -20,11 +20,16 @@ def prepare(settings: Settings, capture: Any, engine: Engine) -> None:
 
         engine.tell_signals(Signals(capture.happened, settings.signals))
     fds = settings.shown_fds
-    if settings.release or fds:
+    timed = (settings.counts or settings.summary) and not settings.wall
+    if settings.release or fds or timed:
         from bpftrace_sys.record.capture.strace_reads import StraceReads
 
         limit = 32 if settings.string_limit is None else settings.string_limit
-        capture.besides = StraceReads(limit, bool(settings.release), fds)
+        reads = capture.besides = StraceReads(limit, bool(settings.release), fds)
+        if timed:
+            from bpftrace_sys.record.capture.cpu_times import CpuTimes
+
+            reads.cpu = CpuTimes(engine.note_usage().system)
 
 
 def tell_attached(settings: Settings, engine: Engine) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from bpftrace_sys.cli.call_sets import call_set
 from bpftrace_sys.cli.getopt_long import UsageError
 from bpftrace_sys.cli.settings import TRACED
@@ -67,6 +69,7 @@ ALIASES: Final = {
 }  # fmt: skip
 COLUMNS: Final = (
     "time-percent", "total-time", "min-time", "max-time", "avg-time", "calls", "errors", "name",
+    "wall-total", "wall-min", "wall-max", "wall-avg",
 )  # fmt: skip
 
 
@@ -77,6 +80,21 @@ def _column(flag: str, text: str, known: tuple[str, ...]) -> str:
         if name in known:
             return name
     raise UsageError(f"{flag} takes {', '.join(known)}, not {text!r}")
+
+
+def overhead(settings: Settings, flag: str, text: str) -> None:
+    """-O: a time that each call is taken to cost under the tracer; microseconds without a unit."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{flag} takes a time, as 5us, 1.5ms or 12 (microseconds), not {text!r}")
+    settings.overhead = int(float(match[1]) * _SCALES[match[2] or "us"])
+    if settings.overhead > _DAY:
+        raise UsageError(f"{flag} {text}: no call costs that much")
+
+
+_TIME: Final = re.compile(r"(\d{1,18}(?:\.\d*)?(?:[eE][-+]?\d{1,2})?)(s|ms|us|ns)?", re.ASCII)
+_SCALES: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_DAY: Final = 86_400 * 10**9
 
 
 def columns(settings: Settings, flag: str, text: str) -> None:

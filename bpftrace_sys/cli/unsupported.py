@@ -12,7 +12,6 @@ UNSUPPORTED: Final = {
     "-i, --instruction-pointer": "instruction pointers are not shown",
     "-n, --syscall-number": "system calls are named, not numbered; --json has both",
     "-x, --strings-in-hex": "bytes that are no text are in hex already",
-    "-O, --summary-syscall-overhead": "no overhead is subtracted",
     "--read": "data that is read is not dumped; strace -e read= does that",
     "--write": "data that is written is not dumped; strace -e write= does that",
     "--kvm": "bpfstrace knows nothing of KVM; strace -e kvm=vcpu does",

@@ -54,6 +54,8 @@ def extra_line(extra: Extra) -> dict[str, object]:
         "late": list(extra.late),
     }
     line = {name: value for name, value in known.items() if value}
+    if extra.cpu is not None:
+        line["cpu"] = extra.cpu
     if cred is not None:
         line["cred"] = {
             name: value for name, value in cred._asdict().items() if value is not None
@@ -66,7 +68,7 @@ def extra_of(line: object) -> Extra:
     if not line or not isinstance(line, dict):
         return NOTHING
     other = dict(line)
-    late, lost = line.get("late"), line.get("lost")
+    late, lost, cpu = line.get("late"), line.get("lost"), line.get("cpu")
     extra = NOTHING._replace(
         devices=_numbered(line.get("ifindex")),
         xdp_modes=_numbered(line.get("xdp_mode")),
@@ -75,6 +77,7 @@ def extra_of(line: object) -> Extra:
         cred=_cred(line.get("cred")),
         problem=_text_or_none(line.get("problem")),
         lost=lost if isinstance(lost, int) and not isinstance(lost, bool) else 0,
+        cpu=cpu if isinstance(cpu, int) and not isinstance(cpu, bool) and cpu >= 0 else None,
         late=tuple(late) if isinstance(late, list) and _all_text(late) else (),
     )
     for name, value in extra_line(extra).items():

@@ -16,7 +16,6 @@ import pytest
 from bpftrace_sys.export.redaction import _numbers_of
 from bpftrace_sys.render import strace
 from bpftrace_sys.render.strace.signals import signal_line
-from bpftrace_sys.render.strace.summary import Count, table
 from bpftrace_sys.trace.events import event_line, event_of
 from decoders.events import Exec, Exit, Fork, ProcessEvent, Signal, What
 from decoders.raw import AUDIT_ARCH_I386
@@ -93,30 +92,6 @@ def test_32_bits() -> None:
     lines.renderer.silent = frozenset({"personality"})
     call(AUDIT_ARCH_I386)
     assert len(lines.take()) == 1
-
-
-def test_table() -> None:
-    """strace 7.2's, of these numbers."""
-    counts = [
-        Count("bpf", 145, 105, 784_000, 1_000, 50_000), Count("openat", 2, 0, 16_000, 8_000, 8_000)
-    ]  # fmt: skip
-    assert table(counts) == (
-        "% time     seconds  usecs/call     calls    errors syscall\n"
-        "------ ----------- ----------- --------- --------- ----------------\n"
-        " 98.00    0.000784           5       145       105 bpf\n"
-        "  2.00    0.000016           8         2           openat\n"
-        "------ ----------- ----------- --------- --------- ----------------\n"
-        "100.00    0.000800           5       147       105 total\n"
-    )
-    assert table(counts, ("calls", "name", "errors"), "name").splitlines()[:3] == [
-        "    calls syscall             errors", "--------- ---------------- ---------",
-        "      145 bpf                    105",
-    ]  # fmt: skip
-    assert table(counts, ("name", "max-time"), "max-time").splitlines()[2] == (
-        "bpf              0.000050"
-    )
-    assert table(counts[::-1], by="nothing").splitlines()[2].endswith(" openat")
-    assert table([Count("bpf", 1)]).splitlines()[2].startswith("  0.00    0.000000")
 
 
 PROGRAM = """

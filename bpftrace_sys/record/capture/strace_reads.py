@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final
 
+    from bpftrace_sys.record.capture.cpu_times import CpuTimes
     from bpftrace_sys.record.machine.fd_details import FdDetails
     from bpftrace_sys.record.machine.fds import FdLookup
     from bpftrace_sys.record.ptrace.memory import LiveMemory
@@ -71,9 +72,13 @@ class StraceReads:
 
             # As strace remembers sockets; else only what cannot change.
             self._details = FdDetails(fds, stale=buffers)
+        self.cpu: CpuTimes | None = None
+        """-c, -C: what calls cost."""
 
     def enter(self, raw: RawCall, memory: LiveMemory, lookup: FdLookup) -> None:
         """In the stop of the entry."""
+        if self.cpu is not None:
+            self.cpu.begins(raw.tid)
         name = arches.name(raw.arch, raw.nr)
         if self.buffers and name == "bpf":
             self._bpf(raw, memory, ENTRY)
@@ -89,6 +94,8 @@ class StraceReads:
 
     def leave(self, raw: RawCall, memory: LiveMemory) -> None:
         """In the stop of the exit."""
+        if self.cpu is not None:
+            self.cpu.ended(raw)
         self._more(raw)
         if not self.buffers:
             return

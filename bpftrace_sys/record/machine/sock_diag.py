@@ -11,9 +11,10 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from decoders.formats.netlink import NLMSG_DONE, NLMSG_ERROR, Message, attributes, messages
+from decoders.records import NamedTuple
 
 NETLINK_SOCK_DIAG: Final = 4
 SOCK_DIAG_BY_FAMILY: Final = 20

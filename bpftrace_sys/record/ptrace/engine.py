@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.record.ptrace.interrupts import What
     from bpftrace_sys.record.ptrace.spawn import Starting
     from bpftrace_sys.record.ptrace.tracee import Sink
+    from bpftrace_sys.record.ptrace.usage import Usage
     from decoders.events import LeftAlone
 
 __all__ = [
@@ -89,6 +90,7 @@ class Engine:
         self.resting: Callable[[], float | None] | None = None
         """Told when no stop is waiting and the sink has nothing to do. How long to sleep at
         most, in seconds, before the sink is asked again; None: until something happens."""
+        self._usage: Usage | None = None
         quiet = quiet_children and not follow
         self._teller = Teller(sink)
         self._programs = Programs()
@@ -101,6 +103,14 @@ class Engine:
         self._interrupts = Interrupts(self._teller, self._family, self._programs, on_interrupt)
         self._signals = self._interrupts.signals
         self._others = OtherStops(self._teller, self._family, self._programs, self._interrupts)
+
+    def note_usage(self) -> Usage:
+        """From now on each stop tells what has been used of the CPU until then. To be asked before
+        anything is traced: it makes stops dearer."""
+        from bpftrace_sys.record.ptrace.usage import Usage
+
+        self._usage = Usage()
+        return self._usage
 
     def tell_leaving(self, leaving: Callable[[Tracee], None]) -> None:
         """From now on ``leaving`` is told of each thread that is about to end, while its files
@@ -324,7 +334,7 @@ class Engine:
     def _loop(self) -> None:
         fetch, size, address, unpack_entry, unpack_exit, buffer, resume, nothing = px.bind_hot()
         get_info = px.PTRACE_GET_SYSCALL_INFO
-        waitpid = os.waitpid
+        waitpid = os.waitpid if self._usage is None else self._usage.waitpid
         time_ns = time.time_ns
         flags = os.WNOHANG | px.WALL
         syscall_stop, seccomp_stop = px.SYSCALL_STOP, px.SECCOMP_STOP
@@ -446,20 +456,21 @@ class Engine:
         wait = None if self.resting is None else self.resting()
         patience = self._family.patience()
         began = time.monotonic_ns()
-        if wait is None and patience is None:
+        if wait is None and patience is None and self._usage is None:
             found = self._signals.wait_child()
         else:
             if wait is not None:
                 self._teller.working = True
-            self._signals.wait(min(w for w in (wait, patience) if w is not None))
+            self._signals.wait(min((w for w in (wait, patience) if w is not None), default=None))
             found = 0, 0
         pace.slept(time.monotonic_ns() - began)
         return found
 
     def _collect(self, flags: int) -> None:
+        waitpid = os.waitpid if self._usage is None else self._usage.waitpid
         try:
             for _ in range(_BATCH):
-                tid, status = os.waitpid(-1, flags)
+                tid, status = waitpid(-1, flags)
                 if not tid:
                     return
                 self._family.stops.append((tid, status))
