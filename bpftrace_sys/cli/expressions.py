@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bpftrace_sys.cli.call_sets import BARE, call_set
 from bpftrace_sys.cli.getopt_long import UsageError, words_of
-from bpftrace_sys.cli.settings import BRIEF, NETLINK, TRACED
+from bpftrace_sys.cli.settings import NETLINK, TRACED
 from bpftrace_sys.cli.strace_style import decoded, raw, signals
 from bpftrace_sys.cli.suggest import meant
 from decoders.arch import NETLINK_CALLS
@@ -118,18 +118,9 @@ def status(settings: Settings, flag: str, text: str) -> None:
 
 
 def quiet(settings: Settings, flag: str, text: str) -> None:
-    """What is not said. In bpfstrace's own style that is about ends of processes only; in
-    strace's -q is about attaching, -qq about ends, too, and -qqq about all."""
-    before = settings.silenced or frozenset()
-    if text:
-        words = choice(flag, text, QUIET, QUIET_ALSO)
-        settings.quiet = "exit" in words
-    else:
-        settings.quiet = True
-        words = BRIEF
-        if flag == "-q" and before >= BRIEF:
-            words = frozenset(QUIET) if "exit" in before else BRIEF | {"exit"}
-    settings.silenced = words
+    """What is not said; in bpfstrace's own style that is about ends of processes only."""
+    settings.silenced = choice(flag, text, QUIET, QUIET_ALSO)
+    settings.quiet = "exit" in settings.silenced
 
 
 def decode_fds(settings: Settings, flag: str, text: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bpftrace_sys.cli.agreeing import agreed
 from bpftrace_sys.cli.getopt_long import UnknownOptionError, scan, words_of
 from bpftrace_sys.cli.getopt_long import UsageError as UsageError
-from bpftrace_sys.cli.settings import INTERRUPTIBLE, Settings
+from bpftrace_sys.cli.settings import INTERRUPTIBLE, QUIETER, Settings
 from decoders.records import NamedTuple
 
 TYPE_CHECKING = False
@@ -56,8 +56,11 @@ def _strace(name: str) -> Apply:
 def _quiet(settings: Settings, flag: str, text: str) -> None:
     if text:
         _late("quiet")(settings, flag, text)
-    else:
-        settings.quiet = True
+        return
+    settings.quiet = True
+    before = settings.silenced
+    level = QUIETER.index(before) + 1 if flag == "-q" and before in QUIETER else 0
+    settings.silenced = QUIETER[min(level, len(QUIETER) - 1)]
 
 
 def _text(name: str) -> Apply:

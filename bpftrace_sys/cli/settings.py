@@ -166,6 +166,8 @@ def silenced(settings: Settings) -> frozenset[str]:
 
 
 BRIEF: Final = frozenset(("attach", "personality"))
+QUIETER: Final = (BRIEF, BRIEF | {"exit"}, BRIEF | {"exit", "path-resolution", "thread-execve"})
+"""What -q, -qq and -qqq leave out with --style strace."""
 
 
 if TYPE_CHECKING:
