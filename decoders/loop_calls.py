@@ -37,6 +37,8 @@ NUMBERS: Final = frozenset(
 )
 ANSWERS: Final = frozenset({-errno.ENOENT, -errno.EEXIST, -errno.E2BIG})
 """Failures that loops are made of: the key is not there, or is, or there is no room for it."""
+TOGETHER: Final = 64
+"""Rounds that are told at once, at most."""
 GROWING: Final = frozenset({"memlock"})
 """What fdinfo says of a map that changes with each element; nothing is decoded by it."""
 
@@ -73,9 +75,11 @@ def call_of(one: Round) -> RawCall:
     """The call that a round stands for."""
     like, seq, time, duration, data = one
     chunks = [part._replace(data=new) for part, new in zip(like.chunks[1:], data, strict=True)]
-    return like.replace(
-        seq=seq, time=time, duration=duration, chunks=[like.chunks[0], *chunks], fds=like.fds[:]
-    )
+    return RawCall(
+        seq, time, like.pid, like.tid, like.comm, like.arch, like.nr, like.args, like.ret,
+        like.failed, duration, [like.chunks[0], *chunks], like.fds[:], like.watched_exit,
+        like.extra, like.stack, like.carried,
+    )  # fmt: skip
 
 
 class Rounds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from bpftrace_sys.cli.config import configured
 from bpftrace_sys.cli.help import said
@@ -21,6 +22,9 @@ from bpftrace_sys.trace.kernel_view import KernelView
 from bpftrace_sys.trace.reader import Reader
 from decoders.raw import RawCall
 from decoders.records import replace
+
+if TYPE_CHECKING:
+    from decoders.loop_calls import Rounds
 
 
 def main(words: list[str]) -> int:
@@ -41,7 +45,7 @@ class Held:
 
     stacks = views = False
 
-    def noted(self, items: Iterable[Item]) -> Iterator[Item]:
+    def noted(self, items: Iterable[Item | Rounds]) -> Iterator[Item | Rounds]:
         """The items, looked at as they pass."""
         for item in items:
             if isinstance(item, RawCall):
@@ -84,7 +88,7 @@ def replay(settings: Settings) -> int:
     seen = on_terminal() and all(is_file(output.stream) for output in outputs)
     progress = Progress(reader.position, reader.path, seen)
     try:
-        for _ in fed(held.noted(reader), pipeline, facts):
+        for _ in fed(held.noted(reader.together()), pipeline, facts):
             progress.tick()
     except TraceError as error:
         progress.done()

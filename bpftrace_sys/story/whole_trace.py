@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from bpftrace_sys.common.progress import Progress, on_terminal
 from bpftrace_sys.story.model import Model
@@ -12,6 +13,9 @@ from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.items import End, Fact, Flush, Item
 from bpftrace_sys.trace.reader import Reader
+
+if TYPE_CHECKING:
+    from decoders.loop_calls import Rounds
 
 
 def read(path: str, make: Callable[[Model], Renderer]) -> Header:
@@ -29,14 +33,14 @@ def read(path: str, make: Callable[[Model], Renderer]) -> Header:
     pipeline.header(header)
     progress = Progress(reader.position, reader.path, on_terminal())
     try:
-        for _ in fed(reader, pipeline, facts):
+        for _ in fed(reader.together(), pipeline, facts):
             progress.tick()
     finally:
         progress.done()
     return header
 
 
-def fed(items: Iterable[Item], pipeline: Pipeline, facts: RecordedFacts) -> Iterator[None]:
+def fed(items: Iterable[Item | Rounds], pipeline: Pipeline, facts: RecordedFacts) -> Iterator[None]:
     """Feeds the items of a trace one by one; what they led to has happened at each yield."""
     for item in items:
         if isinstance(item, Fact):

@@ -43,7 +43,7 @@ class Growing(Reader):
     def ready(self) -> Iterator[Item]:
         """The items that are there by now and were not given before."""
         while self._next():
-            item = self._held()
+            item = self._shapes.read(self._line) or self._held()
             if item is not None:
                 yield item
         self.line -= 1  # the one that there is not yet

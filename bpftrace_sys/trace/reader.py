@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import stat
 import sys
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.strict_json import once
 from bpftrace_sys.trace.events import ending_of, event_of
@@ -28,7 +30,11 @@ from bpftrace_sys.trace.lines import _number, raw_call
 from bpftrace_sys.trace.pieces import Pieces, unpack
 from bpftrace_sys.trace.shapes import LineShapes
 from bpftrace_sys.trace.writer import _zstandard
+from decoders.loop_calls import TOGETHER, Rounds
 from decoders.raw import RawCall
+
+if TYPE_CHECKING:
+    from decoders.loop_calls import Round
 
 LINE_LIMIT: Final = 128 << 20
 """Bytes of a line: a load of a million instructions with a log stays below."""
@@ -96,6 +102,7 @@ class Reader:
         self.line = 0
         self.whole = False
         self.position: IO[bytes] | None = None
+        self._is_file = False
         self._file = self._open(path)
         pieces = self._pieces = Pieces()
         # Not of self: a cycle would keep the file open until the garbage is looked for.
@@ -111,6 +118,7 @@ class Reader:
             file: IO[bytes] = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
             if path != "-":
                 self.position = file
+                self._is_file = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
             head = file.peek(4)[:4]  # type: ignore[attr-defined]
         except OSError as error:
             raise TraceError(self.path, 0, error.strerror or str(error)) from None
@@ -225,6 +233,35 @@ class Reader:
         return TraceError(self.path, self.line, why)
 
     def __iter__(self) -> Iterator[Item]:
+        # Rounds only come where they are asked for.
+        return self._items(False)  # type: ignore[return-value]
+
+    def together(self) -> Iterator[Item | Rounds]:
+        """The items, those calls of a loop that come one after the other together.
+
+        Not of a pipe: it may be quiet after any line, which is not to be kept back.
+        """
+        rounds: list[Round] = []
+        try:
+            for item in self._items(self._is_file):
+                if type(item) is tuple:
+                    rounds.append(item)  # type: ignore[arg-type]
+                    if len(rounds) < TOGETHER:
+                        continue
+                if rounds:
+                    yield Rounds(rounds)
+                    rounds = []
+                if type(item) is not tuple:
+                    yield item  # type: ignore[misc]
+        except TraceError:
+            if rounds:
+                yield Rounds(rounds)
+            raise
+        if rounds:
+            yield Rounds(rounds)
+
+    def _items(self, together: bool) -> Iterator[Item | Round]:
+        known = self._shapes.round if together else self._shapes.read
         while True:
             if not self._next():
                 if not self.whole:
@@ -233,21 +270,19 @@ class Reader:
                         "the trace ends without its end line: truncated, or still being written"
                     )
                 return
-            item = self._held()
+            item = known(self._line) or self._held()
             if item is not None:
                 yield item
 
     def _held(self) -> Item | None:
         """What the line that was read holds; None where it is one that we pass over."""
-        item: Item | None = self._shapes.read(self._line)
-        if item is None:
-            line = self._parse()
-            try:
-                item = self._item(line)
-            except (ValueError, TypeError, AttributeError, OverflowError) as error:
-                raise self._error(f"a damaged line: {error}") from None
-            if isinstance(item, RawCall):
-                self._shapes.learn(self._line, item)
+        line = self._parse()
+        try:
+            item = self._item(line)
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+            raise self._error(f"a damaged line: {error}") from None
+        if isinstance(item, RawCall):
+            self._shapes.learn(self._line, item)
         return item
 
     def _item(self, line: dict[str, object]) -> Item | None:

@@ -10,9 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from decoders.loop_calls import may_repeat
 from decoders.raw import NOTHING, Chunk, RawCall
+
+if TYPE_CHECKING:
+    from decoders.loop_calls import Round
 
 REMEMBERED: Final = 256
 """Calls that were seen, of which those that come again are learned."""
@@ -38,7 +42,7 @@ Unpack = Callable[[Any], bytes]
 class _Shape:
     """The text of lines that are alike, from behind their head on, and the first one's call."""
 
-    __slots__ = ("_first", "_last", "_numbers", "_parts", "_skipped")
+    __slots__ = ("_first", "_last", "_numbers", "_parts", "_repeats", "_sizes", "_skipped")
 
     def __init__(
         self, first: RawCall, parts: list[bytes], skipped: int, numbers: list[int | None]
@@ -49,6 +53,9 @@ class _Shape:
         """How many of the holes are in ``args``, which is not read."""
         self._numbers = numbers
         """For each chunk the piece that it is, or None where it stands in a hole."""
+        self._repeats = may_repeat(first)
+        """Whether others may be rounds of the first."""
+        self._sizes = [len(chunk.data) for chunk in first.chunks]
 
     def filled(self, text: bytes, at: int) -> list[bytes] | None:
         """What stands in the holes; None where anything else differs."""
@@ -72,15 +79,26 @@ class _Shape:
                 return None  # JSON would have another word for it
         return fill[self._skipped :]
 
-    def call(self, fill: list[bytes], head: re.Match[bytes], unpack: Unpack) -> RawCall:
-        """The call of a line; ValueError where its data cannot be unpacked."""
+    def call(
+        self, fill: list[bytes], head: re.Match[bytes], unpack: Unpack, together: bool
+    ) -> RawCall | Round:
+        """The call of a line, ``together`` as a round of the first one if it may be; ValueError
+        where its data cannot be unpacked."""
         first = self._first
-        chunks = []
         left = iter(fill)
-        for (stage, addr, _, _), number in zip(first.chunks, self._numbers, strict=True):
-            data = unpack(next(left).decode("ascii") if number is None else number)
-            chunks.append(Chunk(stage, addr, data, len(data)))
+        pieces = [
+            unpack(next(left).decode("ascii") if number is None else number)
+            for number in self._numbers
+        ]
         seq, time, duration = map(int, head.groups())
+        attr, *data = pieces
+        whole = together and [len(piece) for piece in pieces] == self._sizes
+        if whole and self._repeats and attr == first.chunks[0].data:
+            return first, seq, time, duration, tuple(data)
+        chunks = [
+            Chunk(stage, addr, piece, len(piece))
+            for (stage, addr, _, _), piece in zip(first.chunks, pieces, strict=True)
+        ]
         return RawCall(
             seq, time, first.pid, first.tid, first.comm, first.arch, first.nr, first.args,
             first.ret, first.failed, duration, chunks, list(first.fds), first.watched_exit,
@@ -97,6 +115,13 @@ class LineShapes:
 
     def read(self, text: bytes | bytearray) -> RawCall | None:
         """The call of a line like one before; None: it has to be parsed."""
+        return self._found(text, False)  # type: ignore[return-value]
+
+    def round(self, text: bytes | bytearray) -> RawCall | Round | None:
+        """The same, as a round of that one where it may be."""
+        return self._found(text, True)
+
+    def _found(self, text: bytes | bytearray, together: bool) -> RawCall | Round | None:
         if not self._shapes:
             return None
         if not isinstance(text, bytes):
@@ -108,7 +133,7 @@ class LineShapes:
             fill = shape.filled(text, head.end())
             if fill is not None:
                 try:
-                    return shape.call(fill, head, self._unpack)
+                    return shape.call(fill, head, self._unpack, together)
                 except ValueError:
                     return None  # parsing finds it as well, and says it
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import random
 import re
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 
 from bpftrace_sys.trace import pieces
-from bpftrace_sys.trace.items import TraceError
+from bpftrace_sys.trace.items import End, TraceError
 from bpftrace_sys.trace.reader import Reader
 from bpftrace_sys.trace.shapes import LineShapes
+from decoders.loop_calls import Rounds
 from tests.support.loop_calls import KINDS, in_time, loop, tell, updates
 
 
@@ -61,7 +63,20 @@ def same(lines: list[bytes], path: Path, patch: pytest.MonkeyPatch) -> Read:
     assert short.items == usual.items
     assert short.error == usual.error
     assert usual.short == 0
+    together, error = read_together(path)
+    assert (together, error) == (usual.items, usual.error)
     return short
+
+
+def read_together(path: Path) -> tuple[list[Any], str | None]:
+    """The same, with rounds of loops as calls again."""
+    items: list[Any] = []
+    try:
+        for item in Reader(str(path)).together():
+            items += item.calls() if isinstance(item, Rounds) else [item]
+    except TraceError as error:
+        return items, str(error)
+    return items, None
 
 
 def test_loops_are_read_without_being_parsed(
@@ -71,6 +86,26 @@ def test_loops_are_read_without_being_parsed(
     assert found.error is None
     # The loop at the end, but for its first two and for lines without a duration.
     assert found.short >= 45
+    rounds = [item for item in Reader(str(tmp_path / "t.jsonl")).together()
+              if isinstance(item, Rounds)]  # fmt: skip
+    assert sum(len(item.rounds) for item in rounds) >= 45
+    assert max(len(item.rounds) for item in rounds) > 5
+
+
+def test_a_pipe_keeps_nothing_back(lines: list[bytes], tmp_path: Path) -> None:
+    """What follows a line may be long in coming."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writing = os.open(pipe, os.O_RDWR)  # which waits for nobody
+    *start, end = lines[:1] + lines[-40:]
+    os.write(writing, b"".join(start))
+    reader = Reader(str(pipe))
+    items = reader.together()
+    for _ in start[1:]:
+        assert not isinstance(next(items), Rounds)
+    os.write(writing, end)
+    assert isinstance(next(items), End)
+    os.close(writing)
 
 
 def after(lines: list[bytes], change: Any) -> list[bytes]:

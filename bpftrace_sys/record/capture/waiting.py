@@ -5,14 +5,11 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
-    from typing import Final, TypeVar
+    from typing import TypeVar
 
     from decoders.loop_calls import Round, Rounds
 
     Other = TypeVar("Other")
-
-TOGETHER: Final = 64
-"""Rounds that are told at once, at most."""
 
 
 def next_of(queue: deque[Other | Round]) -> Other | Rounds:
@@ -20,7 +17,7 @@ def next_of(queue: deque[Other | Round]) -> Other | Rounds:
     item = queue.popleft()
     if type(item) is not tuple:
         return item  # type: ignore[return-value]
-    from decoders.loop_calls import Rounds
+    from decoders.loop_calls import TOGETHER, Rounds
 
     rounds: list[Round] = [item]
     while queue and type(queue[0]) is tuple and len(rounds) < TOGETHER:
