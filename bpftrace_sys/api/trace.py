@@ -201,7 +201,7 @@ class Trace:
         facts = RecordedFacts.of(reader.header)
         return reader, facts, Pipeline(facts)
 
-    def _step(self, steps: Iterator[None]) -> bool:
+    def _step(self, steps: Iterator[int]) -> bool:
         """One item further; False at the end."""
         try:
             next(steps)

@@ -88,8 +88,8 @@ def replay(settings: Settings) -> int:
     seen = on_terminal() and all(is_file(output.stream) for output in outputs)
     progress = Progress(reader.position, reader.path, seen)
     try:
-        for _ in fed(held.noted(reader.together()), pipeline, facts):
-            progress.tick()
+        for count in fed(held.noted(reader.together()), pipeline, facts):
+            progress.tick(count)
     except TraceError as error:
         progress.done()
         pipeline.cut()

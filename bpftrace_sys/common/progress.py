@@ -31,11 +31,13 @@ class Progress:
             except (OSError, ValueError):
                 self._total = 0
 
-    def tick(self) -> None:
-        """An item was read."""
-        self._items += 1
-        if self._total and self._items % EVERY == 0 and time.monotonic() >= self._due:
-            self._show()
+    def tick(self, items: int = 1) -> None:
+        """So many items were read."""
+        self._items += items
+        if self._items >= EVERY:
+            self._items = 0
+            if self._total and time.monotonic() >= self._due:
+                self._show()
 
     def _show(self) -> None:
         assert self._file is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from bpftrace_sys.common.progress import Progress, on_terminal
 from bpftrace_sys.story.model import Model
@@ -13,9 +12,7 @@ from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.items import End, Fact, Flush, Item
 from bpftrace_sys.trace.reader import Reader
-
-if TYPE_CHECKING:
-    from decoders.loop_calls import Rounds
+from decoders.loop_calls import Rounds
 
 
 def read(path: str, make: Callable[[Model], Renderer]) -> Header:
@@ -33,15 +30,16 @@ def read(path: str, make: Callable[[Model], Renderer]) -> Header:
     pipeline.header(header)
     progress = Progress(reader.position, reader.path, on_terminal())
     try:
-        for _ in fed(reader.together(), pipeline, facts):
-            progress.tick()
+        for count in fed(reader.together(), pipeline, facts):
+            progress.tick(count)
     finally:
         progress.done()
     return header
 
 
-def fed(items: Iterable[Item | Rounds], pipeline: Pipeline, facts: RecordedFacts) -> Iterator[None]:
-    """Feeds the items of a trace one by one; what they led to has happened at each yield."""
+def fed(items: Iterable[Item | Rounds], pipeline: Pipeline, facts: RecordedFacts) -> Iterator[int]:
+    """Feeds the items of a trace one by one, or as they come together; what they led to has
+    happened at each yield, which says how many they were."""
     for item in items:
         if isinstance(item, Fact):
             facts.learn(item.kind, item.key, item.name)
@@ -54,4 +52,4 @@ def fed(items: Iterable[Item | Rounds], pipeline: Pipeline, facts: RecordedFacts
             pipeline.end(item.ending)
         else:
             pipeline.take(item)
-        yield
+        yield len(item.rounds) if isinstance(item, Rounds) else 1

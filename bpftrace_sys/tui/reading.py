@@ -36,7 +36,7 @@ class Reading(ABC):
         """There is no more to read."""
         self._facts = facts
 
-    def _fed(self, items: Iterable[Item]) -> Iterator[None]:
+    def _fed(self, items: Iterable[Item]) -> Iterator[int]:
         return fed(items, self.pipeline, self._facts)
 
     @abstractmethod
@@ -48,7 +48,7 @@ class Reading(ABC):
         """How much of it was read, from 0 to 1; None: that is not known."""
         return None
 
-    def _some(self, steps: Iterator[None], seconds: float) -> tuple[int, bool]:
+    def _some(self, steps: Iterator[int], seconds: float) -> tuple[int, bool]:
         """How many items were read, and whether time was up before they were at an end."""
         until = time.monotonic() + seconds
         count = 0
