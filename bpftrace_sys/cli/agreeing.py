@@ -19,6 +19,7 @@ FOR_STRACE_STYLE: Final = {
     "arguments": "-N (--arg-names)", "raw": "-e raw= (--raw)",
     "undecoded": "-e verbose= (--verbose=)", "summary_order": "-S (--summary-sort-by)",
     "signals_asked": "-e signal= (--signals)", "summary_columns": "-U (--summary-columns)",
+    "unabbreviated": "-e abbrev= (--abbrev=) for some calls",
     "overhead": "-O (--summary-syscall-overhead)",
 }  # fmt: skip
 """Settings that shape lines and a table which bpfstrace's own style has not."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bpftrace_sys.cli.call_sets import BARE, call_set
 from bpftrace_sys.cli.getopt_long import UsageError, words_of
 from bpftrace_sys.cli.settings import NETLINK, TRACED
-from bpftrace_sys.cli.strace_style import decoded, raw, signals
+from bpftrace_sys.cli.strace_style import abbreviated, decoded, raw, signals
 from bpftrace_sys.cli.suggest import meant
 from decoders.arch import NETLINK_CALLS
 
@@ -141,10 +141,11 @@ def decode_pids(settings: Settings, flag: str, text: str) -> None:
 
 
 def abbreviate(settings: Settings, flag: str, text: str) -> None:
-    """strace's way to say -v."""
-    if text not in ("none", "!all", "all", "!none"):
-        raise UsageError(f"{flag}: all calls are folded, or none (-v)")
-    settings.verbose = text in ("none", "!all")
+    """strace's way to say -v: which calls are abbreviated."""
+    settings.unabbreviated = abbreviated(flag, text)
+    settings.verbose = settings.unabbreviated == frozenset(TRACED)
+    if settings.verbose:
+        settings.unabbreviated = frozenset()
 
 
 def verbose(settings: Settings, flag: str, text: str) -> None:

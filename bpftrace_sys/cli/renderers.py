@@ -158,6 +158,7 @@ def manner_of(settings: Settings) -> Manner:
         column=settings.column,
         string_limit=32 if settings.string_limit is None else settings.string_limit,
         verbose=settings.verbose,
+        unabbreviated=settings.unabbreviated,
         raw=settings.raw,
         undecoded=settings.undecoded,
         constants=settings.constants,

@@ -44,6 +44,8 @@ class Settings:
         """--syscall-limit: calls after which the trace ends."""
         self.counts = False
         self.verbose = False
+        self.unabbreviated: frozenset[str] = frozenset()
+        """Calls that are not in -e abbrev=, where that names some: -v for these."""
         self.insns = True
         self.style = "bpfstrace"
         self.release = ""

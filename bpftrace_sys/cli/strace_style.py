@@ -34,6 +34,11 @@ def decoded(settings: Settings, flag: str, text: str) -> None:
     settings.undecoded = frozenset(TRACED) - _calls(flag, text)
 
 
+def abbreviated(flag: str, text: str) -> frozenset[str]:
+    """-e abbrev=: the calls that are not."""
+    return frozenset(TRACED) - _calls(flag, text)
+
+
 def signals(settings: Settings, flag: str, text: str) -> None:
     """-e signal=: those that are shown; in bpfstrace's own style there are none."""
     import signal

@@ -158,6 +158,12 @@ STRACE: dict[str, dict[str, object]] = {
     "--columns=60 --style=strace": {"column": 60},
     "--abbrev=none": {"verbose": True},
     "-e abbrev=none": {"verbose": True},
+    "-e abbrev=!all": {"verbose": True},
+    "--style strace -e abbrev=bpf,openat": {
+        "verbose": False, "unabbreviated": frozenset(TRACED) - {"bpf", "openat"}
+    },
+    "--style strace -e a=!bpf": {"verbose": False, "unabbreviated": frozenset({"bpf"})},
+    "--style strace -e abbrev=ioctl -v": {"verbose": True},
     "-e abbrev=all": {"verbose": False},
     "-e verbose=all": {"verbose": False, "undecoded": frozenset()},
     "--verbose=all": {"verbose": False},
@@ -266,7 +272,7 @@ SENTENCES = {
     "--signal=all": "(--signals) is for --style strace",
     "--style strace -e signal=SIGFOO": "'SIGFOO' is no signal",
     "-e verbose=none": "-e verbose= (--verbose=) is for",
-    "-e abbrev=bpf": "all calls are folded, or none",
+    "-e abbrev=bpf": "-e abbrev= (--abbrev=) for some calls is for --style strace",
     "-e decode-pids=pidns": "own PID namespace",
     "-e decode-fds=none": "cannot be left out",
     "-e status=frob": "'frob' is none of successful, failed, unfinished, unavailable, det",

@@ -43,7 +43,7 @@ class CallMemory:
         self.manner = manner
         self.names = manner.names
         self.limit = manner.string_limit
-        self.verbose = manner.verbose
+        self.verbose = manner.verbose or call.syscall.name in manner.unabbreviated
         self.decoded = call.syscall.name not in manner.undecoded
         """Whether structures are more than their address."""
         raw = call.raw

@@ -23,6 +23,8 @@ class Manner(NamedTuple):
     """The most bytes of a string, and without ``verbose`` the most elements of an array (-s)."""
     verbose: bool = False
     """Nothing abbreviated (-v)."""
+    unabbreviated: frozenset[str] = frozenset()
+    """Calls of which nothing is abbreviated (those not in -e abbrev=)."""
     raw: frozenset[str] = frozenset()
     """Calls whose arguments are numbers (-e raw=)."""
     undecoded: frozenset[str] = frozenset()
