@@ -130,7 +130,7 @@ def page_of(row: Command) -> str:
     else:
         for flag in (*row.flags, HELP):
             lines += _entry(flag.short, flag.long, flag.metavar, flag.help)
-    lines += [".SH EXIT STATUS", roff(row.exits), ".SH SEE ALSO", ".BR bpfstrace (1)"]
+    lines += [".SH EXIT STATUS", roff(row.exit_words), ".SH SEE ALSO", ".BR bpfstrace (1)"]
     return "\n".join(lines) + "\n"
 
 

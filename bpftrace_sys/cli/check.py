@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from bpftrace_sys.cli.arguments import arguments
 from bpftrace_sys.cli.messages import DIFFERENT, DONE, TROUBLE, complain
 from bpftrace_sys.cli.options import UsageError
-from bpftrace_sys.common.output_files import create
+from bpftrace_sys.common.output_files import OutputError, create
 from bpftrace_sys.compare.policy.deeds import Deed, JudgementError, Where, deeds_of, describe
 from bpftrace_sys.compare.policy.lock_file import LockError, load, save, updated
 from bpftrace_sys.compare.policy.verdicts import Verdict, counted, in_order, judge
@@ -101,7 +101,7 @@ def _write(path: str, text: str) -> None:
         with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError as error:
-        raise JudgementError(f"{path}: {error.strerror}") from None
+        raise OutputError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _update(path: str, traces: list[str], pin_tags: bool | None) -> int:

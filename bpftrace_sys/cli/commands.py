@@ -45,6 +45,11 @@ class Command(NamedTuple):
     program: bool = False
     """There is a well-known program of this name, which somebody may mean to trace."""
 
+    @property
+    def exit_words(self) -> str:
+        """With what is so of all."""
+        return f"{self.exits} 125 where an output was lost or cannot be written."
+
 
 HELP: Final = Flag("h", "help", "", "this text")
 COLOR: Final = Flag("", "color", "[=WHEN]", "auto (on a terminal), always or never", ("colour",),
@@ -66,8 +71,7 @@ ROWS: Final = (
          "trace holds, the program's memory included. TRACE may be - (stdin).",
          "Live: bpfstrace --report PAGE PROG. Two traces: bpfstrace diff --report PAGE A B."),
         (Flag("o", "output", "FILE", TRACE_OUTPUT),),
-        "0, or 2 where the trace is damaged or not whole (the page shows what stood before) or "
-        "the page could not be written.",
+        "0, or 2 where the trace is damaged or not whole (the page shows what stood before).",
     ),
     Command(
         "tui", ("TRACE [--filter WORDS]",), "a saved trace in the terminal, to look around",
@@ -83,8 +87,7 @@ ROWS: Final = (
          "what attaches it, counters of objects and attachments. The file is opened in the "
          "browser; it holds strings and values of the traced program.",),
         (Flag("o", "output", "FILE", TRACE_OUTPUT),),
-        "0, or 2 where the trace is damaged or not whole (what stood before is written) or the "
-        "file could not be written.",
+        "0, or 2 where the trace is damaged or not whole (what stood before is written).",
     ),
     Command(
         "redact", ("TRACE -o FILE [--keep CLASSES]",), "a saved trace to show to others",
@@ -97,8 +100,7 @@ ROWS: Final = (
             Flag("", "keep", "CLASSES",
                  "what stays: any of values, strings, paths, argv, host"),
         ),
-        "0, or 2 where the trace is damaged or not whole (what stood before is written) or the "
-        "file could not be written.",
+        "0, or 2 where the trace is damaged or not whole (what stood before is written).",
     ),
     Command(
         "diff", ("[OPTIONS] A B",), "what differs between two traces",
@@ -164,7 +166,7 @@ ROWS: Final = (
                  value=seconds_of),
             COLOR,
         ),
-        "0, or 125 where the output was lost.",
+        "0.",
         takes="",
         program=True,
     ),
@@ -209,7 +211,7 @@ ROWS: Final = (
          "costs a part of what is shown as `--`.",),
         (Flag("", "json", "", "an object a line: name, state (yes, no, partly, unseen), found, "
               "advice, needed"),),
-        "0, 1 where nothing can be traced by ptrace, 125 where the output was lost.",
+        "0, 1 where nothing can be traced by ptrace.",
         takes="",
     ),
     Command(

@@ -6,7 +6,7 @@ import json
 import sys
 
 from bpftrace_sys.cli.arguments import arguments
-from bpftrace_sys.cli.messages import DIFFERENT, DONE, TROUBLE
+from bpftrace_sys.cli.messages import DIFFERENT, DONE, OWN_FAILURE, TROUBLE
 from bpftrace_sys.cli.options import UsageError, colour_of
 from bpftrace_sys.cli.suggest import meant
 from bpftrace_sys.cli.values import kinds_of
@@ -15,7 +15,7 @@ from bpftrace_sys.compare.diff.differences import Differences
 from bpftrace_sys.compare.diff.options import Options
 from bpftrace_sys.compare.diff.side import Side, caveats, how_narrowed, narrowed
 from bpftrace_sys.compare.diff.whole import whole
-from bpftrace_sys.render.output import Output, OutputError, close, complain, open_page
+from bpftrace_sys.render.output import Output, close, complain, open_page
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.trace.items import TraceError
 
@@ -66,15 +66,11 @@ def _slips(options: Options) -> None:
 
 
 def _report(found: Differences, a: Side, b: Side, settings: _Settings) -> bool:
-    """Writes the page; False where that failed, which is said."""
+    """Writes the page; False where it was lost, which is said."""
     from bpftrace_sys.render.html.diff_page import diff_page
 
     assert settings.report is not None
-    try:
-        out = open_page(settings.report)
-    except OutputError as error:
-        complain(str(error))
-        return False
+    out = open_page(settings.report)
     for piece in diff_page(found, (settings.paths[0], settings.paths[1]), (a.header, b.header)):
         out.write(piece)
     return close([out])
@@ -104,7 +100,7 @@ def main(words: list[str]) -> int:
     _slips(settings.options)
     code = DIFFERENT if found else DONE
     if settings.report is not None and not _report(found, a, b, settings):
-        return TROUBLE
+        return OWN_FAILURE
     if settings.quiet:
         return code
     from bpftrace_sys.render import diff as render
@@ -119,4 +115,4 @@ def main(words: list[str]) -> int:
         for line in render.text(found, paths, (a.header, b.header), paint):
             out.write(line + "\n")
     out.flush()
-    return TROUBLE if out.lost is not None and not out.closed_pipe else code
+    return code if out.closed_pipe or close([out]) else OWN_FAILURE

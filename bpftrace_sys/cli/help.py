@@ -93,7 +93,7 @@ def of_command(row: Command) -> str:
         lines.append("")
         for flag in (*row.flags, HELP):
             lines += _row(flags(flag.short, flag.long, flag.metavar), flag.help)
-    lines += ["", *wrap(f"Exit code: {row.exits}", WIDTH, break_on_hyphens=False)]
+    lines += ["", *wrap(f"Exit code: {row.exit_words}", WIDTH, break_on_hyphens=False)]
     return "\n".join(lines) + "\n"
 
 

@@ -38,8 +38,10 @@ def run() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
+        except BrokenPipeError:
+            pass  # whoever reads has had enough
         except (OSError, ValueError):
-            code = code or OWN_FAILURE
+            code = OWN_FAILURE
     os._exit(code)
 
 
@@ -48,7 +50,7 @@ def main(argv: list[str] | None = None, own_process: bool = False) -> int:
 
     ``own_process``: there is nothing else in this process, which is to hold what it needs only.
 
-    125: bpfstrace's own failure, 126/127: PROG cannot be executed / found,
+    125: bpfstrace's own failure, or a lost output; 126/127: PROG cannot be executed / found;
     2: wrong arguments or an unreadable trace; else PROG's own.
     """
     words = sys.argv[1:] if argv is None else argv
@@ -63,8 +65,10 @@ def main(argv: list[str] | None = None, own_process: bool = False) -> int:
         print("Try 'bpfstrace --help'.", file=sys.stderr)
         return TROUBLE
     except BpfstraceError as error:
+        from bpftrace_sys.common.output_files import OutputError
+
         complain(str(error))
-        return TROUBLE
+        return OWN_FAILURE if isinstance(error, OutputError) else TROUBLE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0

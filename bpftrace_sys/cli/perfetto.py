@@ -7,9 +7,9 @@ from typing import IO
 
 from bpftrace_sys.cli.arguments import arguments
 from bpftrace_sys.cli.collected import collected
-from bpftrace_sys.cli.messages import DONE, TROUBLE, complain
+from bpftrace_sys.cli.messages import DONE, TROUBLE
 from bpftrace_sys.cli.options import UsageError
-from bpftrace_sys.common.output_files import create
+from bpftrace_sys.common.output_files import OutputError, create
 from bpftrace_sys.export.perfetto import Perfetto
 
 
@@ -32,8 +32,7 @@ def main(words: list[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        complain(f"cannot write {name}: {error.strerror}")
-        return TROUBLE
+        raise OutputError(f"cannot write {name}: {error.strerror}") from None
 
 
 def _write(path: str, out: IO[bytes]) -> int:

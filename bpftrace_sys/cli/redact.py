@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from bpftrace_sys.cli.arguments import arguments
-from bpftrace_sys.cli.messages import DONE, TROUBLE
+from bpftrace_sys.cli.messages import DONE, OWN_FAILURE, TROUBLE
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.common.progress import Progress, on_terminal
 from bpftrace_sys.export.redaction import Redaction
@@ -75,4 +75,4 @@ def _write(reader: Reader, output: str, keep: frozenset[str]) -> int:
         code = TROUBLE
     finally:
         progress.done()
-    return code if close([out]) and not pipeline.faults.count else TROUBLE
+    return code if close([out]) and not pipeline.faults.count else OWN_FAILURE

@@ -6,11 +6,11 @@ import sys
 
 from bpftrace_sys.cli.arguments import arguments
 from bpftrace_sys.cli.collected import collected
-from bpftrace_sys.cli.messages import DONE, TROUBLE, complain
+from bpftrace_sys.cli.messages import DONE, OWN_FAILURE, TROUBLE, complain
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.render.html.gather import Gather
 from bpftrace_sys.render.html.page import page
-from bpftrace_sys.render.output import OutputError, open_page
+from bpftrace_sys.render.output import open_page
 
 
 def main(words: list[str]) -> int:
@@ -23,11 +23,7 @@ def main(words: list[str]) -> int:
         raise UsageError("report takes one trace file: bpfstrace report TRACE -o PAGE")
     if output is None and sys.stdout.isatty():
         raise UsageError("report: a page is nothing for a terminal: -o PAGE says where to")
-    try:
-        return _report(paths[0], output or "-")
-    except OutputError as error:
-        complain(str(error))
-        return TROUBLE
+    return _report(paths[0], output or "-")
 
 
 def _report(path: str, output: str) -> int:
@@ -42,5 +38,5 @@ def _report(path: str, output: str) -> int:
     out.close()
     if out.lost is not None and not out.closed_pipe:
         complain(f"output to {out.name} was lost: {out.lost}")
-        return TROUBLE
+        return OWN_FAILURE
     return DONE if damage is None else TROUBLE

@@ -11,6 +11,7 @@ from bpftrace_sys.cli.arguments import arguments
 from bpftrace_sys.cli.collected import collected
 from bpftrace_sys.cli.messages import DONE, TROUBLE, complain
 from bpftrace_sys.cli.options import UsageError
+from bpftrace_sys.common.output_files import OutputError
 from bpftrace_sys.export.reproducer import CALL_LIMIT, Collector
 from bpftrace_sys.export.reproducer_part import bad_range, part, range_of
 from bpftrace_sys.export.reproduction import Reproduction
@@ -80,7 +81,6 @@ def _save(pieces: Iterator[str], output: str | None) -> int:
     except OSError as error:
         if os.path.exists(beside):
             os.unlink(beside)
-        complain(f"{output}: {error.strerror}")
-        return TROUBLE
+        raise OutputError(f"cannot write {output}: {error.strerror}") from None
     complain(f"{output} holds memory of the traced program: look before you pass it on")
     return DONE

@@ -13,9 +13,15 @@ import errno
 import os
 import stat
 
+from decoders import BpfstraceError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
+
+class OutputError(BpfstraceError):
+    """An output that cannot be opened, or did not arrive; says which and why."""
+
 
 _WRITE: Final = os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY
 

@@ -8,6 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+LOST: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Of who writes: no room, or no disk."""
 ROOM: Final = 8 << 20
 """Bytes that any one import may take."""
 
@@ -21,6 +23,8 @@ def shortage(error: BaseException) -> str | None:
             return _limited("no file descriptor is left", "RLIMIT_NOFILE", "ulimit -n", 1)
         if error.errno == errno.ENFILE:
             return "no file descriptor is left on this machine (fs.file-max)"
+        if error.errno in LOST and error.filename is None:
+            return f"output was lost: {error.strerror}"
         if error.errno == errno.ENOMEM:
             return _limited("no memory is left", "RLIMIT_AS", "ulimit -v", 1024)
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):

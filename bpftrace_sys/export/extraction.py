@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from bpftrace_sys.common import BpfstraceError
-from bpftrace_sys.common.output_files import create
+from bpftrace_sys.common.output_files import OutputError, create
 from bpftrace_sys.export.bpf_object import Source, build
 from bpftrace_sys.story.listing import btf_fd
 from bpftrace_sys.story.model import Model
@@ -201,7 +201,8 @@ def files(found: Extraction) -> list[File]:
 
 
 def write(made: Iterable[File], folder: str, force: bool) -> None:
-    """Writes files into a folder; ExtractError where one is there already, or cannot be."""
+    """Writes files into a folder; ExtractError where one is there already, OutputError where
+    one cannot be."""
     made = list(made)
     there = [file.name for file in made if os.path.lexists(os.path.join(folder, file.name))]
     if there and not force:
@@ -216,7 +217,7 @@ def write(made: Iterable[File], folder: str, force: bool) -> None:
             with open(create(path), "wb") as out:
                 out.write(file.data)
     except OSError as error:
-        raise ExtractError(f"{error.filename or folder}: {error.strerror}") from None
+        raise OutputError(f"cannot write {error.filename or folder}: {error.strerror}") from None
 
 
 # ------------------------------------------------------------------ the command

@@ -11,9 +11,9 @@ import os
 import sys
 import time
 
-from bpftrace_sys.common import BpfstraceError
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.common.light import suppress
+from bpftrace_sys.common.output_files import OutputError as OutputError
 from bpftrace_sys.common.output_files import create, readable_by_others
 
 TYPE_CHECKING = False
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
         def write(self, text: str, /) -> int: ...
         def flush(self) -> object: ...
-
-
-class OutputError(BpfstraceError):
-    """An output that cannot be opened; says which and why."""
 
 
 class Output:

@@ -63,6 +63,55 @@ def test_every_row_has_its_renderer() -> None:
 # ------------------------------------------------------------------ a disk that is full
 
 
+LOSING = {
+    "replay A": "output to <stdout> was lost: ",
+    "diff A B": "output to <stdout> was lost: ",
+    "diff --json A B": "output to <stdout> was lost: ",
+    "diff -q A B --report /dev/full": "output to /dev/full was lost: ",
+    "diff -q A B --report NO/page": "cannot write NO/page: ",
+    "report A -o -": "output to <stdout> was lost: ",
+    "report A -o NO/page": "cannot write NO/page: ",
+    "perfetto A -o -": "cannot write -: ",
+    "perfetto A -o /dev/full": "cannot write /dev/full: ",
+    "redact A -o -": "output to <stdout> was lost: ",
+    "redact A -o /dev/full": "output to /dev/full was lost: ",
+    "redact A -o NO/x": "cannot write NO/x: ",
+    "repro A": "output was lost: ",
+    "repro A -o NO/x": "cannot write NO/x: ",
+    "check A --lock LOCK": "output was lost: ",
+    "check B --lock LOCK": "output was lost: ",
+    "check B --lock LOCK --junit /dev/full": "output was lost: ",
+    "check A --lock NO/lock --update": "cannot write NO/lock: ",
+    "extract A -o OUT": "output was lost: ",
+    "extract A -o /proc/x": "cannot write /proc/x: ",
+    "disasm INSNS": "output was lost: ",
+    "doctor": "output to <stdout> was lost: ",
+    "schema": "output was lost: ",
+    "--help": "output was lost: ",
+}
+"""Subcommands whose output is lost on stdout, or cannot be written, and what they say."""
+
+
+def test_a_lost_output_is_125_of_every_subcommand(tmp_path: Path) -> None:
+    """Whatever they found: who reads the status alone is not told what did not arrive."""
+    (tmp_path / "insns").write_bytes(bytes(1 << 20))
+    lock = tmp_path / "lock.toml"
+    assert run(["check", str(TRACE), "--lock", str(lock), "--update"]).returncode == 0
+    known = {"A": TRACE, "B": REFUSED, "LOCK": lock, "OUT": tmp_path / "out", "INSNS":
+             tmp_path / "insns"}  # fmt: skip
+    nowhere = str(tmp_path / "nowhere")
+    for line, said in LOSING.items():
+        words = [str(known.get(word, word)).replace("NO/", f"{nowhere}/") for word in line.split()]
+        done = run(words, out="/dev/full")
+        assert done.returncode == 125, line
+        assert said.replace("NO/", f"{nowhere}/") in done.stderr, line
+        assert "Traceback" not in done.stderr
+    piped = "set -o pipefail; \"$@\" | head -c 1 >/dev/null"
+    words = [sys.executable, "-m", "bpftrace_sys", "diff", str(TRACE), str(REFUSED)]
+    done = subprocess.run(["bash", "-c", piped, "bash", *words], env=environment(), check=False)
+    assert done.returncode == 1
+
+
 @pytest.fixture(scope="module")
 def whole() -> str:
     """The text of TRACE."""

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from bpftrace_sys.cli.check import main as check
 from bpftrace_sys.cli.messages import DIFFERENT, DONE, TROUBLE
+from bpftrace_sys.common.output_files import OutputError
 from bpftrace_sys.compare.policy.deeds import deeds_of
 from bpftrace_sys.compare.policy.lock_file import (
     Lock,
@@ -348,7 +349,8 @@ def test_other_trouble(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     twice = tmp_path / "twice.json"
     twice.write_text('{"version": 1, "pins": [], "pins": ["*"]}')
     assert "stands twice" in _trouble(capsys, str(HELLO), "--lock", str(twice))
-    assert _trouble(capsys, str(HELLO), "--lock", str(tmp_path / "no" / "l"), "--update")
+    with pytest.raises(OutputError, match="cannot write"):
+        check([str(HELLO), "--lock", str(tmp_path / "no" / "l"), "--update"])
     for words in ([str(HELLO)], ["--lock", "x"], [str(HELLO), "--lock", "x", "--no-tags"]):
         done = run_cli("check", *words)
         assert done.returncode == 2

@@ -136,7 +136,7 @@ def test_usage_and_trouble(tmp_path: Path) -> None:
     assert "No such file" in done.stderr
     file = tmp_path / "file"
     file.write_text("")
-    assert run_cli("extract", str(HELLO), "-o", str(file)).returncode == 2
+    assert run_cli("extract", str(HELLO), "-o", str(file)).returncode == 125
 
 
 # ------------------------------------------------------------------ hostile traces

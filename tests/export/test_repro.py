@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bpftrace_sys.cli.messages import DONE, TROUBLE
+from bpftrace_sys.cli.messages import DONE, OWN_FAILURE, TROUBLE
 from bpftrace_sys.cli.options import UsageError
 from bpftrace_sys.cli.repro import main
 from bpftrace_sys.export import reproducer_c, reproducer_python
@@ -307,7 +307,7 @@ def test_wrong_arguments_and_files(tmp_path: Path) -> None:
     done = run_cli("repro", str(tmp_path / "none"))
     assert (done.returncode, done.stdout) == (TROUBLE, "")
     done = run_cli("repro", str(recording("eperm")), "-o", str(tmp_path / "no" / "file"))
-    assert done.returncode == TROUBLE
+    assert done.returncode == OWN_FAILURE
     assert "No such file" in done.stderr
     done = run_cli("repro", "--help")
     assert done.returncode == 0

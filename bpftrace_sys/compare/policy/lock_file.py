@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from bpftrace_sys.common import BpfstraceError
+from bpftrace_sys.common.output_files import OutputError
 from bpftrace_sys.compare.policy.deeds import Deed
 from decoders.records import dataclass, field
 
@@ -366,7 +367,7 @@ def dumps(lock: Lock, path: str) -> str:
 
 
 def save(lock: Lock, path: str) -> None:
-    """Writes a lock file, whole or not at all; LockError if it cannot be written."""
+    """Writes a lock file, whole or not at all; OutputError if it cannot be written."""
     beside = f"{path}.{os.getpid()}.new"
     try:
         with open(beside, "x", encoding="utf-8") as file:
@@ -375,4 +376,4 @@ def save(lock: Lock, path: str) -> None:
     except OSError as error:
         if os.path.exists(beside):
             os.unlink(beside)
-        raise LockError(f"{path}: {error.strerror}") from None
+        raise OutputError(f"cannot write {path}: {error.strerror}") from None

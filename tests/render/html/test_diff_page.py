@@ -138,5 +138,5 @@ def test_more_than_a_page_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
     same = str(recording("kcm"))
     done = run_cli("diff", "--report", str(tmp_path / "no" / "page"), same, same)
-    assert done.returncode == 2
+    assert done.returncode == 125
     assert "cannot write" in done.stderr
