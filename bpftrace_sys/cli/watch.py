@@ -70,6 +70,7 @@ class Source:
     stacks = None
 
     def __init__(self, watch: Watch) -> None:
+        self._watch = watch
         self.machine = watch.machine
         self.before = watch.before
         self.take: Take
@@ -78,6 +79,9 @@ class Source:
 
     def begin(self, take: Take, ask: Any, learn: Any) -> None:
         """As Capture.begin."""
+        from bpftrace_sys.record.ebpf.seen import keeping
+
+        take = keeping(take, self._watch)
         self.take = take if self.views is None else _looking(self.views, take)
 
     def drain(self) -> None:

@@ -147,6 +147,8 @@ EXPECTED: dict[str, str] = {
     "delete from array": "elements of an array cannot be deleted",
     "frozen": "map frozen id={id} is frozen: it can be read only, by system calls",
     "frozen already": "map frozen id={id} is frozen: it can be read only, by system calls",
+    "frozen while it is mapped": "map mapped id={id} is mapped for writing, or is being written to:"
+    " it cannot be frozen now",
     "read-only fd": "the fd of map reader id={id} is for reading only: BPF_F_RDONLY",
     "pin not on bpffs": "/tmp is on {tmp}; pins live on a bpf file system (mount -t bpf)",
     "pin in no directory": "there is no directory /sys/fs/bpf/no",

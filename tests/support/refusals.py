@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -58,3 +59,13 @@ def refusal(number: int, attr: bytes, cmd: int = 5, **extra: object) -> RawCall:
         args=(cmd, 0x1000, len(attr), 0, 0, 0), ret=-number, failed=True, duration=1,
         chunks=[Chunk(ENTRY, 0x1000, attr, len(attr))], extra=extra_of(extra),
     )  # fmt: skip
+
+
+def numbered(text: str) -> str:
+    """A reason with its numbers as N; those within names stay, but for process ids."""
+    return re.sub(r"(?<![\w.])\d+(?![\w.])|(?<=_)\d+\b", "N", text)
+
+
+def told(ran: Ran) -> dict[str, str]:
+    """The reason of each case that was refused."""
+    return {entry[0]: numbered(why(line)) for entry, line in cases(ran)}

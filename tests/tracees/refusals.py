@@ -13,6 +13,7 @@ import ctypes
 import fcntl
 import itertools
 import json
+import mmap
 import os
 import signal
 import struct
@@ -250,6 +251,10 @@ def single() -> None:
     attempt("delete from array", lambda: call("MAP_DELETE_ELEM", map_fd=array, key=key))
     attempt("frozen", lambda: update(frozen, 0))
     attempt("frozen already", lambda: call("MAP_FREEZE", map_fd=frozen))
+    mapped = make("ARRAY", 4, 8, 2, map_name=b"mapped", map_flags=MMAPABLE)
+    area = mmap.mmap(mapped, mmap.PAGESIZE)  # shared, to be written
+    attempt("frozen while it is mapped", lambda: call("MAP_FREEZE", map_fd=mapped))
+    area.close()
     attempt("read-only fd", lambda: update(reader, 0))
     attempt("pin not on bpffs", lambda: call("OBJ_PIN", bpf_fd=array, pathname=b"/tmp/a_pin\0"))
     attempt("pin in no directory", lambda: call(

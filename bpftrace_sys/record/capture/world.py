@@ -53,12 +53,18 @@ COMMANDS: Final = frozenset({const.BPF_OBJ_PIN, const.BPF_OBJ_GET, *FILES, *TASK
 class World:
     """Handles on the root and the working directory of a process, and what else a call names."""
 
-    __slots__ = ("_fds", "filtered", "hook", "pid_namespace", "tasks")
+    __slots__ = (
+        "_fds", "filtered", "hook", "missing", "mounts_of", "pid_namespace", "system", "tasks",
+        "tid", "top",
+    )  # fmt: skip
 
     open = 0
     """Worlds that are open."""
 
     def __init__(self, tid: int) -> None:
+        self.tid = tid
+        self.mounts_of = 0
+        """A process with the caller's mounts, where the caller itself may be gone; else 0."""
         self._fds: dict[str, int] = {}
         self.pid_namespace = 0
         self.tasks: dict[int, bool] = {}
@@ -67,6 +73,12 @@ class World:
         """A seccomp filter of the caller's own gave the answer, and not the kernel."""
         self.hook: str | None = None
         """What was attached where the call wanted to attach (machine/hook_state.py)."""
+        self.system: str | None = None
+        """The file system that the file of the call's fd is on; where the call itself told it."""
+        self.top: bool | None = None
+        """Whether that file is the root of its file system; likewise."""
+        self.missing: frozenset[int] = frozenset()
+        """Numbers of network devices that the call itself did not find."""
         try:
             for name in ("root", "cwd"):
                 self.hold(name, f"/proc/{tid}/{name}")
@@ -90,13 +102,20 @@ class World:
         if command in TASKS:
             self.asked_of(number(TASKS[command]))
         if command in FILES:
-            with suppress(OSError):  # it is not open
-                self.hold("file", f"/proc/{raw.tid}/fd/{number(FILES[command])}")
+            self.hold_file(number(FILES[command]))
         if command in ATTACHING and -(raw.ret or 0) in OCCUPIED:
-            from bpftrace_sys.record.machine.hook_state import state
+            self.look_at_hook(number(ATTACH_TYPE), number(FILES[command]))
 
-            target = number(FILES[command])
-            self.hook = state(raw.tid, number(ATTACH_TYPE), target, self._fds.get("file"))
+    def hold_file(self, fd: int) -> None:
+        """The file that an fd of the call is."""
+        with suppress(OSError):  # it is not open
+            self.hold("file", f"/proc/{self.tid}/fd/{fd}")
+
+    def look_at_hook(self, attach_type: int, target: int) -> None:
+        """What is attached where the call wanted to attach: to an interface, or what an fd is."""
+        from bpftrace_sys.record.machine.hook_state import state
+
+        self.hook = state(self.tid, attach_type, target, self._fds.get("file"))
 
     def asked_of(self, pid: int) -> None:
         """Whether a task is there, now."""

@@ -18,7 +18,7 @@ from bpftrace_sys.record.ebpf import steps
 from bpftrace_sys.record.ebpf.cgroups import Cgroups
 from bpftrace_sys.record.ebpf.hooks import KINDS, Hooks
 from bpftrace_sys.record.ebpf.loader import LoadError, Programs
-from bpftrace_sys.record.ebpf.records import Records, WhoRecord
+from bpftrace_sys.record.ebpf.records import Records, WhoRecord, attaches
 from bpftrace_sys.record.ebpf.refusals import why
 from bpftrace_sys.record.ebpf.ring import Ring
 from bpftrace_sys.record.machine.hardware import Machine
@@ -84,6 +84,16 @@ class Told:
     lost: Callable[[Lost], None] = field(default=lambda lost: None)
     unseen: Callable[[int], None] = field(default=lambda pid: None)
     """A process whose calls are not seen: it runs a 32-bit program, and the hooks see none."""
+
+
+class Since(Enum):
+    """What has happened since a call."""
+
+    NOTHING = 0
+    SOMETHING = 1
+    """But nothing was attached or detached by a call: only links may have been closed."""
+    ATTACHED = 2
+    """Something was, or it may be so."""
 
 
 class Watch:
@@ -338,6 +348,15 @@ class Watch:
     def left_alone(self) -> LeftAlone:
         """What was started and is not watched."""
         return LeftAlone(*(counter[0] for counter in self._alone))
+
+    def since(self) -> Since:
+        """What has happened, as far as we see, since the call whose record is handed over."""
+        found = Since.NOTHING
+        for count, record in enumerate(self._ring.behind()):
+            if record is None or count == BATCH or attaches(*record[:2]):
+                return Since.ATTACHED
+            found = Since.SOMETHING
+        return found
 
     def stop(self) -> None:
         """From now on no call is begun, though the programs are attached until :meth:`close`."""

@@ -12,7 +12,9 @@ const volatile u32 cpus = 1;
 
 #define ANON_INODE_FS 0x09041934 /* include/uapi/linux/magic.h */
 #define BPF_FS 0xcafe4a11
-#define CUT 0x80 /* in the magic's upper half: directories are missing */
+#define CUT 0x80  /* in the magic's upper half: directories are missing */
+#define GONE 0x40 /* the same: the file was removed, as d_unlinked() says */
+#define TOP 0x20  /* the same: it is the root of its file system */
 
 INLINE struct file *file_of(u32 fd)
 {
@@ -92,7 +94,7 @@ static long component(u32 index, struct state **ctx)
 		return 0;
 	}
 	if (pos > SLOT - 64) { /* names are that short, mostly */
-		st->path[7] = CUT;
+		st->path[7] |= CUT;
 		return 1;
 	}
 	READ(name, dentry->d_name.name);
@@ -100,7 +102,7 @@ static long component(u32 index, struct state **ctx)
 	if (got < 0)
 		return 1;
 	if (pos + 1 + got > SLOT) {
-		st->path[7] = CUT;
+		st->path[7] |= CUT;
 		return 1;
 	}
 	st->path[pos] = got;
@@ -136,6 +138,16 @@ NOINLINE long path_of(struct state *st, struct file *file)
 		if (got > 0)
 			st->pos = 17 + got;
 	} else {
+		struct dentry *parent = 0, *top = 0;
+		void *hashed = 0;
+
+		READ(top, sb->s_root);
+		if (top == st->dentry)
+			st->path[7] |= TOP;
+		READ(parent, st->dentry->d_parent);
+		READ(hashed, st->dentry->d_hash.pprev);
+		if (!hashed && parent != st->dentry)
+			st->path[7] |= GONE;
 		st->mount = (void *)mnt - field_offset(((struct mount *)0)->mnt);
 		bpf_loop(COMPONENTS, component, &ctx, 0);
 	}

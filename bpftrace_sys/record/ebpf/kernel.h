@@ -66,14 +66,20 @@ struct qstr {
 	u32 len;
 	const u8 *name;
 } KERNEL;
+struct dentry;
 struct super_block {
 	unsigned long s_magic;
+	struct dentry *s_root;
 } KERNEL;
 struct inode {
 	unsigned long i_ino;
 	struct super_block *i_sb;
 } KERNEL;
+struct hlist_bl_node {
+	struct hlist_bl_node **pprev;
+} KERNEL;
 struct dentry {
+	struct hlist_bl_node d_hash;
 	struct dentry *d_parent;
 	struct qstr d_name;
 } KERNEL;
@@ -94,6 +100,9 @@ struct file {
 	void *private_data;
 	struct inode *f_inode;
 	struct path f_path;
+} KERNEL;
+struct fs_struct {
+	struct path root;
 } KERNEL;
 struct fdtable {
 	u32 max_fds;
@@ -132,9 +141,11 @@ struct hlist_node {
 struct hlist_head {
 	struct hlist_node *first;
 };
+struct bpf_prog;
+struct bpf_xdp_link;
 struct bpf_xdp_entity {
-	void *prog;
-	void *link;
+	struct bpf_prog *prog;
+	struct bpf_xdp_link *link;
 } KERNEL;
 struct net_device {
 	char name[16];
@@ -143,6 +154,7 @@ struct net_device {
 	struct bpf_xdp_entity xdp_state[3];
 } KERNEL;
 struct net {
+	struct ns_common ns;
 	struct hlist_head *dev_index_head;
 } KERNEL;
 struct nsproxy {
@@ -156,6 +168,7 @@ struct task_struct {
 	s32 exit_code;
 	s32 exit_signal;
 	struct task_struct *real_parent;
+	struct fs_struct *fs;
 	struct files_struct *files;
 	const struct cred *cred;
 	struct mm_struct *mm;
@@ -188,6 +201,9 @@ struct bpf_link {
 	u32 id;
 	enum bpf_link_type type;
 	struct bpf_prog *prog;
+} KERNEL;
+struct bpf_xdp_link {
+	struct bpf_link link;
 } KERNEL;
 struct btf {
 	u32 id;

@@ -12,7 +12,7 @@ PROCESS: Final = struct.Struct("<IIQQIIQ")
 WHO: Final = struct.Struct("<IIQQQIIII16s256s")
 
 CALL, PIECE_APART, PROCESS_EVENT, WHO_IS = range(4)
-DATA, STRING, FD, ASKED, CRED = range(5)
+DATA, STRING, FD, ASKED, CRED, ROOT = range(6)
 FORK, EXEC, EXITED, NARROW = range(4)
 UNFINISHED: Final = 1
 LATE: Final = 2

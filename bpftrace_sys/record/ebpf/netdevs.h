@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * What an interface's number means in the network namespace of the caller: its name, and how XDP
- * runs there. Afterwards the namespace may be gone.
+ * What an interface's number means in the network namespace of the caller: its name, and which XDP
+ * programs run there, and how. Afterwards the namespace may be gone.
  */
 #pragma once
 #include "output.h"
@@ -11,7 +11,9 @@
 
 struct netdev {
 	u8 name[16];
-	u32 modes; /* a bit for each enum bpf_xdp_mode in which a program runs: skb, drv, hw */
+	u32 modes;    /* a bit for each enum bpf_xdp_mode in which a program runs: skb, drv, hw */
+	u32 netns;    /* the inode of the caller's network namespace */
+	u32 progs[3]; /* by mode, the programs' ids */
 	u32 _;
 };
 
@@ -34,6 +36,26 @@ static long one_netdev(u32 index, struct state **ctx)
 	return 0;
 }
 
+/* The program of a mode, as dev_xdp_prog() has it. */
+INLINE u32 xdp_prog(struct bpf_xdp_entity *entity)
+{
+	struct bpf_prog_aux *aux = 0;
+	struct bpf_prog *prog = 0;
+	struct bpf_xdp_link *link = 0;
+	u32 id = 0;
+
+	READ(link, entity->link);
+	if (link)
+		READ(prog, link->link.prog);
+	else
+		READ(prog, entity->prog);
+	if (!prog)
+		return 0;
+	READ(aux, prog->aux);
+	READ(id, aux->id);
+	return id;
+}
+
 /* Tells of an interface; with an empty name where there is none of that number. */
 NOINLINE long ask_netdev(struct state *st, u32 number)
 {
@@ -45,9 +67,10 @@ NOINLINE long ask_netdev(struct state *st, u32 number)
 	struct hlist_head *heads = 0;
 	struct net_device *dev;
 
-	st->fact[0] = st->fact[1] = st->fact[2] = 0;
+	st->fact[0] = st->fact[1] = st->fact[2] = st->fact[3] = st->fact[4] = 0;
 	READ(proxy, task->nsproxy);
 	READ(net, proxy->net_ns);
+	READ(told->netns, net->ns.inum);
 	READ(heads, net->dev_index_head);
 	bpf_probe_read_kernel(&st->netdev, sizeof(st->netdev), heads + (number & (BUCKETS - 1)));
 	st->pos = number;
@@ -57,11 +80,10 @@ NOINLINE long ask_netdev(struct state *st, u32 number)
 	if (dev) {
 		READ(told->name, dev->name);
 		for (u32 mode = 0; mode < 3; mode++) {
-			u64 prog = 0, link = 0;
+			u32 prog = xdp_prog(&dev->xdp_state[mode]);
 
-			READ(prog, dev->xdp_state[mode].prog);
-			READ(link, dev->xdp_state[mode].link);
-			if (prog || link)
+			told->progs[mode] = prog;
+			if (prog)
 				told->modes |= 1u << mode;
 		}
 	}

@@ -29,6 +29,7 @@ from bpftrace_sys.record.ebpf.layout import (
     PIECE_APART,
     PROCESS,
     PROCESS_EVENT,
+    ROOT,
     STRING,
     THERE,
     UNFINISHED,
@@ -36,6 +37,7 @@ from bpftrace_sys.record.ebpf.layout import (
     WHO_IS,
 )
 from bpftrace_sys.record.ebpf.loops import RingLoops
+from bpftrace_sys.record.ebpf.seen import SeenDevice, SeenFile, SeenRoot
 from bpftrace_sys.record.proc import argv_of
 from decoders.events import Exec, Exit, Fork, ProcessEvent, What
 from decoders.loop_calls import Rounds
@@ -59,7 +61,9 @@ _ANON_INODE_FS: Final = 0x09041934
 _SOCK_FS: Final = 0x534F434B
 _PIPE_FS: Final = 0x50495045
 """include/uapi/linux/magic.h"""
-_CUT: Final = 0x80 << 56
+_CUT, _GONE, _TOP = 0x80 << 56, 0x40 << 56, 0x20 << 56
+_MAGIC: Final = 0xFFFFFFFF
+"""fds.h: bits beside a file's magic."""
 REMEMBERED: Final = 4096
 """Facts about fds that are remembered; then all are forgotten."""
 WAITING: Final = 1024
@@ -211,6 +215,8 @@ class Records:
                 _interface(raw, addr, stage, data)
             elif kind == CRED:
                 raw.extra = raw.extra._replace(cred=_credentials(data))
+            elif kind == ROOT:
+                raw.carried += (SeenRoot(data[0] == 1),)
             elif stage & THERE and not got:
                 continue  # what stands there is not known
             elif stage & LATE:
@@ -286,6 +292,10 @@ class Records:
             fact = self._facts[key] = fd_fact(fd, what >> 32, stage & 1, data)
             self._learn(fact, data)
         raw.fds.append(fact)
+        if raw.failed and fact.kind == "file":
+            magic, inode = struct.unpack_from("<QQ", data)
+            path = str(fact.info["path"])
+            raw.carried += (SeenFile(fd, magic & _MAGIC, inode, bool(magic & _TOP), path),)
 
     def _learn(self, fact: FdFact, data: bytes) -> None:
         info = fact.info
@@ -337,6 +347,24 @@ class Records:
         self._who(WhoRecord(time, pid, tid, uid, parent, cgroup, comm, argv, path))
 
 
+def attaches(buffer: memoryview, at: int) -> bool:
+    """Whether a record is of a call that attached or detached something, or may be: which system
+    call it is cannot be seen here."""
+    if buffer[at] != CALL:
+        return False
+    _, _, _, _, _, _, command, *_, ret, _, _, _, _, _, _, _ = HEADER.unpack_from(buffer, at)
+    return ret >= 0 and command & 0xFFFF in CHANGING
+
+
+CHANGING: Final = frozenset(
+    {
+        const.BPF_PROG_ATTACH, const.BPF_PROG_DETACH, const.BPF_LINK_CREATE,
+        const.BPF_LINK_UPDATE, const.BPF_LINK_DETACH,
+    }
+)  # fmt: skip
+"""Commands that change what stands at a hook."""
+
+
 def _keep(raw: RawCall, run: list[Part], late: list[Part]) -> None:
     first = run[0]
     data = b""
@@ -374,7 +402,11 @@ def _interface(raw: RawCall, number: int, stage: int, data: bytes) -> None:
     if name:
         devices = {**raw.extra.devices, number: os.fsdecode(name)}
         raw.extra = raw.extra._replace(devices=devices)
-    if stage & 1 and not raw.failed and raw.args[0] & 0xFFFF == const.BPF_LINK_CREATE:
+    if raw.failed:
+        netns, *progs = struct.unpack_from("<4I", data, 20)
+        found = {mode: prog for mode, prog in zip(_XDP_MODES, progs, strict=True) if prog}
+        raw.carried += (SeenDevice(number, netns, bool(name), found),)
+    elif stage & 1 and raw.args[0] & 0xFFFF == const.BPF_LINK_CREATE:
         modes = [mode for bit, mode in enumerate(_XDP_MODES) if data[16] >> bit & 1]
         mode = modes[0] if len(modes) == 1 else "multi" if modes else ""
         raw.extra = raw.extra._replace(xdp_modes={**raw.extra.xdp_modes, number: mode})
@@ -430,14 +462,16 @@ def file_path(data: bytes) -> str:
         size = data[at]
         components.append(data[at + 1 : at + 1 + size].rstrip(b"\0"))
         at += 1 + max(1, size)
-    if magic & ~_CUT == _ANON_INODE_FS:
+    gone = magic & _GONE
+    if magic & _MAGIC == _ANON_INODE_FS:
         return "anon_inode:" + os.fsdecode(components[0] if components else b"?")
     if magic == _SOCK_FS:
         return f"socket:[{inode}]"
     if magic == _PIPE_FS:
         return f"pipe:[{inode}]"
     head = ".../" if magic & _CUT else "/"
-    return head + os.fsdecode(b"/".join(reversed(components)))
+    path = head + os.fsdecode(b"/".join(reversed(components)))
+    return f"{path} (deleted)" if gone else path
 
 
 __all__ = ["Records", "WhoRecord", "fd_fact", "file_path"]

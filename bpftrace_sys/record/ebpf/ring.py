@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 BUSY: Final = 1 << 31
@@ -31,13 +31,15 @@ class Ring:
         self._produced = view[:page].cast("Q")
         self._data = view[page:]
         self._words = view[page:].cast("I")
+        self._next = 0
+        """Where what follows the record begins that is being handed over."""
 
     def drain(self, take: Callable[[memoryview, int, int], None], most: int) -> int:
         """Hands up to ``most`` records over: buffer, offset, size. Returns how many there were.
 
         What ``take`` gets is given back to the kernel soon after: it copies what it keeps.
         """
-        consumed, data, words, mask = self._consumed, self._data, self._words, self._mask
+        consumed, words, mask = self._consumed, self._words, self._mask
         at = end = consumed[0]
         count = 0
         looked = -1
@@ -53,19 +55,36 @@ class Ring:
                 end = self._produced[0]
                 continue
             size = head & LENGTH
+            self._next = at + ((size + HEAD + 7) & ~7)
             if not head & DISCARDED:
-                start = place + HEAD
-                if start + size > len(data):
-                    cut = bytes(data[start:]) + bytes(data[: start + size - len(data)])
-                    take(memoryview(cut), 0, size)
-                else:
-                    take(data, start, size)
+                take(*self._record(place, size))
                 count += 1
-            at += (size + HEAD + 7) & ~7
+            at = self._next
             if not count % GIVEN_BACK:
                 consumed[0] = at
         consumed[0] = at
         return count
+
+    def _record(self, place: int, size: int) -> tuple[memoryview, int, int]:
+        start, data = place + HEAD, self._data
+        if start + size <= len(data):
+            return data, start, size
+        cut = bytes(data[start:]) + bytes(data[: start + size - len(data)])
+        return memoryview(cut), 0, size
+
+    def behind(self) -> Iterator[tuple[memoryview, int, int] | None]:
+        """The records that have come since the one that is being handed over; they stay to be
+        read. None: one that is still being written."""
+        at = self._next
+        while at < self._produced[0]:
+            place = at & self._mask
+            head = self._words[place >> 2]
+            if head & BUSY:
+                yield None
+                return
+            if not head & DISCARDED:
+                yield self._record(place, head & LENGTH)
+            at += ((head & LENGTH) + HEAD + 7) & ~7
 
     @property
     def filled(self) -> int:

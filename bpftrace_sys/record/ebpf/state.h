@@ -16,7 +16,7 @@
 
 enum record { CALL, PIECE, PROCESS, WHO };
 enum stage { ENTRY, EXIT };
-enum piece_kind { DATA, STRING, FD, ASKED, CRED };
+enum piece_kind { DATA, STRING, FD, ASKED, CRED, ROOT };
 enum fd_kind { NO_FD, MAP, PROG, LINK, BTF, PERF_EVENT, TOKEN, OTHER_FILE, FD_KINDS };
 enum event { FORK, EXEC, EXITED, NARROW };
 enum flag {
@@ -25,6 +25,7 @@ enum flag {
 	COMPAT = 4,     /* a call of the 32-bit ABI */
 	UNSURE = 8,     /* an openat whose path could not be read yet */
 	WHOSE = 16,     /* who calls has decided what was copied */
+	PATHS = 32,     /* it may name a path, so that where paths begin counts if it fails */
 };
 
 /* A piece within a call; its data is padded to 8 bytes. */

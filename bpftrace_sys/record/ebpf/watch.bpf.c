@@ -57,6 +57,7 @@ const volatile u32 native_arch = 0, compat_arch = 0;
 const volatile struct rows_of by_command[COMMANDS], by_call[CALLS];
 volatile u32 own_process; /* as the kernel numbers it; bpfstrace_learn finds out */
 volatile u32 over;        /* no more calls are begun: set by user space, for detaching takes long */
+volatile u64 own_root, own_mount; /* where our paths begin; likewise */
 const volatile u32 only_threads = 0;
 const volatile u32 child_bits = ITSELF | CHILDREN;
 const volatile u64 only_commands = ~0ull;
@@ -170,8 +171,13 @@ INLINE u32 choose(struct rows_of *out, u32 call, u64 args[6], u32 *flags)
 		if (!(only_commands >> key & 1))
 			return 0;
 		*out = by_command[key];
+		if (key == 6 /* BPF_OBJ_PIN */ || key == 7 /* BPF_OBJ_GET */ ||
+		    key == 28 /* BPF_LINK_CREATE */)
+			*flags |= PATHS;
 		return 1;
 	}
+	if (call == PERF_EVENT_OPEN)
+		*flags |= PATHS;
 	if (call == IOCTL) {
 		key = args[1];
 		found = bpf_map_lookup_elem(&requests, &key);
@@ -342,6 +348,26 @@ INLINE void tell_credentials(struct state *st, struct task_struct *task)
 	tell(st, 0, st->fact, 16, CRED);
 }
 
+/* Where a task's absolute paths begin. */
+INLINE void root_of(struct task_struct *task, u64 *mount, u64 *root)
+{
+	struct fs_struct *fs = 0;
+
+	*mount = *root = 0;
+	READ(fs, task->fs);
+	READ(*mount, fs->root.mnt);
+	READ(*root, fs->root.dentry);
+}
+
+INLINE void tell_root(struct state *st, struct task_struct *task)
+{
+	u64 mount, root;
+
+	root_of(task, &mount, &root);
+	st->fact[0] = mount == own_mount && root == own_root;
+	tell(st, 0, st->fact, 8, ROOT);
+}
+
 INLINE int leave(s64 ret)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -370,8 +396,11 @@ INLINE int leave(s64 ret)
 	for (u32 at = 0; at < FDS / 64; at++)
 		st->seen[at] = 0;
 	run(st, st->rows.exit, st->rows.exits);
-	if (ret == -1 /* EPERM */ || ret == -13 /* EACCES */ || st->header.flags & WHOSE)
+	if (ret == -1 /* EPERM */ || ret == -13 /* EACCES */ || ret == -95 /* EOPNOTSUPP */ ||
+	    st->header.flags & WHOSE)
 		tell_credentials(st, task);
+	if (ret < 0 && ret > -4096 && st->header.flags & PATHS)
+		tell_root(st, task);
 	send(st);
 	return 0;
 }
@@ -578,10 +607,13 @@ int PROGRAM(learn)(u64 *ctx)
 	u32 fd = ctx[0], kind = ctx[1];
 	struct file *file = file_of(fd);
 	struct bpf_map *map = 0;
-	u64 f_op = 0;
+	u64 f_op = 0, mount, root;
 
 	canary.pid_tgid = bpf_get_current_pid_tgid();
 	own_process = canary.pid_tgid >> 32;
+	root_of(bpf_get_current_task_btf(), &mount, &root);
+	own_mount = mount;
+	own_root = root;
 	canary.ringbuf = enum_value(enum bpf_map_type, BPF_MAP_TYPE_RINGBUF);
 	if (!file || kind >= OTHER_FILE)
 		return 0;

@@ -24,6 +24,8 @@ _GET_FD: Final = {
 }
 MAP_NAME_AT: Final = 24
 """Offset of ``name`` in bpf_map_info; tests hold it against decoders.uapi.layouts."""
+LOAD_TIME_AT: Final = 40
+"""Offset of ``load_time`` in bpf_prog_info."""
 MAP_VALUE_TYPE_AT: Final = 44
 """Offset of ``btf_vmlinux_value_type_id`` in bpf_map_info."""
 NAME_LEN: Final = 15
@@ -72,6 +74,12 @@ def info(kind: str, object_id: int) -> bytes | None:
         return None
     finally:
         os.close(fd)
+
+
+def load_time(prog_id: int) -> int | None:
+    """When a program was loaded, in nanoseconds since the machine booted; None where it is gone."""
+    data = info("prog", prog_id)
+    return int.from_bytes(data[LOAD_TIME_AT : LOAD_TIME_AT + 8], "little") if data else None
 
 
 def attach_btf_id(prog_id: int) -> int | None:

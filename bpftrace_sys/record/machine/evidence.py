@@ -66,7 +66,7 @@ def _read_whole(path: str) -> bytes | None:
         return None
 
 
-def _system(place: Place) -> str | None:
+def system_of(place: Place) -> str | None:
     """The type of the file system of a place; None where that cannot be known."""
     if not place.answers:
         return None if place.mount is None else place.kind
@@ -344,18 +344,18 @@ class Evidence:
 
     def _base(self) -> Base:
         """Where the caller's paths begin: as they were held, or as they are."""
-        pid, world = self.facts.pid, self.facts.world
-        now = Base.of(pid)
+        world = self.facts.world
+        now = Base.of(self.facts.pid if world is None else world.mounts_of or self.facts.pid)
         if world is None:
             return now
-        return Base(pid, world.folder("root") or now.root, world.folder("cwd") or now.cwd)
+        return Base(now.pid, world.folder("root") or now.root, world.folder("cwd") or now.cwd)
 
     def path(self, path: str, key: int) -> str | None:
         """``directory``, ``file``, ``device`` or ``-``: what stands at a path of the tracee's."""
         try:
             mode = self._status(path).mode
         except (FileNotFoundError, NotADirectoryError):
-            return NONE if self._has_root() else None
+            return NONE if self._has_root(path) else None
         except (OSError, ValueError):
             return None
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
@@ -365,10 +365,10 @@ class Evidence:
     def _status(self, path: str) -> Status:
         return self.facts.files.status(self._base(), path)
 
-    def _has_root(self) -> bool:
-        """Whether the caller is there: of one that is gone, no path is found."""
+    def _has_root(self, path: str) -> bool:
+        """Whether where a path begins is there: of a caller that is gone, none is found."""
         base = self._base()
-        return all(os.path.lexists(link) for link in (base.root, base.cwd))
+        return os.path.lexists(base.root if path.startswith("/") else base.cwd)
 
     def file_size(self, path: str, key: int) -> str | None:
         """The bytes of a regular file of the tracee's."""
@@ -382,7 +382,7 @@ class Evidence:
         """The type of the file system that holds a path of the tracee's."""
         try:
             with self.facts.files.place(self._base(), path) as place:
-                return None if place.rest else _system(place)
+                return None if place.rest else system_of(place)
         except (OSError, ValueError):
             return None
 
@@ -401,14 +401,20 @@ class Evidence:
 
     def fd_system(self, _: str, key: int) -> str | None:
         """The type of the file system that an fd of the call is on, as of the exit stop."""
+        world = self.facts.world
+        if world is not None and world.system is not None:
+            return str(world.system)
         try:
             held = self._held()
         except OSError:
             return None
-        return None if held is None else _system(held)
+        return None if held is None else system_of(held)
 
     def fd_root(self, _: str, key: int) -> str | None:
         """``yes`` or ``-``: whether an fd of the call is the root of a mount."""
+        world = self.facts.world
+        if world is not None and world.top is not None:
+            return "yes" if world.top else NONE
         try:
             held = self._held()
             above = None if held is None or not held.answers else self._held("..")
@@ -449,6 +455,9 @@ class Evidence:
 
     def device(self, number: str, key: int) -> str | None:
         """The name of a network device in the tracee's namespace."""
+        world = self.facts.world
+        if world is not None and number.isdecimal() and int(number) in world.missing:
+            return NONE
         try:
             os.stat(f"/proc/{self.facts.pid}/ns/net")
             return self.facts.fact("ifindex", int(number)) or NONE

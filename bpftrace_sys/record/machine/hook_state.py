@@ -44,6 +44,17 @@ def state(tid: int, attach_type: int, target: int, folder: int | None) -> str | 
     return None
 
 
+def progs_in(found: str, attach_type: int) -> list[int]:
+    """The ids of the programs that an answer of :func:`state` names."""
+    if attach_type == const.BPF_XDP:
+        texts = [word.partition(":")[2] for word in found.split()]
+    elif attach_type in MPROG:
+        texts = found.partition(" ")[2].split(",")
+    else:
+        texts = [text for line in found.splitlines() for text in line.split(" ")[2].split(",")]
+    return [int(text) for text in texts if text]
+
+
 def of_cgroups(folder: int, attach_type: int) -> str:
     """What is attached to a cgroup and to those above: ``LEVEL FLAGS IDS PATH``, a line each.
 

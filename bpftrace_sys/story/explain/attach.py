@@ -8,7 +8,7 @@ from typing import Final
 from bpftrace_sys.story.explain.elements import label_of, map_fact, map_kind
 from bpftrace_sys.story.explain.failure import NONE, Failure
 from bpftrace_sys.story.explain.wording import article, signed, word_set
-from bpftrace_sys.story.objects import Object, Prog, text_of
+from bpftrace_sys.story.objects import Prog, text_of
 from decoders.call import inner_value
 from decoders.values import Array, Flags, Int, Text
 
@@ -206,36 +206,10 @@ def _functions(failure: Failure, syms: Array) -> list[str]:
     return [] if twice is None else [f"{twice} is named twice"]
 
 
-def busy(failure: Failure) -> list[str]:
-    """A map that is frozen; a device or netns that has its program."""
-    if failure.command == "BPF_MAP_FREEZE":
-        fact = map_fact(failure)
-        if fact is not None and fact.info.get("frozen") == 1:
-            return [f"{label_of(failure, fact)} is frozen already"]
+def being_written(failure: Failure) -> list[str]:
+    """EBUSY of MAP_FREEZE: bpf_map_write_active(). Of a map that is frozen already it is EPERM."""
+    fact = map_fact(failure)
+    if fact is None or fact.info.get("frozen") == 1:
         return []
-    if failure.command != "BPF_LINK_CREATE":
-        return []
-    prog = failure.model.by_fd(failure.call, "attr", "link_create", "prog_fd")
-    holder = _same_target(failure)
-    if prog is not None and holder is not None:
-        return [f"{holder.label} is attached there already"]
-    return []
-
-
-def _same_target(failure: Failure) -> Object | None:
-    """A link of this trace on the same device for the same hook."""
-    call = failure.call
-    asked = call.number("attr", "link_create", "attach_type")
-    index = call.number("attr", "link_create", "target_ifindex")
-    if not index:
-        return None
-    for found in failure.model.objects.values():
-        made = found.call
-        if found.kind != "link" or made is None or made is call:
-            continue
-        if (
-            made.number("attr", "link_create", "attach_type") == asked
-            and made.number("attr", "link_create", "target_ifindex") == index
-        ):
-            return found
-    return None
+    label = label_of(failure, fact)
+    return [f"{label} is mapped for writing, or is being written to: it cannot be frozen now"]

@@ -7,7 +7,7 @@ from typing import Final
 
 from bpftrace_sys.story.explain.attach import (
     attach_invalid,
-    busy,
+    being_written,
     no_device,
     no_operation,
     no_raw_tracepoint,
@@ -190,7 +190,7 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (("BPF_LINK_CREATE",), errno.EBUSY, netfilter_busy),
     *((("BPF_LINK_UPDATE",), number, update) for number in _UPDATE),
     (("BPF_LINK_DETACH",), errno.EOPNOTSUPP, detach),
-    (("BPF_MAP_FREEZE", "BPF_LINK_CREATE"), errno.EBUSY, busy),
+    (("BPF_MAP_FREEZE",), errno.EBUSY, being_written),
     (_BY_ID, errno.ENOENT, no_more_ids),
     (("BPF_PROG_LOAD", "BPF_BTF_LOAD"), errno.ENOSPC, load_enospc),
     (("BPF_PROG_LOAD",), errno.EAGAIN, interrupted),
