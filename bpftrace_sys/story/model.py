@@ -300,15 +300,17 @@ class Model:
             for (kind, _), found in self.objects.items()
             if kind in ("prog", "map", "link") and found.call is not None
         ]
-        # First what has a reason to be there: what has none may be about to go, with
-        # programs that are freed late (those in a program array hold each other).
-        left.sort(key=lambda found: not (found.pins or found.attached or found.kind == "link"))
+        # First what has a reason to be there: what has none may be about to go, with programs that
+        # are freed late (those in a program array hold each other), or with a namespace.
+        linked = {found.target for found in self.objects.values() if isinstance(found, Link)}
+        stays = {found: self._stays(found, linked) for found in left}
+        left.sort(key=lambda found: (not stays[found], found.kind != "link"))
         for (kind, number), _ in list(self.objects.items()):
             if kind == "prog":
                 self.facts.fact("runs", number)
         for found in left:
             assert found.id is not None
-            if not (patient or found.pins or found.attached):
+            if not (patient or stays[found]):
                 self.facts.have_patience(PATIENCE)
                 patient = True
             if self.facts.fact(f"alive_{found.kind}", found.id) is None:
@@ -316,8 +318,14 @@ class Model:
             self.facts.fact(f"holders {found.kind}", found.id)
             if found.kind == "prog" and not found.attached:
                 self.facts.fact("standing", found.id)
-            for pin in found.pins:
-                self.facts.fact(f"pinned {found.kind} {pin}", found.id)
+
+    def _stays(self, found: Object, linked: set[str]) -> bool:
+        """Whether an object has a reason to outlive the trace: a pin that is there, or that it is
+        attached by more than an fd or a link."""
+        number, questions = found.id or 0, [f"pinned {found.kind} {pin}" for pin in found.pins]
+        pinned = [self.facts.fact(question, number) for question in questions]
+        attached = [each for each in found.attached if each not in linked | self.passing]
+        return any(pinned) or bool(attached)
 
     # ------------------------------------------------------------ makers
 

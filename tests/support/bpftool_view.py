@@ -12,32 +12,17 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bpftool_compare.said import Said, tables
+from bpftool_compare.view import View, look
 
 from decoders.uapi import names
 from tests.support.running import LOADERS, Ran, environment
 
 Facts = dict[str, Any]
-
-
-@dataclass
-class View:
-    """What bpftool shows, by id where there are ids."""
-
-    progs: dict[int, Facts] = field(default_factory=dict)
-    maps: dict[int, Facts] = field(default_factory=dict)
-    links: dict[int, Facts] = field(default_factory=dict)
-    perf: list[Facts] = field(default_factory=list)
-    net: Facts = field(default_factory=dict)
-
-    def of(self, kind: str) -> dict[int, Facts]:
-        """progs, maps or links."""
-        found: dict[int, Facts] = getattr(self, f"{kind}s", {})
-        return found
 
 
 def bpftool(*words: str, pid: int | None = None) -> Any:
@@ -54,13 +39,7 @@ def bpftool(*words: str, pid: int | None = None) -> Any:
 
 def view(pid: int | None = None) -> View:
     """All of it; ``pid``: whose network devices."""
-    shown = View()
-    for kind in ("prog", "map", "link"):
-        shown.of(kind).update({entry["id"]: entry for entry in bpftool(kind, "show")})
-    shown.perf = bpftool("perf", "show")
-    if pid is not None:
-        (shown.net,) = bpftool("net", "show", pid=pid)
-    return shown
+    return look(pid)
 
 
 class Traced:
@@ -79,6 +58,11 @@ class Traced:
             (line["verb"], (line["prog"] or {}).get("name"), line["target"], line["via"])
             for line in self.ran.attachments()
         ]
+
+    @property
+    def said(self) -> Said:
+        """What the trace says, as tools/compare_bpftool.py takes it."""
+        return Said(self.ran.lines, self.ran.text)
 
     def objects(self) -> dict[tuple[str, int], list[Facts]]:
         """All that the trace says of each object, at each place where it stands."""
@@ -152,44 +136,9 @@ def trace_of(name: str, folders: pytest.TempPathFactory) -> Traced:
     return _made[name]
 
 
-TITLES = ("programs", "refused programs", "maps", "links", "left behind", "calls")
-
-
 def tables_of(text: str) -> dict[str, list[dict[str, str]]]:
     """The ledger's plain tables: by title, the rows by column."""
-    tables: dict[str, list[dict[str, str]]] = {}
-    for block in text.split("\n\n"):
-        lines = block.strip("\n").split("\n")
-        if len(lines) < 3 or lines[0] not in TITLES:
-            continue
-        spans = _columns(lines[1:])
-        heads = [lines[1][start:end].strip() for start, end in spans]
-        tables[lines[0]] = [
-            dict(
-                zip(heads, (row[start:end].strip() for start, end in spans), strict=True)
-            )
-            for row in lines[2:]
-        ]
-    return tables
-
-
-def _columns(lines: Sequence[str]) -> list[tuple[int, int]]:
-    """Where the columns stand: apart by two columns of blanks in every line."""
-    width = max(map(len, lines))
-    padded = [line.ljust(width) for line in lines]
-    blank = [all(line[at] == " " for line in padded) for at in range(width)]
-    spans = []
-    start = None
-    at = 0
-    while at <= width:
-        gap = at == width or (blank[at] and (at + 1 == width or blank[at + 1]))
-        if not gap and start is None:
-            start = at
-        if gap and start is not None:
-            spans.append((start, at))
-            start = None
-        at += 1
-    return spans
+    return tables(text)
 
 
 def same_prog(ours: Facts, theirs: Facts) -> None:
