@@ -79,7 +79,7 @@ class Source:
 
     def begin(self, take: Take, ask: Any, learn: Any) -> None:
         """As Capture.begin."""
-        from bpftrace_sys.record.ebpf.seen import keeping
+        from bpftrace_sys.record.ebpf.worlds import keeping
 
         take = keeping(take, self._watch)
         self.take = take if self.views is None else _looking(self.views, take)

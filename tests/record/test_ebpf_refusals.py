@@ -13,7 +13,7 @@ import pytest
 from bpftrace_sys.record.capture.world import World
 from bpftrace_sys.record.ebpf import late_world
 from bpftrace_sys.record.ebpf.engine import Since, Told, Wanted, Watch
-from bpftrace_sys.record.ebpf.seen import keeping
+from bpftrace_sys.record.ebpf.worlds import keeping
 from bpftrace_sys.record.machine import bpf
 from decoders.raw import RawCall
 from tests.support.bpftool_view import bpftool

@@ -11,6 +11,7 @@ import select
 import struct
 import time
 from collections.abc import Callable
+from enum import Enum
 from typing import Final
 
 from bpftrace_sys.record.capture.paths import PREFIXES, interesting

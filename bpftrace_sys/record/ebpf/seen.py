@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from decoders.raw import RawCall
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bpftrace_sys.record.ebpf.engine import Watch
+from decoders.records import NamedTuple
 
 
 class SeenFile(NamedTuple):
@@ -42,16 +35,3 @@ class SeenRoot(NamedTuple):
 
     ours: bool
     """Where our own do."""
-
-
-def keeping(take: Callable[[Any], None], watch: Watch) -> Callable[[Any], None]:
-    """What takes items, and hands refused calls on with their world (late_world.py)."""
-
-    def taking(item: Any) -> None:
-        if isinstance(item, RawCall) and item.failed:
-            from bpftrace_sys.record.ebpf.late_world import keep
-
-            keep(item, watch)
-        take(item)
-
-    return taking
