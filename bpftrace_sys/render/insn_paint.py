@@ -7,10 +7,9 @@ of functions, behind ``call``, and these are taken whole.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from bpftrace_sys.render.style import Painter
+from bpftrace_sys.render.token_paint import TokenPainter
 
 _OPCODE: Final = r"\([0-9a-f]{2}\)"
 _CALL: Final = r"(?s)( call )(pc[+-]\d+)?(#?)(.*)"
@@ -18,25 +17,10 @@ _PART: Final = (
     r"(?<!\w)(?:(?P<register>[rw]\d{1,2})|(?P<target>pc[+-]\d+)"
     r"|(?P<constant>[+-]?(?:0x[0-9a-f]+|\d+)))(?!\w)"
 )
-MEMO: Final = 4096
-"""Texts that are remembered: most come again."""
 
 
-class InsnPainter:
-    """Paints texts of instructions."""
-
-    def __init__(self, paint: Painter) -> None:
-        self._paint = paint
-        self._memo: dict[str, str] = {}
-
-    def __call__(self, text: str) -> str:
-        """``text`` is printable, and begins with the opcode in brackets; else it stays as it is."""
-        found = self._memo.get(text)
-        if found is None:
-            found = self._painted(text)
-            if len(self._memo) < MEMO:
-                self._memo[text] = found
-        return found
+class InsnPainter(TokenPainter):
+    """Paints texts of instructions that begin with the opcode in brackets."""
 
     def _painted(self, text: str) -> str:
         opcode = re.match(_OPCODE, text)
@@ -48,8 +32,4 @@ class InsnPainter:
         if call is not None:
             word, target, between, name = call.groups("")
             return f"{head}{word}{paint('target', target)}{between}{paint('helper', name)}"
-
-        def part(match: re.Match[str]) -> str:
-            return paint(match.lastgroup or "", match[0])
-
-        return head + re.sub(_PART, part, rest)
+        return head + self._parts(_PART, rest)

@@ -7,10 +7,9 @@ may stand a name of the kernel's in angle brackets, which is taken whole.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from bpftrace_sys.render.style import Painter
+from bpftrace_sys.render.token_paint import TokenPainter
 
 _TEXT: Final = re.compile(r"((?:lock |rep |repne |notrack |bnd )*\S+)(.*?)( <.*>)?", re.DOTALL)
 _X86: Final = (
@@ -25,25 +24,10 @@ _PART: Final = re.compile(
 _LAST: Final = re.compile(r"(?<![\w$#-])(0x[0-9a-f]+)$")
 """Where a jump leads: its last operand."""
 _JUMP: Final = re.compile(r"j\w+|call\w?|loop\w*|bl?|b\.\w+|cbn?z|tbn?z")
-MEMO: Final = 4096
-"""Texts that are remembered."""
 
 
-class NativePainter:
+class NativePainter(TokenPainter):
     """Paints texts of native instructions."""
-
-    def __init__(self, paint: Painter) -> None:
-        self._paint = paint
-        self._memo: dict[str, str] = {}
-
-    def __call__(self, text: str) -> str:
-        """``text`` is printable."""
-        found = self._memo.get(text)
-        if found is None:
-            found = self._painted(text)
-            if len(self._memo) < MEMO:
-                self._memo[text] = found
-        return found
 
     def _painted(self, text: str) -> str:
         match = _TEXT.fullmatch(text)
@@ -54,9 +38,5 @@ class NativePainter:
         target = ""
         if _JUMP.fullmatch(mnemonic) and (leads := _LAST.search(operands)) is not None:
             operands, target = operands[: leads.start()], paint("target", leads[1])
-
-        def part(match: re.Match[str]) -> str:
-            return paint(match.lastgroup or "", match[0])
-
         said = f" {paint('helper', name[1:])}" if name else ""
-        return f"{paint('insn', mnemonic)}{_PART.sub(part, operands)}{target}{said}"
+        return f"{paint('insn', mnemonic)}{self._parts(_PART, operands)}{target}{said}"

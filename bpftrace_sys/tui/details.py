@@ -255,17 +255,18 @@ class Details:
         if side.fates:
             words = ", ".join(f"{number} {what}" for what, number in side.fates.items())
             yield Line(f"  {words}", indent=4)
-        for pc, fate, translated, native in side.rows:
-            yield Line(f"  {'-' if pc is None else pc}: {self.paint('note', fate)}")
-            for text in translated:
+        for row in side.rows:
+            yield Line(f"  {'-' if row.pc is None else row.pc}: {self.paint('note', row.fate)}")
+            for text in row.translated:
                 yield Line(f"      {text}", indent=10)
-            for offset, text in native:
-                yield Line(self.paint("comment", f"     {offset:>5}: {text}"), indent=14)
+            for line in row.native:
+                yield Line(f"     {self.paint('comment', f'{line.offset:>5}:')} {line.text}",
+                           indent=14)  # fmt: skip
         for text in side.translated:
             yield Line(f"  {text}", indent=6)
-        for name, lines in side.native:
-            yield Line(self.paint("function", f"  {name}"), indent=4)
-            for offset, text, source in lines:
+        for function in side.native:
+            yield Line(self.paint("function", f"  {function.name}"), indent=4)
+            for offset, text, source in function.lines:
                 if source is not None:
                     yield Line(self.paint("source", f"  ; {source}"), indent=4)
                 yield Line(f"  {offset:>5}: {text}", indent=9)

@@ -64,7 +64,7 @@ class Gather(Renderer):
         self.marks = Marks()
         self.text = PageText(model, self.marks)
         self.page_objects = PageObjects(self.report)
-        self.programs = Programs(self.report, self.page_objects, model)
+        self.programs = Programs(self.report, self.page_objects, model, self.marks)
         self.maps = Maps(self.report, self.page_objects, self.text)
         self.counts = Counts()
         self._ready = ready

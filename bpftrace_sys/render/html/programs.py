@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.render.html import records
 from bpftrace_sys.render.html.page_objects import PageObjects
+from bpftrace_sys.render.html.painting import Marks
 from bpftrace_sys.render.html.quantities import count
 from bpftrace_sys.render.html.records import Blob, Program, Report
 from bpftrace_sys.story.fates import fate, stands
@@ -28,14 +29,21 @@ from decoders.raw import ENTRY
 from decoders.uapi.helpers import bpf_func_id
 from decoders.values import Bytes, Insns, Name, Text
 
+if TYPE_CHECKING:
+    from bpftrace_sys.render.html.kernel import KernelSides
+
 REASONS: Final = 12
 
 
 class Programs:
     """Takes loads, BTF and BIND_MAPs in order."""
 
-    def __init__(self, report: Report, page_objects: PageObjects, model: Model) -> None:
+    def __init__(
+        self, report: Report, page_objects: PageObjects, model: Model, marks: Marks
+    ) -> None:
         self.report = report
+        self._marks = marks
+        self._sides: KernelSides | None = None
         self.page_objects = page_objects
         self.model = model
         self._by_thing: dict[int, Program] = {}
@@ -121,9 +129,11 @@ class Programs:
             self.known(seen.prog)
         program = None if number is None else self._by_thing.get(number)
         if program is not None and self._room > 0:
-            from bpftrace_sys.render.html.kernel import kernel_side
+            if self._sides is None:
+                from bpftrace_sys.render.html.kernel import KernelSides
 
-            program.kernel = kernel_side(seen)
+                self._sides = KernelSides(self._marks)
+            program.kernel = self._sides.of(seen)
             self._room -= len(json.dumps(program.kernel.rows, ensure_ascii=False))
 
     def finish(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from decoders.events import Ending
-from decoders.records import dataclass, field
+from decoders.records import NamedTuple, dataclass, field
 
 ROWS: Final = 20_000
 """Calls that are listed one by one; of later ones only those that failed or made something."""
@@ -54,6 +54,35 @@ class PageObject:
     """How calls call it; a longer one begins with it."""
 
 
+class NativeRow(NamedTuple):
+    """An instruction of native code."""
+
+    offset: str
+    """From the function's begin, in hexadecimal."""
+    text: str
+    """Painted."""
+    source: str | None = None
+    """Where it is another line than before."""
+
+
+class NativeRows(NamedTuple):
+    """A function's native code."""
+
+    name: str
+    lines: list[NativeRow]
+
+
+class KernelRow(NamedTuple):
+    """What became of an instruction."""
+
+    pc: int | None
+    """As it was loaded; None: it is the kernel's own."""
+    fate: str
+    translated: list[str]
+    """Painted; none where it is unchanged."""
+    native: list[NativeRow]
+
+
 @dataclass(slots=True)
 class KernelSide:
     """What the kernel made of a program (-e kernel=)."""
@@ -63,14 +92,12 @@ class KernelSide:
     machine: str = ""
     fates: dict[str, int] = field(default_factory=dict)
     """How many instructions stayed, changed, grew, were removed or added."""
-    rows: list[list[Any]] = field(default_factory=list)
-    """Where it is known which became which: pc as it was loaded (None: the kernel's own), fate,
-    translated (empty where unchanged), native as offset and text."""
+    rows: list[KernelRow] = field(default_factory=list)
+    """Where it is known which became which."""
     translated: list[str] = field(default_factory=list)
-    """Else the listings one by one."""
+    """Else the listings one by one, painted."""
     count: int = 0
-    native: list[list[Any]] = field(default_factory=list)
-    """By function: prototype, lines of offset, text, source."""
+    native: list[NativeRows] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from bpftrace_sys.render.html.axis import axis
 from bpftrace_sys.render.html.document import read_part
 from bpftrace_sys.render.html.markup import UNSEEN, data, element, joined
 from bpftrace_sys.render.html.page import page
+from bpftrace_sys.render.html.painting import unmarked
 from bpftrace_sys.render.html.records import Report
 from bpftrace_sys.story.summary import programs
 from decoders.events import Ending
@@ -342,12 +343,12 @@ def test_the_kernels_view_beside_the_instructions(needs_bpf: None, tmp_path: Pat
             assert len(side.translated) == len(views[seq]["xlated"])
             continue
         mapped += 1
-        assert [row[1] for row in side.rows] == [fate["what"] for fate in fates]
+        assert [row.fate for row in side.rows] == [fate["what"] for fate in fates]
         assert sum(side.fates.values()) == len(fates)
         # Where native code jumps to is one of the places that stand beside it.
-        code = [line for row in side.rows for line in row[3]]
-        places = {offset for offset, _ in code}
-        jumps = [re.match(r"j\w+ +0x([0-9a-f]+)$", text) for _, text in code]
+        code = [line for row in side.rows for line in row.native]
+        places = {line.offset for line in code}
+        jumps = [re.match(r"j\w+ +0x([0-9a-f]+)$", unmarked(line.text)) for line in code]
         assert {jump[1] for jump in jumps if jump} <= places
     assert mapped
 

@@ -108,9 +108,9 @@ function theirs(row) {
   const [pc, fate, translated, native] = row || [0, "", [], []];
   const made = el("div", { class: "ker " + fate, title: fate || null });
   if (fate === "removed") made.append(el("span", { class: "k" }, `${pc} removed`));
-  for (const text of translated) made.append(el("span", { class: "k x" }, text));
+  for (const text of translated) made.append(el("span", { class: "k x" }, painted(text)));
   for (const [offset, text] of native) {
-    made.append(el("span", { class: "k" }, el("span", { class: "pc" }, offset), text));
+    made.append(el("span", { class: "k" }, el("span", { class: "pc" }, offset), painted(text)));
   }
   return made;
 }
@@ -118,12 +118,12 @@ function theirs(row) {
 /** A listing of its own: translated instructions, or native code by function. */
 function kernelText(pre, lines) {
   for (const line of lines) {
-    if (typeof line === "string") pre.append(line + "\n");
+    if (typeof line === "string") pre.append(painted(line), "\n");
     else {
       pre.append(el("b", {}, line[0] + ":"), "\n");
       for (const [offset, text, source] of line[1]) {
         if (source) pre.append(el("span", { class: "sl" }, source), "\n");
-        pre.append(offset.padStart(5) + ": " + text + "\n");
+        pre.append(offset.padStart(5) + ": ", painted(text), "\n");
       }
     }
   }
