@@ -90,15 +90,17 @@ ROWS: Final = (
         "0, or 2 where the trace is damaged or not whole (what stood before is written).",
     ),
     Command(
-        "redact", ("TRACE -o FILE [--keep CLASSES]",), "a saved trace to show to others",
+        "redact", ("TRACE -o FILE [--keep CLASSES] [--names]",), "a saved trace to show to others",
         ("Keys and values of maps and other data, strings and logs, paths, command lines and "
          "names of threads, and the host's name become stand-ins: of the same length, the same "
-         "for the same, and made with a key that is thrown away. Instructions, BTF, names of "
-         "programs and maps stay; docs/trust.md says what else does.",),
+         "for the same, and made with a key that is thrown away. Instructions stay, and without "
+         "--names BTF and the names of programs and maps; docs/trust.md says what else does.",),
         (
             Flag("o", "output", "FILE", "the trace to write"),
             Flag("", "keep", "CLASSES",
                  "what stays: any of values, strings, paths, argv, host"),
+            Flag("", "names", "",
+                 "hide names of programs, maps and BTF, and lines of source, too"),
         ),
         "0, or 2 where the trace is damaged or not whole (what stood before is written).",
     ),

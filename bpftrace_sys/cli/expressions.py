@@ -64,9 +64,11 @@ def expression(settings: Settings, flag: str, text: str) -> None:
 
 def redact(settings: Settings, flag: str, text: str) -> None:
     """--redact[=CLASSES]"""
-    from bpftrace_sys.trace.redacted import CLASSES
+    from bpftrace_sys.trace.redacted import CLASSES, USUAL
 
-    settings.redacted = choice(flag, text or "all", CLASSES)
+    chosen = choice(flag, text or ",".join(USUAL), CLASSES)
+    # ``!`` leaves something out of what is hidden without a word of it.
+    settings.redacted = chosen & frozenset(USUAL) if text.startswith("!") else chosen
 
 
 def trace(settings: Settings, flag: str, text: str) -> None:

@@ -346,8 +346,9 @@ OPTIONS: Final = (
            "(tui.md)", _set("tui", True), "live"),
     Option("", "redact", "[=CLASSES]", OUTPUT,
            "stand-ins in all outputs for what a trace may give away: values, strings, paths, "
-           "argv, host (all of these), or for some of them (trust.md; bpfstrace redact does it "
-           "to a saved trace)", _late("redact"), "live"),
+           "argv, host, or for some of them; names (of programs, maps and BTF, and source) if "
+           "asked for, by all, too (trust.md; bpfstrace redact does it to a saved trace)",
+           _late("redact"), "live"),
     Option("e", "expr", "EXPR", WHICH,
            EXPRESSIONS_HELP, _late("expression")),
     Option("P", "trace-path", "PATH", WHICH, "only calls that have to do with PATH", _add("paths")),

@@ -17,7 +17,7 @@ from bpftrace_sys.story.whole_trace import fed
 from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.items import Fact, Item, TraceError
 from bpftrace_sys.trace.reader import Reader
-from bpftrace_sys.trace.redacted import CLASSES
+from bpftrace_sys.trace.redacted import NAMES, USUAL
 
 
 def main(words: list[str]) -> int:
@@ -26,14 +26,18 @@ def main(words: list[str]) -> int:
     if found is None:
         return DONE
     output, keep, paths = "", frozenset[str](), found[1]
+    usual = frozenset(USUAL)
+    more = frozenset[str]()
     for flag, value in found[0]:
         if flag == "--keep":
             keep |= frozenset(value.split(","))
+        elif flag == "--names":
+            more = frozenset({NAMES})
         else:
             output = value
-    wrong = sorted(keep - set(CLASSES))
+    wrong = sorted(keep - usual)
     if wrong:
-        raise UsageError(f"redact: --keep knows {', '.join(CLASSES)}, not {wrong[0]!r}")
+        raise UsageError(f"redact: --keep knows {', '.join(USUAL)}, not {wrong[0]!r}")
     if len(paths) != 1 or not output:
         raise UsageError("redact takes one trace and a file: bpfstrace redact TRACE -o FILE")
     if os.path.exists(output) and os.path.exists(paths[0]) and os.path.samefile(output, paths[0]):
@@ -43,7 +47,7 @@ def main(words: list[str]) -> int:
     except TraceError as error:
         complain(str(error))
         return TROUBLE
-    return _write(reader, output, keep)
+    return _write(reader, output, usual - keep | more)
 
 
 def _learned(items: Iterable[Item], known: RecordedFacts) -> Iterator[Item]:
@@ -54,9 +58,9 @@ def _learned(items: Iterable[Item], known: RecordedFacts) -> Iterator[Item]:
         yield item
 
 
-def _write(reader: Reader, output: str, keep: frozenset[str]) -> int:
+def _write(reader: Reader, output: str, hidden: frozenset[str]) -> int:
     known = RecordedFacts.of(reader.header)
-    redaction = Redaction(known, frozenset(CLASSES) - keep)
+    redaction = Redaction(known, hidden)
     header = redaction.header(reader.header)
     out = open_json(output)
     facts = RecordedFacts.of(header)

@@ -62,7 +62,8 @@ class AllowedFacts(RecordedFacts):
 
     def fact(self, kind: str, key: int) -> str | None:
         if kind == "pmu" or self._redaction.tells_nothing(kind):
-            return self._live.fact(kind, key)
+            found = self._live.fact(kind, key)
+            return None if found is None else self._redaction.answer(kind, found)
         return super().fact(kind, key)
 
     def newer(self, enum: str, value: int) -> str | None:

@@ -1,4 +1,5 @@
-"""A trace without what its owner may not want to show: values, strings, paths, command lines, host.
+"""A trace without what its owner may not want to show: values, strings, paths, command lines, host,
+and if asked for, names.
 
 What is replaced has a stand-in of the same length, the same for the same within a trace; it is
 made with a key that is thrown away, so that nobody can look for what was there. Memory is taken
@@ -8,44 +9,26 @@ docs/trust.md lists what stays.
 
 from __future__ import annotations
 
-import hashlib
 import re
-import secrets
 import struct
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from bpftrace_sys.export.stand_ins import StandIns
 from bpftrace_sys.trace.facts import Facts
 from bpftrace_sys.trace.header import Header
 from bpftrace_sys.trace.items import End, Fact, Flush, Item, Live
-from bpftrace_sys.trace.redacted import CLASSES
+from bpftrace_sys.trace.redacted import NAMES, USUAL
 from bpftrace_sys.trace.running import Running
 from decoders.call import Call, inner_value
 from decoders.decode import decode
 from decoders.events import Exec, Fork, Other, ProcessEvent, Signal, What, Who
-from decoders.raw import NOTHING, Chunk, FdFact, RawCall
+from decoders.name_fields import name_fields
+from decoders.raw import EXIT, NOTHING, Chunk, FdFact, RawCall
 from decoders.values import Absent, Array, Bytes, Changed, Pointer, Struct, Text, Value
-
-if TYPE_CHECKING:
-    pass
 
 PATHS: Final = frozenset({"pathname", "path", "uprobe_path", "filename"})
 """Fields that hold paths; elsewhere a text that begins with / is one."""
-KERNEL_WORDS: Final = frozenset(
-    b"sys fs bpf kernel debug tracing events proc self bus event_source devices cgroup btf vmlinux "
-    b"kallsyms type format kprobe uprobe software tracepoint breakpoint kprobe_events "
-    b"uprobe_events enable id trace_pipe available_filter_functions dev etc usr lib bin".split()
-)
-"""Parts of paths that every machine has."""
-KERNEL_TREES: Final = (b"/sys/bus/event_source/", b"/proc/sys/kernel/")
-"""Below these only the kernel makes names."""
-NO_PATH: Final = re.compile(rb"anon_inode:.*|(?:socket|pipe|net|mnt):\[\d+\]")
-"""What the link of an fd says where it has no path; a path begins with /."""
-LICENCES: Final = frozenset({
-    b"", b"GPL", b"GPL v2", b"GPL and additional rights", b"Dual BSD/GPL", b"Dual MIT/GPL",
-    b"Dual MPL/GPL", b"Proprietary",
-})  # fmt: skip
-"""include/linux/license.h; what a program may do depends on them."""
 FD_WORDS: Final = frozenset({
     "prog_tag", "link_type", "event_type", "attach_type", "fd_type", "map_type", "prog_type",
 })  # fmt: skip
@@ -61,6 +44,14 @@ WHYS: Final = frozenset({"sysctl", "size", "members", "enumerator"})
 """Of the kind ``why``, the same."""
 QUESTIONS: Final = frozenset({"enum", "fields", "before", "member_prototype"})
 """Of FACTS, those whose question goes on after the kind."""
+NAMED: Final = frozenset({"prog", "map", "link", "btf"})
+"""Of FACTS, those that hold names of the program's; and of a ``ksym``, what kallsyms has of BPF's:
+bpf_prog_TAG_NAME."""
+OF_BPF: Final = re.compile(r"bpf_prog_[0-9a-f]{16}_")
+LOGS: Final = frozenset({"log_buf", "btf_log_buf"})
+"""Fields that lead to logs."""
+UNNAMED: Final = frozenset({"values", "strings", "paths", NAMES})
+"""Classes of what may stand in memory that nothing has a name for."""
 HOWS: Final = ("fork", "vfork", "thread", "clone")
 XDP_MODES: Final = ("", "drv", "skb", "hw", "multi")
 ADDRESS: Final = re.compile(r"0x[0-9a-f]{1,16}")
@@ -74,52 +65,12 @@ BTF_HEAD: Final = 24
 """struct btf_header: include/uapi/linux/btf.h"""
 SOURCE: Final = re.compile(rb"/[^/*].*|\S*/\S*", re.DOTALL)
 """What BTF has for the path of a file of source, and not for one of its lines."""
-_ENDS: Final = re.compile(rb"([\n\0]+)")
-
-
-class StandIns:
-    """Makes stand-ins; the key is known to this object only."""
-
-    def __init__(self) -> None:
-        self._key = secrets.token_bytes(32)
-
-    def octets(self, data: bytes) -> bytes:
-        """As many others."""
-        return hashlib.shake_256(self._key + data).digest(len(data))
-
-    def word(self, data: bytes) -> bytes:
-        """As many letters."""
-        return bytes(97 + octet % 26 for octet in self.octets(data))
-
-    def text(self, data: bytes) -> bytes:
-        """Line by line, up to the end of a string; licences stay."""
-        if data.rstrip(b"\0") in LICENCES:
-            return data
-        parts = _ENDS.split(data)
-        return b"".join(part if at % 2 else self.word(part) for at, part in enumerate(parts))
-
-    def path(self, data: bytes) -> bytes:
-        """Part by part."""
-        whole = data.rstrip(b"\0")
-        if whole.startswith(KERNEL_TREES) and b".." not in whole:
-            return data
-        if NO_PATH.fullmatch(whole):
-            return data
-        return b"/".join(
-            part if part.rstrip(b"\0") in KERNEL_WORDS else self.text(part)
-            for part in data.split(b"/")
-        )
-
-    def of_str(self, text: str, path: bool = False) -> str:
-        """Of a text that is not the program's bytes."""
-        data = text.encode("utf-8", "surrogatepass")
-        return (self.path(data) if path else self.word(data)).decode("ascii", "replace")
 
 
 class Redaction:
     """Takes the items of a trace, and gives what may be shown of them."""
 
-    def __init__(self, facts: Facts, hidden: frozenset[str] = frozenset(CLASSES)) -> None:
+    def __init__(self, facts: Facts, hidden: frozenset[str] = frozenset(USUAL)) -> None:
         """``facts``: as the trace has them, for decoding; ``hidden``: of CLASSES."""
         self.hidden = hidden
         self._made = StandIns()
@@ -185,7 +136,18 @@ class Redaction:
 
     def fact(self, fact: Fact) -> Fact | None:
         """What is left of a fact."""
-        return fact if self.tells_nothing(fact.kind) else None
+        if not self.tells_nothing(fact.kind):
+            return None
+        return Fact(fact.kind, fact.key, self.answer(fact.kind, fact.name))
+
+    def answer(self, kind: str, name: str) -> str:
+        """What is shown of the answer to a question that tells nothing else."""
+        if NAMES not in self.hidden:
+            return name
+        if kind in NAMED:
+            return self._made.renamed_str(name)
+        found = OF_BPF.match(name) if kind in ("ksym", "bpf_call") else None
+        return name if found is None else found[0] + self._made.renamed_str(name[found.end() :])
 
     def tells_nothing(self, kind: str) -> bool:
         """Whether neither this question nor an answer to it holds anything that is hidden."""
@@ -193,7 +155,7 @@ class Redaction:
         if not self.hidden or word in QUESTIONS or (word in FACTS and not rest):
             return True
         if word in ("usym", "no_code"):
-            return not self.hidden & {"strings", "paths"}
+            return not self.hidden & {"strings", "paths", NAMES}
         return word == "why" and rest.partition(" ")[0] in WHYS
 
     # ------------------------------------------------------------ calls
@@ -201,6 +163,10 @@ class Redaction:
     def call(self, raw: RawCall) -> RawCall:
         """A call whose memory, fds, stack and name of a thread hold stand-ins."""
         places = _Places(decode(raw, self._facts))
+        for chunk in raw.chunks:
+            # Of a struct that the kernel wrote so much of, nothing else was read.
+            if chunk.stage == EXIT and chunk.addr in places.kept:
+                places.ends[chunk.addr] = len(chunk.data)
         chunks: list[Chunk] = []
         swept: dict[bytes, bytes] = {}
         earlier: dict[int, tuple[bytes, bytes]] = {}
@@ -218,8 +184,10 @@ class Redaction:
                 swept[chunk.data] = data
                 swept[bare] = data[chunk.data.index(bare) :][: len(bare)]
             chunks.append(chunk._replace(data=data))
+        if NAMES in self.hidden:
+            self._rename(raw, chunks, places)
         for at, chunk in enumerate(chunks):
-            if chunk.data is raw.chunks[at].data:
+            if raw.chunks[at].addr in places.kept:
                 for secret, instead in swept.items():
                     if secret in chunk.data:
                         chunk = chunk._replace(data=chunk.data.replace(secret, instead))
@@ -258,19 +226,40 @@ class Redaction:
             stack=stack,
         )
 
+    def _rename(self, raw: RawCall, chunks: list[Chunk], places: _Places) -> None:
+        """Other names in the fields of structs that hold some, and in what a struct has besides:
+        who uses memory again leaves names in it."""
+        fields = sorted(name_fields(raw, self._facts))
+        for at, chunk in enumerate(chunks):
+            if chunk.addr not in places.structs:
+                continue
+            data, done = b"", 0
+            for addr, size in fields:
+                start = addr - chunk.addr
+                if done <= start < len(chunk.data):
+                    data += self._made.left_renamed(chunk.data[done:start])
+                    done = start + size
+                    data += self._made.renamed(chunk.data[start:done])
+            data += self._made.left_renamed(chunk.data[done:])
+            chunks[at] = chunk._replace(data=data)
+
     def _memory(self, chunk: Chunk, places: _Places) -> bytes:
         kind = places.secret.get(chunk.addr)
+        if chunk.addr in places.logs and kind not in self.hidden and NAMES in self.hidden:
+            return self._made.log_renamed(chunk.data)
         if kind is None:
             if chunk.addr in places.btf:
                 return self._btf(chunk.data)
             if chunk.addr in places.kept:
-                tail = min(places.tails.get(chunk.addr, 0), len(chunk.data))
+                size = len(chunk.data)
+                beyond = size - places.ends.get(chunk.addr, size)
+                tail = min(max(places.tails.get(chunk.addr, 0), beyond), size)
                 if not tail or "values" not in self.hidden:
                     return chunk.data
                 end = len(chunk.data) - tail
                 return chunk.data[:end] + self._made.octets(chunk.data[end:])
             # Nothing says what it is: any of them.
-            kind = "values" if "values" in self.hidden else "strings"
+            return self._made.octets(chunk.data) if self.hidden & UNNAMED else chunk.data
         if kind not in self.hidden or not chunk.data:
             return chunk.data
         if kind == "values":
@@ -278,32 +267,40 @@ class Redaction:
         return self._made.path(chunk.data) if kind == "paths" else self._made.text(chunk.data)
 
     def _btf(self, data: bytes) -> bytes:
-        """BTF, without paths of source; what none of its sections has are values."""
+        """BTF, without paths of source and names; what none of its sections has are values."""
         order = "<" if data[:1] == MAGIC[:1] else ">"
-        known = len(data) >= BTF_HEAD and data[:2] in (MAGIC, MAGIC[::-1])
-        spans: list[tuple[int, int]] = []
-        strings = (0, 0)
-        if known:
+        known: list[tuple[int, int]] = []
+        start = end = len(data)
+        if len(data) >= BTF_HEAD and data[:2] in (MAGIC, MAGIC[::-1]):
             size, type_at, types, text_at, texts = struct.unpack_from(f"{order}5I", data, 4)
-            strings = (size + text_at, size + text_at + texts)
-            spans = sorted({(0, BTF_HEAD), (size + type_at, size + type_at + types), strings})
+            start, end = (min(size + at, len(data)) for at in (text_at, text_at + texts))
+            known = [(0, BTF_HEAD), (size + type_at, size + type_at + types), (start, end)]
         out, done = b"", 0
-        for start, end in [*spans, (len(data), len(data))]:
-            start, end = min(start, len(data)), min(end, len(data))
-            if start > done:
-                gap = data[done:start]
-                out += self._made.octets(gap) if "values" in self.hidden and any(gap) else gap
-                done = start
-            if end > done:
-                part = data[done:end]
-                if start == strings[0] and "paths" in self.hidden:
-                    part = b"\0".join(
-                        self._made.path(text) if SOURCE.fullmatch(text) else text
-                        for text in part.split(b"\0")
-                    )
-                out += part
-                done = end
+        for first, last in [*sorted(known), (len(data), len(data))]:
+            first, last = min(first, len(data)), min(last, len(data))
+            if first > done:
+                out += self._unknown(data[done:first])
+            out += data[max(first, done) : last]
+            done = max(done, last)
+        if NAMES in self.hidden:
+            out = self._made.left_renamed(out)
+        # They may lie over what the types are said to be.
+        if start < end:
+            text = b"\0".join(map(self._btf_text, data[start:end].split(b"\0")))
+            out = out[:start] + text + out[end:]
         return out
+
+    def _unknown(self, gap: bytes) -> bytes:
+        """A part of BTF that no section has."""
+        if "values" in self.hidden and any(gap):
+            return self._made.octets(gap)
+        return self._made.renamed(gap) if NAMES in self.hidden else gap
+
+    def _btf_text(self, text: bytes) -> bytes:
+        """A string of BTF: a name, a line of source or the path of its file."""
+        if "paths" in self.hidden and SOURCE.fullmatch(text):
+            return self._made.path(text)
+        return self._made.renamed(text) if NAMES in self.hidden else text
 
     def _fd(self, fact: FdFact) -> FdFact:
         info = {
@@ -322,9 +319,14 @@ class _Places:
         self.secret: dict[int, str] = {}
         """The class of what stands there."""
         self.kept: set[int] = set()
+        self.structs: set[int] = set()
+        """Of ``kept``, those that are a struct."""
         self.btf: set[int] = set()
+        self.logs: set[int] = set()
         self.tails: dict[int, int] = {}
         """Bytes at the end of a structure that none of its fields explains."""
+        self.ends: dict[int, int] = {}
+        """Where the kernel stopped writing one."""
         self._btf = call.command.startswith(("BPF_BTF_LOAD", "BPF_OBJ_GET_INFO"))
         if call.problem is None:
             self._walk("", call.args)
@@ -345,6 +347,8 @@ class _Places:
     def _points(self, name: str, pointer: Pointer) -> None:
         for target in _both(pointer.value):
             found = inner_value(target)
+            if name in LOGS:
+                self.logs.add(pointer.addr)
             if isinstance(found, Text):
                 path = name in PATHS or found.data.startswith(b"/")
                 self.secret[pointer.addr] = "paths" if path else "strings"
@@ -361,6 +365,8 @@ class _Places:
                 self.secret[pointer.addr] = "values"
             elif not isinstance(found, Absent):
                 self.kept.add(pointer.addr)
+            if isinstance(found, Struct):
+                self.structs.add(pointer.addr)
         self._walk(name, pointer.value)
 
 

@@ -6,4 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-CLASSES: Final = ("values", "strings", "paths", "argv", "host")
+USUAL: Final = ("values", "strings", "paths", "argv", "host")
+"""What is hidden if nothing else is said."""
+NAMES: Final = "names"
+CLASSES: Final = (*USUAL, NAMES)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bpftrace_sys.cli.redact import main
-from bpftrace_sys.export.redaction import StandIns
+from bpftrace_sys.export.stand_ins import StandIns
 from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.items import Fact
 from bpftrace_sys.trace.reader import Reader
