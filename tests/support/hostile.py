@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from bpftrace_sys.trace.items import Fact, Item
 from decoders.raw import FdFact, RawCall
+from decoders.records import replace
 from tests.support.rewriting import items, recording, save
 
 MARKUP = "<script>window.pwned=1</script><img src=x onerror='window.pwned=2'>"

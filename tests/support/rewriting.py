@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from bpftrace_sys.trace.items import Fact, Item
 from bpftrace_sys.trace.reader import Reader
 from decoders.events import Exec, Fork, ProcessEvent
 from decoders.raw import ENTRY, Chunk, FdFact, RawCall
+from decoders.records import replace
 from tests.support.running import FIXTURES
 
 Change = Callable[[list[Item]], Iterable[Item]]
@@ -119,7 +119,7 @@ def as_of_another_day(found: list[Item]) -> Iterable[Item]:
                 what=what, time=item.time + 10**12, pid=item.pid + 3000, tid=item.tid + 3000
             )
         elif isinstance(item, Fact) and item.kind.startswith("alive_"):
-            yield dataclasses.replace(item, key=item.key + 5000)
+            yield replace(item, key=item.key + 5000)
         elif isinstance(item, RawCall):
             # Only the attr moves: pointers in it are part of its bytes.
             args = list(item.args)

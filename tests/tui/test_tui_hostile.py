@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from bpftrace_sys.tui.panes import Pane
 from bpftrace_sys.tui.reading import FileReading
 from bpftrace_sys.tui.viewer import ended
 from decoders.raw import RawCall
+from decoders.records import replace
 from tests.support.browsing import NARROW, WIDE, Browsing, browse
 from tests.support.hostile import BIDI, MARKUP, hostile
 from tests.support.rewriting import items, recording, save
