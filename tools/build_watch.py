@@ -28,9 +28,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from elftools.elf.elffile import ELFFile
-from elftools.elf.relocation import RelocationSection
-from elftools.elf.sections import SymbolTableSection
+import venv_python
+
+venv_python.needs("elftools")
+
+from elftools.elf.elffile import ELFFile  # noqa: E402
+from elftools.elf.relocation import RelocationSection  # noqa: E402
+from elftools.elf.sections import SymbolTableSection  # noqa: E402
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "bpftrace_sys" / "record" / "ebpf"
 SOURCE: Final = FOLDER / "watch.bpf.c"

@@ -33,6 +33,7 @@ REPO: Final = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPO), str(REPO / "tools")]
 
 import record  # noqa: E402
+import venv_python  # noqa: E402
 
 SHOWN: Final = 5
 """Differences of a workload that are printed."""
@@ -130,6 +131,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--most", type=int, default=SHOWN, help="differences that are printed")
     at = argv.index("--") if "--" in argv else len(argv)
     options = parser.parse_args(argv[:at])
+    venv_python.needs("construct", "ptrace")
     if at < len(argv):
         return int(not compare(argv[at + 1], argv[at + 1 :], Path.cwd(), 0, options.most))
     fixtures = [record.load(name) for name in (options.names or record.all_names())]

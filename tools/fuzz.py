@@ -48,6 +48,10 @@ from typing import Any, Final
 REPO: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
+import venv_python  # noqa: E402
+
+venv_python.needs("hypothesis", "construct")
+
 import bpftrace_sys  # noqa: E402 - found through the line above
 from bpftrace_sys.cli import main as cli  # noqa: E402
 from tests.support.spoiling import spoil  # noqa: E402

@@ -6,9 +6,10 @@
     tools/gallery.py NAME...    these
     tools/gallery.py --list     their names
 
-Text is what bpfstrace prints on a terminal, as SVG; pages are opened in Chromium without a
-window (Debian's chromium and chromium-driver). Nothing is drawn by hand, so run it again when
-output or page have changed, and look at what came of it. A picture takes some seconds.
+Text is what bpfstrace prints on a terminal, as SVG; so is the browser in it, by textual. Pages are
+opened in Chromium without a window (Debian's chromium and chromium-driver). Nothing is drawn by
+hand, so run it again when output or page have changed, and look at what came of it. A picture takes
+some seconds.
 
 Exit code: 0, 1 when the pictures are larger than they may be together, 2 for a wrong name.
 """
@@ -29,12 +30,17 @@ from typing import NamedTuple
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
+import venv_python  # noqa: E402
+
+venv_python.needs("rich", "construct")
+
 from rich._export_format import CONSOLE_SVG_FORMAT  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.terminal_theme import TerminalTheme  # noqa: E402
 from rich.text import Text  # noqa: E402
 
 from tests.support.browser import Browser  # noqa: E402
+from tests.support.browsing import Browsing, browse  # noqa: E402
 from tests.support.running import run_cli  # noqa: E402
 from tests.support.terminal import on_terminal  # noqa: E402
 
@@ -83,7 +89,17 @@ class Shown(NamedTuple):
     """Script that unfolds something."""
 
 
-ROWS: tuple[Told | Shown, ...] = (
+class Browsed(NamedTuple):
+    """A picture of the browser in the terminal: which trace, how large, which keys were pressed."""
+
+    name: str
+    title: str
+    trace: str
+    size: tuple[int, int]
+    keys: tuple[str, ...]
+
+
+ROWS: tuple[Told | Shown | Browsed, ...] = (
     Told("text-listing", "bpfstrace -f ./hello.py", ("replay", "-q", "bcc-kprobe-hello"),
          r"bpf\(BPF_PROG_LOAD, \{", r"= 4<prog hello_world"),
     Told("text-attach", "bpfstrace -f ./hello.py", ("replay", "-q", "bcc-kprobe-hello"),
@@ -103,6 +119,8 @@ ROWS: tuple[Told | Shown, ...] = (
     Shown("page-diff", ("bpftool-loadall-o1", "bpftool-loadall"), "main"),
     Shown("page-narrow", ("verifier-reject",), ".lead, #graph, #timeline, .entry.prog", width=400,
           dark=True),
+    Browsed("tui-panes", "bpfstrace tui trace.jsonl.gz", "libbpf-tcpconnect", (124, 36),
+            ("2", "down")),
 )  # fmt: skip
 HEIGHT = 1100
 """Pixels of a page that are pictured at most."""
@@ -145,6 +163,21 @@ def _between(lines: list[str], begin: str, end: str) -> Iterator[str]:
         yield from lines[first : last + 1]
     else:
         yield from lines[first:]
+
+
+def browsed(row: Browsed) -> str:
+    """The browser in the terminal, as SVG."""
+    found: list[str] = []
+
+    async def script(open_browser: Browsing) -> None:
+        await open_browser.keys(*row.keys)
+        found.append(open_browser.app.export_screenshot(title=row.title, simplify=True))
+
+    browse(Path(trace(row.trace)), script, row.size)
+    # textual's frame fetches a font, too, and numbers its parts by chance.
+    text = re.sub(r"@font-face \{.*?\}", "", found[0], flags=re.S)
+    text = text.replace("Fira Code", "ui-monospace, Menlo, Consolas, DejaVu Sans Mono")
+    return re.sub(r"terminal-\d+", row.name, text)
 
 
 def shown(row: Shown, browser: Browser, folder: Path) -> bytes:
@@ -202,8 +235,9 @@ def main() -> int:
     PICTURES.mkdir(exist_ok=True)
     wanted = [row for row in ROWS if not given.names or row.name in given.names]
     for row in wanted:
-        if isinstance(row, Told):
-            (PICTURES / f"{row.name}.svg").write_text(told(row), encoding="utf-8")
+        if not isinstance(row, Shown):
+            text = told(row) if isinstance(row, Told) else browsed(row)
+            (PICTURES / f"{row.name}.svg").write_text(text, encoding="utf-8")
     pages = [row for row in wanted if isinstance(row, Shown)]
     if pages:
         with Browser() as browser, tempfile.TemporaryDirectory() as folder:

@@ -19,6 +19,10 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
+import venv_python  # noqa: E402
+
+venv_python.needs("pdoc", "construct")
+
 import pdoc.doc  # noqa: E402
 
 import bpftrace_sys.api  # noqa: E402

@@ -21,6 +21,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import venv_python
 from uapi_gen.extract import ExtractError, extract
 from uapi_gen.render import RenderError, render, unplaced
 
@@ -80,6 +81,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         if options.stage == "missing":
+            venv_python.needs("construct")
             sys.path.insert(0, str(_TOP))
             from uapi_gen.missing import missing, report
 

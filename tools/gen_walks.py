@@ -28,6 +28,10 @@ from typing import Any, Final
 REPO: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
+import venv_python  # noqa: E402
+
+venv_python.needs("construct")
+
 from decoders.declare import perf_ioctl, structs  # noqa: E402
 from decoders.declare.map_value import ValueIn  # noqa: E402
 from decoders.declare.syscalls import SYSCALLS  # noqa: E402

@@ -33,6 +33,10 @@ from typing import IO, NoReturn
 TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP))  # this checkout's modules, whatever is installed
 
+import venv_python  # noqa: E402
+
+venv_python.needs("construct")
+
 from bpftrace_sys.cli import main as cli  # noqa: E402
 
 REPLAYS = (

@@ -32,6 +32,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import venv_python
 import vm
 
 REPO = Path(__file__).resolve().parent.parent
@@ -285,6 +286,7 @@ def main(argv: Sequence[str]) -> int:
         for fixture in fixtures:
             print(f"{fixture.name:24} {fixture.where:15} {fixture.title}")
         return 0
+    venv_python.needs("construct", "ptrace")
     with tempfile.TemporaryDirectory(prefix="bpfstrace-record-") as scratch:
         out = (args.out or Path(scratch)).resolve()
         out.mkdir(parents=True, exist_ok=True)  # a guest can only be given what there is

@@ -25,7 +25,7 @@ class Choice(ModalScreen[int | None]):
     ]
     DEFAULT_CSS = """
     Choice { align: center middle; background: $background 60%; }
-    Choice > Vertical { width: 90%; max-width: 96; height: auto; max-height: 90%; }
+    Choice > Vertical { width: 96%; max-width: 96; height: auto; max-height: 90%; }
     Choice Static { background: $panel; padding: 0 1; width: 100%; }
     Choice ListPane { height: auto; max-height: 100%; }
     """

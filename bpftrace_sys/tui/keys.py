@@ -17,7 +17,7 @@ WORDS: Final = {
 ABOUT: Final = {
     "keys": "these keys",
     "search": "search in the pane",
-    "filter": "filter the calls: words, cmd: pid: tid: comm: obj: ret: seq: is:",
+    "filter": "filter: words, cmd: pid: tid: comm: obj: ret: seq: is:",
     "making": "to the call that made the object",
     "object": "to the object in its list",
     "uses": "all calls that have to do with the object",
@@ -47,4 +47,4 @@ def spelled(keys: str) -> str:
 
 def key_lines(paint: Callable[[str, str], str], classes: tuple[type[DOMNode], ...]) -> list[str]:
     """Lines for the screen, painted."""
-    return [f"{paint('name', f'{keys:<20}')} {about}" for keys, about in key_rows(*classes)]
+    return [f"{paint('name', f'{keys:<17}')} {about}" for keys, about in key_rows(*classes)]

@@ -203,6 +203,8 @@ class ListPane(Pane):
 class DetailPane(Pane):
     """Lines that lead elsewhere, wrapped; made as far as they are looked at."""
 
+    # As wide with a scrollbar as without: lines are wrapped before it is known if there is one.
+    DEFAULT_CSS = "DetailPane { scrollbar-gutter: stable; }"
     MARKED = False
 
     def __init__(self, palette: Palette, id: str) -> None:

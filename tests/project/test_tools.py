@@ -23,6 +23,21 @@ from tests.support.running import ROOT
 SKIPS = ROOT / ".ci" / "check_skips.py"
 
 
+def test_tools_take_the_python_of_the_environment() -> None:
+    # Without site-packages Python has nothing of what a tool imports.
+    for tool, said in (("gallery.py", "page-head"), ("fuzz.py", "--minutes")):
+        done = subprocess.run(
+            [sys.executable, "-S", "-E", str(ROOT / "tools" / tool),
+             "--list" if tool == "gallery.py" else "--help"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if (ROOT / ".venv").exists():
+            assert (done.returncode, said in done.stdout) == (0, True), done.stderr
+        else:
+            assert done.returncode == 1
+            assert "CONTRIBUTING.md says how to make .venv" in done.stderr
+
+
 @pytest.mark.parametrize("name", record.all_names())
 def test_manifest_is_well_formed(name: str) -> None:
     fixture = record.load(name)

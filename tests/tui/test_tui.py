@@ -98,6 +98,25 @@ def test_details_follow_the_cursor_and_lead_on() -> None:
     browse(EXECSNOOP, script)
 
 
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_all_of_a_line_is_seen(size: tuple[int, int]) -> None:
+    """Wrapped details fit into their pane, scrollbar or not; so do the keys."""
+
+    async def script(open_browser: Browsing) -> None:
+        app = open_browser.app
+        await open_browser.keys("2")
+        for at in range(min(app.objects.count, 4)):
+            await open_browser.go(app.objects, at)
+            room = app.detail.scrollable_content_region.width
+            assert max(len(line) for line in open_browser.lines(app.detail)) <= room
+        await open_browser.keys("question_mark")
+        keys = app.screen.query_one("#choice", ListPane)
+        room = keys.scrollable_content_region.width
+        assert max(len(line) for line in open_browser.lines(keys)) <= room
+
+    browse(EXECSNOOP, script, size)
+
+
 def test_from_a_map_to_its_uses() -> None:
     """The calls with an fd of the map, or whose program was loaded with it."""
     trace = bpftrace_sys.open_trace(EXECSNOOP)
