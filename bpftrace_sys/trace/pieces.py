@@ -105,7 +105,7 @@ def unpack(value: object, pieces: Pieces) -> bytes:
             if engine.unconsumed_tail:
                 raise ValueError(f"a piece of raw unpacks to more than {PIECE_LIMIT} bytes")
         elif isinstance(value, str):
-            data = base64.b64decode(value, validate=True)
+            data = binascii.a2b_base64(value, strict_mode=True)
         else:
             raise ValueError("bytes of raw are neither text, number nor object")
     except (binascii.Error, zlib.error, KeyError, TypeError) as error:

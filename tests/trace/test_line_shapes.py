@@ -118,6 +118,12 @@ CHANGES = {
     "data with escapes": lambda line: line.replace(b'"AAAA', b'"\\u0041AAA'),
     "data that is none": lambda line: re.sub(rb'"[A-Za-z0-9+/]+=+"', b'"!"', line),
     "shorter data": lambda line: re.sub(rb'"[A-Za-z0-9+/]+=+"', b'"AA=="', line),
+    "a shorter value": lambda line: re.sub(
+        rb'"[A-Za-z0-9+/]+=+"(?!.*"[A-Za-z0-9+/]+=+")', b'"AA=="', line
+    ),
+    "another attr": lambda line: re.sub(
+        rb'(?<=")[A-Za-z0-9+/](?=[A-Za-z0-9+/]+=+")', b"B", line, count=1
+    ),
     "longer data": lambda line: re.sub(rb'"[A-Za-z0-9+/]+=+"', b'"' + b"A" * 400 + b'"', line),
     "a piece": lambda line: re.sub(rb'"[A-Za-z0-9+/]+=+"', b"0", line),
     "no such piece": lambda line: re.sub(rb'"[A-Za-z0-9+/]+=+"', b"99999", line),
