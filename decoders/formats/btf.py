@@ -27,6 +27,7 @@ from decoders.formats.btf_records import (
     BTF_HEADER,
     BTF_LAYOUT,
     ELEMENT_WORDS,
+    FIXED_DETAILS,
     FIXED_WORDS,
     FOLLOWING,
     NR_KINDS,
@@ -37,7 +38,7 @@ from decoders.formats.btf_records import (
     read_header,
     unpacker,
 )
-from decoders.formats.btf_search import is_whole, words_of
+from decoders.formats.btf_search import Search
 from decoders.formats.btf_types import (
     TRANSPARENT,
     VOID,
@@ -60,8 +61,6 @@ to another: the kernel's MAX_RESOLVE_DEPTH."""
 POINTER_SIZE: Final = 8  # the BPF machine's, and that of every kernel that we run on
 _PIECE: Final = 1 << 14
 """Words of types that are indexed at a time."""
-SEARCHES: Final = 12
-"""Names that are searched for before there is an index of them, which takes as long."""
 _MEMO_TYPES: Final = 1 << 16  # so walking a kernel's types does not keep them all
 
 
@@ -97,7 +96,7 @@ class Btf:
         self._sizes: dict[int, int | None] = {}
         self._ids_of: dict[int, array[int]] | None = None
         self._ids_by_name: dict[int, dict[int, list[int]]] = {}
-        self._searches = 0
+        self._search = Search(self._strings, self._types, self.byteorder)
         self._tags: dict[tuple[int, int], list[int]] | None = None
 
     # -- the whole -----------------------------------------------------------------
@@ -199,12 +198,12 @@ class Btf:
         found = self.base.find_all(name, kind) if self.base else []
         if not name:
             return found
-        if self._searches < SEARCHES:
-            self._searches += 1
-            mentions = self.mentions(name)
-            if mentions is not None:
-                named = (one for one in mentions if self.name(one) == name)
-                return [one for one in named if kind is None or self.kind(one) == kind]
+        words = self._words_with(name)
+        if words is not None:
+            if kind is not None:
+                # If a type begins there, it is of that kind: others need no index up to them.
+                words = [at for at in words if self._kind_at(at) == kind]
+            return [one for one, begins in self._around(words) if begins and self.name(one) == name]
         for each in self._by_kind() if kind is None else (kind,):
             ids = self._names_of(each).get(hash(name), ())
             found += [type_id for type_id in ids if self.name(type_id) == name]
@@ -219,12 +218,26 @@ class Btf:
     def mentions(self, name: str) -> list[int] | None:
         """Ids of this BTF's own types that hold a name, their own or a part's, and maybe a few
         more, lowest first; None where that takes an index."""
-        whole = is_whole(name) and len(name) < MAX_NAME and self.base is None
-        words = words_of(name, self._strings, self._types, self.byteorder) if whole else None
-        if words is None:
-            return None
-        starts = self._index_all()
-        return sorted({self.start_id - 1 + bisect(starts, word) for word in words if starts})
+        words = self._words_with(name)
+        return None if words is None else sorted({one for one, _ in self._around(words)})
+
+    def _words_with(self, name: str) -> list[int] | None:
+        """The words that may hold a name, lowest first; None where it takes an index."""
+        return None if self.base or len(name) >= MAX_NAME else self._search.words(name)
+
+    def _kind_at(self, word: int) -> int | None:
+        """The kind of a type, if one begins at a word."""
+        return self._words[word + 1] >> 24 & 0x7F if word + 1 < len(self._words) else None
+
+    def _around(self, words: list[int]) -> Iterator[tuple[int, bool]]:
+        """The types in which words are, and whether they begin there; ``words``: lowest first."""
+        if words and not self._indexed and self._next <= words[-1]:
+            self._index(words[-1] + 1)
+        starts = self._positions
+        for word in words:
+            number = bisect(starts, word)
+            if number:
+                yield self.start_id + number - 1, starts[number - 1] == word
 
     def resolve(self, type_id: int) -> Type | None:
         """The type behind typedefs, modifiers and a VAR or FUNC.
@@ -363,7 +376,7 @@ class Btf:
         details: dict[str, Any] = {}
         if row.fixed is not None:
             fixed = UNPACKERS[self.byteorder, row.fixed].unpack_from(self._types, start)
-            details = _FIXED_DETAILS[kind](*fixed)
+            details = FIXED_DETAILS[kind](*fixed)
         elif row.element is not None:
             unpack = UNPACKERS[self.byteorder, row.element]
             # The count is the tracee's: only what the section holds is read.
@@ -423,34 +436,6 @@ class Btf:
                 if offset:
                     names.setdefault(hash(self.string(offset)), []).append(type_id)
         return names
-
-
-def _int_details(info: int) -> dict[str, Any]:
-    return {
-        "encoding": info >> 24 & 0xF,
-        "bit_offset": info >> 16 & 0xFF,
-        "bits": info & 0xFF,
-    }
-
-
-def _array_details(element: int, index_type: int, nelems: int) -> dict[str, Any]:
-    return {"type": element, "index_type": index_type, "nelems": nelems}
-
-
-def _var_details(linkage: int) -> dict[str, Any]:
-    return {"linkage": linkage}
-
-
-def _tag_details(component: int) -> dict[str, Any]:
-    return {"component": component}
-
-
-_FIXED_DETAILS: Final[dict[int, Callable[..., dict[str, Any]]]] = {
-    Kind.INT: _int_details,
-    Kind.ARRAY: _array_details,
-    Kind.VAR: _var_details,
-    Kind.DECL_TAG: _tag_details,
-}
 
 
 def _member(btf: Btf, kind_flag: bool, name_off: int, type_id: int, offset: int) -> Member:

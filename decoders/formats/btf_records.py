@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
 from typing import Any, Final, Literal
 
@@ -140,3 +141,32 @@ def read_header(data: bytes) -> tuple[ByteOrder, Header]:
         # What follows a short header is no part of it.
         header = header._replace(layout_off=0, layout_len=0)
     return byteorder, header
+
+
+def _int_details(info: int) -> dict[str, Any]:
+    return {
+        "encoding": info >> 24 & 0xF,
+        "bit_offset": info >> 16 & 0xFF,
+        "bits": info & 0xFF,
+    }
+
+
+def _array_details(element: int, index_type: int, nelems: int) -> dict[str, Any]:
+    return {"type": element, "index_type": index_type, "nelems": nelems}
+
+
+def _var_details(linkage: int) -> dict[str, Any]:
+    return {"linkage": linkage}
+
+
+def _tag_details(component: int) -> dict[str, Any]:
+    return {"component": component}
+
+
+FIXED_DETAILS: Final[dict[int, Callable[..., dict[str, Any]]]] = {
+    Kind.INT: _int_details,
+    Kind.ARRAY: _array_details,
+    Kind.VAR: _var_details,
+    Kind.DECL_TAG: _tag_details,
+}
+"""What follows a type of these kinds, by the names of Type."""

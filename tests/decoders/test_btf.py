@@ -22,7 +22,7 @@ from typing import Any, Final
 import pytest
 
 from decoders.formats import btf as btf_module
-from decoders.formats import btf_c, btf_types
+from decoders.formats import btf_c, btf_search, btf_types
 from decoders.formats.btf import Btf, parse
 from decoders.formats.btf_types import BtfError, Kind
 from tests.support.btf import (
@@ -332,13 +332,13 @@ def test_searching_finds_what_an_index_finds(seed: int, monkeypatch: pytest.Monk
             data[choose.randrange(24, len(data))] = choose.choice((0, 1, 2, 0x61, 0x84))
     whole = bytes(data[: len(data) - seed % 3])
     searched = parse(whole)
-    monkeypatch.setattr(btf_module, "SEARCHES", 0)
+    monkeypatch.setattr(btf_search, "SEARCHES", 0)
     indexed = parse(whole)
     for name in {*words, "nobody", "", *(indexed.name(one) for one in indexed.ids)}:
         for kind in (None, Kind.INT, STRUCT):
-            monkeypatch.setattr(btf_module, "SEARCHES", 1 << 30)
+            monkeypatch.setattr(btf_search, "SEARCHES", 1 << 30)
             found = searched.find_all(name, kind)
-            monkeypatch.setattr(btf_module, "SEARCHES", 0)
+            monkeypatch.setattr(btf_search, "SEARCHES", 0)
             assert found == indexed.find_all(name, kind), (name, kind)
 
 
