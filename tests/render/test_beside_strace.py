@@ -260,3 +260,33 @@ def test_comparison_can_fail() -> None:
         comparison = Comparison(strict=True)
         comparison.line(base, other)
         assert (not comparison.differ) == same, other
+
+
+LOG = r"""
+import ctypes, os, struct
+libc = ctypes.CDLL(None)
+BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
+insns = ctypes.create_string_buffer(struct.pack("<BBhi", 0xB7, 0, 0, 0) + b"\x95" + bytes(7))
+licence = ctypes.create_string_buffer(b"GPL")
+log = ctypes.create_string_buffer(4096)
+for level, size in ((1, 4096), (1, 400), (0, 0), (1, 100)):
+    log.raw = (b"x" * 299 + b"y" * 200).ljust(4096, b"\0")
+    at = ctypes.addressof
+    attr = struct.pack("<2I2Q2IQ", 1, 2, at(insns), at(licence), level, size, at(log))
+    libc.syscall(BPF, 5, ctypes.create_string_buffer(attr, len(attr)), len(attr))
+"""
+
+
+@pytest.mark.parametrize("limit", ["32", "300", "600"])
+def test_what_stood_in_the_log(limit: str, needs_bpf: None, tmp_path: Path) -> None:
+    """As far as -s goes: with strace=7.2 the buffer is read as strace reads it, before the call."""
+    needs_tool("strace")
+    words = ["-s", limit, "-e", "trace=bpf", "-o"]
+    program = [sys.executable, "-c", LOG]
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    run_cli("--style", "strace=7.2", *words, str(ours), *program)
+    subprocess.run(["strace", *words, str(theirs), *program], check=True, env=environment())
+    logs = [re.findall(r"log_buf=(\S+?)[,}]", path.read_text()) for path in (ours, theirs)]
+    assert logs[0] == logs[1]
+    assert len(logs[0]) == 4
+    assert logs[0][0].startswith('"xxx')

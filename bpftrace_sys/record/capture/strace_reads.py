@@ -42,11 +42,13 @@ class Buffer(NamedTuple):
 
 BUFFERS: Final[dict[int, tuple[Buffer, ...]]] = {
     const.BPF_LINK_CREATE: (Buffer(ENTRY, 16, 24, 4),),
+    const.BPF_PROG_LOAD: (Buffer(ENTRY, 32, 28, 1),),
     const.BPF_TASK_FD_QUERY: (Buffer(EXIT, 16, 12, 1),),
     const.BPF_PROG_STREAM_READ_BY_FD: (Buffer(EXIT, 0, 8, 1),),
     const.BPF_PROG_QUERY: tuple(Buffer(EXIT, at, 24, 4) for at in (16, 32, 40, 48)),
 }
-"""By command: union bpf_attr of include/uapi/linux/bpf.h. Of LINK_CREATE it is iter_info."""
+"""By command: union bpf_attr of include/uapi/linux/bpf.h. Of LINK_CREATE it is iter_info, of
+PROG_LOAD log_buf, of which else only the first bytes are kept as they were."""
 UNASKED: Final[dict[int, tuple[int, ...]]] = {
     const.BPF_OBJ_PIN: (16,),
     const.BPF_OBJ_GET: (8, 16),
