@@ -13,10 +13,13 @@ from bpftrace_sys.cli.options import UsageError, parse
 from bpftrace_sys.cli.settings import BRIEF, TRACED
 from bpftrace_sys.cli.unsupported import UNSUPPORTED
 from bpftrace_sys.record.capture import inject
+from bpftrace_sys.render.strace.manner import RELEASES
 from decoders.arch import NETLINK_CALLS
+from tests.support.named_tests import TEST, functions_of, strings_of
 from tests.support.needs import needs_tool
-from tests.support.running import run_cli
-from tests.support.strace_options import LONG, QUALIFIERS, SHORT
+from tests.support.running import ROOT, run_cli
+from tests.support.strace_options import INJECT, LONG, QUALIFIERS, RELEASE, SHORT, WORDS
+from tools.gen_strace_options import Facts, rendered
 
 
 @pytest.mark.parametrize(
@@ -363,3 +366,100 @@ def test_the_installed_strace_has_none_besides() -> None:
     assert len(flags) > 60
     # Of the help only: --signal is short for --signals.
     assert {short or long for short, long in flags} - listed <= {"--signal"}
+
+
+def test_the_list_is_as_it_was_generated() -> None:
+    """Nobody has edited it; of which release it is, --style strace=RELEASE says."""
+    facts = Facts(RELEASE, SHORT, tuple(LONG), tuple(QUALIFIERS), tuple(INJECT),
+                  {option: tuple(words) for option, words in WORDS.items()})  # fmt: skip
+    text = (ROOT / "tests" / "support" / "strace_options.py").read_text()
+    assert rendered(facts) == text
+    assert RELEASES == (RELEASE,)
+
+
+TAKING = {"status": "-e status=", "secontext": "-e secontext=", "summary-columns": "-c -S "}
+"""How words are given, where not as --OPTION=WORD."""
+
+
+@pytest.mark.parametrize(
+    ("option", "word"), [(option, word) for option, words in WORDS.items() for word in words]
+)
+def test_no_word_of_strace_is_unknown(option: str, word: str) -> None:
+    """Of the words that an option takes: each is taken, or the option or it refused by name."""
+    lines = [f"{TAKING.get(option, f'--{option}=')}{word}"]
+    if option == "summary-columns" and word not in ("none", "nothing"):
+        lines.append(f"-c -U {word}")
+    for line in lines:
+        said = ""
+        try:
+            parse(["--style", "strace", *line.split(" "), "true"], "live")
+        except UsageError as error:
+            said = str(error)
+        assert not said or "is not supported" in said or (word == "pidns" and "PID name" in said)
+
+
+@pytest.mark.parametrize("key", INJECT)
+def test_no_way_to_inject_is_unknown(key: str) -> None:
+    said = ""
+    try:
+        parse(["-e", f"inject=bpf:error=EPERM:{key}=1", "true"], "live")
+    except UsageError as error:
+        said = str(error)
+    assert key == "when" or f"{key}=" in said
+
+
+def rows() -> list[tuple[list[str], str, str]]:
+    """Of docs/strace-options.md: flags, what is so here, and the tests."""
+    found = []
+    for line in (ROOT / "docs" / "strace-options.md").read_text().splitlines():
+        if line.startswith("| `"):
+            _, flags, here, held, _ = re.split(r"(?<!\\)\|", line)
+            found.append((re.findall(r"`(-[^`]+)`", flags), here.strip(), held))
+    return found
+
+
+ROWS = rows()
+FLAGS = [f"-{letter}" for letter in SHORT if letter != ":"] + [
+    f"--{word.rstrip('[=]')}" for word in LONG
+]
+
+
+def test_every_option_has_its_row() -> None:
+    """One row, of its own or with the options that are the same."""
+    listed = [flag for flags, *_ in ROWS for flag in flags if flag not in ("-ff", "-e")]
+    assert sorted(listed) == sorted({*FLAGS} - {"-e"})
+    differing = (ROOT / "docs" / "usage.md").read_text().partition("## As with strace")[2]
+    shown = set()
+    for cell in re.findall(r"^\| (`-.*?) \|", differing.partition("\n## ")[0], re.M):
+        shown |= {f"--{key}" if key else flag
+                  for flag, key in re.findall(r"`(--?[\w-]+)(?: ([\w-]+)=)?", cell)}  # fmt: skip
+    rows_of = {flag: row for row in ROWS for flag in row[0]}
+    for flags, here, _ in ROWS:
+        if "differs" in here:
+            assert shown & set(flags), f"{flags}: not in the table of docs/usage.md"
+    # What that table tells of an option is no news to its row.
+    for flag in shown - {"-I3", "-I4"}:
+        assert re.search("differs|refused", rows_of[flag][1]), flag
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[0][0] for row in ROWS])
+def test_what_an_option_does_is_held(row: tuple[list[str], str, str]) -> None:
+    """By tests that give it; what is refused is in the table of refusals."""
+    flags, here, held = row
+    refused = {flag for names in UNSUPPORTED for flag in names.split(", ")}
+    assert (here == "refused") is (set(flags) <= refused)
+    named = TEST.findall(held)
+    if here == "refused":
+        assert not named
+        return
+    assert named
+    given = ""
+    for file, name in named:
+        assert name in functions_of(file), f"{file}::{name}"
+        given += strings_of(file, name) + "\n"
+    words = set(re.findall(r"(?<![\w-])(--?[a-zA-Z][\w-]*)", given))
+    words |= {f"--{key.removesuffix('s')}" for key in re.findall(r"([a-z-]+)=", given)}  # -e KEY=
+    wanted = {*flags, *(flag.removesuffix("s") for flag in flags)}
+    assert words & wanted or any(
+        word.startswith(flag) for word in words for flag in flags if len(flag) == 2
+    ), f"none of {named} gives {flags}"

@@ -24,6 +24,8 @@ from tests.support.needs import needs_tool
 from tests.support.running import TRACEES, environment, run_cli
 
 FREEZE = b"\3\0\0\0"
+URETPROBE = "syscall_0x14f("
+"""Where somebody on this machine probes a library; older straces have no name for it."""
 
 
 class Lines:
@@ -113,7 +115,7 @@ def lines_of(text: str) -> list[str]:
     names: dict[str, str] = {}
     found = []
     for line in text.splitlines():
-        if "execve(" in line or "execve resumed" in line:
+        if "execve(" in line or "execve resumed" in line or URETPROBE in line:
             continue
 
         def numbered(match: re.Match[str]) -> str:
@@ -125,7 +127,7 @@ def lines_of(text: str) -> list[str]:
 
 def signals_of(text: str) -> list[str]:
     """The lines, without what differs from run to run."""
-    lines = [line for line in text.splitlines() if "exec" not in line]
+    lines = [line for line in text.splitlines() if "exec" not in line and URETPROBE not in line]
     lines = [re.sub(r"\b\d{4,7}\b", "PID", line) for line in lines]
     return sorted(re.sub(r"(si_[us]time)=\d+", r"\1=T", line) for line in lines)
 

@@ -323,8 +323,6 @@ class Capture:
             walked = env, row.again(raw, env), row
         env, node, row = walked
         row.leave(node, raw, tracee.memory, env)
-        if self.besides is not None:
-            self.besides.leave(raw, tracee.memory)
         if plan is not None:
             plan.learn(raw)
         if not failed:
@@ -338,6 +336,8 @@ class Capture:
             from bpftrace_sys.record.capture.world import keep
 
             keep(raw, row.name)
+        if self.besides is not None:
+            self.besides.leave(raw, tracee.memory)
         if row.loops and plan is None:
             self._loops.learn(raw, env.passing)
         if raw.extra.devices and not failed:

@@ -18,6 +18,8 @@ CODES: Final[dict[int, str]] = {
     -4: "SI_ASYNCIO", -5: "SI_SIGIO", -6: "SI_TKILL", -7: "SI_DETHREAD", -60: "SI_ASYNCNL",
 }  # fmt: skip
 """include/uapi/asm-generic/siginfo.h, as what follows."""
+NOINFO: Final = 32767
+"""SI_NOINFO: nothing else in it means anything."""
 
 
 NAMES: Final = str.split(
@@ -76,6 +78,16 @@ def signal_line(told: Signal, names: Constants) -> str:
     return f"--- {name} {{{', '.join(_fields(info.ljust(48, bytes(1)), names))}}} ---"
 
 
+def _signal(number: int, names: Constants) -> str:
+    """A signal as a field's value, as -X has it."""
+    return names.named(str(number), signal_name(number)) if 0 < number <= 64 else str(number)
+
+
+def _ticks(ticks: int) -> str:
+    """A clock_t, with the seconds that it is: the kernel gives out a hundred a second (USER_HZ)."""
+    return f"{ticks} /* {ticks // 100}.{ticks % 100:02} s */" if ticks else "0"
+
+
 def _fields(info: bytes, names: Constants) -> Iterator[str]:
     """The fields of a siginfo_t of 64 bits that mean something, in strace's order."""
 
@@ -83,11 +95,14 @@ def _fields(info: bytes, names: Constants) -> Iterator[str]:
         return int.from_bytes(info[offset : offset + size], "little")
 
     number, error, code = at(0), at(4), s32(at(8))
-    yield f"si_signo={signal_name(number)}"
+    yield f"si_signo={_signal(number, names)}"
     known = CODES.get(code) or OF.get(number, {}).get(code)
     yield f"si_code={names.named(hexa(code & 0xFFFFFFFF), known) if known else hexa(at(8))}"
+    if code == NOINFO:
+        return
     if error:
-        yield f"si_errno={errno.errorcode.get(error, error)}"
+        name = errno.errorcode.get(error)
+        yield f"si_errno={names.named(str(error), name) if name else error}"
     source = (f"si_pid={s32(at(16))}", f"si_uid={at(20)}")
     value = f"si_int={s32(at(24))}, si_ptr={address(at(24, 8))}"
     if code in (0, -6):
@@ -106,9 +121,9 @@ def _fields(info: bytes, names: Constants) -> Iterator[str]:
     elif number == signal.SIGCHLD:
         yield from source
         status = s32(at(24))
-        yield f"si_status={status if code == 1 else signal_name(status)}"
-        yield f"si_utime={at(32, 8)}"
-        yield f"si_stime={at(40, 8)}"
+        yield f"si_status={status if code == 1 else _signal(status, names)}"
+        yield f"si_utime={_ticks(at(32, 8))}"
+        yield f"si_stime={_ticks(at(40, 8))}"
     elif number in FAULTS:
         yield f"si_addr={address(at(16, 8))}"
         yield from _more(number, code, at(24, 8), at(32, 8), at(40, 8), names)
