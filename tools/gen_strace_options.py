@@ -6,7 +6,7 @@
     tools/gen_strace_options.py TREE --check    write nothing; exit with 1 if anything would change
 
 TREE is a folder of strace's sources, at the release that --style strace=RELEASE names (7.2);
-nothing has to be built in it. Names are taken from src/strace.c, filter_qualify.c and count.c there.
+nothing has to be built in it. Names are taken from src/strace.c, filter_qualify.c and count.c.
 Tests then see that each is taken or refused by name, that a test holds what it does, and that
 docs/usage.md says where it differs. It takes a second.
 
