@@ -16,7 +16,7 @@ from decoders.decode import Env, Facts, Made, Walked, decode, valued, walked
 from decoders.loop_calls import NUMBERS
 from decoders.raw import ENTRY, EXIT, Chunk, RawCall
 from decoders.uapi import const
-from decoders.values import NOT_WRITTEN, Absent, Fd, Int, Pointer, Struct, Value
+from decoders.values import NOT_WRITTEN, Absent, Changed, Fd, Insns, Int, Pointer, Struct, Value
 from decoders.walk.follow import Node
 
 if TYPE_CHECKING:
@@ -70,18 +70,21 @@ class Decoder:
 class Part:
     """A field that is decoded of each call: where it stands, and which chunks tell it."""
 
-    __slots__ = ("addr", "at", "chunk", "head", "most", "name", "target", "view")
+    __slots__ = ("addr", "at", "chunk", "first", "head", "most", "name", "target", "view")
 
     def __init__(
-        self, name: str, at: int, addr: int, target: Target, view: View, chunk: int, head: int
+        self, name: str, at: int, value: Pointer, target: Target, view: View, chunk: int, head: int
     ) -> None:
+        """``value``: that of the first call."""
         self.name = name
         self.at = at
         """Among the fields of the attr."""
-        self.addr = addr
+        self.addr = value.addr
         self.target = target
         self.view = view
         """The attr, at the stage at which the field is read."""
+        self.first = value.value if isinstance(value.value, Insns) else None
+        """Instructions of the first call: others are as many."""
         self.chunk = chunk
         """Among the call's chunks."""
         self.head = head
@@ -91,7 +94,13 @@ class Part:
 
     def value(self, data: bytes) -> tuple[str, Pointer]:
         """The field, where that stands behind it, whole."""
-        return self.name, Pointer(self.addr, self.target.value(data, len(data), self.view))
+        first = self.first
+        value = (
+            self.target.value(data, len(data), self.view)
+            if first is None
+            else Insns(data, first.total, first.unread, first.why)
+        )
+        return self.name, Pointer(self.addr, value)
 
     def log(self, chunks: list[Chunk]) -> tuple[str, Pointer] | None:
         """The field of a log; None where what it says is not plain."""
@@ -206,9 +215,13 @@ def founded(call: Call, found: Walked) -> Family | None:
             return None
         if one.inner:
             return None
-        parts[-1] = Part(
-            name, names.index(name), one.addr, slot.field.target, node.view, chunk, was
-        )
+        at = names.index(name)
+        value = pointer.value.fields[at][1]
+        if isinstance(value, Changed):
+            value = value.after
+        if not isinstance(value, Pointer) or value.addr != one.addr:
+            return None
+        parts[-1] = Part(name, at, value, slot.field.target, node.view, chunk, was)
     return Family(call, pointer.addr, pointer.value, *parts)
 
 

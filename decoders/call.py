@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from decoders.raw import EXIT, FdFact, RawCall
 from decoders.records import dataclass
@@ -83,6 +83,10 @@ def number_of(value: Value | None) -> int | None:
 
 def inner_value(value: Value | None) -> Value | None:
     """A value without its pointer and its past."""
-    while isinstance(value, Pointer | Changed):
+    while isinstance(value, _OUTER):
         value = value.value if isinstance(value, Pointer) else value.after
     return value
+
+
+_OUTER: Final = (Pointer, Changed)
+"""Made once: ``Pointer | Changed`` is made anew each time that it is reached."""

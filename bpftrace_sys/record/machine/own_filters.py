@@ -7,22 +7,19 @@ kernel/seccomp.c). They are run here on the registers of a call that was refused
 
 from __future__ import annotations
 
-import ctypes
 import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from ptrace.binding.func import ptrace
-from ptrace.error import PtraceError
+from bpftrace_sys.record.ptrace.requests import seccomp_filter
 
-PTRACE_SECCOMP_GET_FILTER: Final = 0x420C
 FILTERS: Final = 32
 """Filters of a thread that are looked at."""
 STEPS: Final = 1 << 14
 """Instructions of all filters that are run, as the caller stands in a stop meanwhile; each jumps
 forward only."""
 LONGEST: Final = 4096
-"""BPF_MAXINSNS"""
+"""Instructions of a filter: BPF_MAXINSNS."""
 ERRNO, ACTION, DATA = 0x00050000, 0xFFFF0000, 0xFFFF
 MAX_ERRNO: Final = 4095
 POINTER: Final = range(8, 16)
@@ -73,14 +70,10 @@ def answered(tid: int, nr: int, arch: int, args: Sequence[int]) -> int | None:
 def _filter(tid: int, index: int) -> list[Insn] | None:
     """A filter; 0 is the one that was installed last."""
     try:
-        count = ptrace(PTRACE_SECCOMP_GET_FILTER, tid, index, 0)
-        if not 0 < count <= LONGEST:
-            return None
-        room = ctypes.create_string_buffer(count * _INSN.size)
-        ptrace(PTRACE_SECCOMP_GET_FILTER, tid, index, ctypes.addressof(room))
-    except PtraceError:
+        program = seccomp_filter(tid, index)
+    except OSError:
         return None
-    return list(_INSN.iter_unpack(room.raw))
+    return list(_INSN.iter_unpack(program)) if len(program) <= LONGEST * _INSN.size else None
 
 
 def run(program: Sequence[Insn], data: bytes) -> int | None:

@@ -27,6 +27,7 @@ PTRACE_GETSIGINFO: Final = 0x4202
 PTRACE_SEIZE: Final = 0x4206
 PTRACE_INTERRUPT: Final = 0x4207
 PTRACE_LISTEN: Final = 0x4208
+PTRACE_SECCOMP_GET_FILTER: Final = 0x420C
 PTRACE_GET_SYSCALL_INFO: Final = 0x420E
 
 PTRACE_EVENT_FORK: Final = 1
@@ -160,3 +161,12 @@ def siginfo_bytes(tid: int) -> bytes:
     info = ctypes.create_string_buffer(128)
     _call(PTRACE_GETSIGINFO, tid, ctypes.addressof(info))
     return info.raw
+
+
+def seccomp_filter(tid: int, index: int) -> bytes:
+    """PTRACE_SECCOMP_GET_FILTER: a filter of the tracee, as struct sock_filter[]; 0 is the one
+    that was installed last. Raises OSError (ENOENT: there are not so many)."""
+    count = _call(PTRACE_SECCOMP_GET_FILTER, tid, 0, index)
+    room = ctypes.create_string_buffer(8 * count)
+    _call(PTRACE_SECCOMP_GET_FILTER, tid, ctypes.addressof(room), index)
+    return room.raw

@@ -128,15 +128,18 @@ BPFTRACE_NAMES: Final = frozenset({"ksys_read", "uprobe_multi"})
 class Load:
     """What tells a PROG_LOAD's shape."""
 
-    __slots__ = ("_fields", "attach", "btf_id", "insns", "kind", "name")
+    __slots__ = ("_fields", "insns", "kind", "name")
 
     def __init__(self, fields: Mapping[str, Value], insns: bytes) -> None:
         self._fields = fields
         self.insns = insns
         self.kind = self.number("prog_type")
         self.name = string_of(fields.get("prog_name"))
-        self.attach = name_of(fields.get("expected_attach_type"))
-        self.btf_id = self.number("attach_btf_id")
+
+    @property
+    def attach(self) -> str:
+        """The expected attach type."""
+        return name_of(self._fields.get("expected_attach_type"))
 
     def number(self, name: str) -> int:
         """A field of the attr, 0 where it is not there."""
@@ -176,7 +179,8 @@ def prog_load(call: Call, model: Model) -> Found | None:
     if asks is not None and data[:4] == b"\x85\0\0\0":
         helper = struct.unpack_from("<i", data, 4)[0]
         name = helpers.bpf_func_id.get(helper, "")
-        return asks._replace(name=f"helper {name or f'#{helper}'} in {_type_name(load.kind)}")
+        asked = f"helper {name or f'#{helper}'} in {_type_name(load.kind)}"
+        return Found(asked, asks.by, asks.verdict)
     if data == TRIVIAL_LL and load.number("log_level") == 1:
         return Found("the limit of instructions", "bpftrace")
     exact = PROGRAMS.get(data)
@@ -194,7 +198,7 @@ def _trivial(load: Load, data: bytes) -> Found | None:
         return None
     if load.number("prog_btf_fd") == ANY_FD:
         return Found("func_info", "cilium/ebpf", fails_with(errno.EBADF))
-    if load.btf_id == 1 and kind in ("tracing", "lsm", "ext"):
+    if load.number("attach_btf_id") == 1 and kind in ("tracing", "lsm", "ext"):
         # Type 1 of the kernel's BTF is no function, and the kernel says so.
         says = log_says("is not a function", "Cannot replace kernel functions")
         return Found(f"program type {kind}", "libbpf", says)
@@ -205,7 +209,7 @@ def _trivial(load: Load, data: bytes) -> Found | None:
         return Found(LINK_TESTS[load.attach], "libbpf", weak=True)
     if kind == "cgroup_sock" and load.attach == "BPF_CGROUP_INET_SOCK_CREATE":
         return Found("expected attach types", "libbpf", weak=True)
-    if kind == "tracing" and load.btf_id:
+    if kind == "tracing" and load.number("attach_btf_id"):
         return Found(f"program type {kind}", "libbpf-tools", weak=True)
     if kind == "socket_filter":
         return Found("loading a program", "libbpf, bpftool, bpftrace, cilium/ebpf", weak=True)
