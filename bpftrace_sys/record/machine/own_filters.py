@@ -19,7 +19,7 @@ STEPS: Final = 1 << 14
 """Instructions of all filters that are run, as the caller stands in a stop meanwhile; each jumps
 forward only."""
 LONGEST: Final = 4096
-"""Instructions of a filter: BPF_MAXINSNS."""
+"""BPF_MAXINSNS"""
 ERRNO, ACTION, DATA = 0x00050000, 0xFFFF0000, 0xFFFF
 MAX_ERRNO: Final = 4095
 POINTER: Final = range(8, 16)
