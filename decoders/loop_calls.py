@@ -10,12 +10,16 @@ from decoders.uapi import const
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Final, TypeAlias
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Final, NamedTuple, TypeAlias, TypeVar
+
+    Thing = TypeVar("Thing")
 
     Round: TypeAlias = tuple[RawCall, int, int, int | None, tuple[bytes, ...]]
     """A call that is like another one but for its number, its time, its duration and the data of
     all chunks but the first: the other one, and these."""
+else:
+    from decoders.records import NamedTuple
 
 
 COMMANDS: Final = frozenset(
@@ -82,14 +86,114 @@ def call_of(one: Round) -> RawCall:
     )  # fmt: skip
 
 
+class Strand(NamedTuple):
+    """Calls that are rounds of one other, ``like``: of each thing that they have of their own the
+    column, all of one length."""
+
+    like: RawCall
+    seqs: Sequence[int]
+    times: Sequence[int]
+    durations: Sequence[int | None]
+    data: tuple[Sequence[bytes], ...]
+    """A column a chunk, but for the first."""
+
+    @property
+    def size(self) -> int:
+        """How many calls these are."""
+        return len(self.seqs)
+
+    def part(self, start: int, end: int) -> Strand:
+        """Some of them."""
+        like, seqs, times, durations, data = self
+        some = slice(start, end)
+        return Strand(
+            like, seqs[some], times[some], durations[some], tuple([column[some] for column in data])
+        )
+
+    def rounds(self) -> Iterator[Round]:
+        """One by one."""
+        like, seqs, times, durations, data = self
+        return zip([like] * len(seqs), seqs, times, durations, zip(*data, strict=True), strict=True)
+
+
 class Rounds:
-    """Calls of loops, one after the other, which nobody has made RawCalls of yet."""
+    """Calls of loops, one after the other, which nobody has made RawCalls of yet.
 
-    __slots__ = ("rounds",)
+    ``order``: of each call which of the strands has it; None where there is but one.
+    """
 
-    def __init__(self, rounds: Sequence[Round]) -> None:
-        self.rounds = rounds
+    __slots__ = ("order", "strands")
+
+    def __init__(self, strands: Sequence[Strand], order: Sequence[int] | None = None) -> None:
+        self.strands = strands
+        self.order = order
+
+    def __len__(self) -> int:
+        return self.strands[0].size if self.order is None else len(self.order)
 
     def calls(self) -> Iterator[RawCall]:
         """The same as calls like any other."""
-        return map(call_of, self.rounds)
+        if self.order is None:
+            return map(call_of, self.strands[0].rounds())
+        return map(call_of, self.in_order([list(strand.rounds()) for strand in self.strands]))
+
+    def cut(self, at: int) -> tuple[Rounds, Rounds | None]:
+        """The first ``at`` of them, at least one; and the others, None where there are none."""
+        if at >= len(self):
+            return self, None
+        if self.order is None:
+            (strand,) = self.strands
+            end = strand.size
+            return Rounds((strand.part(0, at),)), Rounds((strand.part(at, end),))
+        return _some(self, 0, at), _some(self, at, len(self.order))
+
+    def in_order(self, columns: Sequence[Sequence[Thing]]) -> Iterable[Thing]:
+        """What there is of each call, of a column a strand."""
+        if self.order is None:
+            return columns[0]
+        left = [iter(column) for column in columns]
+        return map(next, map(left.__getitem__, self.order))
+
+    def where(self, strand: int, number: int) -> int:
+        """At which place the call of that number of a strand stands; how many there are, where
+        the strand has no such."""
+        if self.order is None:
+            return min(number, len(self))
+        found = -1
+        for _ in range(number + 1):
+            try:
+                found = self.order.index(strand, found + 1)
+            except ValueError:
+                return len(self.order)
+        return found
+
+
+def _some(rounds: Rounds, start: int, end: int) -> Rounds:
+    order = rounds.order or ()
+    part = order[start:end]
+    strands: list[Strand] = []
+    numbers = {}
+    for number, strand in enumerate(rounds.strands):
+        count = part.count(number)
+        if count:
+            numbers[number] = len(strands)
+            first = order[:start].count(number)
+            strands.append(strand.part(first, first + count))
+    return Rounds(strands, [numbers[number] for number in part] if len(strands) > 1 else None)
+
+
+def in_strands(rounds: Iterable[Round]) -> Rounds:
+    """Rounds, of which there is at least one, by what they are like."""
+    columns: dict[int, tuple[int, list[Round]]] = {}
+    order = []
+    for one in rounds:
+        found = columns.get(id(one[0]))
+        if found is None:
+            found = columns[id(one[0])] = (len(columns), [])
+        order.append(found[0])
+        found[1].append(one)
+    strands = []
+    for _, same in columns.values():
+        likes, seqs, times, durations, data = zip(*same, strict=True)
+        strands.append(Strand(likes[0], seqs, times, durations, tuple(zip(*data, strict=True))))
+    return Rounds(strands, order if len(strands) > 1 else None)

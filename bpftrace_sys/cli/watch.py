@@ -395,7 +395,7 @@ class Session:
     def _take_rounds(self, rounds: Rounds) -> None:
         """Calls of loops; nearly always of those who were introduced with an earlier one."""
         strangers = self._strangers
-        if strangers and any(like.pid in strangers for like, *_ in rounds.rounds):
+        if strangers and any(strand.like.pid in strangers for strand in rounds.strands):
             for call in rounds.calls():
                 self._introduce(call)
         else:

@@ -17,14 +17,12 @@ from bpftrace_sys.story.renderer import Renderer, Template
 from decoders.events import Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
 
     from bpftrace_sys.compare.policy.verdicts import Verdict
     from bpftrace_sys.render.output import TextOut
     from bpftrace_sys.story.model import Model
     from bpftrace_sys.story.objects import NotedCall
     from bpftrace_sys.story.places import Place
-    from decoders.loop_calls import Round
 
 Level = Literal["error", "warning", "notice"]
 _DATA: Final = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
@@ -101,7 +99,7 @@ class Annotations(Renderer):
 
     def template(self, call: NotedCall) -> Template | None:
         """Calls that succeed are of no interest."""
-        return None if call.raw.failed else _Nothing()
+        return None if call.raw.failed else Template()
 
     def cut(self) -> None:
         """The trace ends in the middle."""
@@ -114,8 +112,3 @@ class Annotations(Renderer):
             self.out.write(of_refusal(refusal, level) + "\n")
         if self.refusals.more:
             self.out.write(command(level, f"and {self.refusals.more} more refusals") + "\n")
-
-
-class _Nothing(Template):
-    def write(self, rounds: Sequence[Round]) -> None:
-        """Nothing is said of them."""

@@ -9,7 +9,7 @@ objects with before and after.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
@@ -20,7 +20,7 @@ from bpftrace_sys.story.listing import listing_for
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.notes import LongLines
 from bpftrace_sys.story.objects import Attachment, NotedCall, PerfEvent
-from bpftrace_sys.story.renderer import Renderer
+from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.story.walks import key_of
 from bpftrace_sys.trace.events import ending_line, event_line
 from bpftrace_sys.trace.header import Header
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.story.walks import Key
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from decoders.events import Ending
+    from decoders.loop_calls import Rounds
 
 RECORDS_SHOWN: Final = 64
 """Records that each have the names of their fields; more than that become a table."""
@@ -400,7 +401,12 @@ class JsonLines(Renderer):
         return self._template(parts)
 
     def _template(self, parts: list[str]) -> JsonTemplate:
-        return JsonTemplate(self.out, self.pieces, parts)
+        return JsonTemplate(self.pieces, parts, self._walk)
+
+    def loop(self, templates: Sequence[Template], rounds: Rounds) -> None:
+        super().loop(templates, rounds)
+        last = templates[0 if rounds.order is None else rounds.order[-1]]
+        self._walk = last.walk if isinstance(last, JsonTemplate) else None
 
     def attachment(self, told: Attachment) -> None:
         """A program attached, enabled, replaced or detached."""

@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Final
 
 from bpftrace_sys.render.json_lines import JsonLines
@@ -25,7 +25,8 @@ from decoders.events import Ending
 from decoders.records import replace
 
 if TYPE_CHECKING:
-    from decoders.loop_calls import Round
+    from bpftrace_sys.story.walks import Key
+    from decoders.loop_calls import Strand
 
 REMEMBERED: Final = 4_096
 """Facts that each file begins with, at most: those that were learned last."""
@@ -56,20 +57,19 @@ class RotatedTemplate(JsonTemplate):
 
     __slots__ = ("_lines",)
 
-    def __init__(self, lines: RotatedLines, parts: list[str]) -> None:
-        super().__init__(lines.out, lines.pieces, parts)
+    def __init__(self, lines: RotatedLines, parts: list[str], walk: Key | None) -> None:
+        super().__init__(lines.pieces, parts, walk)
         self._lines = lines
 
     @property
     def room(self) -> int:
         return self._lines.left
 
-    def fits(self, rounds: Sequence[Round]) -> int:
-        return len(rounds) if self._lines.pieces is self._pieces else 0
+    def fits(self, strand: Strand) -> int:
+        return strand.size if self._lines.pieces is self._pieces else 0
 
-    def write(self, rounds: Sequence[Round]) -> None:
-        super().write(rounds)
-        self._lines.written(len(rounds))
+    def told(self, strand: Strand) -> None:
+        self._lines.written(strand.size)
 
 
 class RotatedLines(JsonLines):
@@ -120,7 +120,7 @@ class RotatedLines(JsonLines):
             self.look()
 
     def _template(self, parts: list[str]) -> JsonTemplate:
-        return RotatedTemplate(self, parts)
+        return RotatedTemplate(self, parts, self._walk)
 
     def look(self) -> None:
         """Begins another file where this one is full."""

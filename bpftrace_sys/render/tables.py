@@ -18,13 +18,12 @@ from bpftrace_sys.story.summary import Count, Counts, Table, counted, tables
 from decoders.events import Lost, ProcessEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
 
     from bpftrace_sys.render.output import TextOut
     from bpftrace_sys.story.refusals import RefusedPrograms
     from bpftrace_sys.trace.header import Header
     from decoders.events import Ending
-    from decoders.loop_calls import Round
+    from decoders.loop_calls import Strand
 
 GAP: Final = 2
 MIDDLE: Final = 16
@@ -149,11 +148,10 @@ class Counted(Template):
     def __init__(self, count: Count) -> None:
         self._count = count
 
-    def write(self, rounds: Sequence[Round]) -> None:
-        for like, _, _, duration, _ in rounds:
-            self._count.calls += 1
-            self._count.errors += like.failed
-            self._count.nanoseconds += duration or 0
+    def told(self, strand: Strand) -> None:
+        self._count.calls += strand.size
+        self._count.errors += strand.size * strand.like.failed
+        self._count.nanoseconds += sum(filter(None, strand.durations))
 
 
 class LedgerRenderer(Renderer):

@@ -7,8 +7,8 @@ here, so nothing of it can steer a terminal.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from itertools import chain, islice
+from collections.abc import Iterator, Sequence
+from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.render.call_text import BATCH, CallText
@@ -28,7 +28,7 @@ from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Attachment, NotedCall, Object, Prog
 from bpftrace_sys.story.probes.folds import Folds
 from bpftrace_sys.story.remarks import remarks
-from bpftrace_sys.story.renderer import Renderer
+from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.story.walks import Walks
 from decoders.events import Exec, Exit, Fork, ProcessEvent
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from bpftrace_sys.trace.header import Header
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from decoders.events import Ending
+    from decoders.loop_calls import Rounds
 
 WHY: Final = "  why: "
 WITHOUT_PROC: Final = "no /proc was there: what fds are, paths and capabilities were not seen"
@@ -110,6 +111,9 @@ class TextRenderer(Renderer):
         if self.walks:
             calls, told_walk = self.walks.take()
             for call in calls:
+                if isinstance(call, str):
+                    self.out.write(call)
+                    continue
                 self._tell(call)
                 self._remarks(call)
             if told_walk is not None:
@@ -214,10 +218,12 @@ class TextRenderer(Renderer):
 
     def template(self, call: NotedCall) -> TextTemplate | WalkTemplate | None:
         """How calls are printed that are like this one but for their data."""
-        options = self.options
         key = self._walk(call)
-        if key is not None:
-            return WalkTemplate(self.walks, call.command, key)
+        text = self._text_template(call)
+        return text if key is None else WalkTemplate(call.command, key, text)
+
+    def _text_template(self, call: NotedCall) -> TextTemplate | None:
+        options = self.options
         if options.stamp is not None or (options.spent and call.raw.duration is None):
             return None
         holes = self.calls.holes = []
@@ -230,11 +236,48 @@ class TextRenderer(Renderer):
         parted = cut(text, holes)
         if parted is None:
             return None
-        return TextTemplate(self.out, options, self._first_others, *parted)
+        return TextTemplate(options, self._first_others, *parted)
 
     def _first_others(self) -> bool:
         """Whether something that waits is to be told before any other call."""
-        return bool(self.folds or self.walks or self.per_cpu)
+        return bool(self.folds or self.per_cpu)
+
+    def fitting(self, templates: Sequence[Template], rounds: Rounds) -> int:
+        """All of a walk that is told in a line."""
+        if self._goes_on(templates):
+            return len(rounds)
+        return super().fitting(templates, rounds)
+
+    def _goes_on(self, templates: Sequence[Template]) -> Sequence[WalkTemplate]:
+        """The same, if all are of the walk that is told in a line."""
+        walking = [each for each in templates if isinstance(each, WalkTemplate)]
+        whole = len(walking) == len(templates)
+        return walking if whole and all(self.walks.goes_on(each.key) for each in walking) else ()
+
+    def loop(self, templates: Sequence[Template], rounds: Rounds) -> None:
+        """Calls that are told one by one end a walk, and calls of another walk do."""
+        if walking := self._goes_on(templates):
+            for walk, strand in zip(walking, rounds.strands, strict=True):
+                self.walks.more(walk.command, strand.like.failed, strand.size)
+            return
+        walks = [each if isinstance(each, WalkTemplate) else None for each in templates]
+        if not (self.walks or any(walks)):
+            super().loop(templates, rounds)
+            return
+        pairs = zip(templates, rounds.strands, strict=True)
+        texts = [iter(template.texts(strand)) for template, strand in pairs]
+        failed = [strand.like.failed for strand in rounds.strands]
+        keys = [None if walk is None else walk.key for walk in walks]
+        order = [0] * len(rounds) if rounds.order is None else rounds.order
+        for key, numbers in groupby(order, keys.__getitem__):
+            if self.walks.other(key):
+                self.flush()
+            for number in numbers:
+                one, text = walks[number], next(texts[number])
+                if one is None:
+                    self.out.write(text)
+                else:
+                    self.walks.hold_text(one.key, one.command, failed[number], text)
 
     def _remark_lines(self, call: NotedCall) -> Iterator[str]:
         explained = False

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING
 
+from bpftrace_sys.render.filling import fill
 from bpftrace_sys.render.text_options import HOLE, Options
-from bpftrace_sys.render.text_quoting import octets
+from bpftrace_sys.render.text_quoting import any_string, many_octets, octets
 from bpftrace_sys.render.times import spent
 from bpftrace_sys.story.renderer import Template
 from decoders.records import NamedTuple
 
 if TYPE_CHECKING:
-    from bpftrace_sys.render.output import TextOut
-    from bpftrace_sys.story.walks import Key, Walks
-    from decoders.loop_calls import Round
+    from bpftrace_sys.story.walks import Key
+    from decoders.loop_calls import Strand
 
 
 class Hole(NamedTuple):
@@ -34,51 +33,55 @@ class TextTemplate(Template):
     Wider or narrower text might have to be laid out in another way.
     """
 
-    __slots__ = ("_form", "_holes", "_lines", "_options", "_out", "_slices", "_waits")
+    __slots__ = ("_octets", "_options", "_parts", "_slices", "_waits", "_widths")
 
     def __init__(
         self,
-        out: TextOut,
         options: Options,
         waits: Callable[[], bool],
         parts: list[str],
         holes: list[Hole],
     ) -> None:
         """``waits``: whether something is to be told before any other call."""
-        self._out = out
         self._options = options
         self._waits = waits
-        self._form = "%s".join(part.replace("%", "%%") for part in parts)
-        self._holes = [(hole.width, hole.octets) for hole in holes]
+        self._parts = parts
+        self._widths = [hole.width for hole in holes]
+        self._octets = [hole.octets for hole in holes]
         slices = [(at, part) for at, hole in enumerate(holes) for part in hole.slices]
         self._slices = slices if len(slices) > len(holes) else None
         """Where lines end in the data."""
-        self._lines: list[str] = []
 
-    def fits(self, rounds: Sequence[Round]) -> int:
-        self._lines = []
+    def fits(self, strand: Strand) -> int:
         if self._waits():
             return 0
         limit, timed = self._options.string_limit, self._options.spent
-        count = len(rounds)
-        columns = [
-            [octets(part, limit) for part in parts]
-            for parts in zip(*[one[4] for one in rounds], strict=True)
+        fitting = strand.size
+        for column, width, broken in zip(strand.data, self._widths, self._octets, strict=False):
+            if broken and not any_string(column):
+                continue  # data of one size
+            for at, part in enumerate(column[:fitting]):
+                word = octets(part, limit)
+                if len(word) != width or word.startswith("[") != broken:
+                    fitting = at
+                    break
+        if timed:
+            for at, duration in enumerate(strand.durations[:fitting]):
+                if len(spent(duration, timed)) != self._widths[-1]:
+                    return at
+        return fitting
+
+    def texts(self, strand: Strand) -> Sequence[str]:
+        limit, timed = self._options.string_limit, self._options.spent
+        words = [
+            many_octets(column, limit) if broken else [octets(part, limit) for part in column]
+            for column, broken in zip(strand.data, self._octets, strict=False)
         ]
         if timed:
-            columns.append([spent(one[3], timed) for one in rounds])
-        for words, (width, hexadecimal) in zip(columns, self._holes, strict=True):
-            for at, word in enumerate(words):
-                if len(word) != width or (word[0] == "[") is not hexadecimal:
-                    count = min(count, at)
-                    break
+            words.append([spent(duration, timed) for duration in strand.durations])
         if self._slices is not None:
-            columns = [[word[part] for word in columns[at]] for at, part in self._slices]
-        self._lines = list(map(self._form.__mod__, islice(zip(*columns, strict=True), count)))
-        return count
-
-    def write(self, rounds: Sequence[Round]) -> None:
-        self._out.write("".join(self._lines[: len(rounds)]))
+            words = [[word[part] for word in words[at]] for at, part in self._slices]
+        return fill(self._parts, words)
 
 
 def cut(text: str, holes: list[tuple[str, bool]]) -> tuple[list[str], list[Hole]] | None:
@@ -110,18 +113,18 @@ def cut(text: str, holes: list[tuple[str, bool]]) -> tuple[list[str], list[Hole]
 
 
 class WalkTemplate(Template):
-    """One more call of a walk that is told in a line."""
+    """Calls of a walk, which may be told in a line; ``text``: as they are told one by one."""
 
-    __slots__ = ("_command", "_key", "_walks")
+    __slots__ = ("command", "key", "text")
 
-    def __init__(self, walks: Walks, command: str, key: Key) -> None:
-        self._walks = walks
-        self._command = command
-        self._key = key
+    def __init__(self, command: str, key: Key, text: TextTemplate | None) -> None:
+        self.command = command
+        self.key = key
+        self.text = text
 
-    def fits(self, rounds: Sequence[Round]) -> int:
-        return len(rounds) if self._walks.goes_on(self._key) else 0
+    def fits(self, strand: Strand) -> int:
+        return 0 if self.text is None else self.text.fits(strand)
 
-    def write(self, rounds: Sequence[Round]) -> None:
-        for like, *_ in rounds:
-            self._walks.more(self._command, like.failed)
+    def texts(self, strand: Strand) -> Sequence[str]:
+        assert self.text is not None
+        return self.text.texts(strand)

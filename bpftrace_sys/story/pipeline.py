@@ -17,7 +17,7 @@ from bpftrace_sys.trace.facts import Facts
 from bpftrace_sys.trace.header import Header
 from decoders.arch import NETLINK_CALLS
 from decoders.events import Exit, ProcessEvent, event_name
-from decoders.loop_calls import Rounds, call_of
+from decoders.loop_calls import Rounds
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from bpftrace_sys.trace.kernel_view import KernelView
     from bpftrace_sys.trace.running import Running
     from decoders.events import Ending
-    from decoders.loop_calls import Round
 
 LEAVING_OUT = ("-e bpf=", "-e status=", "-P ", "-Z")
 COPYING = tuple(f"replay {option}" for option in (*LEAVING_OUT, "-e trace="))
@@ -87,7 +86,7 @@ class Pipeline:
             self._process(item)
             return
         if isinstance(item, Rounds):
-            self._take_rounds(item.rounds)
+            self._take_rounds(item)
             return
         if not isinstance(item, RawCall):
             self._forget_last()
@@ -101,6 +100,7 @@ class Pipeline:
         repeats = self.repeats
         if repeats is not None and repeats.take(item):
             self._forget_last()
+            self._see_to_waiting()
         elif not self._same_again(item):
             self.usual(item)
 
@@ -135,16 +135,17 @@ class Pipeline:
         call = decode(item.as_begun(), self.facts, NotedCall)
         self._each(lambda renderer: renderer.running(call))
 
-    def _take_rounds(self, rounds: Sequence[Round]) -> None:
-        at = 0
-        while at < len(rounds):
-            told = 0 if self.repeats is None else self.repeats.some(rounds, at)
+    def _take_rounds(self, rounds: Rounds) -> None:
+        rest: Rounds | None = rounds
+        while rest is not None:
+            told = 0 if self.repeats is None else self.repeats.some(rest)
+            done, rest = rest.cut(max(1, told))
             if told:
                 self._forget_last()
-                at += told
+                self._see_to_waiting()
             else:
-                self.take(call_of(rounds[at]))
-                at += 1
+                for call in done.calls():
+                    self.take(call)
 
     def _forget_last(self) -> None:
         """The next call does not follow at once on the last."""
@@ -229,8 +230,7 @@ class Pipeline:
         self._tell(told)
         if self._retention is not None or call.notes.made is not None:
             self._keep(call)
-        if self.waiting is not None and self.waits():
-            self.waiting()
+        self._see_to_waiting()
         if self._again is not None:
             self._again.told(call)
         # Forty times as large as the instructions that it is made of: whoever asks again, waits.
@@ -256,6 +256,10 @@ class Pipeline:
         if self.probes is not None and self.probes.recent:
             return True
         return any(renderer.waits() for renderer in self.renderers)
+
+    def _see_to_waiting(self) -> None:
+        if self.waiting is not None and self.waits():
+            self.waiting()
 
     def used(self, found: Object) -> None:
         """An object was used by a call that did not take the usual path."""

@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Protocol
 
     from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.objects import Attachment, NotedCall, Object
     from bpftrace_sys.trace.header import Header
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from decoders.events import Ending, ProcessEvent
-    from decoders.loop_calls import Round
+    from decoders.loop_calls import Rounds, Strand
+
+    class Out(Protocol):
+        """Takes text."""
+
+        def write(self, text: str, /) -> int: ...
 
 
 TOGETHER: Final = 1024
 """Calls that are written at once, at most."""
 
 
-class Template(ABC):
-    """What a renderer writes of calls that are alike but for time and for ``chunks[1:]``."""
+class Template:
+    """What a renderer tells of calls that are alike but for time and for ``chunks[1:]``."""
 
     __slots__ = ()
 
     @property
     def room(self) -> int:
-        """How many calls can be written at once; looked at before any template is asked."""
+        """How many calls can be told at once; looked at before any template is asked."""
         return TOGETHER
 
-    def fits(self, rounds: Sequence[Round]) -> int:
-        """How many of these calls, from the first on, are written so; changes nothing that
-        another call could notice."""
-        return len(rounds)
+    def fits(self, strand: Strand) -> int:
+        """How many of these calls, from the first on, are told so; changes nothing that another
+        call could notice."""
+        return strand.size
 
-    @abstractmethod
-    def write(self, rounds: Sequence[Round]) -> None:
-        """Writes the first of the calls that :meth:`fits` was just asked about, if not all."""
+    def alone(self, strand: Strand) -> bool:
+        """Whether what is written of these calls depends on whether calls of other loops between
+        them were written before."""
+        return False
+
+    def texts(self, strand: Strand) -> Sequence[str]:
+        """What is written of each call; all of them fit. Nothing where nothing ever is."""
+        return ()
+
+    def told(self, strand: Strand) -> None:
+        """These calls were told."""
 
 
 class Renderer:
@@ -46,6 +59,8 @@ class Renderer:
     Each method does nothing; a renderer has its own where it has something to say.
     """
 
+    out: Out
+    """Where the texts of templates go."""
     has_templates: bool = False
     """Whether :meth:`template` is worth asking: loops take a short cut (repeats.py) where
     all renderers have some."""
@@ -71,6 +86,25 @@ class Renderer:
     def template(self, call: NotedCall) -> Template | None:
         """How calls are written that are like this one but for their data; None: as any other."""
         return None
+
+    def fitting(self, templates: Sequence[Template], rounds: Rounds) -> int:
+        """How many calls of loops, from the first on, can be told by templates of ours, one a
+        strand; changes nothing that another call could notice."""
+        count = len(rounds)
+        for number, (template, strand) in enumerate(zip(templates, rounds.strands, strict=True)):
+            fits = template.fits(strand)
+            if fits < strand.size:
+                count = min(count, rounds.where(number, fits))
+        return count
+
+    def loop(self, templates: Sequence[Template], rounds: Rounds) -> None:
+        """Calls of loops that fit."""
+        pairs = list(zip(templates, rounds.strands, strict=True))
+        texts = [template.texts(strand) for template, strand in pairs]
+        if any(texts):
+            self.out.write("".join(rounds.in_order(texts)))
+        for template, strand in pairs:
+            template.told(strand)
 
     def again(self, call: NotedCall, before: NotedCall) -> None:
         """A refused load that differs from the one just told in time and in its attempt only."""

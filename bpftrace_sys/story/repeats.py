@@ -11,24 +11,24 @@ the same either way (the tests hold both against each other).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from bpftrace_sys.story.objects import Map
 from bpftrace_sys.story.renderer import Renderer, Template
-from decoders.loop_calls import alike, may_repeat, round_of
+from decoders.loop_calls import alike, in_strands, may_repeat, round_of
 from decoders.raw import FdFact, RawCall
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bpftrace_sys.story.attach.attachments import Attachments
     from bpftrace_sys.story.model import Model
     from bpftrace_sys.story.objects import NotedCall, Object
     from bpftrace_sys.story.probes.watch import Probes
     from decoders.call import Call
-    from decoders.loop_calls import Round
+    from decoders.loop_calls import Rounds
 
-    Shape = tuple[object, ...]
+    Shape = tuple[Any, ...]
 
 REMEMBERED: Final = 256
 """Shapes; a program has few loops."""
@@ -37,17 +37,14 @@ REMEMBERED: Final = 256
 class Known:
     """A shape: what the renderers write of it, and what has to be as it was."""
 
-    __slots__ = ("fact", "gone", "object", "templates", "used")
+    __slots__ = ("fact", "templates", "used")
 
     def __init__(self, fact: FdFact, used: Map, templates: Sequence[Template]) -> None:
         self.fact = fact
         """The map's fd."""
-        self.object = _object(fact)
         self.used = used
         """The map, whose operations are counted."""
         self.templates = templates
-        self.gone = False
-        """Calls of this shape take the usual way again."""
 
 
 def shape(raw: RawCall) -> Shape:
@@ -85,17 +82,6 @@ def shape(raw: RawCall) -> Shape:
     )
 
 
-class _Loop:
-    """A call of which others are rounds."""
-
-    __slots__ = ("known", "like", "shape")
-
-    def __init__(self, like: RawCall) -> None:
-        self.like = like
-        self.shape = shape(like)
-        self.known: Known | None = None
-
-
 class UsualPath(Protocol):
     """The pipeline, as far as its short cut needs it."""
 
@@ -122,8 +108,8 @@ class Repeats:
         self._seen: set[Shape] = set()
         self._known: dict[Shape, Known | None] = {}
         """None: a shape whose calls have to take the usual path."""
-        self._loops: dict[int, _Loop] = {}
-        """By the id() of the calls that others are rounds of."""
+        self._shapes: dict[int, tuple[RawCall, Shape]] = {}
+        """Of the calls that others are rounds of, by their id()."""
 
     def take(self, raw: RawCall) -> bool:
         """True: the call has been written.  False: it goes the usual way."""
@@ -132,7 +118,7 @@ class Repeats:
         key = shape(raw)
         known = self._known.get(key)
         if known is not None:
-            return self._tell(key, known, (round_of(raw),)) == 1
+            return self.some(in_strands((round_of(raw),))) == 1
         if key not in self._seen:
             if len(self._seen) >= REMEMBERED:
                 self._seen.clear()
@@ -143,64 +129,68 @@ class Repeats:
             return True
         return False
 
-    def some(self, rounds: Sequence[Round], at: int) -> int:
-        """Writes calls of which there are only rounds, from the one at ``at`` on, as far as they
-        are of one loop.  Returns how many: if none, the first one goes the usual way."""
-        like = rounds[at][0]
-        loop = self._loops.get(id(like))
-        if loop is None:
-            if len(self._loops) >= REMEMBERED:
-                self._loops.clear()
-            loop = self._loops[id(like)] = _Loop(like)
-        known = loop.known
-        if known is None or known.gone:
-            known = loop.known = self._known.get(loop.shape)
-            if known is None:
-                return 0
-        end = at + 1
-        while end < len(rounds) and rounds[end][0] is like:
-            end += 1
-        return self._tell(loop.shape, known, rounds[at:end])
-
-    def _tell(self, key: Shape, known: Known, rounds: Sequence[Round]) -> int:
-        """Writes the first of these calls, which have one shape; returns how many."""
-        like = rounds[0][0]
-        pipeline, used = self._pipeline, known.used
-        if pipeline.attachments.holds(like.tid) or _recent(pipeline):
+    def some(self, rounds: Rounds) -> int:
+        """Tells the first of these calls, as many as are told so.  Returns how many: if none, the
+        first one goes the usual way."""
+        if _recent(self._pipeline):
             return 0
+        known: dict[int, Known] = {}
+        for number, strand in enumerate(rounds.strands):
+            ready = self._ready(strand.like)
+            if ready is None:
+                first = rounds.where(number, 0)
+                return self.some(rounds.cut(first)[0]) if first else 0
+            known[id(strand.like)] = ready
+        rooms = [each.room for one in known.values() for each in one.templates]
+        count = min([len(rounds), *rooms])
+        if rounds.order is not None and any(
+            template.alone(strand)
+            for strand in rounds.strands
+            for template in known[id(strand.like)].templates
+        ):
+            others = (at for at, number in enumerate(rounds.order) if number != rounds.order[0])
+            count = min(count, next(others))
+        for index, renderer in enumerate(self._renderers):
+            templates = [known[id(strand.like)].templates[index] for strand in rounds.strands]
+            count = min(count, renderer.fitting(templates, rounds))
+        if count:
+            self._tell(rounds.cut(count)[0], known)
+        return count
+
+    def _ready(self, like: RawCall) -> Known | None:
+        """How calls that are like this one are told now; None: the usual way."""
+        found = self._shapes.get(id(like))
+        if found is None:
+            if len(self._shapes) >= REMEMBERED:
+                self._shapes.clear()
+            found = self._shapes[id(like)] = (like, shape(like))
+        key = found[1]
+        known = self._known.get(key)
+        if known is None or self._pipeline.attachments.holds(like.tid):
+            return None
         fact = like.fds[0]
         if fact is not known.fact:
             if not alike(fact, known.fact):
-                return self._forget(key, known)
-            known.fact = fact  # which names the same object
-        if pipeline.model.objects.get(known.object) is not used:
-            return self._forget(key, known)  # the object was forgotten in between
-        count = len(rounds)
-        for template in known.templates:
-            if template.room < count:
-                count = template.room
-        for template in known.templates:
-            if count < len(rounds):
-                rounds = rounds[:count]
-            count = template.fits(rounds)
-            if not count:
-                return 0
-        if count < len(rounds):
-            rounds = rounds[:count]
-        for renderer, template in zip(self._renderers, known.templates, strict=True):
-            try:
-                template.write(rounds)
-            except Exception as error:
-                pipeline.broken(renderer, error)
-        used.operations += count
-        pipeline.used(used)
-        return count
+                del self._known[key]
+                return None
+            known.fact = fact
+        if self._pipeline.model.objects.get((fact.kind, fact.id)) is not known.used:  # type: ignore[arg-type]
+            del self._known[key]  # forgotten in between
+            return None
+        return known
 
-    def _forget(self, key: Shape, known: Known) -> int:
-        """Calls of this shape take the usual way."""
-        known.gone = True
-        self._known.pop(key, None)
-        return 0
+    def _tell(self, rounds: Rounds, ready: Mapping[int, Known]) -> None:
+        """Tells calls that all fit; ``ready``: how, by the id() of what they are like."""
+        known = [ready[id(strand.like)] for strand in rounds.strands]
+        for index, renderer in enumerate(self._renderers):
+            templates = [one.templates[index] for one in known]
+            try:
+                renderer.loop(templates, rounds)
+            except Exception as error:
+                self._pipeline.broken(renderer, error)
+        for one, strand in zip(known, rounds.strands, strict=True):
+            one.used.operations += strand.size
+            self._pipeline.used(one.used)
 
     def _learn(self, key: Shape, raw: RawCall) -> None:
         """Shows a call in the usual way, and asks how others like it are shown."""
@@ -224,12 +214,6 @@ class Repeats:
                 return
             templates.append(template)
         self._known[key] = Known(raw.fds[0], used, templates)
-
-
-def _object(fact: FdFact) -> tuple[str, int]:
-    """What the model knows an object by."""
-    assert fact.id is not None
-    return fact.kind, fact.id
 
 
 def all_have_templates(renderers: Sequence[Renderer]) -> bool:

@@ -42,8 +42,8 @@ class Run:
     """Calls of one walk."""
 
     key: Key
-    calls: list[NotedCall] = field(default_factory=list)
-    """Only the first of them, as long as they may yet be told one by one."""
+    calls: list[NotedCall | str] = field(default_factory=list)
+    """Only the first of them, as long as they may yet be told one by one; of loops their text."""
     done: Counter[str] = field(default_factory=Counter)
     """How often each command was done."""
     missing: int = 0
@@ -58,13 +58,13 @@ class Run:
         """Calls."""
         return self.done.total()
 
-    def count_one(self, command: str, failed: bool) -> None:
-        """Counts one, that was not forbidden."""
+    def add(self, command: str, failed: bool, count: int = 1) -> None:
+        """Counts some, that were not forbidden."""
         if failed and command != QUERY:
-            self.done["failed"] += 1
-            self.missing += command == READ
+            self.done["failed"] += count
+            self.missing += count * (command == READ)
         else:
-            self.done[command] += 1
+            self.done[command] += count
 
 
 def key_of(call: NotedCall, model: Model, before: Key | None) -> Key | None:
@@ -107,10 +107,21 @@ class Walks:
         run = self._run
         return run is not None and run.key == key and not run.calls
 
-    def more(self, command: str, failed: bool) -> None:
-        """One more, of the commands on a map's entries."""
+    def more(self, command: str, failed: bool, count: int) -> None:
+        """More of a run that goes on, of the commands on a map's entries."""
         assert self._run is not None
-        self._run.count_one(command, failed)
+        self._run.add(command, failed, count)
+
+    def hold_text(self, key: Key, command: str, failed: bool, text: str) -> None:
+        """As :meth:`hold`, of a call on a map's entries that has its text already."""
+        if self._run is None:
+            self._run = Run(key)
+        run = self._run
+        if run.count < FEW:
+            run.calls.append(text)
+        else:
+            run.calls.clear()
+        run.add(command, failed)
 
     def hold(self, call: NotedCall, key: Key) -> None:
         """Takes a call; what was held of another walk has been taken before."""
@@ -124,7 +135,7 @@ class Walks:
             if len(run.reasons) < FEW:
                 run.reasons.update(dict.fromkeys(call.notes.explanation[:1]))
         else:
-            run.count_one(command, call.raw.failed)
+            run.add(command, call.raw.failed)
             if command in BY_ID and not call.raw.failed:
                 run.ids.add((BY_ID[command], call.number("attr", FIELDS[command])))
         if first:
@@ -136,7 +147,7 @@ class Walks:
         """Whether what is held has to be told before a call of this key."""
         return self._run is not None and self._run.key != key
 
-    def take(self) -> tuple[list[NotedCall], tuple[int, str, list[str]] | None]:
+    def take(self) -> tuple[list[NotedCall | str], tuple[int, str, list[str]] | None]:
         """What was held: calls to tell one by one, or (tid, line, reasons)."""
         run, self._run = self._run, None
         if run is None or run.calls:

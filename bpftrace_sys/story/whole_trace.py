@@ -52,4 +52,4 @@ def fed(items: Iterable[Item | Rounds], pipeline: Pipeline, facts: RecordedFacts
             pipeline.end(item.ending)
         else:
             pipeline.take(item)
-        yield len(item.rounds) if isinstance(item, Rounds) else 1
+        yield len(item) if isinstance(item, Rounds) else 1

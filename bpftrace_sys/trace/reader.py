@@ -30,11 +30,11 @@ from bpftrace_sys.trace.lines import _number, raw_call
 from bpftrace_sys.trace.pieces import Pieces, unpack
 from bpftrace_sys.trace.shapes import LineShapes
 from bpftrace_sys.trace.writer import _zstandard
-from decoders.loop_calls import TOGETHER, Rounds
+from decoders.loop_calls import TOGETHER, in_strands
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
-    from decoders.loop_calls import Round
+    from decoders.loop_calls import Round, Rounds
 
 LINE_LIMIT: Final = 128 << 20
 """Bytes of a line: a load of a million instructions with a log stays below."""
@@ -249,16 +249,16 @@ class Reader:
                     if len(rounds) < TOGETHER:
                         continue
                 if rounds:
-                    yield Rounds(rounds)
+                    yield in_strands(rounds)
                     rounds = []
                 if type(item) is not tuple:
                     yield item  # type: ignore[misc]
         except TraceError:
             if rounds:
-                yield Rounds(rounds)
+                yield in_strands(rounds)
             raise
         if rounds:
-            yield Rounds(rounds)
+            yield in_strands(rounds)
 
     def _items(self, together: bool) -> Iterator[Item | Round]:
         known = self._shapes.round if together else self._shapes.read

@@ -5,6 +5,7 @@ The same recorded calls go through a pipeline twice, with the short cut and with
 
 from __future__ import annotations
 
+import copy
 import random
 import struct
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from tests.support.loop_calls import (
     AT_KEY,
     AT_VALUE,
     KINDS,
+    LOOKUP,
     UPDATE,
     Item,
     a_map,
@@ -35,7 +37,7 @@ from tests.support.loop_calls import (
 from tests.support.made_up import Memory, record
 
 if TYPE_CHECKING:
-    from decoders.loop_calls import Round
+    from decoders.loop_calls import Rounds
 
 
 def same(
@@ -132,13 +134,51 @@ def test_what_comes_as_rounds_is_written_as_such(monkeypatch: pytest.MonkeyPatch
     gone: list[int] = []
     some = Repeats.some
 
-    def counted(self: Repeats, rounds: Sequence[Round], at: int) -> int:
-        gone.append(some(self, rounds, at))
+    def counted(self: Repeats, rounds: Rounds) -> int:
+        gone.append(some(self, rounds))
         return gone[-1]
 
     monkeypatch.setattr(Repeats, "some", counted)
     tell(monkeypatch, in_time(updates(50)), [], True, as_rounds=True)
     assert gone == [0, 48]
+
+
+def test_a_walk_that_lookups_come_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known of a program that a walk came by is a part of it only right after that."""
+    def asked(command: int, attr: bytes, ret: int = 0) -> RawCall:
+        memory = Memory({AT_ATTR: attr})
+        args = (command, AT_ATTR, len(attr), 0, 0, 0)
+        return record(AUDIT_ARCH_X86_64, 321, args, memory, memory, ret, {3: KINDS["hash"]})
+
+    ids = [asked(const.BPF_MAP_GET_NEXT_ID, struct.pack("<III", 1, 2, 0))]
+    info = [asked(const.BPF_OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", 3, 0, 0))]
+    reads = [
+        call(LOOKUP, KINDS["hash"], bytes([number, 0, 0, 0]), bytes(8)) for number in range(20)
+    ]
+    for some in (reads[:5], reads):
+        for options in ([], ["-v"]):
+            items = in_time([*reads, *ids, *info, *ids, *some, *info, *updates(), *some])
+            assert same(monkeypatch, items, options) > 4
+
+
+def test_loops_that_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map is read and written in turns, by one thread, and by two at once."""
+    def turns(read: int, write: int, tid: int, rounds: int) -> list[RawCall]:
+        found = []
+        for at in range(rounds):
+            for number in range(read):
+                key = struct.pack("<I", at * 10 + number)
+                found.append(call(LOOKUP, KINDS["hash"], key, struct.pack("<Q", at << 20)))
+            for number in range(write):
+                key = b"\xff%3d" % number
+                found.append(call(UPDATE, KINDS["hash"], key, struct.pack("<Q", at), size=120))
+        return changed(found, lambda raw: setattr(raw, "tid", tid))
+
+    for read, write in ((1, 1), (7, 2), (8, 1), (9, 1), (20, 3)):
+        one, other = turns(read, write, 100, 12), turns(read, write, 101, 12)
+        both = [raw for pair in zip(one, other, strict=True) for raw in pair]
+        for items in (one, both):
+            assert same(monkeypatch, in_time(copy.deepcopy(items)), ["-q"]) > len(items) // 2
 
 
 def test_another_process_and_thread_and_name(monkeypatch: pytest.MonkeyPatch) -> None:

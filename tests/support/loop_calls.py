@@ -21,7 +21,7 @@ from bpftrace_sys.story.repeats import Repeats, shape
 from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.header import Header
 from decoders.events import Ending, ProcessEvent
-from decoders.loop_calls import Rounds, may_repeat, round_of
+from decoders.loop_calls import Rounds, in_strands, may_repeat, round_of
 from decoders.raw import AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, RawCall
 from decoders.uapi import const
 from tests.support.made_up import Memory, record
@@ -147,11 +147,11 @@ def in_rounds(items: Sequence[Item]) -> Iterator[Item | Rounds]:
                 rounds.append((model, *round_of(item)[1:]))
                 continue
         if rounds:
-            yield Rounds(rounds)
+            yield in_strands(rounds)
             rounds = []
         yield item
     if rounds:
-        yield Rounds(rounds)
+        yield in_strands(rounds)
 
 
 def in_time(items: Sequence[RawCall], seed: int = 1) -> list[RawCall]:

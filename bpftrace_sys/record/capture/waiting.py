@@ -17,9 +17,9 @@ def next_of(queue: deque[Other | Round]) -> Other | Rounds:
     item = queue.popleft()
     if type(item) is not tuple:
         return item  # type: ignore[return-value]
-    from decoders.loop_calls import TOGETHER, Rounds
+    from decoders.loop_calls import TOGETHER, in_strands
 
     rounds: list[Round] = [item]
     while queue and type(queue[0]) is tuple and len(rounds) < TOGETHER:
         rounds.append(queue.popleft())  # type: ignore[arg-type]
-    return Rounds(rounds)
+    return in_strands(rounds)

@@ -7,11 +7,13 @@ pointers: these are cut out of a record whose other bytes are those of an earlie
 
 from __future__ import annotations
 
+import operator
 import struct
 from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.record.ebpf.layout import DATA, FD, HEADER, PIECE
-from decoders.loop_calls import may_repeat
+from bpftrace_sys.record.ebpf.ring import HEAD
+from decoders.loop_calls import Strand, may_repeat
 from decoders.raw import ENTRY, EXIT
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ REMEMBERED: Final = 256
 """Headers; a program has few loops."""
 MODELS: Final = 4
 """Calls with one header, but other attrs: a loop may use a few buffers in turn."""
+FEW: Final = 16
+"""Records that are read at once when a loop begins."""
+TOGETHER: Final = 512
+"""The most that are."""
 HOPELESS: Final = 64
 """Calls with one header of which none was like another: no more of them are taken for models."""
 
@@ -31,13 +37,15 @@ HOPELESS: Final = 64
 class Model:
     """A call, and where in its record stands what others like it have of their own."""
 
-    __slots__ = ("_call", "_form", "_offset", "_same")
+    __slots__ = ("_call", "_form", "_many", "_offset", "_same")
 
     def __init__(self, call: RawCall, form: struct.Struct, buffer: memoryview, at: int) -> None:
         self._call = call
         self._form = form
         self._same, (_, began, _), _ = _parts(form, buffer, at)
         self._offset = call.time - began
+        self._many: struct.Struct | None = None
+        """The same with what the ring has between records."""
 
     def round(self, buffer: memoryview, at: int) -> Round | None:
         """What a record with the same header has of its own; None where more than that differs."""
@@ -45,6 +53,27 @@ class Model:
         if same != self._same:
             return None
         return (self._call, number, began + self._offset, ended - began, data)
+
+    def strand(self, records: memoryview) -> Strand | None:
+        """The same of records of one size, from the first on as far as they are rounds; None
+        where the first two are not. ``records``: with their heads, in the ring."""
+        if self._many is None:
+            pad = -self._form.size & 7
+            self._many = struct.Struct(f"<{HEAD}x{self._form.format[1:]}{pad}x")
+        columns = list(zip(*self._many.iter_unpack(records), strict=True))
+        first, numbers, began, ended, *parts = columns
+        count = len(first)
+        for column, same in zip((first, *parts[::2]), self._same, strict=True):
+            if column.count(same) != len(column):
+                count = min(count, next(at for at, one in enumerate(column) if one != same))
+        if count < 2:
+            return None
+        offset = self._offset
+        strand = Strand(
+            self._call, numbers, [time + offset for time in began],
+            list(map(operator.sub, ended, began)), tuple(parts[1::2]),
+        )  # fmt: skip
+        return strand if count == len(first) else strand.part(0, count)
 
 
 def _parts(
@@ -78,6 +107,18 @@ def _form(buffer: memoryview, at: int) -> struct.Struct | None:
     return struct.Struct(f"{form}{same}s")
 
 
+def _alike(buffer: memoryview, at: int, size: int, most: int) -> memoryview:
+    """The records from one on that have its size, with their heads: up to ``most``. Their heads
+    are read before anything else of them is: with those they are whole."""
+    step = size + HEAD + 7 & ~7
+    start = at - HEAD
+    form = f"<I{step - 4}x"
+    heads = [head for (head,) in struct.iter_unpack(form, buffer[start : start + most * step])]
+    if heads.count(size) != len(heads):
+        most = next(number for number, head in enumerate(heads) if head != size)
+    return buffer[start : start + most * step]
+
+
 class Loop:
     """Calls with one header."""
 
@@ -96,16 +137,31 @@ class RingLoops:
     def __init__(self) -> None:
         self._loops: dict[bytes, Loop] = {}
         """By the headers of calls that were seen."""
+        self._last: Model | None = None
+        """What the call before was a round of."""
+        self._ahead = 1
+        """How many like it may follow: as many as there were, and as many again."""
 
-    def round(self, buffer: memoryview, at: int) -> Round | None:
-        """A call's record as a round of one that is known; None: it has to be taken apart."""
+    def rounds(self, buffer: memoryview, at: int, size: int, room: int) -> Round | Strand | None:
+        """A call's record as a round of one that is known, or with those behind it, in ``room``
+        bytes, as several; None: it has to be taken apart."""
         loop = self._loops.get(bytes(buffer[at + COMMON : at + HEADER.size]))
         if loop is None:
             return None
         for model in loop.models:
+            again = model is self._last
+            many = min(self._ahead, (room + HEAD) // (size + HEAD + 7 & ~7)) if again else 1
+            if many > 1:
+                strand = model.strand(_alike(buffer, at, size, many))
+                if strand is not None:
+                    loop.misses = 0
+                    self._ahead = min(2 * strand.size, TOGETHER)
+                    return strand
             found = model.round(buffer, at)
             if found is not None:
                 loop.misses = 0
+                self._last = model
+                self._ahead = FEW if again else 1
                 return found
         return None
 

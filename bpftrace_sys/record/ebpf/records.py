@@ -40,7 +40,7 @@ from bpftrace_sys.record.ebpf.loops import RingLoops
 from bpftrace_sys.record.ebpf.seen import SeenDevice, SeenFile, SeenRoot
 from bpftrace_sys.record.proc import argv_of
 from decoders.events import Exec, Exit, Fork, ProcessEvent, What
-from decoders.loop_calls import Rounds
+from decoders.loop_calls import Rounds, Strand, in_strands
 from decoders.raw import Chunk, Cred, FdFact, RawCall
 from decoders.records import NamedTuple
 from decoders.uapi import const, names
@@ -134,28 +134,35 @@ class Records:
         self.late = 0
         """Pieces that were read at the exit only."""
 
-    def record(self, buffer: memoryview, at: int, size: int) -> None:
-        """One record of the ring."""
+    def record(self, buffer: memoryview, at: int, size: int, room: int) -> int:
+        """One record of the ring, and those of a loop behind it, within ``room`` bytes. Returns
+        how many (Ring.drain)."""
         kind = buffer[at]
         if kind == CALL:
-            one = self._loops.round(buffer, at)
-            if one is None:
+            found = self._loops.rounds(buffer, at, size, room)
+            if found is None:
                 self._call(buffer, at)
+            elif isinstance(found, Strand):
+                self.read += found.size
+                self.flush()
+                self._hand_over(Rounds((found,)))
+                return found.size
             else:
                 self.read += 1
-                self._rounds.append(one)
+                self._rounds.append(found)
         elif kind == PIECE_APART:
             self._part(buffer, at)
         elif kind == PROCESS_EVENT:
             self._process(buffer, at)
         elif kind == WHO_IS:
             self._who_is(buffer, at)
+        return 1
 
     def flush(self) -> None:
         """Hands over what was kept back to be handed over with others."""
         if self._rounds:
             rounds, self._rounds = self._rounds, []
-            self._hand_over(Rounds(rounds))
+            self._hand_over(in_strands(rounds))
 
     def _take(self, item: RawCall | ProcessEvent) -> None:
         self.flush()

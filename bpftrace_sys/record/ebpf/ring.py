@@ -34,14 +34,17 @@ class Ring:
         self._next = 0
         """Where what follows the record begins that is being handed over."""
 
-    def drain(self, take: Callable[[memoryview, int, int], None], most: int) -> int:
-        """Hands up to ``most`` records over: buffer, offset, size. Returns how many there were.
+    def drain(self, take: Callable[[memoryview, int, int, int], int], most: int) -> int:
+        """Hands some ``most`` records over: buffer, offset, size, and how many bytes from the
+        offset on may hold others behind it, without a gap. Returns how many there were.
 
-        What ``take`` gets is given back to the kernel soon after: it copies what it keeps.
+        ``take`` returns how many it has taken, the one and others of its size. What it gets is
+        given back to the kernel soon after: it copies what it keeps.
         """
         consumed, words, mask = self._consumed, self._words, self._mask
         at = end = consumed[0]
         count = 0
+        given = GIVEN_BACK
         looked = -1
         while count < most:
             place = at & mask
@@ -55,12 +58,18 @@ class Ring:
                 end = self._produced[0]
                 continue
             size = head & LENGTH
-            self._next = at + ((size + HEAD + 7) & ~7)
+            step = (size + HEAD + 7) & ~7
+            self._next = at + step
+            taken = 1
             if not head & DISCARDED:
-                take(*self._record(place, size))
-                count += 1
-            at = self._next
-            if not count % GIVEN_BACK:
+                buffer, start, _ = self._record(place, size)
+                whole = buffer is self._data
+                room = min(end - at - HEAD, len(buffer) - start) if whole else size
+                taken = take(buffer, start, size, room)
+                count += taken
+            at += step * taken
+            if count >= given:
+                given = count + GIVEN_BACK
                 consumed[0] = at
         consumed[0] = at
         return count

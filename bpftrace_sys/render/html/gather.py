@@ -6,7 +6,7 @@ records.py, so that a long trace costs no more memory than its page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
@@ -40,7 +40,7 @@ from decoders.raw import RawCall
 from decoders.values import Fd, Text
 
 if TYPE_CHECKING:
-    from decoders.loop_calls import Round
+    from decoders.loop_calls import Strand
 
 SUBJECT: Final = 160
 """Characters of what a call is about, where it stands in its row."""
@@ -453,12 +453,11 @@ class PageTemplate(Template):
     def room(self) -> int:
         return 1  # what the text has of each is taken one by one
 
-    def fits(self, rounds: Sequence[Round]) -> int:
-        return 0 if self._gather._maybe else self._text.fits(rounds)
+    def fits(self, strand: Strand) -> int:
+        return 0 if self._gather._maybe else self._text.fits(strand)
 
-    def write(self, rounds: Sequence[Round]) -> None:
-        (one,) = rounds
-        raw = call_of(one)
+    def told(self, strand: Strand) -> None:
+        (raw,) = map(call_of, strand.rounds())
         gather, report = self._gather, self._gather.report
         self._count.calls += 1
         self._count.errors += raw.failed
@@ -478,12 +477,12 @@ class PageTemplate(Template):
         if not gather.has_room():
             report.unlisted += 1
             return
-        self._text.write(rounds)
+        (text,) = self._text.texts(strand)
         row = self._form.copy()
         row[:3] = raw.seq, raw.time, raw.duration
         if operation is not None:
             row[7] = subject(operation)[:SUBJECT]
-        row[9] = gather.shown(gather.text.lines.take().rstrip("\n"))
+        row[9] = gather.shown(text.rstrip("\n"))
         gather.keep(row)
 
 
