@@ -311,12 +311,13 @@ class Telling:
                 if isinstance(state, ObjectState) and state.kind == "prog" and state.id:
                     self._stats.add(state.id)
 
-    def count_runs(self) -> RunStats | None:
-        """--stats; None, and why is said, where the kernel does not let us."""
+    def count_runs(self, make: Callable[[], RunStats] | None = None) -> RunStats | None:
+        """--stats; None, and why is said, where the kernel does not let us. ``make``: what counts,
+        if not a RunStats itself."""
         from bpftrace_sys.record.capture.run_stats import RunStats
 
         try:
-            self._stats = RunStats()
+            self._stats = (make or RunStats)()
         except OSError as error:
             complain(
                 f"--stats: the kernel counts no runs for us: {error.strerror} "
@@ -428,6 +429,8 @@ class Telling:
         if self._ended:
             return False
         self._ended = True
+        if self._stats is not None:
+            self._stats.finish()
         if self._pipeline is not None or not self.capture.tell_events():
             self.capture.drain()
             assert self._pipeline is not None

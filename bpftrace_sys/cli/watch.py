@@ -36,6 +36,7 @@ from decoders.raw import RawCall
 if TYPE_CHECKING:
     from bpftrace_sys.cli.settings import Settings
     from bpftrace_sys.record.capture.kernel_views import KernelViews
+    from bpftrace_sys.record.ebpf.held_runs import HeldRuns
     from bpftrace_sys.record.ebpf.records import WhoRecord
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from bpftrace_sys.trace.items import Take, Taken
@@ -45,7 +46,6 @@ NEEDS_STOPS: Final = {
     "injections": "-e inject=: calls cannot be kept from being executed",
     "background": "-D",
     "kill": "--kill-on-exit: PROG is not held by bpfstrace",
-    "stats": "--stats: what a program ran is gone with it, and nobody waits until it was looked at",
 }
 """Settings that this engine cannot serve."""
 STRANGERS: Final = 8_192
@@ -76,13 +76,19 @@ class Source:
         self.take: Take
         self.views: KernelViews | None = None
         """-e kernel="""
+        self.runs: HeldRuns | None = None
+        """--stats"""
 
     def begin(self, take: Take, ask: Any, learn: Any) -> None:
         """As Capture.begin."""
         from bpftrace_sys.record.ebpf.worlds import keeping
 
         take = keeping(take, self._watch)
-        self.take = take if self.views is None else _looking(self.views, take)
+        if self.views is not None:
+            take = _looking(self.views, take)
+        if self.runs is not None:
+            take = _counting(self.runs, take)
+        self.take = take
 
     def drain(self) -> None:
         """Nothing waits."""
@@ -102,6 +108,19 @@ def _looking(views: KernelViews, take: Take) -> Take:
     def taking(item: Taken) -> None:
         if isinstance(item, RawCall) and item.ret is not None and not item.failed:
             views.returned(item, Made(item))
+        take(item)
+
+    return taking
+
+
+def _counting(runs: HeldRuns, take: Take) -> Take:
+    """What takes items; programs that come by are held until they were counted."""
+    from bpftrace_sys.record.capture.run_stats import OFTEN
+
+    def taking(item: Taken) -> None:
+        if isinstance(item, RawCall) and item.ret is not None and not item.failed:
+            runs.call(item)
+        runs.look(OFTEN)
         take(item)
 
     return taking
@@ -207,7 +226,10 @@ class Session:
         try:
             self._open()
             self.signals.open(engine)
+            if settings.stats:
+                self._count_runs()
             held = self._attach() if settings.pids else []
+            self.telling.count_held(held)
             if settings.args:
                 self._spawn()
         except (EngineError, SpawnError) as error:
@@ -260,6 +282,16 @@ class Session:
         if failed:
             raise failed[0]
 
+    def _count_runs(self) -> None:
+        """--stats"""
+        from bpftrace_sys.record.ebpf.held_runs import HeldRuns
+
+        engine = self.engine
+        newest = engine.before.get("prog", 0)
+        stats = self.telling.count_runs(lambda: HeldRuns(engine.holders, newest))
+        if isinstance(stats, HeldRuns):
+            self.telling.capture.runs = stats
+
     def _attach(self) -> list[ObjectState | Unseen]:
         """Watches the processes that were asked for; returns what they hold."""
         from bpftrace_sys.record.machine.opening import Opening
@@ -297,8 +329,7 @@ class Session:
                 self._reap()
             if not settings.everybody and self._all_ended():
                 return
-            self.telling.rest()
-            engine.wait(None)
+            engine.wait(self.telling.rest())
 
     def _reap(self) -> None:
         """Whether the program has ended."""

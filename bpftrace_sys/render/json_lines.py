@@ -20,7 +20,7 @@ from bpftrace_sys.story.listing import listing_for
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.notes import LongLines
 from bpftrace_sys.story.objects import Attachment, NotedCall, PerfEvent
-from bpftrace_sys.story.renderer import Renderer, Template
+from bpftrace_sys.story.renderer import Renderer, Template, text_of
 from bpftrace_sys.story.walks import key_of
 from bpftrace_sys.trace.events import ending_line, event_line
 from bpftrace_sys.trace.header import Header
@@ -404,6 +404,7 @@ class JsonLines(Renderer):
         return JsonTemplate(self.pieces, parts, self._walk)
 
     def loop(self, templates: Sequence[Template], rounds: Rounds) -> None:
+        self.out.write(text_of(templates, rounds))
         super().loop(templates, rounds)
         last = templates[0 if rounds.order is None else rounds.order[-1]]
         self._walk = last.walk if isinstance(last, JsonTemplate) else None

@@ -28,7 +28,7 @@ from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Attachment, NotedCall, Object, Prog
 from bpftrace_sys.story.probes.folds import Folds
 from bpftrace_sys.story.remarks import remarks
-from bpftrace_sys.story.renderer import Renderer, Template
+from bpftrace_sys.story.renderer import Renderer, Template, text_of
 from bpftrace_sys.story.targets import printable
 from bpftrace_sys.story.walks import Walks
 from decoders.events import Exec, Exit, Fork, ProcessEvent
@@ -262,7 +262,7 @@ class TextRenderer(Renderer):
             return
         walks = [each if isinstance(each, WalkTemplate) else None for each in templates]
         if not (self.walks or any(walks)):
-            super().loop(templates, rounds)
+            self.out.write(text_of(templates, rounds))
             return
         pairs = zip(templates, rounds.strands, strict=True)
         texts = [iter(template.texts(strand)) for template, strand in pairs]

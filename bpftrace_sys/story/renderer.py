@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Protocol
 
     from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.objects import Attachment, NotedCall, Object
@@ -14,11 +13,6 @@ if TYPE_CHECKING:
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
     from decoders.events import Ending, ProcessEvent
     from decoders.loop_calls import Rounds, Strand
-
-    class Out(Protocol):
-        """Takes text."""
-
-        def write(self, text: str, /) -> int: ...
 
 
 TOGETHER: Final = 1024
@@ -53,14 +47,18 @@ class Template:
         """These calls were told."""
 
 
+def text_of(templates: Sequence[Template], rounds: Rounds) -> str:
+    """What is written of calls of loops, of templates that have texts."""
+    pairs = zip(templates, rounds.strands, strict=True)
+    return "".join(rounds.in_order([template.texts(strand) for template, strand in pairs]))
+
+
 class Renderer:
     """Takes the decoded trace, in order.
 
     Each method does nothing; a renderer has its own where it has something to say.
     """
 
-    out: Out
-    """Where the texts of templates go."""
     has_templates: bool = False
     """Whether :meth:`template` is worth asking: loops take a short cut (repeats.py) where
     all renderers have some."""
@@ -99,11 +97,7 @@ class Renderer:
 
     def loop(self, templates: Sequence[Template], rounds: Rounds) -> None:
         """Calls of loops that fit."""
-        pairs = list(zip(templates, rounds.strands, strict=True))
-        texts = [template.texts(strand) for template, strand in pairs]
-        if any(texts):
-            self.out.write("".join(rounds.in_order(texts)))
-        for template, strand in pairs:
+        for template, strand in zip(templates, rounds.strands, strict=True):
             template.told(strand)
 
     def again(self, call: NotedCall, before: NotedCall) -> None:

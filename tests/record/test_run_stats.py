@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -14,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from bpftrace_sys.record.ebpf.engine import Wanted, Watch
+from bpftrace_sys.record.ebpf.held_runs import HeldRuns
+from bpftrace_sys.record.machine import bpf
 from tests.support import bpf_asm as asm
 from tests.support.bpftool_view import tables_of
 from tests.support.running import ROOT, environment, run_cli
@@ -82,7 +86,8 @@ def test_runs_are_the_kernels(tmp_path: Path) -> None:
     assert again == (tmp_path / "trace.txt").read_text()
 
 
-def test_with_p_only_the_runs_of_the_trace_count(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["ptrace", "bpf"])
+def test_with_p_only_the_runs_of_the_trace_count(engine: str, tmp_path: Path) -> None:
     """A program that is attached all the time, and runs before and while we look."""
     script = tmp_path / "runs.py"
     script.write_text(WAITS)
@@ -97,8 +102,8 @@ def test_with_p_only_the_runs_of_the_trace_count(tmp_path: Path) -> None:
             assert program.stdout.readline() == "1000\n"
             text = tmp_path / "trace.txt"
             with subprocess.Popen(
-                [sys.executable, "-m", "bpftrace_sys", "--stats", "-o", str(text),
-                 "-p", str(program.pid)],
+                [sys.executable, "-m", "bpftrace_sys", "--engine", engine, "--stats",
+                 "-o", str(text), "-p", str(program.pid)],
                 env=environment(), cwd=ROOT,
             ) as tracer:  # fmt: skip
                 until = time.monotonic() + 60
@@ -116,6 +121,60 @@ def test_with_p_only_the_runs_of_the_trace_count(tmp_path: Path) -> None:
     title = next(line for line in said.splitlines() if line.startswith("programs"))
     (row,) = tables_of(said.replace(title, "programs"))["programs"]
     assert row["runs"] == "700"
+
+
+def test_by_ebpf_a_program_is_held_until_it_was_counted() -> None:
+    """Its last runs count, too; then it is gone, though the trace goes on."""
+    engine = Watch(Wanted(everybody=False, ring=1 << 16))
+    engine.open()
+    runs = HeldRuns(engine.holders, engine.before["prog"])
+    try:
+        packet = ctypes.create_string_buffer(64)
+        with asm.prog_load(asm.mov(0, 0) + asm.exit_(), "socket_filter") as prog:
+            number = asm.prog_info(prog.fd).id
+            assert engine.holders(prog.fd) == 1
+            run = struct.pack("<IIIIQQII", prog.fd, 0, 64, 0, ctypes.addressof(packet), 0, 300, 0)
+            asm.bpf(10, run + bytes(48))
+            runs.add(number)
+            assert engine.holders(prog.fd) == 2
+            runs.look()
+            assert runs.runs(number) is not None
+            asm.bpf(10, run + bytes(48))
+        runs.look()
+        assert str(runs.runs(number)).split()[0] == "600"
+        deadline = time.monotonic() + 20  # the kernel frees it a while after
+        while bpf.info("prog", number) is not None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert str(runs.runs(number)).split()[0] == "600"
+        assert engine.holders(sys.stderr.fileno()) == 0
+    finally:
+        runs.close()
+        engine.close()
+
+
+def test_by_ebpf_what_we_hold_is_not_said_to_be_left(tmp_path: Path) -> None:
+    script = tmp_path / "waits.py"
+    script.write_text(WAITS)
+    text = tmp_path / "trace.txt"
+    with subprocess.Popen(
+        [sys.executable, "-m", "bpftrace_sys", "--engine", "bpf", "--stats", "-o", str(text),
+         sys.executable, str(script)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(), cwd=ROOT,
+    ) as tracer:  # fmt: skip
+        assert tracer.stdin is not None
+        assert tracer.stdout is not None
+        assert tracer.stdout.readline() == "1000\n"
+        until = time.monotonic() + 60
+        while "BPF_PROG_LOAD" not in text.read_text():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        tracer.communicate("go\n\n", timeout=60)
+    said = text.read_text()
+    title = next(line for line in said.splitlines() if line.startswith("programs"))
+    (row,) = tables_of(said.replace(title, "programs"))["programs"]
+    assert row["runs"] == "1700"
+    assert "left behind" not in said
 
 
 def bpf_stats() -> int:

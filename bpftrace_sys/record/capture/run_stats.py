@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 OFTEN: Final = 0.1
 """Seconds between two looks."""
 LOOKED_AT: Final = 4096
-"""Programs that are looked at; those that were seen first."""
+"""Programs that are looked at; those that were seen first, and are not gone."""
 
 
 class RunStats:
@@ -48,7 +48,14 @@ class RunStats:
 
     def add(self, prog_id: int) -> None:
         """A program that was there already: what it ran before does not count."""
-        if prog_id not in self._progs and len(self._progs) < LOOKED_AT:
+        if prog_id in self._progs:
+            return
+        if len(self._progs) >= LOOKED_AT:
+            gone = next((number for number in self._progs if number not in self._there), None)
+            if gone is not None:
+                del self._progs[gone]
+                self._before.pop(gone, None)
+        if len(self._progs) < LOOKED_AT:
             self._progs[prog_id] = ""
             self._there.add(prog_id)
             self._before[prog_id] = _counted(prog_id) or (0, 0, 0)
@@ -71,11 +78,14 @@ class RunStats:
 
     def look(self, pause: float = 0) -> None:
         """Looks at all that are there, unless it did within the last ``pause`` seconds."""
-        now = time.monotonic()
-        if now - self._looked >= pause:
-            self._looked = now
+        if self.due(pause):
+            self._looked = time.monotonic()
             for number in list(self._there):
                 self.runs(number)
+
+    def due(self, pause: float) -> bool:
+        """Whether it did not look for so many seconds."""
+        return time.monotonic() - self._looked >= pause
 
     def runs(self, prog_id: int) -> str | None:
         """``RUNS NANOSECONDS MISSES`` of a program, as it was last looked at; None: never."""
@@ -87,6 +97,9 @@ class RunStats:
         else:
             self._there.discard(prog_id)
         return self._progs.get(prog_id) or None
+
+    def finish(self) -> None:
+        """The trace ends: from now on nobody has to be there because of us."""
 
     def close(self) -> None:
         """Counting ends, unless others have it on."""

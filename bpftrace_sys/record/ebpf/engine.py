@@ -116,6 +116,9 @@ class Watch:
         self._counters: list[memoryview] = []
         self._over: memoryview
         self._alone: list[memoryview] = []
+        self._holders = -1
+        """The program that counts them; and its answer."""
+        self._held: memoryview
         self._told: Told
         self._cgroups = Cgroups()
         self._openat = arches.number(arches.of_machine()[0], "openat")
@@ -291,6 +294,14 @@ class Watch:
             found |= new
         self.alive |= found
 
+    def holders(self, fd: int) -> int:
+        """How many hold the program that an fd of ours leads to, we included; 0: it is none."""
+        if self._holders < 0:
+            self._holders = self.programs.load("holders")
+            self._held = self.programs.variable("held").cast("Q")
+        self.programs.run(self._holders, struct.pack("<Q", fd))
+        return self._held[0]
+
     # ------------------------------------------------------------ reading
 
     def tell(self, told: Told) -> None:
@@ -401,6 +412,7 @@ class Watch:
         self._alone.clear()
         self.__dict__.pop("_ring", None)
         self.__dict__.pop("_over", None)
+        self.__dict__.pop("_held", None)
         self.programs.close()
         self._poll.close()
 

@@ -189,6 +189,9 @@ struct bpf_map {
 	u32 btf_vmlinux_value_type_id;
 } KERNEL;
 struct bpf_prog_aux {
+	struct {
+		s64 counter;
+	} refcnt;
 	u32 id;
 	u32 attach_btf_id;
 } KERNEL;

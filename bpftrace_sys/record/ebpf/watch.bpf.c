@@ -590,6 +590,7 @@ struct canary {
 	u32 ringbuf, nothing;
 };
 struct canary canary;
+volatile u64 held;
 
 /* Only so that the object's BTF has them: Python's formats are held against it. */
 const volatile struct layouts {
@@ -628,6 +629,24 @@ int PROGRAM(learn)(u64 *ctx)
 	READ(canary.value_size, map->value_size);
 	READ(canary.max_entries, map->max_entries);
 	READ(canary.map_flags, map->map_flags);
+	return 0;
+}
+
+/* Run by ourselves with an fd of ours: how many hold the program that it leads to, we included. */
+SEC("raw_tp/holders")
+int PROGRAM(holders)(u64 *ctx)
+{
+	struct file *file = file_of(ctx[0]);
+	struct bpf_prog *prog = 0;
+	struct bpf_prog_aux *aux = 0;
+	u64 count = 0;
+
+	if (file && kind_of(file) == PROG) {
+		READ(prog, file->private_data);
+		READ(aux, prog->aux);
+		READ(count, aux->refcnt.counter);
+	}
+	held = count;
 	return 0;
 }
 
