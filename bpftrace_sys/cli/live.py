@@ -260,7 +260,7 @@ class Telling:
     """What comes after the capture: imported step by step once there is something to tell."""
 
     def __init__(self, settings: Settings, outputs: Outputs, source: Any = None) -> None:
-        """``source``: where calls come from, if not from a Capture (watch.Source)."""
+        """``source``: where calls come from, if not from a Capture (watch_source.Source)."""
         self.settings = settings
         self.outputs = outputs
         self.started = time.time_ns()

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.cli.beginning import bind_to_this_cpu
 from bpftrace_sys.cli.getopt_long import UsageError
@@ -24,6 +24,8 @@ from bpftrace_sys.cli.live import (
 )
 from bpftrace_sys.cli.outputs import Outputs
 from bpftrace_sys.cli.spawn_failures import spawn_failure
+from bpftrace_sys.cli.watch_signals import Signals
+from bpftrace_sys.cli.watch_source import Source
 from bpftrace_sys.record.ebpf.cgroups import Cgroups
 from bpftrace_sys.record.ebpf.engine import CALLS, RING, Told, Wanted, Watch
 from bpftrace_sys.record.ptrace.errors import EngineError
@@ -35,11 +37,8 @@ from decoders.raw import RawCall
 
 if TYPE_CHECKING:
     from bpftrace_sys.cli.settings import Settings
-    from bpftrace_sys.record.capture.kernel_views import KernelViews
-    from bpftrace_sys.record.ebpf.held_runs import HeldRuns
     from bpftrace_sys.record.ebpf.records import WhoRecord
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
-    from bpftrace_sys.trace.items import Take, Taken
 
 NEEDS_STOPS: Final = {
     "stacks": "-k: nobody is stopped whose stack could be read",
@@ -62,68 +61,6 @@ def unserved(settings: Settings) -> str | None:
     if others:
         return f"--engine bpf traces {', '.join(CALLS)}, not {', '.join(others)}{instead}"
     return None
-
-
-class Source:
-    """What Telling takes from, in the place of a Capture: here nothing waits."""
-
-    stacks = None
-
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
-        self.machine = watch.machine
-        self.before = watch.before
-        self.take: Take
-        self.views: KernelViews | None = None
-        """-e kernel="""
-        self.runs: HeldRuns | None = None
-        """--stats"""
-
-    def begin(self, take: Take, ask: Any, learn: Any) -> None:
-        """As Capture.begin."""
-        from bpftrace_sys.record.ebpf.worlds import keeping
-
-        take = keeping(take, self._watch)
-        if self.views is not None:
-            take = _looking(self.views, take)
-        if self.runs is not None:
-            take = _counting(self.runs, take)
-        self.take = take
-
-    def drain(self) -> None:
-        """Nothing waits."""
-
-    def tell_events(self) -> bool:
-        """All is told at once."""
-        return False
-
-    def rest(self) -> None:
-        """Nothing waits."""
-
-
-def _looking(views: KernelViews, take: Take) -> Take:
-    """What takes items; of a load it is asked at once what became of the program."""
-    from bpftrace_sys.record.ebpf.made import Made
-
-    def taking(item: Taken) -> None:
-        if isinstance(item, RawCall) and item.ret is not None and not item.failed:
-            views.returned(item, Made(item))
-        take(item)
-
-    return taking
-
-
-def _counting(runs: HeldRuns, take: Take) -> Take:
-    """What takes items; programs that come by are held until they were counted."""
-    from bpftrace_sys.record.capture.run_stats import OFTEN
-
-    def taking(item: Taken) -> None:
-        if isinstance(item, RawCall) and item.ret is not None and not item.failed:
-            runs.call(item)
-        runs.look(OFTEN)
-        take(item)
-
-    return taking
 
 
 def wanted_of(settings: Settings) -> Wanted:
@@ -448,64 +385,3 @@ class Session:
                 f"process {pid} runs a 32-bit program: by tracepoints the calls of such are not "
                 "seen; --engine ptrace sees them"
             )
-
-
-class Signals:
-    """Signals to us, as something to wait for."""
-
-    NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-
-    def __init__(self) -> None:
-        self._engine: Watch | None = None
-        self._pipe: tuple[int, int] | None = None
-        self._before: dict[int, Any] = {}
-        self._pidfd = -1
-        self._came: list[int] = []
-
-    def open(self, engine: Watch) -> None:
-        """From now on signals end ``engine``'s wait."""
-        self._engine = engine
-        self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        engine.register(self._pipe[0])
-        for number in self.NUMBERS:
-            self._before[number] = signal.signal(number, self._take)
-        signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
-
-    def _take(self, number: int, frame: Any) -> None:
-        self._came.append(number)
-
-    def child(self, pid: int) -> None:
-        """Its end ends the wait, too."""
-        assert self._engine is not None
-        self._pidfd = os.pidfd_open(pid)
-        self._engine.register(self._pidfd)
-
-    def child_ended(self) -> None:
-        """No longer."""
-        assert self._engine is not None
-        self._engine.unregister(self._pidfd)
-        os.close(self._pidfd)
-        self._pidfd = -1
-
-    def taken(self) -> list[int]:
-        """Those that came since."""
-        if self._pipe is not None:
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._pipe[0], 4096)
-        came, self._came = self._came, []
-        return came
-
-    def close(self) -> None:
-        """Signals do again what they did before."""
-        if self._pipe is None:
-            return
-        signal.set_wakeup_fd(-1)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        if self._pidfd >= 0:
-            self.child_ended()
-        assert self._engine is not None
-        self._engine.unregister(self._pipe[0])
-        for fd in self._pipe:
-            os.close(fd)
-        self._pipe = None
