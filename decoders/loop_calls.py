@@ -6,20 +6,19 @@ import errno
 
 from decoders import arch as arches
 from decoders.raw import NOTHING, FdFact, RawCall
+from decoders.records import NamedTuple
 from decoders.uapi import const
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from typing import Final, NamedTuple, TypeAlias, TypeVar
+    from typing import Final, TypeAlias, TypeVar
 
     Thing = TypeVar("Thing")
 
     Round: TypeAlias = tuple[RawCall, int, int, int | None, tuple[bytes, ...]]
     """A call that is like another one but for its number, its time, its duration and the data of
     all chunks but the first: the other one, and these."""
-else:
-    from decoders.records import NamedTuple
 
 
 COMMANDS: Final = frozenset(
