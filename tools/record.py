@@ -47,9 +47,9 @@ IN_VM = re.compile(r"vm-(?P<series>\d+\.\d+)(-(?P<arch>\w+))?")
 TIME_LIMIT = 120  # seconds for one workload; qemu without KVM is some 20 times slower
 BOOT_LIMIT = 120  # seconds more for a virtual machine
 TRACER_OPTIONS = ("-f",)
-# A recording names its host, and that is nobody's business.
+# A recording names its host and, of each program, its cgroup; that is nobody's business.
 NAMED = 'echo fixture >/proc/sys/kernel/hostname && exec "$@"'
-HOSTNAME = ("unshare", "--uts", "sh", "-c", NAMED, "sh")
+HOSTNAME = ("unshare", "--uts", "--cgroup", "sh", "-c", NAMED, "sh")
 STRACE = ("strace", "-f", "-qq", "-e", "trace=bpf,perf_event_open", "-e", "signal=none")
 
 

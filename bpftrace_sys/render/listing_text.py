@@ -13,6 +13,8 @@ from bpftrace_sys.story.notes import Listing
 from bpftrace_sys.story.objects import NotedCall, Prog
 from bpftrace_sys.story.targets import printable
 
+OF_FD: Final = "map fd "
+"""Begins what is said of an ld_imm64 that names a map by its fd."""
 LISTINGS: Final = 8_192
 """Programs of which is known that their listing was shown."""
 
@@ -24,23 +26,28 @@ class ListingText:
         self.options = options
         self.paint = paint
         self._insn = InsnPainter(paint) if options.tokens else None
-        self._listed: dict[str, tuple[str, int, int | None]] = {}
-        """By tag: whose listing was shown, its digest, and in which call."""
+        self._listed: dict[str, tuple[str, int, int, int | None]] = {}
+        """By tag: whose listing was shown, its digests with and without fds, in which call."""
 
     def shown_before(self, call: NotedCall, found: Listing) -> str | None:
-        """The program whose listing, already shown, is this one; else this one is from now on."""
+        """The program whose listing, already shown, is this one, whatever the fds of its maps are;
+        else this one is from now on."""
         made = call.notes.made
         if not isinstance(made, Prog) or not made.tag or found.missing or found.unread:
             return None
         # Programs of one tag may differ in the maps that they name.
-        digest = 0
+        digest = fewer = 0
         for line in found.lines:
-            digest = hash((digest, line.text, line.comment))
-        label, known, seq = self._listed.get(made.tag, ("", 0, None))
-        if seq is not None and seq != call.raw.seq and known == digest:
-            return label
+            text, said = line.text, line.comment
+            digest = hash((digest, text, said))
+            if said is not None and said.startswith(OF_FD):
+                text, said = text.rpartition("=")[0], said[len(OF_FD) :].lstrip("0123456789")
+            fewer = hash((fewer, text, said))
+        label, known, known_fewer, seq = self._listed.get(made.tag, ("", 0, 0, None))
+        if seq is not None and seq != call.raw.seq and known_fewer == fewer:
+            return label if known == digest else f"{label}, its maps by other fds"
         if len(self._listed) < LISTINGS:
-            self._listed[made.tag] = (made.label, digest, call.raw.seq)
+            self._listed[made.tag] = (made.label, digest, fewer, call.raw.seq)
         return None
 
     def lines(self, found: Listing, indent: str) -> Iterator[str]:

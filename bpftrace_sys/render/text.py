@@ -7,7 +7,7 @@ here, so nothing of it can steer a terminal.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, Final
 
@@ -51,6 +51,8 @@ HELD_LETTERS: Final = 1 << 20
 """Letters that an object's holders are told with: each line names all of its places."""
 HANGING: Final = " " * 10
 """Stands before what of an attachment's line has no room in it."""
+UNDER: Final = " " * len(WHY)
+"""The same of a reason."""
 READS: Final = 8
 """Accesses of a program to its context that are shown where it is attached."""
 
@@ -118,9 +120,8 @@ class TextRenderer(Renderer):
                 self._remarks(call)
             if told_walk is not None:
                 tid, line, reasons = told_walk
-                self._write(f"{self.calls.pid(tid)} {self.paint('comment', printable(line))}")
-                for reason in reasons:
-                    self._write(self.paint("why", printable(f"{WHY}{reason}")))
+                self._write(self._noted(tid, printable(line)))
+                self._reasons(reasons)
         if self._held_more:
             from bpftrace_sys.story.inventory import counted
 
@@ -135,9 +136,15 @@ class TextRenderer(Renderer):
                 self._remarks(told)
             else:
                 tid, line, reasons = told
-                self._write(f"{self.calls.pid(tid)} {self.paint('comment', line)}")
-                for reason in reasons:
-                    self._write(self.paint("why", printable(f"{WHY}{reason}")))
+                self._write(self._noted(tid, line))
+                self._reasons(reasons)
+
+    def _noted(self, tid: int, line: str) -> str:
+        return self._hung(self.calls.pid(tid), self.paint("comment", line))
+
+    def _reasons(self, reasons: Iterable[str]) -> None:
+        for reason in reasons:
+            self._write(self._hung(self.paint("why", printable(f"{WHY}{reason}")), hanging=UNDER))
 
     def waits(self) -> bool:
         return bool(self.per_cpu or self.walks)
@@ -284,7 +291,8 @@ class TextRenderer(Renderer):
         for line in remarks(call):
             # The reason, which stands last, is what a person looks for.
             explained = explained or line.startswith(WHY)
-            yield self.paint("why" if explained else "comment", printable(line))
+            painted = self.paint("why" if explained else "comment", printable(line))
+            yield self._hung(painted, hanging=UNDER)
 
     def _remarks(self, call: NotedCall) -> None:
         for line in self._remark_lines(call):
@@ -431,11 +439,11 @@ class TextRenderer(Renderer):
     def _comment(self, line: str) -> str:
         return self._hung(self.paint("comment", line))
 
-    def _hung(self, *units: str) -> str:
-        """What stands about an attachment, in as many lines as a terminal needs."""
+    def _hung(self, *units: str, hanging: str = HANGING) -> str:
+        """What is said besides a call, in as many lines as a terminal needs."""
         line = " ".join(units)
         columns = self.options.columns
-        return line if visible(line) <= columns or not columns else filled(units, columns, HANGING)
+        return line if visible(line) <= columns or not columns else filled(units, columns, hanging)
 
     def attachment_text(self, told: Attachment, scope: str = "", more: int = 0) -> str:
         """``attached  NAME (...) -> TARGET``, and the steps below it.

@@ -89,6 +89,10 @@ class Probe:
     """Whether a call found its feature supported; None if it could not tell."""
     weak: bool
     """The call may as well be a program's own."""
+    alone: bool
+    part: bool
+    within: str
+    """As Found has them (verdicts.py)."""
     certain: bool
     """It is a probe, for all that is known so far; what follows may still show that a
     weak one is, or is none."""

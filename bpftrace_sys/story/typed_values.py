@@ -67,10 +67,12 @@ def _many(btf: Btf, type_id: int, step: int) -> Change:
 
 
 def retype(call: Call, model: Model) -> None:
-    """Adds types to the keys and values of a map call, and a summary to loaded BTF."""
+    """Adds types to the keys and values of a map call, a summary to BTF that is loaded or read."""
     command = call.command
     if command == "BPF_BTF_LOAD":
-        _summarise(call)
+        _summarise(call, ("attr", "btf"))
+    elif command == "BPF_OBJ_GET_INFO_BY_FD":
+        _summarise(call, ("attr", "info", "info", "btf"))
     elif command.startswith("BPF_MAP_") and command != "BPF_MAP_CREATE":
         batch = "BATCH" in command
         where = ("attr", "batch") if batch else ("attr",)
@@ -118,7 +120,7 @@ def _retype(call: Call, model: Model, used: Map, where: tuple[str, ...], batch: 
             _change(call, (*where, name), _many(btf, type_id, step))
 
 
-def _summarise(call: Call) -> None:
+def _summarise(call: Call, path: tuple[str, ...]) -> None:
     from decoders.formats import btf, btf_c
 
     def change(found: Bytes) -> Bytes:
@@ -129,4 +131,4 @@ def _summarise(call: Call) -> None:
         except btf.BtfError as error:
             return found._replace(note=str(error))
 
-    _change(call, ("attr", "btf"), change)
+    _change(call, path, change)

@@ -192,6 +192,55 @@ def test_cilium(traced: Callable[..., Ran], tmp_path: Path) -> None:
     replays_alike(ran, tmp_path)
 
 
+def test_cilium_alone(traced: Callable[..., Ran], tmp_path: Path) -> None:
+    """A process loads nothing else, and ends: nobody writes ``r0 = 0 ll`` for its own sake; but
+    what is used is no probe."""
+    ran = scene(traced, "cilium_types", "-f")
+    assert [line.rpartition(": ")[2] for line in folds(ran.text)] == [
+        "program type lwt_in", "program type lirc_mode2", "program type syscall"
+    ]
+    assert shown(ran) == 0
+    replays_alike(ran, tmp_path)
+    ran = scene(traced, "like_cilium")
+    assert folds(ran.text) == []
+    assert shown(ran) == 2
+
+
+def test_cilium_in_several_calls(traced: Callable[..., Ran], tmp_path: Path) -> None:
+    ran = scene(traced, "cilium_more")
+    assert shown(ran) == 0
+    said = " ".join(folds(ran.text))
+    assert "program type ext" in probes(ran)
+    assert probes(ran).count("program type ext") == 3
+    assert {"BPF_PROG_TEST_RUN", "ids of a program's maps"} < {*probes(ran)}
+    refused = ran.calls("BPF_PROG_LOAD")[-1].get("errno")
+    assert ("refused with EPERM: program type ext" in said) is (refused == "EPERM")
+    replays_alike(ran, tmp_path)
+
+
+def test_libxdp(traced: Callable[..., Ran], tmp_path: Path) -> None:
+    """Whether the dispatcher's object is only tried, what it is configured to do says."""
+    ran = scene(traced, "libxdp")
+    (fold,) = folds(ran.text)
+    assert fold == (
+        "2 feature probes, all supported: XDP programs for packets in fragments, "
+        "extensions of XDP dispatchers"
+    )
+    assert shown(ran) == 8  # the last, all of it
+    replays_alike(ran, tmp_path)
+
+
+def test_xdp_loader() -> None:
+    """The real one, recorded: the dispatcher that stays is told once, the tries are not."""
+    trace = str(ROOT / "fixtures" / "xdp-loader" / "trace.jsonl.gz")
+    text = run_cli("replay", "-q", trace).stdout
+    tried = run_cli("replay", "-q", "-v", trace).stdout
+    name = 'prog_name="xdp_dispatcher"'
+    assert (text.count(name), tried.count(name)) == (1, 4)
+    assert "refused with EPERM: extensions of XDP dispatchers" in text
+    assert text.count("magic=236") == tried.count("magic=236") == 1
+
+
 # What the recorded program printed: the library's own reading of the kernel's answers.
 CILIUM_SAID = {
     "map type array_of_maps": "yes",

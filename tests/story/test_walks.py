@@ -17,7 +17,7 @@ import record
 
 from bpftrace_sys.cli.main import main
 from tests.support.needs import needs_tool
-from tests.support.running import FIXTURES, environment
+from tests.support.running import FIXTURES, LOADERS, environment
 
 
 def replayed(trace: Path, *options: str) -> str:
@@ -108,6 +108,43 @@ def test_a_listing_stands_once() -> None:
     assert again > 1
     assert replayed(trace, "-v").count("insns=[") == text.count("insns=[") + again
     assert len({line["fd"]["id"] for line in loads}) > again
+
+
+TWICE = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from _common import MAP, PROG, asm, call
+def load(*fds):
+    insns = b"".join(asm.ld_imm64(1, fd, 1) for fd in fds) + asm.mov(0, 0) + asm.exit_()
+    call("PROG_LOAD", prog_type=PROG["SOCKET_FILTER"], insns=insns, insn_cnt=len(insns) // 8,
+         license=b"GPL\\0", prog_name=b"twice")
+def make(name):
+    return call("MAP_CREATE", map_type=MAP["ARRAY"], key_size=4, value_size=4, max_entries=1,
+                map_name=name).ret
+one, two = make(b"one"), make(b"two")
+load(one, two)
+load(one, two)
+load(os.dup(one), os.dup(two))
+load(two, one)
+"""
+
+
+@pytest.mark.live
+def test_a_listing_whose_maps_have_other_fds(needs_bpf: None, tmp_path: Path) -> None:
+    """It stands once; the tag is the same with other maps in their places: that one is shown."""
+    trace = tmp_path / "trace.jsonl"
+    subprocess.run(
+        [sys.executable, "-m", "bpftrace_sys", "-q", "-o", os.devnull, "--json", str(trace),
+         sys.executable, "-c", TWICE, str(LOADERS)],
+        check=True, env=environment(),
+    )  # fmt: skip
+    loads = commands(trace, "BPF_PROG_LOAD")
+    assert len(loads) == 4
+    assert len({line["fd"]["tag"] for line in loads}) == 1
+    found = re.findall(r"insns=(?:\[|/\* (.*?) id=\d+(.*?) \*/)", replayed(trace))
+    assert found == [
+        ("", ""), ("as prog twice", ""), ("as prog twice", ", its maps by other fds"), ("", "")
+    ]  # fmt: skip
 
 
 def in_json(trace: Path) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,38 @@ from _common import ATTACH, MAP, PROG, asm, call, returning, u32s, u64s
 
 NOBODYS = 0xFFFFFFFF
 MEMCG = asm.raw(0x85, imm=160) + asm.exit_()
+
+
+TYPED = asm.raw(0x18) + bytes(8) + asm.exit_()
+"""r0 = 0 ll; exit."""
+
+
+def blob(strings: bytes, *types: bytes) -> bytes:
+    """BTF of these types."""
+    size = sum(map(len, types))
+    return struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, size, size, len(strings)) + (
+        b"".join(types) + strings
+    )
+
+
+EXTENSION = blob(
+    b"\0a\0xdp_md\0ctx\0",
+    u32s(1, 12 << 24 | 1, 5),  # a(), global
+    u32s(0, 1 << 24, 0, 0),  # what it returns
+    u32s(3, 4 << 24, 0),  # struct xdp_md
+    u32s(0, 2 << 24, 3),
+    u32s(0, 13 << 24 | 1, 2, 10, 4),  # (struct xdp_md *ctx)
+)
+DISPATCHER = blob(
+    b"\0int\0xdp_dispatcher\0xdp_pass\0.rodata\0conf\0",
+    u32s(1, 1 << 24, 4, 1 << 24 | 32),
+    u32s(0, 13 << 24, 1),
+    u32s(5, 12 << 24 | 1, 2),
+    u32s(20, 12 << 24 | 1, 2),
+    u32s(37, 14 << 24, 1, 0),  # int conf
+    u32s(29, 15 << 24 | 1, 4, 5, 0, 4),
+)
+"""As much of xdp-dispatcher.o's as there need be."""
 
 
 def load(kind: str = "SOCKET_FILTER", insns: bytes = returning(0), **fields: Any) -> int:
@@ -89,6 +122,67 @@ def cilium() -> None:
     refused(lambda: call("LINK_CREATE", prog_fd=prog, attach_type=ATTACH["TRACE_KPROBE_MULTI"]))
 
 
+def cilium_types() -> None:
+    """cilium/ebpf's features, one a process: nothing but one program is loaded. LIRC is refused
+    where the kernel has no remote controls."""
+    for kind in ("LWT_IN", "LIRC_MODE2", "SYSCALL"):
+        child = os.fork()
+        if not child:
+            with contextlib.suppress(OSError):
+                os.close(load(kind, TYPED, prog_flags=(1 << 4) * (kind == "SYSCALL")))
+            os._exit(0)
+        os.waitpid(child, 0)
+
+
+def like_cilium() -> None:
+    """Instructions like cilium/ebpf's, which are run."""
+    prog = load(insns=TYPED)
+    call("PROG_TEST_RUN", prog_fd=prog, data_in=bytes(64), data_size_in=64)
+
+
+def cilium_more() -> None:
+    """What cilium/ebpf 0.20 asks for by more than one call: runs, ids of maps, extensions."""
+    prog = load(insns=TYPED, license=b"MIT\0")
+    call("PROG_TEST_RUN", prog_fd=prog, data_in=bytes(15), data_size_in=15)
+    os.close(prog)
+    prog = load(insns=TYPED, license=b"MIT\0")
+    info = bytearray(232)
+    info[52:56] = u32s(1)  # nr_map_ids
+    call("OBJ_GET_INFO_BY_FD", bpf_fd=prog, info=bytes(info), info_len=len(info))
+    os.close(prog)
+    made = call("BTF_LOAD", btf=EXTENSION, btf_size=len(EXTENSION))
+    func = {"prog_btf_fd": made.ret, "func_info_rec_size": 8, "func_info_cnt": 1,
+            "func_info": u32s(0, 1), "license": b"\0"}  # fmt: skip
+    target = load("XDP", **func)
+    refused(lambda: load("EXT", attach_prog_fd=target, attach_btf_id=1, **func))
+
+
+def dispatcher(magic: int, flags: int = 0) -> None:
+    """libxdp loads xdp-dispatcher.o, to see what can be done or to stay, and closes it."""
+    fds = [call("BTF_LOAD", btf=DISPATCHER, btf_size=len(DISPATCHER)).ret]
+    rodata = make(key=4, value=4, map_name=b"xdp_disp.rodata", map_flags=1 << 7, btf_fd=fds[0],
+                  btf_value_type_id=6)  # fmt: skip
+    call("MAP_UPDATE_ELEM", map_fd=rodata, key=u32s(0), value=u32s(magic))
+    call("MAP_FREEZE", map_fd=rodata)
+    func = {"prog_btf_fd": fds[0], "func_info_rec_size": 8, "func_info_cnt": 1}
+    fds += [rodata, load("XDP", prog_name=b"xdp_dispatcher", func_info=u32s(0, 3), **func)]
+    call("PROG_BIND_MAP", prog_fd=fds[-1], map_fd=rodata)
+    fds.append(
+        load("XDP", returning(2), prog_name=b"xdp_pass", func_info=u32s(0, 4), prog_flags=flags,
+             **func)
+    )  # fmt: skip
+    call("OBJ_GET_INFO_BY_FD", bpf_fd=fds[-1], info=bytes(232), info_len=232)
+    for fd in fds:
+        os.close(fd)
+
+
+def libxdp() -> None:
+    """Fragments, then the object that is to replace a function, then the real one."""
+    dispatcher(0, 1 << 5)
+    dispatcher(0)
+    dispatcher(236)
+
+
 def sleeper() -> None:
     """Probes, and then sleeps."""
     company()
@@ -109,8 +203,8 @@ def two_processes() -> None:
 SCENES = {
     scene.__name__: scene
     for scene in (
-        first_program, first_program_with_company, kept_map, closed_map, cilium, sleeper,
-        two_processes,
+        first_program, first_program_with_company, kept_map, closed_map, cilium, cilium_types,
+        like_cilium, cilium_more, libxdp, sleeper, two_processes,
     )
 }  # fmt: skip
 

@@ -30,6 +30,10 @@ _UNLESS: Final = {
     b"/sys/devices/": rb"/sys/devices/[^/]+/type$",
     b"/usr/lib/debug/": rb"/usr/lib/debug/.*vmlinux",
     b"/lib/modules/": rb"/lib/modules/[^/]+/(?:build/)?vmlinux",
+    # Folders are attached to; what a controller says of them (Go's runtime reads cpu.max) is not
+    # BPF's.
+    b"/sys/fs/cgroup": rb"(?!.*/(?:cpu|cpuacct|cpuset|memory|io|blkio|pids|hugetlb|rdma|misc)\."
+    rb"(?!slice$|service$|scope$)[\w.]+$)",
 }
 _DEFINING: Final = (
     rb"/sys/kernel/(?:debug/)?tracing/(?:kprobe|uprobe|dynamic|synthetic)_events(?:\0|$)"

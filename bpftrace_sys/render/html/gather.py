@@ -26,7 +26,7 @@ from bpftrace_sys.render.text_templates import TextTemplate
 from bpftrace_sys.story.kernel_view import Seen
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import MADE, Attachment, NotedCall, Object, text_of
-from bpftrace_sys.story.probes.folds import summary
+from bpftrace_sys.story.probes.folds import Run
 from bpftrace_sys.story.remarks import remarks
 from bpftrace_sys.story.renderer import Renderer, Template
 from bpftrace_sys.story.summary import Counts, calls, remains
@@ -274,7 +274,7 @@ class Gather(Renderer):
         report = self.report
         report.probes += len(run)
         report.failed -= sum(call.raw.failed for _, call in run)
-        report.groups.append(printable(summary(call for _, call in run)))
+        report.groups.append(printable(Run(call for _, call in run).summary()))
         for row, _ in run:
             if row is not None:
                 row[11] = len(report.groups)

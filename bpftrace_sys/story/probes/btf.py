@@ -64,6 +64,9 @@ BTF: Final[dict[tuple[tuple[tuple[int, int], ...], frozenset[bytes]], tuple[str,
     (((12, 1), (13, 0)), _strings(b"a")): ("BTF global functions", "cilium/ebpf"),
     ((_INT, (8, 0), _DECL_TAG), _strings(b"a")): ("BTF declaration tags", "cilium/ebpf"),
     ((_INT, _TYPE_TAG), _strings(b"a")): ("BTF type tags", "cilium/ebpf"),
+    (
+        (_INT, _PTR, (4, 0), (12, 1), (13, 1)), _strings(b"a", b"ctx", b"xdp_md"),
+    ): ("program type ext", "cilium/ebpf"),
     (((19, 1),), _strings(b"TEST")): ("64-bit BTF enums", "cilium/ebpf"),
 }
 """Blobs by what they hold."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Final
 
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Object
@@ -17,8 +18,10 @@ from bpftrace_sys.story.probes.verdicts import (
     name_of,
     string_of,
 )
-from decoders.call import Call
-from decoders.values import Absent
+from decoders.call import Call, number_of
+from decoders.values import Absent, Changed
+
+EXTENSION: Final = "program type ext"
 
 
 def _probe_of(found: Object | None) -> str | None:
@@ -81,10 +84,18 @@ def lookup_batch(call: Call, model: Model) -> Found | None:
 
 
 def info(call: Call, model: Model) -> Found | None:
-    """The BTF of a probe is asked about."""
+    """The BTF of a probe is asked about, or the maps of one without any."""
     asked = model.by_fd(call, "attr", "info", "bpf_fd")
-    if asked is not None and asked.kind == "btf" and _probe_of(asked) == "BTF":
+    kind = "" if asked is None else asked.kind
+    of_probe = _probe_of(asked)
+    if kind == "btf" and of_probe == "BTF":
         return Found("BTF of modules", "libbpf")
+    if kind == "btf" and of_probe == EXTENSION:
+        return Found(EXTENSION, "cilium/ebpf")
+    ids = call.attr("attr", "info", "info", "nr_map_ids")
+    asks = isinstance(ids, Changed) and number_of(ids.before) == 1
+    if asks and kind == "prog" and of_probe == "loading a program":
+        return Found("ids of a program's maps", "cilium/ebpf")
     return None
 
 
@@ -124,7 +135,7 @@ def test_run(call: Call, model: Model) -> Found | None:
     if probe == "program type raw_tracepoint" and not size:
         return Found("test runs of raw tracepoints", "bpftrace")
     load = None if used is None else used.call
-    if probe == "loading a program" and size == 14 and load is not None:
+    if probe == "loading a program" and size in (14, 15) and load is not None:
         if string_of(load.attr("attr", "license")) != "MIT":
             return None
         return Found("BPF_PROG_TEST_RUN", "cilium/ebpf", fails_with(errno.EINTR, ENOTSUPP))
@@ -132,10 +143,11 @@ def test_run(call: Call, model: Model) -> Found | None:
 
 
 def token_create(call: Call, model: Model) -> Found | None:
-    """A token of /sys/fs/bpf, which libbpf asks for on the chance at each open."""
+    """A token of /sys/fs/bpf, which libbpf asks for on the chance at each open, cilium/ebpf at its
+    first call."""
     fact = call.fact("attr", "token_create", "bpffs_fd")
     if fact is None or fact.info.get("path") != "/sys/fs/bpf" or not call.raw.failed:
         return None
     if call.number("attr", "token_create", "flags"):
         return None
-    return Found("BPF tokens in this user namespace", "libbpf 1.5 and later")
+    return Found("BPF tokens in this user namespace", "libbpf 1.5 and later, cilium/ebpf")

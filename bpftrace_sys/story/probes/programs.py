@@ -173,14 +173,21 @@ def prog_load(call: Call, model: Model) -> Found | None:
             return Found("bpf()", "bpftool", knows_command)
         return None
     data = load.insns
+    if data == TRIVIAL and load.number("prog_btf_fd"):
+        # The program that an extension is to replace, and the extension.
+        btf = model.by_fd(call, "attr", "prog_btf_fd")
+        probe = None if btf is None or btf.call is None else btf.call.notes.probe
+        if probe is not None and probe.name == "program type ext":
+            return Found(probe.name, "cilium/ebpf")
     if data[0] == 0x18 and data[1] >> 4 == 2:
         data = data[:4] + bytes(4) + data[8:]  # which fd the map is does not matter
     asks = HELPER_TESTS.get((load.number("log_level"), data[8:]))
     if asks is not None and data[:4] == b"\x85\0\0\0":
         helper = struct.unpack_from("<i", data, 4)[0]
         name = helpers.bpf_func_id.get(helper, "")
-        asked = f"helper {name or f'#{helper}'} in {_type_name(load.kind)}"
-        return Found(asked, asks.by, asks.verdict)
+        kind = _type_name(load.kind)
+        asked = f"helper {name or f'#{helper}'} in {kind}"
+        return Found(asked, asks.by, asks.verdict, within=kind)
     if data == TRIVIAL_LL and load.number("log_level") == 1:
         return Found("the limit of instructions", "bpftrace")
     exact = PROGRAMS.get(data)
@@ -211,9 +218,10 @@ def _trivial(load: Load, data: bytes) -> Found | None:
         return Found("expected attach types", "libbpf", weak=True)
     if kind == "tracing" and load.number("attach_btf_id"):
         return Found(f"program type {kind}", "libbpf-tools", weak=True)
-    if kind == "socket_filter":
-        return Found("loading a program", "libbpf, bpftool, bpftrace, cilium/ebpf", weak=True)
-    return Found(f"program type {kind}", "libbpf, bpftool, bpftrace, cilium/ebpf", weak=True)
+    name = "loading a program" if kind == "socket_filter" else f"program type {kind}"
+    if data == TRIVIAL_LL:
+        return Found(name, "cilium/ebpf", weak=True, alone=True)
+    return Found(name, "libbpf, bpftool, bpftrace, cilium/ebpf", weak=True)
 
 
 def _named(load: Load) -> Found | None:

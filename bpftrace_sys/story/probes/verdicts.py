@@ -102,3 +102,10 @@ class Found(NamedTuple):
     """Who sends it, as far as its shape tells."""
     verdict: Verdict = succeeded
     weak: bool = False
+    """It may as well be a program's own, unless it is closed unused or there is company."""
+    alone: bool = False
+    """A weak one that nobody would load for its own sake: it needs no company."""
+    part: bool = False
+    """A weak one on which others rest: the first of them that is no part decides."""
+    within: str = ""
+    """Of a helper, the program type in which it was tried."""

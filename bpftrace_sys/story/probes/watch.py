@@ -49,8 +49,9 @@ class Probes:
         if call.syscall.name not in ("bpf", "openat", "perf_event_open", "ioctl"):
             return
         process = self._processes.get(call.raw.pid)
-        matcher = MATCHERS.get(call.command)
-        found = None if matcher is None else matcher(call, self.model)
+        found = None
+        for matcher in MATCHERS.get(call.command, ()):
+            found = found or matcher(call, self.model)
         if process is None:
             if found is None:
                 return
@@ -64,9 +65,11 @@ class Probes:
             process.company = True
             call.notes.probe = Probe(*found, certain=True)
             return
-        if call.raw.ret is None or (call.raw.failed and not process.company):
+        alone = found.alone and call.raw.failed
+        if call.raw.ret is None or (call.raw.failed and not (process.company or alone)):
             return
-        call.notes.probe = Probe(*found, certain=process.company)
+        certain = (process.company or alone) and not found.part
+        call.notes.probe = Probe(*found, certain=certain)
         if isinstance(call.ret, Fd):
             process.pending.append(_Pending(call, call.notes.probe, call.ret.value))
 
@@ -76,13 +79,17 @@ class Probes:
         """Those of a process's weak probes that a call says nothing about."""
         made = call.ret.value if isinstance(call.ret, Fd) else None
         for pending in process.pending:
+            if pending.call.notes.probe is None or (pending.probe.part and pending.probe.certain):
+                continue  # decided with another one
             if _uses(call, pending):
-                if found is None:
-                    pending.call.notes.probe = None
+                if found is not None and found.part:
+                    yield pending
                 else:
-                    pending.probe.certain = True
+                    _decide(pending, process.pending, found is not None)
             elif made == pending.fd:
                 pending.probe.certain = True  # its number is free again: closed, and never used
+            elif pending.probe.part:
+                yield pending
             elif made is not None and (made == pending.fd + 1 or not process.company):
                 pending.call.notes.probe = None  # still open
             else:
@@ -92,7 +99,9 @@ class Probes:
         """A process has ended; what was not proven to be a probe is none."""
         process = self._processes.pop(pid, None)
         for pending in process.pending if process is not None else ():
-            if not pending.probe.certain:
+            if pending.probe.alone:
+                pending.probe.certain = True
+            elif not pending.probe.certain:
                 pending.call.notes.probe = None
 
 
@@ -104,3 +113,15 @@ def _uses(call: NotedCall, pending: _Pending) -> bool:
         fact.stage == ENTRY and fact.kind == made.kind and fact.id == made.id
         for fact in call.raw.fds
     )
+
+
+def _decide(pending: _Pending, others: list[_Pending], is_probe: bool) -> None:
+    """What a call is is known, and with it what the parts are that it rests on."""
+    if is_probe:
+        pending.probe.certain = True
+    else:
+        pending.call.notes.probe = None
+    if pending.probe.part:
+        for other in others:
+            if other.probe.part and _uses(pending.call, other):
+                _decide(other, others, is_probe)
