@@ -79,6 +79,8 @@ class Extra(NamedTuple):
     """How XDP runs on interfaces after the call: drv, skb, hw or multi; empty where it does not."""
     injected: bool = False
     """The result was injected: the kernel was not asked."""
+    as_value: bool = False
+    """What was injected is meant as a value, though it may look like an error (retval=-1)."""
     detached: bool = False
     """Its thread was let go of in it: it may return, unseen."""
     cred: Cred | None = None

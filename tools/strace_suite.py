@@ -23,6 +23,7 @@ import argparse
 import difflib
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,26 @@ IDS: Final = re.compile(
     r"|(jited_prog_insns=)\"[^\"]*\""
 )
 """What differs from run to run: ids of the kernel's, times, addresses in native code."""
+
+
+INJECTIONS: Final = {
+    "-failing": "-v -e inject=bpf,perf_event_open:error=EPERM"
+    " -e fault=ioctl:error=EBADF:when=50+",
+    "-succeeding": "-e inject=bpf,perf_event_open:retval=3"
+    " -e inject=ioctl:retval=3:when=50+",
+    "-third": "-v -e inject=bpf:error=EFAULT:when=3+3"
+    " -e inject=perf_event_open:error=E2BIG:when=2+2 -e inject=ioctl:error=EINTR:when=51+2",
+    "-some": "-y -e inject=bpf:retval=0:when=4..500+4 -e fault=perf_event_open:when=2+3"
+    " -e fault=ioctl:when=50+3",
+    "-large": "-e inject=bpf:retval=0x7fffffffffffffff:when=2+5"
+    " -e inject=ioctl:retval=-1:when=52+5"
+    " -e inject=perf_event_open:retval=18446744073709551615:when=1+2",
+    "-negative": "-yy -e inject=bpf,perf_event_open:retval=-7"
+    " -e inject=ioctl:retval=-4096:when=50+",
+    "-odd": "-v -e fault=bpf:when=2+2 -e inject=bpf:error=512:when=6+6"
+    " -e fault=ioctl:error=4095:when=50+2 -e inject=perf_event_open:error=1:when=3",
+}
+"""Of a call in so many the result is set: once Python has started, whose ioctls are to succeed."""
 
 
 class Case(NamedTuple):
@@ -97,8 +118,9 @@ CASES: Final[dict[str, Case]] = {
             "-X": "-X raw",
             "-XX": "-X verbose -v",
             "-N": "-N",
-            "-failing": "-e inject=bpf,perf_event_open,ioctl:error=EPERM -v",
-            "-succeeding": "-e inject=bpf,perf_event_open,ioctl:retval=3",
+            "-s300": "-s 300 -v",
+            "-abbrev": "-e abbrev=perf_event_open",
+            **INJECTIONS,
         }.items()
     },
 }
@@ -153,6 +175,8 @@ def lines_of(case: Case, tree: Path, style: str, folder: Path) -> tuple[list[str
             return [], []
         expected = done.stdout.decode("ascii", "backslashreplace")
     ours = log.read_text("ascii", "backslashreplace")
+    if not ours and expected:
+        raise SystemExit(f"strace_suite: {shlex.join(us)} has written nothing: see why, by hand")
     return compared(ours, case.ours), compared(expected, case.ours)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from bpftrace_sys.cli.settings import Apply, Settings
+    from bpftrace_sys.record.capture.inject import Rule
 
 STATUSES: Final = ("successful", "failed", "unfinished", "unavailable", "detached")
 """strace's. None is unavailable: that is one whose result could not be had though it returned."""
@@ -184,7 +185,18 @@ def _inject(settings: Settings, flag: str, text: str) -> None:
             if rule.syscall not in TRACED:
                 near = meant(rule.syscall, TRACED)
                 raise UsageError(f"{flag}: {rule.syscall!r} is none of {', '.join(TRACED)}{near}")
-            settings.injections.append(rule)
+            _replace(settings, rule)
+
+
+def _replace(settings: Settings, rule: Rule) -> None:
+    """As in strace the last rule for a call is the one that counts; those for some commands of
+    bpf(2), or for one name, stand beside each other."""
+    if rule.commands is None and rule.name is None:
+        settings.injections = [
+            other for other in settings.injections
+            if other.syscall != rule.syscall or other.commands is not None or other.name is not None
+        ]  # fmt: skip
+    settings.injections.append(rule)
 
 
 def _injected(flag: str, word: str) -> list[str]:

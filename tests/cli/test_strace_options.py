@@ -250,6 +250,16 @@ def test_rules_for_several_calls_and_faults() -> None:
     assert rule.ret == -errno.EBUSY
 
 
+def test_the_last_rule_for_a_call_counts() -> None:
+    """As in strace; rules for some commands stand beside each other."""
+    words = ["-e", "inject=bpf,ioctl:error=EPERM", "-e", "inject=bpf(map_*):error=EBUSY",
+             "--fault=bpf:when=2", "-e", "inject=bpf:retval=-1:when=3", "x"]  # fmt: skip
+    rules = parse(words, "live").injections
+    assert [(rule.syscall, rule.ret, rule.as_value) for rule in rules] == [
+        ("ioctl", -errno.EPERM, False), ("bpf", -errno.EBUSY, False), ("bpf", -1, True),
+    ]  # fmt: skip
+
+
 SENTENCES = {
     "-e raw=bpf": "-e raw= (--raw) is for",
     "-N": "-N (--arg-names) is for --style strace",

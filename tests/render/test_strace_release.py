@@ -158,6 +158,23 @@ def test_injected() -> None:
     call = bpf(22, b"\3\0\0\0", ret=-errno.EPERM)
     call.raw.extra = call.raw.extra._replace(injected=True)
     assert text(call).endswith(" = -1 EPERM (Operation not permitted) (INJECTED)")
+    # retval=-1: no error, but a number; of a command that makes an fd a signed one.
+    call.raw.extra = call.raw.extra._replace(as_value=True)
+    assert text(call).endswith("{map_fd=3}, 4) = 18446744073709551615 (INJECTED)")
+    made_ = bpf(0, struct.pack("<5I", 1, 4, 8, 1, 0), ret=-1)
+    made_.raw.extra = call.raw.extra
+    assert text(made_).endswith("map_flags=0}, 20) = -1 (INJECTED)")
+
+
+def test_results_that_strace_takes_for_fds() -> None:
+    """OBJ_PIN's, which is none, with strace=7.2 only; none of an fd that the call itself made."""
+    facts = [FdFact(0, ENTRY, "file", {"path": "/dev/null"}), FdFact(5, EXIT, "map", {"map_id": 1})]
+    path = frozenset({"path"})
+    pin = bpf(6, struct.pack("<Q2I", 0, 99, 0), ret=0, fds=facts)
+    assert text(pin, fds=path, release="7.2").endswith("= 0</dev/null>")
+    assert text(pin, fds=path).endswith(" = 0")
+    inner = bpf(0, struct.pack("<6I", 12, 4, 4, 1, 0, 5), ret=5, fds=facts)
+    assert text(inner, fds=path).endswith("inner_map_fd=5}, 24) = 5<anon_inode:bpf-map>")
 
 
 def test_the_names_that_a_release_lacks_are_names_of_ours() -> None:

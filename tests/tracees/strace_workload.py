@@ -8,6 +8,7 @@ print may be compared as they are, but for ids of the kernel's.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import random
@@ -109,8 +110,10 @@ def bpf(cmd: int, fmt: str, *values: int | bytes, size: int | None = None) -> in
 
 
 def close(fd: int) -> None:
-    if fd >= 0:
-        os.close(fd)
+    """Of a result that was made up there is nothing to close; stdin and its like stay open."""
+    if 2 < fd < 1 << 31:
+        with contextlib.suppress(OSError):
+            os.close(fd)
 
 
 def map_create(kind: int = 2, key: int = 4, value: int = 8, size: int = 72, **more: int) -> int:

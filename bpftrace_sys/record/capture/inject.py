@@ -69,6 +69,8 @@ class Rule:
     ret: int
     """What the call returns, signed: to fail, a negative errno."""
     when: When
+    as_value: bool = False
+    """It is meant as a value (retval=), whatever its sign."""
     counts: dict[int, int] = field(default_factory=dict)
     """By thread: how many calls matched so far."""
 
@@ -128,6 +130,7 @@ def parse(text: str, commands: Callable[[tuple[str, ...]], frozenset[int]]) -> R
     if (chosen or name is not None) and match[1] != "bpf":
         raise InjectError("only bpf takes commands and name=")
     ret: int | None = None
+    as_value = False
     which = When()
     for part in parts:
         key, _, value = part.partition("=")
@@ -137,6 +140,7 @@ def parse(text: str, commands: Callable[[tuple[str, ...]], frozenset[int]]) -> R
             if ret is not None:
                 raise InjectError("a call returns one thing: either error= or retval=, and once")
             ret = -_errno(value) if key == "error" else _retval(value)
+            as_value = key == "retval" and ret < 0
         elif key == "when":
             which = when(value)
         elif key in TAMPERING:
@@ -146,7 +150,7 @@ def parse(text: str, commands: Callable[[tuple[str, ...]], frozenset[int]]) -> R
     if ret is None:
         raise InjectError("says neither error= nor retval=")
     picked = commands(tuple(chosen)) if chosen else None
-    return Rule(match[1], picked, name, ret, which)
+    return Rule(match[1], picked, name, ret, which, as_value)
 
 
 def _errno(text: str) -> int:

@@ -250,7 +250,7 @@ class Capture:
         for rule in self._rules:
             if rule.hit(tracee.tid, name, node) and self._skip is not None:
                 self._skip(tracee, rule.ret)
-                raw.extra = raw.extra._replace(injected=True)
+                raw.extra = raw.extra._replace(injected=True, as_value=rule.as_value)
                 break
         self._entered = time_ns
         self.begun.begins(raw, (raw, None, (env, node, row)))

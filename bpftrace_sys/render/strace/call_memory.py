@@ -47,7 +47,7 @@ class CallMemory:
         self.decoded = call.syscall.name not in manner.undecoded
         """Whether structures are more than their address."""
         raw = call.raw
-        self.failed: bool = raw.failed
+        self.failed: bool = raw.failed and not raw.extra.as_value
         self.before = Snapshot(chunk for chunk in raw.chunks if chunk.stage == ENTRY)
         self.after = (
             Snapshot(chunk for chunk in raw.chunks if chunk.stage == EXIT)
@@ -68,6 +68,8 @@ class CallMemory:
         if not self.manner.fds or number < 0:
             return text
         fact = self.call.fd(number)
+        if fact is self.call.result_fd:
+            fact = None  # which it has only become in this call
         return text + ("" if fact is None else fd_text(fact, self.manner.fds))
 
     def dirfd(self, number: int) -> str:

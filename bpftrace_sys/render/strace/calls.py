@@ -17,9 +17,11 @@ from bpftrace_sys.render.strace.rows import IOCTLS, PAGE, PERF_BITS, ROWS
 from decoders.call import Call
 from decoders.declare import perf_attr
 from decoders.declare.structs import layout_of
+from decoders.raw import ENTRY, FdFact
 from decoders.uapi import const, names, perf, system
 from decoders.values import Name
 from decoders.walk.measures import PERF_ATTR_SIZE_VER0
+from decoders.walk.memory import Snapshot
 
 _OPEN_ORDER: Final = (
     "O_CREAT O_EXCL O_NOCTTY O_TRUNC O_APPEND O_NONBLOCK O_SYNC O_DSYNC O_DIRECT O_LARGEFILE"
@@ -253,6 +255,7 @@ AS_NUMBERS: Final = frozenset({"sendto", "sendmsg", "recvfrom", "recvmsg"})
 """Calls without a row: the arguments are shown as they are in the registers."""
 
 
+ALL: Final = (1 << 64) - 1
 UNFINISHED: Final = " <unfinished ...>"
 DETACHED: Final = " <detached ...>"
 
@@ -293,8 +296,36 @@ def outcome(call: Call, manner: Manner) -> str:
     """What stands behind the ``=``."""
     ret = result(call, hexa if call.syscall.name in manner.raw else str)
     injected = " (INJECTED)" if call.raw.extra.injected else ""
-    fact = call.result_fd if manner.fds else None
+    fact = _result_fd(call, manner) if manner.fds else None
     return f"{ret}{'' if fact is None else fd_text(fact, manner.fds)}{injected}"
+
+
+def _result_fd(call: Call, manner: Manner) -> FdFact | None:
+    """What a call's result is, where that is taken for an fd."""
+    if not manner.release or call.syscall.name != "bpf":
+        return call.result_fd
+    if call.raw.failed or call.raw.ret is None or not _is_fd(call):
+        return None
+    return call.result_fd or call.fd(call.raw.ret)
+
+
+def _is_fd(call: Call) -> bool:
+    """Whether strace takes a call's result for an fd: of bpf where it has decoded the attr."""
+    if call.syscall.name != "bpf":
+        return call.syscall.name in ("perf_event_open", "openat")
+    addr, size = call.raw.args[1], call.raw.args[2] & 0xFFFFFFFF
+    if call.command not in FDS_7_2 or not 0 < size <= PAGE:
+        return False
+    before = Snapshot(chunk for chunk in call.raw.chunks if chunk.stage == ENTRY)
+    return len(before.read(addr, size) or b"") == size
+
+
+FDS_7_2: Final = frozenset(f"BPF_{name}" for name in (
+    "MAP_CREATE", "PROG_LOAD", "OBJ_PIN", "OBJ_GET", "PROG_GET_FD_BY_ID", "MAP_GET_FD_BY_ID",
+    "BTF_LOAD", "BTF_GET_FD_BY_ID", "LINK_CREATE", "LINK_GET_FD_BY_ID", "ENABLE_STATS",
+    "ITER_CREATE", "PROG_BIND_MAP", "TOKEN_CREATE",
+))  # fmt: skip
+"""Commands whose result strace 7.2 takes for an fd, which of two of them is none (src/bpf.c)."""
 
 
 def result(call: Call, show: Callable[[int], str] = str) -> str:
@@ -302,6 +333,8 @@ def result(call: Call, show: Callable[[int], str] = str) -> str:
     ret = call.raw.ret
     if ret is None:
         return "?"
+    if call.raw.extra.as_value:
+        return show(ret if show is str and _is_fd(call) else ret & ALL)
     if not call.raw.failed:
         return show(ret)
     number = -ret

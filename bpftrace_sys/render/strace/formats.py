@@ -198,7 +198,7 @@ def _attr_size(item: Item) -> str:
 
     text = size(item.value)
     line = item.line
-    if line.call.raw.ret != -errno.E2BIG:
+    if not line.failed or line.call.raw.ret != -errno.E2BIG:
         return text
     # The kernel says which size it would have taken.
     addr = line.args[0 if line.call.syscall.name == "perf_event_open" else 2]

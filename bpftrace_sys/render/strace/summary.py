@@ -192,7 +192,7 @@ class StraceSummary(Renderer):
         if count is None:
             count = counts[raw.nr] = Count(call.syscall.name, raw.nr)
         count.calls += 1
-        count.errors += raw.failed
+        count.errors += raw.failed and not raw.extra.as_value
         spent = raw.duration
         if spent is not None:
             count.wall.add(max(0, spent - self.overhead))
