@@ -16,16 +16,23 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def _late(owner: type, name: str, source: Callable[[], str], names: Mapping[str, Any]) -> Any:
+def _late(
+    owner: type,
+    name: str,
+    source: Callable[[], str],
+    names: Mapping[str, Any],
+    defaults: tuple[Any, ...] = (),
+) -> Any:
     """A function that is compiled when it is first called, and then takes its own place.
 
-    ``source``: its text; ``names``: what is global in it.
+    ``source``: its text; ``names``: what is global in it; ``defaults``: of its last parameters.
     """
 
     def first(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         found: dict[str, Any] = {}
         exec(source(), {**names, "__name__": owner.__module__}, found)
         made = found[name]
+        made.__defaults__ = defaults
         made.__qualname__ = f"{owner.__qualname__}.{name}"
         setattr(owner, name, staticmethod(made) if name == "__new__" else made)
         return made(self, *args, **kwargs)
@@ -81,15 +88,13 @@ class _Maker(type):
         made = type(name, (_Tuple,), body)
 
         def source() -> str:
-            takes = [f"{field}=_defaults[{field!r}]" if field in defaults else field
-                     for field in fields]  # fmt: skip
-            return (
-                f"def __new__(_cls, {', '.join(takes)}):\n"
-                f"    return _new(_cls, ({''.join(f'{field}, ' for field in fields)}))"
-            )
+            all_ = "".join(f"{field}, " for field in fields)
+            return f"def __new__(_cls, {all_}): return _new(_cls, ({all_}))"
 
-        names = {"_new": tuple.__new__, "_defaults": defaults}
-        made.__new__ = staticmethod(_late(made, "__new__", source, names))
+        values = tuple(defaults.values())
+        made.__new__ = staticmethod(
+            _late(made, "__new__", source, {"_new": tuple.__new__}, values)
+        )
         return made
 
 
@@ -164,7 +169,16 @@ def _made(cls: Any, eq: bool, frozen: bool, slots: bool) -> Any:
     fields = inherited | own
     cls.__record__ = fields
     cls.__match_args__ = tuple(fields)
-    cls.__init__ = _late(cls, "__init__", lambda: _init(cls, fields, frozen), _defaults(fields))
+    # As Python's own: once one has a default, all that follow have.
+    defaults = [
+        _Missing if one.factory is not _Missing else one.default
+        for one in fields.values()
+        if one.factory is not _Missing or one.default is not _Missing
+    ]
+    names = {f"_make_{name}": one.factory for name, one in fields.items()}
+    names |= {"_missing": _Missing, "_set": object.__setattr__}
+    source = lambda: _init(cls, fields, frozen)  # noqa: E731
+    cls.__init__ = _late(cls, "__init__", source, names, tuple(defaults))
     if "__repr__" not in cls.__dict__:
         cls.__repr__ = _repr
     if eq:
@@ -177,30 +191,16 @@ def _made(cls: Any, eq: bool, frozen: bool, slots: bool) -> Any:
     return cls
 
 
-def _defaults(fields: Mapping[str, _Field]) -> dict[str, Any]:
-    names: dict[str, Any] = {"_missing": _Missing, "_set": object.__setattr__}
-    for name, one in fields.items():
-        if one.factory is not _Missing:
-            names[f"_make_{name}"] = one.factory
-        elif one.default is not _Missing:
-            names[f"_default_{name}"] = one.default
-    return names
-
-
 def _init(cls: Any, fields: Mapping[str, _Field], frozen: bool) -> str:
-    takes, lines = ["self"], []
+    lines = []
     for name, one in fields.items():
-        value = name
-        if one.factory is not _Missing:
-            takes.append(f"{name}=_missing")
-            value = f"_make_{name}() if {name} is _missing else {name}"
-        else:
-            takes.append(name if one.default is _Missing else f"{name}=_default_{name}")
+        made = one.factory is not _Missing
+        value = f"_make_{name}() if {name} is _missing else {name}" if made else name
         line = f"_set(self, {name!r}, {value})" if frozen else f"self.{name} = {value}"
         lines.append(f"    {line}")
     if hasattr(cls, "__post_init__"):
         lines.append("    self.__post_init__()")
-    return "\n".join([f"def __init__({', '.join(takes)}):", *lines, "    return None"])
+    return "\n".join([f"def __init__({', '.join(['self', *fields])}):", *lines, "    return None"])
 
 
 def _eq(names: list[str]) -> str:

@@ -247,7 +247,7 @@ STEPS: Final = (
     "decoders.decode", "bpftrace_sys.record.machine.live_facts", "bpftrace_sys.story.targets",
     "bpftrace_sys.story.model", "bpftrace_sys.story.attach.rows", "bpftrace_sys.story.pipeline",
     "bpftrace_sys.story.probes.matchers", "bpftrace_sys.story.probes.watch",
-    "bpftrace_sys.story.explain", "bpftrace_sys.render.text", "bpftrace_sys.render.tables",
+    "bpftrace_sys.story.explain", "bpftrace_sys.render.text",
 )  # fmt: skip
 """What telling a call imports, in pieces of some milliseconds: stops are served in between."""
 

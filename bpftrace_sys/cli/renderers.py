@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bpftrace_sys.cli.outputs import ANNOTATE, EVENTS, JSON, REPORT, ROWS, TEXT, Outputs, Row
 from bpftrace_sys.cli.settings import TRACED, silenced
 from bpftrace_sys.render.output import Files, Output, complain
-from bpftrace_sys.render.split import Split
 from bpftrace_sys.render.style import columns_of, painter, plain_painter, wants_colour
-from bpftrace_sys.render.tables import LedgerRenderer
 from bpftrace_sys.render.text import TextRenderer
 from bpftrace_sys.render.text_options import Options
 from bpftrace_sys.render.times import stamps
@@ -58,6 +56,8 @@ def renderers(
     elif not settings.canonical and (
         settings.counts or not (settings.quiet or settings.style == "strace")
     ):
+        from bpftrace_sys.render.tables import LedgerRenderer
+
         # After the text and before the JSON's last line.
         ledger = LedgerRenderer(
             outputs.text,
@@ -131,6 +131,8 @@ def _text(making: Making, text: Output) -> Renderer | None:
 
     if not settings.split:
         return to(text, paint)
+    from bpftrace_sys.render.split import Split
+
     files = Files(str(settings.output), settings.append)
     making.outputs.add(files)
     asked = paint if settings.colour == "always" else plain_painter

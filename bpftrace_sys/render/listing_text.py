@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from bpftrace_sys.render.insn_paint import InsnPainter
 from bpftrace_sys.render.source_line import LINE_0, Sources
 from bpftrace_sys.render.style import Painter
 from bpftrace_sys.render.text_options import Options
 from bpftrace_sys.story.notes import Listing
 from bpftrace_sys.story.objects import NotedCall, Prog
 from bpftrace_sys.story.targets import printable
+
+if TYPE_CHECKING:
+    from bpftrace_sys.render.insn_paint import InsnPainter
 
 OF_FD: Final = "map fd "
 """Begins what is said of an ld_imm64 that names a map by its fd."""
@@ -25,7 +27,11 @@ class ListingText:
     def __init__(self, options: Options, paint: Painter) -> None:
         self.options = options
         self.paint = paint
-        self._insn = InsnPainter(paint) if options.tokens else None
+        self._insn: InsnPainter | None = None
+        if options.tokens:
+            from bpftrace_sys.render.insn_paint import InsnPainter
+
+            self._insn = InsnPainter(paint)
         self._listed: dict[str, tuple[str, int, int, int | None]] = {}
         """By tag: whose listing was shown, its digests with and without fds, in which call."""
 

@@ -15,13 +15,11 @@ from bpftrace_sys.render.call_text import BATCH, CallText
 from bpftrace_sys.render.exits import exit_line
 from bpftrace_sys.render.line_breaks import filled
 from bpftrace_sys.render.per_cpu import PerCpu
-from bpftrace_sys.render.short_call import short_call
 from bpftrace_sys.render.style import Painter, plain_painter, visible
 from bpftrace_sys.render.text_options import (
     HOLE,
     Options,
 )
-from bpftrace_sys.render.text_templates import TextTemplate, WalkTemplate, cut
 from bpftrace_sys.render.times import spent
 from bpftrace_sys.story.listing import is_long
 from bpftrace_sys.story.model import Model
@@ -35,6 +33,7 @@ from decoders.events import Exec, Exit, Fork, ProcessEvent
 
 if TYPE_CHECKING:
     from bpftrace_sys.render.output import TextOut
+    from bpftrace_sys.render.text_templates import TextTemplate, WalkTemplate
     from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.walks import Key
     from bpftrace_sys.trace.header import Header
@@ -225,11 +224,15 @@ class TextRenderer(Renderer):
 
     def template(self, call: NotedCall) -> TextTemplate | WalkTemplate | None:
         """How calls are printed that are like this one but for their data."""
+        from bpftrace_sys.render.text_templates import WalkTemplate
+
         key = self._walk(call)
         text = self._text_template(call)
         return text if key is None else WalkTemplate(call.command, key, text)
 
     def _text_template(self, call: NotedCall) -> TextTemplate | None:
+        from bpftrace_sys.render.text_templates import TextTemplate, cut
+
         options = self.options
         if options.stamp is not None or (options.spent and call.raw.duration is None):
             return None
@@ -468,6 +471,8 @@ class TextRenderer(Renderer):
         head = self._hung(*units)
         if told.verb in ("enabled", "disabled") and len(told.steps) == 1:
             return head
+        from bpftrace_sys.render.short_call import short_call
+
         lines = [head]
         lines += [
             self._hung(f"  {step.role:<7} {printable(short_call(step.call))}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.notes import Given
@@ -21,7 +21,9 @@ from decoders.formats.ctx_flow import Access, accesses
 from decoders.formats.insn import Insn
 from decoders.records import dataclass
 from decoders.uapi import names
-from decoders.uapi.layouts import LAYOUTS, Member
+
+if TYPE_CHECKING:
+    from decoders.uapi.layouts import Member
 
 STRUCTS: Final[dict[str, str]] = {
     **dict.fromkeys(
@@ -209,6 +211,8 @@ def type_of(call: Call) -> str:
 
 
 def _struct(call: Call, facts: Facts) -> Layout:
+    from decoders.uapi.layouts import LAYOUTS
+
     return StructLayout(LAYOUTS.get(STRUCTS[type_of(call)], ()))
 
 

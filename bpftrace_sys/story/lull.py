@@ -7,8 +7,9 @@ ends the wait.
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING, Any, Final
+
+from bpftrace_sys.common.light import signal
 
 if TYPE_CHECKING:
     from bpftrace_sys.story.pipeline import Pipeline

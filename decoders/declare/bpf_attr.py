@@ -9,6 +9,7 @@ kernel/bpf/syscall.c.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from decoders.constructs import cs
@@ -20,6 +21,7 @@ from decoders.declare.bpf_fields import (
     FUNC_INFO,
     IFINDEX,
     LINE_INFO,
+    LINK_TARGET,
     OPT_FD,
     OUT_U32,
     OUT_U64,
@@ -27,8 +29,6 @@ from decoders.declare.bpf_fields import (
     TOO_SMALL,
     relative,
 )
-from decoders.declare.bpf_info import INFO
-from decoders.declare.bpf_link import LINK_CREATE
 from decoders.declare.bpf_map_attr import (
     BATCH_IN,
     BATCH_OUT,
@@ -66,6 +66,7 @@ from decoders.declare.structs import (
     In,
     InOut,
     InsnArray,
+    Late,
     Log,
     Many,
     One,
@@ -82,6 +83,7 @@ from decoders.walk.measures import (
     btf_log_size,
     command,
     fd_array_count,
+    fd_kind,
     has_path_fd,
     insns_accepted,
     log_end,
@@ -89,8 +91,21 @@ from decoders.walk.measures import (
     replaces_by_id,
     stream_size,
     task_name_size,
+    variant,
 )
 from decoders.walk.scope import Scope
+
+
+def _info() -> Mapping[Any, Any]:
+    from decoders.declare.bpf_info import INFO
+
+    return INFO
+
+
+def _variants() -> Mapping[Any, Any]:
+    from decoders.declare.bpf_link import ROWS
+
+    return ROWS
 
 
 def attach_fd_kind(scope: Any) -> str | None:
@@ -238,6 +253,8 @@ def _get_fd_by_id(name: str) -> Any:
     )
 
 
+INFO = Pick(fd_kind, Late(_info))
+"""By what the fd is.  An fd that nobody knows leaves the bytes as they are."""
 OBJ_GET_INFO_BY_FD = cs.Struct(
     "info"
     / cs.Struct(
@@ -355,6 +372,28 @@ COMMON_ATTR = kernel(
         "log_true_size" / OUT_U32,
         "_" / Padding(4),
     ),
+)
+
+
+LINK_CREATE = cs.Struct(
+    "link_create"
+    / cs.Struct(
+        "prog_fd"
+        / Called(FD, "map_fd", lambda scope: scope["attach_type"] == const.BPF_STRUCT_OPS),
+        "target" / LINK_TARGET,
+        "attach_type" / ATTACH_TYPE,
+        "flags"
+        / Meaning(
+            cs.Int32ul,
+            lambda scope: scope["attach_type"] == const.BPF_XDP,
+            {
+                True: FlagSet(cs.Int32ul, names.xdp_flags, "XDP_FLAGS"),
+                False: FlagSet(cs.Int32ul, names.link_create_flags, "BPF_F"),
+            },
+            base=16,
+        ),
+        "variant" / Pick(variant, Late(_variants), size=48),
+    )
 )
 
 

@@ -39,7 +39,6 @@ from decoders.declare.structs import Blob, CStr, InsnArray, Many, Out, Pick, ker
 from decoders.uapi import names, perf, system
 from decoders.values import Int, Value
 from decoders.walk.measures import (
-    fd_kind,
     link_iter_target,
     link_type,
     perf_link_type,
@@ -336,14 +335,11 @@ for _name, _struct in (
 ):
     kernel(_name, _struct)
 
-INFO = Pick(
-    fd_kind,
-    {
-        "prog": PROG_INFO,
-        "map": MAP_INFO,
-        "btf": BTF_INFO,
-        "link": LINK_INFO,
-        "token": TOKEN_INFO,
-    },
-)
-"""By what the fd is.  An fd that nobody knows leaves the bytes as they are."""
+INFO: Final[dict[str, Any]] = {
+    "prog": PROG_INFO,
+    "map": MAP_INFO,
+    "btf": BTF_INFO,
+    "link": LINK_INFO,
+    "token": TOKEN_INFO,
+}
+"""By what the fd is."""

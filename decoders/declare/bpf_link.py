@@ -1,4 +1,4 @@
-"""LINK_CREATE: one row per way that its union is used, chosen by the attach type.
+"""LINK_CREATE's union: one row per way that it is used, chosen by the attach type.
 
 From link_create() and the bpf_*_link_attach() functions that it calls, in
 kernel/bpf/syscall.c and their own files.
@@ -9,24 +9,22 @@ from __future__ import annotations
 from typing import Any, Final
 
 from decoders.constructs import cs
-from decoders.declare.bpf_fields import ATTACH_TYPE, FD, LINK_TARGET, OPT_FD, relative
+from decoders.declare.bpf_fields import FD, OPT_FD, relative
 from decoders.declare.fields import (
     S32,
     U32,
     U64,
     X64,
-    Called,
     FactField,
     FlagSet,
-    Meaning,
     MustBeZero,
     Named,
     Padding,
     this,
 )
 from decoders.declare.structs import CStr, In, Many, One, Pick
-from decoders.uapi import const, names, system
-from decoders.walk.measures import EXT, is_id, is_path_fd, iter_target, variant
+from decoders.uapi import names, system
+from decoders.walk.measures import EXT, is_id, is_path_fd, iter_target
 
 BTF_ID = FactField(cs.Int32ul, "btf_vmlinux")
 
@@ -157,34 +155,10 @@ NO_VARIANT: Final = (
     "BPF_SK_REUSEPORT_SELECT_OR_MIGRATE", "BPF_STRUCT_OPS",
 )  # fmt: skip
 """Attach types whose union is not looked at. Of one that is nowhere, nobody knows what it holds."""
-LINK_FLAGS = FlagSet(cs.Int32ul, names.link_create_flags, "BPF_F")
-XDP_FLAGS = FlagSet(cs.Int32ul, names.xdp_flags, "XDP_FLAGS")
-
-
-LINK_CREATE = cs.Struct(
-    "link_create"
-    / cs.Struct(
-        "prog_fd"
-        / Called(FD, "map_fd", lambda scope: scope["attach_type"] == const.BPF_STRUCT_OPS),
-        "target" / LINK_TARGET,
-        "attach_type" / ATTACH_TYPE,
-        "flags"
-        / Meaning(
-            cs.Int32ul,
-            lambda scope: scope["attach_type"] == const.BPF_XDP,
-            {True: XDP_FLAGS, False: LINK_FLAGS},
-            base=16,
-        ),
-        "variant"
-        / Pick(
-            variant,
-            {
-                **VARIANTS,
-                **dict.fromkeys(NO_VARIANT, TARGET_BTF_ID),
-                "cgroup": CGROUP,
-                EXT: TRACING,
-            },
-            size=48,
-        ),
-    )
-)
+ROWS: Final[dict[str, Any]] = {
+    **VARIANTS,
+    **dict.fromkeys(NO_VARIANT, TARGET_BTF_ID),
+    "cgroup": CGROUP,
+    EXT: TRACING,
+}
+"""What LINK_CREATE's union holds, by what measures.variant() says."""

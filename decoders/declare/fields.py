@@ -71,13 +71,16 @@ class Named(Field):
         super().__init__(subcon)
         self.table = table
         self.enum = enum
-        self.memo: dict[int, Value] = {
-            number_: Name(number_, name, enum) for number_, name in table.items()
-        }
+        self.memo: dict[int, Value] = {}
+        """Of those in the table that were seen."""
 
     def value(self, raw: Any, scope: Scope) -> Value:
         known = self.memo.get(raw)
         if known is not None:
+            return known
+        name = self.table.get(raw)
+        if name is not None:
+            known = self.memo[raw] = Name(raw, name, self.enum)
             return known
         name = scope.env.newer(self.enum, raw) if self.enum else None
         return Name(raw, name, self.enum, name is not None)

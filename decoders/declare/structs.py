@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from decoders.constructs import cs
@@ -54,12 +54,17 @@ class Pick(Field, layouts.Union):
         default: Any = None,
         size: int | None = None,
     ) -> None:
-        alternatives = [row for row in rows.values() if row is not None]
-        if default is not None:
-            alternatives.append(default)
-        self.size = max((row.sizeof() for row in alternatives), default=0) if size is None else size
-        Field.__init__(self, cs.Bytes(self.size))
         layouts.Union.__init__(self, key, rows, default)
+        self._size = size
+        # Of what stands behind a pointer nobody asks how large it may be.
+        Field.__init__(self, cs.Bytes(lambda _: self.size))
+
+    @property
+    def size(self) -> int:
+        """Bytes of the largest alternative."""
+        if self._size is None:
+            self._size = max((row.sizeof() for row in _alternatives(self)), default=0)
+        return self._size
 
     def chosen(self, scope: Scope) -> Any:
         """The alternative (a construct Struct) that the fields around select."""
@@ -69,6 +74,29 @@ class Pick(Field, layouts.Union):
         """Its layout."""
         row = self.chosen(scope)
         return None if row is None else layout_of(row)
+
+
+class Late(Mapping[Any, Any]):
+    """The rows of a Pick that another module declares, which ``load`` imports: few traces have
+    any of them."""
+
+    def __init__(self, load: Callable[[], Mapping[Any, Any]]) -> None:
+        self._load = load
+        self._rows: Mapping[Any, Any] | None = None
+
+    def _loaded(self) -> Mapping[Any, Any]:
+        if self._rows is None:
+            self._rows = self._load()
+        return self._rows
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._loaded()[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._loaded())
+
+    def __len__(self) -> int:
+        return len(self._loaded())
 
 
 class Target(layouts.Target):

@@ -93,25 +93,31 @@ def _form(wording: str) -> _Form | None:
     return head, pick
 
 
-_FORMS: Final = tuple(
-    None if code in VARIANTS else _form(wording) for code, wording in enumerate(WORDINGS)
-)
-_VARIANT_FORMS: Final = {
-    code: {value: _form(wording) for value, wording in variants.wordings.items()}
-    for code, variants in VARIANTS.items()
-}
-_OTHER_FORMS: Final = {code: _form(WORDINGS[code]) for code in VARIANTS}
+_FORMS: Final[list[_Form | None]] = [None] * 256
+"""By code, of those that were there before; what has variants is not among them."""
+_VARIANT_FORMS: Final[dict[str, _Form | None]] = {}
+"""Of the others, by wording."""
 _BY: Final = {code: Insn._fields.index(row.by) for code, row in VARIANTS.items()}
 """Where the field that selects a variant stands in an Insn."""
 
 
+def _form_of(insn: Sequence[Any]) -> _Form | None:
+    """An instruction's form, made when it comes for the first time: few programs have all."""
+    code = insn[1]
+    if code not in _BY:
+        form = _FORMS[code] = _form(WORDINGS[code])
+        return form
+    wording = VARIANTS[code].wordings.get(insn[_BY[code]], WORDINGS[code])
+    if wording not in _VARIANT_FORMS:
+        _VARIANT_FORMS[wording] = _form(wording)
+    return _VARIANT_FORMS[wording]
+
+
 def _unnamed(insn: Sequence[Any]) -> str:
     """The text of an instruction, without names; ``insn`` are the fields of an Insn."""
-    code = insn[1]
-    form = _FORMS[code]
+    form = _FORMS[insn[1]]
     if form is None:
-        if code in _BY:
-            form = _VARIANT_FORMS[code].get(insn[_BY[code]], _OTHER_FORMS[code])
+        form = _form_of(insn)
         if form is None:
             return _rare(0, *insn[1:7])
     wording, pick = form

@@ -61,9 +61,7 @@ def forget_fields() -> None:
     bpf_attr.ATTR.rows[0] = shorter(  # type: ignore[index]
         "bpf_attr.MAP_CREATE", bpf_map_attr.MAP_CREATE, 64
     )
-    bpf_info.INFO.rows["prog"] = shorter(  # type: ignore[index]
-        "bpf_prog_info", bpf_info.PROG_INFO, 216
-    )
+    bpf_info.INFO["prog"] = shorter("bpf_prog_info", bpf_info.PROG_INFO, 216)
     flags = Bits(
         cs.Int64ul,
         *(member for member in perf_attr.FLAGS.members if member[1] < BITS),
