@@ -20,6 +20,7 @@ from bpftrace_sys.render.text_options import (
     HOLE,
     Options,
 )
+from bpftrace_sys.render.text_templates import TextTemplate, WalkTemplate, cut
 from bpftrace_sys.render.times import spent
 from bpftrace_sys.story.listing import is_long
 from bpftrace_sys.story.model import Model
@@ -33,7 +34,6 @@ from decoders.events import Exec, Exit, Fork, ProcessEvent
 
 if TYPE_CHECKING:
     from bpftrace_sys.render.output import TextOut
-    from bpftrace_sys.render.text_templates import TextTemplate, WalkTemplate
     from bpftrace_sys.story.kernel_view import Seen
     from bpftrace_sys.story.walks import Key
     from bpftrace_sys.trace.header import Header
@@ -224,15 +224,11 @@ class TextRenderer(Renderer):
 
     def template(self, call: NotedCall) -> TextTemplate | WalkTemplate | None:
         """How calls are printed that are like this one but for their data."""
-        from bpftrace_sys.render.text_templates import WalkTemplate
-
         key = self._walk(call)
         text = self._text_template(call)
         return text if key is None else WalkTemplate(call.command, key, text)
 
     def _text_template(self, call: NotedCall) -> TextTemplate | None:
-        from bpftrace_sys.render.text_templates import TextTemplate, cut
-
         options = self.options
         if options.stamp is not None or (options.spent and call.raw.duration is None):
             return None
