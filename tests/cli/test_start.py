@@ -29,6 +29,26 @@ HEAVY = {
     "bpftrace_sys.story.model",
 }  # fmt: skip
 """Each takes longer to import than the whole of a short program takes to run."""
+LIGHT = {"signal", "enum", "collections", "functools", "contextlib"}
+"""What Python's own modules bring along, and the way to the first stop does without."""
+NEVER = {
+    "dataclasses", "bdb", "dis", "ast", "tokenize", "_hashlib", "datetime", "textwrap", "glob",
+    "shlex", "decoders.declare.perf_calls", "decoders.declare.netlink_calls",
+    "decoders.declare.bpf_info", "decoders.declare.bpf_link", "bpftrace_sys.render.insn_paint",
+    "bpftrace_sys.render.split", "bpftrace_sys.render.tables",
+}  # fmt: skip
+"""What a trace with one call can do without. (pdb, inspect, pickle and hashlib are named, but not
+loaded: construct imports them.)"""
+OWN = ("bpftrace_sys", "decoders")
+LOAD = """
+import ctypes, platform, struct
+number = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+insns = ctypes.create_string_buffer(struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0))
+words = ctypes.create_string_buffer(b"GPL")
+addresses = ctypes.addressof(insns), ctypes.addressof(words)
+attr = ctypes.create_string_buffer(struct.pack("<IIQQ", 1, 2, *addresses), 64)
+ctypes.CDLL(None).syscall(number, 5, attr, 64)
+"""
 
 
 def imported(*words: str) -> set[str]:
@@ -49,8 +69,18 @@ def imported(*words: str) -> set[str]:
 
 
 def test_a_program_without_bpf_imports_next_to_nothing(tmp_path: Path) -> None:
-    assert not imported("-f", "-o", str(tmp_path / "out"), "true") & HEAVY
+    found = imported("-f", "-o", str(tmp_path / "out"), "true")
+    assert not found & (HEAVY | LIGHT)
+    assert len([name for name in found if name.startswith(OWN)]) <= 76
     assert (tmp_path / "out").read_text().endswith("+++ exited with 0 +++\n")
+
+
+def test_a_trace_with_one_call_imports_what_that_needs(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    found = imported("-f", "-q", "-e", "trace=bpf", "-o", str(out), sys.executable, "-c", LOAD)
+    assert "BPF_PROG_LOAD" in out.read_text()
+    assert not found & NEVER
+    assert len([name for name in found if name.startswith(OWN)]) <= 165
 
 
 def test_what_is_light_is_not_all(tmp_path: Path) -> None:
