@@ -16,6 +16,7 @@ from bpftrace_sys.record.machine.inventory import Look
 from bpftrace_sys.story.standing import PlaceText
 from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.inventory import ObjectState, Place
+from bpftrace_sys.trace.kernel_fields import Info
 from decoders.formats.netlink import Message
 from tests.support.bpftool_view import bpftool
 from tests.support.needs import needs_tool
@@ -96,9 +97,8 @@ def test_tc_actions_are_read() -> None:
     assert (prog, place.way) == (77, "action")
     wanted = {"device": "v0", "priority": 9, "chain": 4, "name": "letgo"}
     assert wanted.items() <= place.info.items()
-    assert PlaceText(RecordedFacts({}, 1)).target(Place("action", {**place.info, "netns": 0})) == (
-        "tc action egress on v0"
-    )
+    here = Place("action", Info({**place.info, "netns": 0}))
+    assert PlaceText(RecordedFacts({}, 1)).target(here) == "tc action egress on v0"
 
 
 IN_MAPS = f"""
@@ -149,7 +149,9 @@ def test_an_old_kernels_link_is_completed_by_its_event() -> None:
     ((link, place),) = look._links
     look._attach(5, place)
     probe = {"fd_type": "uprobe", "probe": "/bin/sh", "probe_offset": 4}
-    event = ObjectState("perf_event", 9, "", {"attached_prog": 5, "pid": 1, "fd": 6, **probe})
+    event = ObjectState(
+        "perf_event", 9, "", Info({"attached_prog": 5, "pid": 1, "fd": 6, **probe})
+    )
     look._events[9] = event
     look._attach_event(event)
     assert prog.places == link.places == [place]

@@ -344,8 +344,10 @@ def test_capabilities_reach_the_last() -> None:
     assert max(system.capability) >= int(last.read_text())
 
 
-def test_modules_import_nothing_but_typing() -> None:
+def test_tables_import_no_more_than_types() -> None:
     for module in (*MODULES, const, importlib.import_module("decoders.uapi.layouts")):
         text = Path(module.__file__ or "").read_text()
         imports = [line for line in text.splitlines() if re.match(r"(from|import) ", line)]
-        assert all(re.match(r"from (__future__|typing) import", line) for line in imports)
+        # decoders.records is what the house has instead of typing.NamedTuple.
+        known = r"from (__future__|typing|decoders\.records) import"
+        assert all(re.match(known, line) for line in imports)

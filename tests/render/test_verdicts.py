@@ -17,7 +17,7 @@ from junit2htmlreport.parser import Junit
 from sarif_pydantic import Sarif
 
 from bpftrace_sys.cli.check import main as check
-from bpftrace_sys.cli.messages import DIFFERENT, DONE, TROUBLE
+from bpftrace_sys.cli.messages import DIFFERENT, DONE, OWN_FAILURE, TROUBLE
 from bpftrace_sys.compare.policy.deeds import Deed, Where
 from bpftrace_sys.compare.policy.verdicts import Outside, Verdict
 from bpftrace_sys.render import verdicts
@@ -258,9 +258,9 @@ def test_what_does_not_go_together(words: list[str], narrow: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_file_that_cannot_be_written_is_trouble(narrow: Path, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_a_failure_of_ours(narrow: Path, tmp_path: Path) -> None:
     done = judged(narrow, "--junit", str(tmp_path / "no" / "j.xml"))
-    assert done.returncode == TROUBLE
+    assert done.returncode == OWN_FAILURE
     assert "No such file" in done.stderr
 
 

@@ -14,6 +14,7 @@ from bpftrace_sys.story.inventory import Machine
 from bpftrace_sys.story.standing import ROWS, PlaceText, link_target, via
 from bpftrace_sys.trace.facts import RecordedFacts
 from bpftrace_sys.trace.inventory import Holder, Inventory, ObjectState, Place, Unseen
+from bpftrace_sys.trace.kernel_fields import Info
 from decoders.raw import FdFact
 
 FACTS = {
@@ -31,13 +32,13 @@ FACTS = {
     ("map", 60): "elsewhere",
 }
 STATES = {
-    ("prog", 1): ObjectState("prog", 1, "on_ext", {"type": 28}),
-    ("prog", 2): ObjectState("prog", 2, "on_tracing", {"type": 26}),
-    ("prog", 3): ObjectState("prog", 3, "on_lsm", {"type": 29, "attach_btf_id": 8}),
-    ("prog", 4): ObjectState("prog", 4, "xdp_main", {"type": 6}),
-    ("map", 50): ObjectState("map", 50, "jumps", {"btf_vmlinux_value_type_id": 10}),
-    ("btf", 1): ObjectState("btf", 1, "vmlinux", {"kernel_btf": 1}),
-    ("btf", 40): ObjectState("btf", 40, "nf_tables", {"kernel_btf": 1}),
+    ("prog", 1): ObjectState("prog", 1, "on_ext", Info({"type": 28})),
+    ("prog", 2): ObjectState("prog", 2, "on_tracing", Info({"type": 26})),
+    ("prog", 3): ObjectState("prog", 3, "on_lsm", Info({"type": 29, "attach_btf_id": 8})),
+    ("prog", 4): ObjectState("prog", 4, "xdp_main", Info({"type": 6})),
+    ("map", 50): ObjectState("map", 50, "jumps", Info({"btf_vmlinux_value_type_id": 10})),
+    ("btf", 1): ObjectState("btf", 1, "vmlinux", Info({"kernel_btf": 1})),
+    ("btf", 40): ObjectState("btf", 40, "nf_tables", Info({"kernel_btf": 1})),
 }
 
 
@@ -130,7 +131,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("way", "info", "text"), CASES)
 def test_words(way: str, info: dict[str, Any], text: str, words: PlaceText) -> None:
-    assert words.target(Place(way, info)) == text
+    assert words.target(Place(way, Info(info))) == text
 
 
 def test_each_way_is_tried() -> None:
@@ -145,10 +146,10 @@ def test_a_link_by_its_fdinfo_is_worded_alike(words: PlaceText) -> None:
 
 
 def test_by_what_means() -> None:
-    assert via(Place("tcx", {"link_id": 4})) == "link"
-    assert via(Place("xdp", {})) == "netlink"
-    assert via(Place("perf_event", {"pid": 1})) == "perf event"
-    assert via(Place("cgroup", {})) == ""
+    assert via(Place("tcx", Info({"link_id": 4}))) == "link"
+    assert via(Place("xdp", Info({}))) == "netlink"
+    assert via(Place("perf_event", Info({"pid": 1}))) == "perf event"
+    assert via(Place("cgroup", Info({}))) == ""
 
 
 def machine(*objects: ObjectState, unseen: tuple[Unseen, ...] = ()) -> Machine:
@@ -156,7 +157,7 @@ def machine(*objects: ObjectState, unseen: tuple[Unseen, ...] = ()) -> Machine:
 
 
 def test_what_nobody_was_seen_to_hold_is_not_said_to_be_held_by_nobody() -> None:
-    prog = ObjectState("prog", 1, "alone", {"type": 1, "xlated_prog_len": 16})
+    prog = ObjectState("prog", 1, "alone", Info({"type": 1, "xlated_prog_len": 16}))
     (table,) = machine(prog).tables()
     cells = dict(zip(table.columns, table.rows[0], strict=True))
     assert cells["attached to"] == "not seen attached"
@@ -165,13 +166,13 @@ def test_what_nobody_was_seen_to_hold_is_not_said_to_be_held_by_nobody() -> None
 
 def test_what_holds_what() -> None:
     holder = Holder(12, "loader", [3])
-    place = Place("tcx", {"link_id": 7, "ifindex": 1, "device": "lo", "attach_type": 46})
-    prog = ObjectState("prog", 1, "p", {"type": 3, "map_ids": [2], "btf_id": 4}, [place])
+    place = Place("tcx", Info({"link_id": 7, "ifindex": 1, "device": "lo", "attach_type": 46}))
+    prog = ObjectState("prog", 1, "p", Info({"type": 3, "map_ids": [2], "btf_id": 4}), [place])
     made = machine(
         prog,
-        ObjectState("map", 2, "m", {"type": 1}, pins=["/sys/fs/bpf/m"]),
-        ObjectState("link", 7, "", {"type": 11, "prog_id": 1}, [place], holders=[holder]),
-        ObjectState("btf", 4, "", {"btf_size": 10}),
+        ObjectState("map", 2, "m", Info({"type": 1}), pins=["/sys/fs/bpf/m"]),
+        ObjectState("link", 7, "", Info({"type": 11, "prog_id": 1}), [place], holders=[holder]),
+        ObjectState("btf", 4, "", Info({"btf_size": 10})),
     )
     held = {(state.kind, state.id): made.held_by(state) for state, _ in made.objects}
     assert held == {
@@ -184,7 +185,8 @@ def test_what_holds_what() -> None:
 
 def test_runs_a_second_are_those_between_two_looks() -> None:
     def state(runs: int) -> ObjectState:
-        return ObjectState("prog", 1, "p", {"type": 3, "run_cnt": runs, "run_time_ns": runs * 7})
+        info = Info({"type": 3, "run_cnt": runs, "run_time_ns": runs * 7})
+        return ObjectState("prog", 1, "p", info)
 
     earlier = Inventory(1_000_000_000, [state(100)])
     later = Inventory(3_000_000_000, [state(300)])
