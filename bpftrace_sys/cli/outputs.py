@@ -87,6 +87,11 @@ class Outputs:
     def __init__(self, rows: Mapping[Row, Output]) -> None:
         self._rows = rows
         self._files: list[Files] = []
+        self._each: list[Output] = []
+        """Each once, though two rows may share it."""
+        for output in rows.values():
+            if not any(output is other for other in self._each):
+                self._each.append(output)
 
     @classmethod
     def asked(cls, settings: Settings) -> Outputs:
@@ -111,12 +116,7 @@ class Outputs:
         self._files.append(files)
 
     def __iter__(self) -> Iterator[Output]:
-        """Each once, though two rows may share it."""
-        seen: list[Output] = []
-        for output in self._rows.values():
-            if not any(output is other for other in seen):
-                seen.append(output)
-        return iter(seen)
+        return iter(self._each)
 
     @property
     def without_calls(self) -> bool:
@@ -135,8 +135,10 @@ class Outputs:
 
     def rest(self) -> None:
         """What was written can be read from now on."""
-        for output in (*self, *self._files):
+        for output in self._each:
             output.rest()
+        for files in self._files:
+            files.rest()
 
     def reopen(self) -> bool:
         """Begins those anew that somebody has moved. False: none is a file."""

@@ -26,13 +26,25 @@ def status(task: int | str) -> dict[str, str]:
     return {name: value.strip() for name, _, value in fields}
 
 
+def _read(path: str, limit: int) -> bytes:
+    """A file of /proc, as open() would cost more than the reading. OSError where it is gone."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = b""
+        while len(found) < limit and (piece := os.read(fd, limit - len(found))):
+            found += piece
+        return found
+    finally:
+        os.close(fd)
+
+
 def cgroup_of(pid: int) -> str | None:
     """The path of a process's cgroup in cgroup2; of cgroup1 the longest. None: it is gone."""
     try:
-        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-            lines = [line.rstrip("\n").split(":", 2) for line in file]
+        text = os.fsdecode(_read(f"/proc/{pid}/cgroup", 1 << 16))
     except OSError:
         return None
+    lines = [line.split(":", 2) for line in text.split("\n")]
     unified = [line[2] for line in lines if len(line) == 3 and line[0] == "0"]
     if unified and unified[0] not in ("", "/"):
         return unified[0]
@@ -53,15 +65,16 @@ def argv_of(data: bytes) -> tuple[str, ...]:
 def executed(pid: int, former_tid: int | None) -> Exec:
     """What a process runs since its execve, in whose stop it is; what cannot be read is left
     out."""
-    found = Exec(former_tid)
+    path, argv, uid = "", None, None
     try:
-        found = found._replace(path=os.readlink(f"/proc/{pid}/exe"))
-        with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:
-            found = found._replace(argv=argv_of(file.read(ARGV_LIMIT)))
-        found = found._replace(uid=int(status(pid)["Uid"].split()[0]))
-    except (OSError, KeyError, ValueError, IndexError):
+        path = os.readlink(f"/proc/{pid}/exe")
+        argv = argv_of(_read(f"/proc/{pid}/cmdline", ARGV_LIMIT))
+        # The real one comes first; newlines of a name are escaped there.
+        _, _, rest = _read(f"/proc/{pid}/status", 1 << 17).partition(b"\nUid:\t")
+        uid = int(rest.split(None, 1)[0])
+    except (OSError, ValueError, IndexError):
         pass
-    return found._replace(cgroup=cgroup_of(pid))
+    return Exec(former_tid, path, argv, uid, cgroup_of(pid))
 
 
 def process_of(tid: int) -> int:

@@ -44,12 +44,15 @@ class Output:
         self._passing = ""
         self._packed = name.endswith((".gz", ".zst"))
         self._due = 0.0
+        self._written = True
+        """Something was written since it was flushed last, for all that is known."""
 
     def write(self, text: str) -> int:
         """As a stream's; never raises OSError."""
         if _passing:
             take_away()
         if self.lost is None:
+            self._written = True
             try:
                 return self.stream.write(text)
             except UnicodeEncodeError:
@@ -71,11 +74,14 @@ class Output:
 
         A compressed file cannot be flushed that often: once a second at most.
         """
+        if not self._written:
+            return
         if self._packed:
             now = time.monotonic()
             if now < self._due:
                 return
             self._due = now + 1.0
+        self._written = False
         self.flush()
 
     def passing(self, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bpftrace_sys.record.capture.paths import LIMIT, defining, interesting
+from bpftrace_sys.record.capture.paths import BEGIN, LIMIT, PREFIXES, defining, interesting
 from bpftrace_sys.record.ptrace.stop_filter import StopFilter
 from decoders import arch as arches
 from decoders.uapi import const
@@ -52,6 +52,9 @@ class Concerning:
         another socket."""
         call = (arch, nr)
         if call in self._openats:
+            begin = tracee.memory.glance(args[1], BEGIN)
+            if begin is not None and not begin.startswith(PREFIXES):
+                return False
             return interesting(tracee.memory.cstr(args[1], LIMIT))
         return call not in self._netlinks or self._is_netlink(tracee.tid, args[0])
 

@@ -26,6 +26,8 @@ PREFIXES: Final = (
     b"/lib/modules/",
 )
 """Of these alone some paths are none of BPF's: see _UNLESS."""
+BEGIN: Final = max(map(len, PREFIXES))
+"""Bytes of a path that tell whether it has one of them."""
 _UNLESS: Final = {
     b"/sys/devices/": rb"/sys/devices/[^/]+/type$",
     b"/usr/lib/debug/": rb"/usr/lib/debug/.*vmlinux",

@@ -382,7 +382,9 @@ class Capture:
         for watcher in self.watchers:
             if watcher.soon():
                 return True
-        if self._pressing():
+        if not queue and (self._take is not None or not self._due):
+            return False
+        if self._pending and time.time_ns() - self._entered < YOUNG:
             return False
         if self._long:
             # Its thread, just let go, may have been woken on our CPU, and would wait until
@@ -408,9 +410,6 @@ class Capture:
     def rest(self) -> float | None:
         """Engine.resting: whoever waits to be told is told later."""
         return YOUNG / 1e9 if self._due and self._queue and self._pending else None
-
-    def _pressing(self) -> bool:
-        return bool(self._pending) and time.time_ns() - self._entered < YOUNG
 
     def _step(self) -> bool:
         assert self._prepare is not None

@@ -363,19 +363,8 @@ class Engine:
                 else:
                     try:
                         tid, status = waitpid(-1, flags)
-                        while not tid and teller.working:
-                            teller.working = teller.sink.work()
-                            tid, status = waitpid(-1, flags)
-                        if not tid and pace.polls and len(tracees) <= TRACEES:
-                            for _ in repeat(None, pace.polls):
-                                tid, status = waitpid(-1, flags)
-                                if tid:
-                                    pace.polls = pace.most
-                                    break
-                            else:
-                                pace.polls >>= 1
-                        if not tid and (tracees or programs):
-                            tid, status = self._sleep(pace)
+                        if not tid:
+                            tid, status = self._next(pace)
                     except ChildProcessError:
                         self._others.vanished()
                         tid = 0
@@ -449,6 +438,27 @@ class Engine:
             raise
         finally:
             pace.close()
+
+    def _next(self, pace: Pace) -> tuple[int, int]:
+        """The next stop where none is waiting: what is queued is worked on meanwhile, then looked
+        again and again, then slept. As _sleep()."""
+        teller, flags = self._teller, os.WNOHANG | px.WALL
+        while teller.working:
+            teller.working = teller.sink.work()
+            tid, status = os.waitpid(-1, flags)
+            if tid:
+                return tid, status
+        if pace.polls and len(self.tracees) <= TRACEES:
+            waitpid = os.waitpid
+            for _ in repeat(None, pace.polls):
+                tid, status = waitpid(-1, flags)
+                if tid:
+                    pace.polls = pace.most
+                    return tid, status
+            pace.polls >>= 1
+        if self.tracees or self._programs.pids:
+            return self._sleep(pace)
+        return 0, 0
 
     def _sleep(self, pace: Pace) -> tuple[int, int]:
         """Until a stop comes, which it returns, or a signal of our own, or the sink wants to

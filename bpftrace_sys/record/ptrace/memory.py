@@ -33,6 +33,7 @@ _MAX_PEEK: Final = 1 << 16
 _CSTR_FIRST: Final = 256
 _SPAN: Final = 4096  # bytes from the first to the last of ranges that are read in one go
 _KEPT_OPEN: Final = 32  # files /proc/TID/mem for span()
+_OFTEN: Final = 16  # glances of a process that are worth one
 
 # The top byte of an aarch64 address may be a tag that the hardware ignores.
 _ADDRESS_BITS: Final = (1 << 56) - 1 if os.uname().machine == "aarch64" else (1 << 64) - 1
@@ -117,7 +118,7 @@ class LiveMemory:
     Short where memory is unmapped or the process is gone; at most MAX_READ bytes.
     """
 
-    __slots__ = ("_file", "_mem", "_slow", "careful", "tid")
+    __slots__ = ("_file", "_glances", "_mem", "_slow", "careful", "tid")
 
     kept_open = 0
     """Files that are open for span(), of all tracees."""
@@ -128,6 +129,8 @@ class LiveMemory:
         """Some of its pages may never come; see be_careful()."""
         self._slow = False
         self._mem: int | None = None
+        self._glances = 0
+        """How often that was asked for which no file was opened."""
         self._file: int | None = None
         """/proc/TID/mem for span(); None: not open yet, -1: it cannot be had."""
 
@@ -202,6 +205,13 @@ class LiveMemory:
         except OSError:
             return None
         return data if len(data) == size else None
+
+    def glance(self, addr: int, size: int) -> bytes | None:
+        """As :meth:`span`, of a process of which it is asked often; else None."""
+        if self._file is None and self._glances < _OFTEN:
+            self._glances += 1
+            return None
+        return self.span(addr, size) if addr < _USER_END else None
 
     def _open(self) -> int:
         """The file for :meth:`span`; -1: there is none."""
