@@ -443,13 +443,13 @@ class Engine:
         """The next stop where none is waiting: what is queued is worked on meanwhile, then looked
         again and again, then slept. As _sleep()."""
         teller, flags = self._teller, os.WNOHANG | px.WALL
+        waitpid = os.waitpid if self._usage is None else self._usage.waitpid
         while teller.working:
             teller.working = teller.sink.work()
-            tid, status = os.waitpid(-1, flags)
+            tid, status = waitpid(-1, flags)
             if tid:
                 return tid, status
         if pace.polls and len(self.tracees) <= TRACEES:
-            waitpid = os.waitpid
             for _ in repeat(None, pace.polls):
                 tid, status = waitpid(-1, flags)
                 if tid:
