@@ -52,6 +52,10 @@ class TextTemplate(Template):
         self._slices = slices if len(slices) > len(holes) else None
         """Where lines end in the data."""
 
+    def reshape(self, change: Callable[[list[str]], list[str]]) -> None:
+        """Changes what stands around the data."""
+        self._parts = change(self._parts)
+
     def fits(self, strand: Strand) -> int:
         if self._waits():
             return 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
 from bpftrace_sys.render.html.gather import RECENT, Gather
+from bpftrace_sys.render.html.records import CallRow
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import NotedCall, Object
 from bpftrace_sys.tui.rows import Rows
@@ -25,49 +26,36 @@ class Book(Gather):
         self.rows = Rows()
         self.by_seq: dict[int, int] = {}
         """Places of rows whose calls made something, loaded or attached: what is jumped to."""
-        self._recent: deque[list[Any]] = deque(maxlen=RECENT)
-        self._places: dict[int, int] = {}
-        """Places of the rows of what may be feature probes, by id() of a row."""
+        self._recent: deque[CallRow] = deque(maxlen=RECENT)
 
     def has_room(self) -> bool:
         return not self.rows.full
 
-    def keep(self, row: list[Any]) -> None:
+    def keep(self, row: CallRow) -> int:
         self._recent.append(row)
         self.rows.append(row)
+        return len(self.rows) - 1
 
-    def recent(self, seq: int) -> list[Any] | None:
-        found = (row for row in reversed(self._recent) if row[0] == seq)
-        return next((list(row) for row in found), None)
+    def listed_at(self, place: int) -> CallRow:
+        return self.rows[place]
 
-    def dated(self, first: int) -> None:
-        """Rows keep the time since the epoch: those of a trace that goes on have to be alike."""
+    def put(self, place: int, row: CallRow) -> None:
+        self.rows.replace(place, row)
+
+    def recent(self, seq: int) -> CallRow | None:
+        return next((row for row in reversed(self._recent) if row.seq == seq), None)
 
     def call(self, call: NotedCall) -> None:
         before = len(self.rows)
         super().call(call)
-        if len(self.rows) == before:
-            return
-        if call.notes.probe is not None:
-            self._places[id(self._recent[-1])] = before
-        if len(self.by_seq) < MAKERS:
+        if len(self.rows) > before and len(self.by_seq) < MAKERS:
             self.by_seq[call.raw.seq] = before
-
-    def settle(self) -> None:
-        waiting = [row for row, _ in self._maybe if row is not None]
-        super().settle()
-        for row in waiting:
-            place = self._places.pop(id(row), None)
-            if place is not None:
-                self.rows.replace(place, row)
 
     @property
     def decided(self) -> int:
         """How many rows are as they will stay: of those behind it may turn out what they are."""
-        return min(self._places.values(), default=len(self.rows))
-
-    def waits(self) -> bool:
-        return bool(self._maybe)
+        return min((place for place, _ in self._maybe if place is not None),
+                   default=len(self.rows))  # fmt: skip
 
     def lull(self) -> None:
         """Nothing came for a while: what may be probes is told as far as it is known."""

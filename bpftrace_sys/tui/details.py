@@ -8,12 +8,11 @@ from typing import Final
 
 from bpftrace_sys.render.html.painting import Marks, unmarked
 from bpftrace_sys.render.html.quantities import count, span
-from bpftrace_sys.render.html.records import Blob, KernelSide, Map, Program, Report
+from bpftrace_sys.render.html.records import Blob, CallRow, KernelSide, Map, Program, Report
 from bpftrace_sys.render.insn_paint import InsnPainter
 from bpftrace_sys.render.times import seconds
 from bpftrace_sys.tui.book import Book
 from bpftrace_sys.tui.entries import Entry, TieGroup, targets, users
-from bpftrace_sys.tui.rows import Row
 from decoders.records import NamedTuple
 
 LISTED: Final = 64
@@ -89,7 +88,7 @@ class Details:
 
     # ------------------------------------------------------------ calls
 
-    def call(self, row: Row) -> Iterator[Line]:
+    def call(self, row: CallRow) -> Iterator[Line]:
         """A call: when and who, its text, why it failed, what it is about, the listing."""
         report = self.report
         thread = report.threads[row.thread]
@@ -128,7 +127,7 @@ class Details:
         if program is not None:
             yield from self.load(program)
 
-    def as_text(self, row: Row) -> str:
+    def as_text(self, row: CallRow) -> str:
         """A call as text to be copied."""
         why = row.why if isinstance(row.why, list) else []
         return "\n".join([unmarked(row.text), *(f"  {text}" for text in why)])
@@ -224,11 +223,10 @@ class Details:
 
     def listing(self, program: Program) -> Iterator[Line]:
         """Functions, source lines, instructions with comments."""
-        width = len(str(program.rows[-1][0]))
+        width = len(str(program.rows[-1].pc))
         last = None
-        several = sum(1 for row in program.rows if len(row) > 6 and row[6] is not None) > 1
-        for row in program.rows:
-            pc, text, said, _, source, _, function = (*row, *[None] * 7)[:7]
+        several = sum(row.function is not None for row in program.rows) > 1
+        for pc, text, said, _, source, _, function in program.rows:
             if function is not None and several:
                 yield Line(self.paint("function", f"{function}:"), indent=4)
             if source and source != last:

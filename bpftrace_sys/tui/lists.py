@@ -9,13 +9,13 @@ from typing import Final
 from rich.cells import cell_len
 
 from bpftrace_sys.render.html import records
+from bpftrace_sys.render.html.records import CallRow
 from bpftrace_sys.tui.book import Book
 from bpftrace_sys.tui.details import Details
 from bpftrace_sys.tui.entries import WORDS, Entry, TieGroup, entries, targets, tie_groups
 from bpftrace_sys.tui.painted import Palette
 from bpftrace_sys.tui.panes import Pane
 from bpftrace_sys.tui.query import Query
-from bpftrace_sys.tui.rows import Row
 
 CLOCK: Final = 64
 """Rows between two looks at the clock."""
@@ -105,7 +105,7 @@ class CallsPane(Pane):
         return self._place(self.cursor) if self.cursor < self.count else None
 
     @property
-    def row(self) -> Row | None:
+    def row(self) -> CallRow | None:
         """The row under the cursor."""
         place = self.place
         return None if place is None else self.book.rows[place]

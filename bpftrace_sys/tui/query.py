@@ -8,10 +8,9 @@ from typing import Final
 
 from bpftrace_sys.render.html import records
 from bpftrace_sys.render.html.painting import unmarked
-from bpftrace_sys.render.html.records import Report
-from bpftrace_sys.tui.rows import Row
+from bpftrace_sys.render.html.records import CallRow, Report
 
-Test = Callable[[Row], bool]
+Test = Callable[[CallRow], bool]
 
 _WORD: Final = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 _KEYED: Final = re.compile(r"(-?)(cmd|pid|tid|comm|obj|is|ret|seq):(.*)", re.IGNORECASE | re.DOTALL)
@@ -35,7 +34,7 @@ class Query:
     def __bool__(self) -> bool:
         return bool(self._tests)
 
-    def __call__(self, row: Row) -> bool:
+    def __call__(self, row: CallRow) -> bool:
         return all(test(row) for test in self._tests)
 
     def _test(self, word: str) -> Test:
@@ -48,7 +47,7 @@ class Query:
             return lambda row: wanted[1:] not in self.text_of(row)
         return lambda row: wanted in self.text_of(row)
 
-    def text_of(self, row: Row) -> str:
+    def text_of(self, row: CallRow) -> str:
         """What plain words are looked for in, in small letters."""
         report = self._report
         thread = report.threads[row.thread]

@@ -7,10 +7,10 @@ import os
 import tempfile
 from array import array
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from bpftrace_sys.common import BpfstraceError
-from decoders.records import NamedTuple
+from bpftrace_sys.render.html.records import CallRow
 
 LIMIT: Final = 1 << 30
 """Bytes of all rows; later calls are counted only."""
@@ -18,30 +18,6 @@ TAIL: Final = 1 << 18
 """Bytes that wait to be written together."""
 READ: Final = 4096
 """Bytes of a row that are read at once; most are shorter."""
-
-
-class Row(NamedTuple):
-    """What is shown of a call; strings are printable, those called painted have marks as well."""
-
-    seq: int
-    time: int
-    """Nanoseconds since the epoch."""
-    duration: int | None
-    thread: int
-    """A number of ``Report.threads``; likewise ``command``, ``things`` and, from 1, ``group``."""
-    command: int
-    flags: int
-    """Bits of records.py."""
-    result: str
-    subject: str
-    things: list[int]
-    text: str
-    """Painted."""
-    why: list[str] | int
-    """0: nothing is said of it."""
-    group: int
-    """0: it is no feature probe."""
-    stack: str = ""
 
 
 class Rows:
@@ -68,19 +44,19 @@ class Rows:
         """No more is to be added."""
         return self._written >= LIMIT
 
-    def append(self, row: list[Any]) -> None:
-        """One more row, in the order of Row."""
+    def append(self, row: CallRow) -> None:
+        """One more row."""
         self._at.append(self._put(row))
 
-    def replace(self, at: int, row: list[Any]) -> None:
+    def replace(self, at: int, row: CallRow) -> None:
         """Another row in the place of one."""
         self._at[at] = self._put(row)
 
-    def _put(self, row: list[Any]) -> int:
+    def _put(self, row: CallRow) -> int:
         if len(self._tail) >= TAIL:
             self._flush()
         place = self._written + len(self._tail)
-        packed = marshal.dumps(row)
+        packed = marshal.dumps(tuple(row))
         self._tail += len(packed).to_bytes(4, "little") + packed
         return place
 
@@ -98,18 +74,18 @@ class Rows:
         self._written += len(tail)
         self._tail = bytearray()
 
-    def __getitem__(self, at: int) -> Row:
+    def __getitem__(self, at: int) -> CallRow:
         place = self._at[at]
         if place >= self._written:
             start = place - self._written + 4
-            return Row(*marshal.loads(memoryview(self._tail)[start:]))
+            return CallRow(*marshal.loads(memoryview(self._tail)[start:]))
         fd = self._file.fileno()
         data = os.pread(fd, READ, place)
         size = int.from_bytes(data[:4], "little")
         if size > len(data) - 4:
             data += os.pread(fd, size + 4 - len(data), place + len(data))
-        return Row(*marshal.loads(memoryview(data)[4:]))
+        return CallRow(*marshal.loads(memoryview(data)[4:]))
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[CallRow]:
         for at in range(len(self._at)):
             yield self[at]

@@ -6,22 +6,30 @@ records.py, so that a long trace costs no more memory than its page.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.escape import printable
 from bpftrace_sys.render.exits import exit_line
 from bpftrace_sys.render.html import records
-from bpftrace_sys.render.html.maps import WHAT, Maps, Operation, number_in, subject
+from bpftrace_sys.render.html.loops import PageTemplate
+from bpftrace_sys.render.html.maps import Maps
 from bpftrace_sys.render.html.page_objects import PageObjects
 from bpftrace_sys.render.html.painting import Marks, PageText
 from bpftrace_sys.render.html.programs import Programs
-from bpftrace_sys.render.html.records import ATTACHING, BEFORE, Report, Thread, Tie
+from bpftrace_sys.render.html.records import (
+    ATTACHING,
+    BEFORE,
+    CallRow,
+    Happening,
+    Report,
+    Thread,
+    Tie,
+)
 from bpftrace_sys.render.inventory import unseen_text
 from bpftrace_sys.render.short_call import short_call
 from bpftrace_sys.render.stack import stack_lines
-from bpftrace_sys.render.text_quoting import octets
 from bpftrace_sys.render.text_templates import TextTemplate
 from bpftrace_sys.story.kernel_view import Seen
 from bpftrace_sys.story.model import Model
@@ -35,15 +43,12 @@ from bpftrace_sys.trace.inventory import ObjectState, Unseen
 from bpftrace_sys.trace.redacted import CLASSES
 from decoders.call import inner_value
 from decoders.events import Ending, Exit, Fork, ProcessEvent, event_name
-from decoders.loop_calls import call_of
 from decoders.raw import RawCall
 from decoders.values import Fd, Text
 
 if TYPE_CHECKING:
-    from decoders.loop_calls import Strand
+    from decoders.loop_calls import Rounds
 
-SUBJECT: Final = 160
-"""Characters of what a call is about, where it stands in its row."""
 REASONS: Final = 12
 """Lines that say why a call failed."""
 STEPS: Final = 12
@@ -70,9 +75,9 @@ class Gather(Renderer):
         self._ready = ready
         self._threads: dict[int, int] = {}
         self._commands: dict[str, int] = {}
-        self._maybe: list[tuple[list[Any] | None, NotedCall]] = []
-        """Feature probes, perhaps, that wait to be told together, and their rows."""
-        self._used: dict[int, list[Any]] = {}
+        self._maybe: list[tuple[int | None, NotedCall]] = []
+        """Feature probes, perhaps, that wait to be told together, and the places of their rows."""
+        self._used: dict[int, list[int]] = {}
         """Ids of the maps of programs that were there before, by id() of the program."""
         self._room = records.TEXT
         self._beyond = 0
@@ -100,9 +105,9 @@ class Gather(Renderer):
         probe = call.notes.probe is not None
         if not probe:
             self.settle()
-        row = self._listed(call)
+        place = self._listed(call)
         if probe:
-            self._maybe.append((row, call))
+            self._maybe.append((place, call))
         else:
             self._objects(call)
         report.calls += 1
@@ -176,7 +181,7 @@ class Gather(Renderer):
         what = event.what
         if isinstance(what, Exit):
             self.settle()
-        self._seen(event.time)
+        self.seen(event.time, event.time)
         report = self.report
         line = exit_line(event)
         if line is None and isinstance(what, Exit):
@@ -185,7 +190,7 @@ class Gather(Renderer):
             line = event_name(what) + (f" of {what.child}" if isinstance(what, Fork) else "")
         thread = self._threads.get(event.tid)
         if thread is not None and len(report.events) < records.OBJECTS:
-            report.events.append([event.time, thread, printable(line.strip("+ "))])
+            report.events.append(Happening(event.time, thread, printable(line.strip("+ "))))
 
     def end(self, ending: Ending) -> None:
         """The trace is whole."""
@@ -210,10 +215,6 @@ class Gather(Renderer):
         report.counts = calls(self.counts).rows
         rows = remains(self.model).rows if report.ending is not None else []
         report.remains = [tuple(printable(cell) for cell in row) for row in rows]
-        first = report.first or 0
-        self.dated(first)
-        for event in report.events:
-            event[0] -= first
         if report.unlisted:
             self._cut(
                 "calls",
@@ -247,46 +248,49 @@ class Gather(Renderer):
         if text not in self.report.cut:
             self.report.cut.append(text)
 
-    def _seen(self, time: int) -> None:
+    def seen(self, begin: int, end: int) -> None:
+        """Something happened then."""
         report = self.report
-        if report.first is None or time < report.first:
-            report.first = time
-        report.last = max(report.last, time)
+        if report.first is None or begin < report.first:
+            report.first = begin
+        if end > report.last:
+            report.last = end
 
     def settle(self) -> None:
         """Feature probes are told in a line each run; what was none is a call like others."""
-        runs: dict[int, list[tuple[list[Any] | None, NotedCall]]] = {}
-        for row, call in self._maybe:
+        runs: dict[int, list[tuple[int | None, NotedCall]]] = {}
+        for place, call in self._maybe:
             if call.notes.is_probe:
-                runs.setdefault(call.raw.pid, []).append((row, call))
+                runs.setdefault(call.raw.pid, []).append((place, call))
             else:
                 self._run(runs.pop(call.raw.pid, []))
                 self._objects(call)
-                if row is not None:
-                    row[8] = self._page_objects(call)
+                if place is not None:
+                    row = self.listed_at(place)
+                    self.put(place, row._replace(things=self._page_objects(call)))
         for run in runs.values():
             self._run(run)
         self._maybe.clear()
 
-    def _run(self, run: list[tuple[list[Any] | None, NotedCall]]) -> None:
+    def _run(self, run: list[tuple[int | None, NotedCall]]) -> None:
         if not run:
             return
         report = self.report
         report.probes += len(run)
         report.failed -= sum(call.raw.failed for _, call in run)
         report.groups.append(printable(Run(call for _, call in run).summary()))
-        for row, _ in run:
-            if row is not None:
-                row[11] = len(report.groups)
+        for place, _ in run:
+            if place is not None:
+                self.put(place, self.listed_at(place)._replace(group=len(report.groups)))
 
-    def thread(self, raw: RawCall) -> int:
-        """The number of the thread that makes a call."""
+    def thread(self, raw: RawCall, calls: int = 1) -> int:
+        """The number of the thread that makes a call, or so many."""
         number = self._threads.get(raw.tid)
         if number is None:
             number = self._threads[raw.tid] = len(self.report.threads)
             self.report.threads.append(Thread(raw.pid, raw.tid, printable(raw.comm)))
         thread = self.report.threads[number]
-        thread.calls += 1
+        thread.calls += calls
         if thread.comm != raw.comm:
             thread.comm = printable(raw.comm)
         return number
@@ -300,35 +304,55 @@ class Gather(Renderer):
             return True
         return False
 
-    def _listed(self, call: NotedCall) -> list[Any] | None:
+    def _listed(self, call: NotedCall) -> int | None:
+        """Where the call's row stands; None: it has none."""
         raw = call.raw
-        self._seen(raw.time)
-        self._seen(raw.time + (raw.duration or 0))
+        self.seen(raw.time, raw.time + (raw.duration or 0))
         self.thread(raw)
         if not self._lists(call):
             self.report.unlisted += 1
             return None
-        row = self.row(call)
-        self.keep(row)
-        return row
+        return self.keep(self.row(call))
 
     def has_room(self) -> bool:
         """Whether all calls that come get a row."""
         return len(self.report.rows) < records.ROWS and self._room > 0
 
-    def keep(self, row: list[Any]) -> None:
-        """A row comes behind all others."""
+    def keep(self, row: CallRow) -> int:
+        """A row comes behind all others; its place."""
         self.report.rows.append(row)
+        return len(self.report.rows) - 1
 
-    def recent(self, seq: int) -> list[Any] | None:
-        """A copy of the row of a call that was listed a moment ago; None: it has none."""
-        found = (row for row in reversed(self.report.rows[-RECENT:]) if row[0] == seq)
-        return next((list(row) for row in found), None)
+    def listed_at(self, place: int) -> CallRow:
+        """The row at a place."""
+        return self.report.rows[place]
 
-    def dated(self, first: int) -> None:
-        """All rows are there: times count from the first call or event."""
-        for row in self.report.rows:
-            row[1] -= first
+    def put(self, place: int, row: CallRow) -> None:
+        """Another row in the place of one."""
+        self.report.rows[place] = row
+
+    def recent(self, seq: int) -> CallRow | None:
+        """The row of a call that was listed a moment ago; None: it has none."""
+        return next((row for row in reversed(self.report.rows[-RECENT:]) if row.seq == seq), None)
+
+    def loop(self, templates: Sequence[Template], rounds: Rounds) -> None:
+        """Rows of loops' calls, in the order in which these were made."""
+        made = []
+        for template, strand in zip(templates, rounds.strands, strict=True):
+            assert isinstance(template, PageTemplate)
+            made.append(template.rows(strand))
+        for row, used, event in rounds.in_order(made):
+            if used is not None:
+                self.maps.event(used, event)
+            if self.takes(row.text):
+                self.keep(row)
+
+    def shape(self, parts: list[str]) -> list[str]:
+        """Parts of calls' text as rows have it: marked, without the thread's id."""
+        marked = [self.marks.marked(part) for part in parts]
+        marked[0] = marked[0].partition(" ")[2]
+        marked[-1] = marked[-1].rstrip("\n")
+        return marked
 
     def shown(self, text: str) -> str:
         """A call's text without the thread's id, which the row has."""
@@ -336,13 +360,32 @@ class Gather(Renderer):
         self._room -= len(text)
         return text
 
-    def row(self, call: NotedCall) -> list[Any]:
+    def takes(self, text: str) -> bool:
+        """Whether one more call of a loop gets a row, with this text."""
+        if not self.has_room():
+            self.report.unlisted += 1
+            return False
+        self._room -= len(text)
+        return True
+
+    def waits(self) -> bool:
+        """Whether calls wait that may be feature probes: what comes now is told after them."""
+        return bool(self._maybe)
+
+    def more(self, like: RawCall, number: int) -> None:
+        """So many more calls like one."""
+        self.report.calls += number
+        if like.failed:
+            self.report.failed += number
+        self.thread(like, number)
+
+    def row(self, call: NotedCall) -> CallRow:
         """What the page says of a call."""
         raw = call.raw
         # A load's instructions have a place of their own.
         self.text.options.insns = not call.command.startswith("BPF_PROG_LOAD")
         command = call.command.partition("|")[0]
-        row: list[Any] = [
+        return CallRow(
             raw.seq,
             raw.time,
             raw.duration,
@@ -354,11 +397,13 @@ class Gather(Renderer):
             self._page_objects(call),
             self.shown(self.text.calls.call_text(call)),
             self._reasons(call),
-            0,
-        ]
-        if raw.stack is not None:
-            row.append("\n".join(stack_lines(raw.stack))[: records.CALL])
-        return row
+            stack=self._stack(raw),
+        )
+
+    @staticmethod
+    def _stack(raw: RawCall) -> str:
+        stack = raw.stack
+        return "" if stack is None else "\n".join(stack_lines(stack))[: records.CALL]
 
     def _command(self, command: str) -> int:
         command = printable(command)
@@ -391,10 +436,10 @@ class Gather(Renderer):
         """What a call is about, in some words."""
         made = call.notes.made
         if made is not None and isinstance(call.ret, Fd):
-            return printable(made.long_label)[:SUBJECT]
+            return printable(made.long_label)[: records.SUBJECT]
         told = self.maps.subject(call)
         if told:
-            return told[:SUBJECT]
+            return told[: records.SUBJECT]
         # A file that was opened says the same as its path.
         opened = call.attr("pathname") is not None and call.attr("attr") is None
         used = [] if opened else _unique(call)
@@ -403,7 +448,7 @@ class Gather(Renderer):
             value = inner_value(call.attr(name) or call.attr("attr", name))
             if isinstance(value, Text) and value.data:
                 found.insert(0, printable(text_of(value)))
-        return "  ".join(dict.fromkeys(found))[:SUBJECT]
+        return "  ".join(dict.fromkeys(found))[: records.SUBJECT]
 
     @staticmethod
     def _reasons(call: NotedCall) -> list[str] | int:
@@ -434,58 +479,3 @@ def _unique(call: NotedCall) -> list[Object]:
     for known in call.notes.objects.values():
         found[id(known)] = known
     return list(found.values())
-
-
-class PageTemplate(Template):
-    """Gathers calls of a loop (story/repeats.py): like one before, but for their data."""
-
-    __slots__ = ("_count", "_form", "_gather", "_text", "_used", "_what")
-
-    def __init__(self, gather: Gather, call: NotedCall, text: TextTemplate) -> None:
-        self._gather = gather
-        self._text = text
-        self._form = _form(gather, call)
-        self._used = gather.model.by_fd(call, "attr", "map_fd")
-        self._what = WHAT.get(call.command.partition("|")[0], "")
-        self._count = gather.counts.of(call)
-
-    @property
-    def room(self) -> int:
-        return 1  # what the text has of each is taken one by one
-
-    def fits(self, strand: Strand) -> int:
-        return 0 if self._gather._maybe else self._text.fits(strand)
-
-    def told(self, strand: Strand) -> None:
-        (raw,) = map(call_of, strand.rounds())
-        gather, report = self._gather, self._gather.report
-        self._count.calls += 1
-        self._count.errors += raw.failed
-        self._count.nanoseconds += raw.duration or 0
-        report.calls += 1
-        report.failed += raw.failed
-        gather.thread(raw)
-        gather._seen(raw.time)
-        gather._seen(raw.time + (raw.duration or 0))
-        operation = None
-        if self._used is not None and self._what:
-            words = [octets(chunk.data, 64) for chunk in raw.chunks[1:3]]
-            number = number_in(raw.chunks[-1].data) if len(raw.chunks) > 2 else None
-            words.append("")
-            operation = Operation(self._used, self._what, [(words[0], words[1], number)])
-            gather.maps.events(operation, raw)
-        if not gather.has_room():
-            report.unlisted += 1
-            return
-        (text,) = self._text.texts(strand)
-        row = self._form.copy()
-        row[:3] = raw.seq, raw.time, raw.duration
-        if operation is not None:
-            row[7] = subject(operation)[:SUBJECT]
-        row[9] = gather.shown(text.rstrip("\n"))
-        gather.keep(row)
-
-
-def _form(gather: Gather, call: NotedCall) -> list[Any]:
-    """The row of a call, to be filled in for others; it is not listed by this."""
-    return gather.recent(call.raw.seq) or gather.row(call)

@@ -9,11 +9,10 @@ from bpftrace_sys.common.escape import printable
 from bpftrace_sys.render.html import records
 from bpftrace_sys.render.html.page_objects import PageObjects
 from bpftrace_sys.render.html.painting import PageText, unmarked
-from bpftrace_sys.render.html.records import Map, Report
+from bpftrace_sys.render.html.records import Map, MapEvent, Report
 from bpftrace_sys.story import objects
 from bpftrace_sys.story.objects import MADE, NotedCall, Object
 from decoders.call import inner_value
-from decoders.raw import RawCall
 from decoders.records import dataclass
 from decoders.values import Array, Bytes, Int, Value
 
@@ -68,24 +67,28 @@ class Maps:
             return
         operation = self.operation(call)
         if operation is not None:
-            self.events(operation, call.raw)
+            self.events(operation, call.raw.seq, call.raw.failed)
 
-    def events(self, operation: Operation, raw: RawCall) -> None:
+    def events(self, operation: Operation, seq: int, failed: bool) -> None:
         """Notes what an operation did."""
         found = self.of(operation.used)
-        if found is None:
+        what = happened(operation.what, failed)
+        if found is None or not what:
             return
-        what = operation.what
-        if raw.failed:
-            if what not in ("read", "take"):
-                return
-            what = "miss"
         for key, value, number in operation.elements:
-            if len(found.events) >= records.EVENTS or self._left <= 0:
-                found.more += 1
-                continue
-            self._left -= 1
-            found.events.append([raw.seq, what, key, value, number])
+            self.event(found, MapEvent(seq, what, key, value, number))
+
+    def has_room(self, found: Map) -> bool:
+        """Whether an event of this map would be told, and not counted only."""
+        return len(found.events) < records.EVENTS and self._left > 0
+
+    def event(self, found: Map, event: MapEvent | None) -> None:
+        """Notes what happened to a key; None: it is counted only."""
+        if event is None or not self.has_room(found):
+            found.more += 1
+            return
+        self._left -= 1
+        found.events.append(event)
 
     def of(self, used: Object) -> Map | None:
         """A map's entry."""
@@ -105,7 +108,7 @@ class Maps:
         operation = self.operation(call)
         if operation is None or not operation.elements:
             return ""
-        return subject(operation)
+        return subject_of(operation)
 
     def operation(self, call: NotedCall) -> Operation | None:
         """What a call does to a map's elements."""
@@ -204,13 +207,28 @@ def number_in(data: bytes) -> int | None:
     return number if number < EXACT else None
 
 
-def subject(operation: Operation) -> str:
-    """``counts[1] = 5``."""
-    key, value, _ = operation.elements[0]
-    name = printable(operation.used.name) or f"map id={operation.used.id}"
-    key = unmarked(key)
+def happened(what: str, failed: bool) -> str:
+    """What an operation came to, for its key; empty: nothing."""
+    if not failed:
+        return what
+    return "miss" if what in ("read", "take") else ""
+
+
+def name_of(used: Object) -> str:
+    """A map as it is called where its keys are."""
+    return printable(used.name) or f"map id={used.id}"
+
+
+def element_text(name: str, what: str, key: str, value: str) -> str:
+    """``counts[1] = 5``; key and value without marks."""
     text = f"{name}{key}" if key.startswith("[") else f"{name}[{key}]"
-    if value and operation.what != "delete":
-        text += f" = {unmarked(value)}"
+    return f"{text} = {value}" if value and what != "delete" else text
+
+
+def subject_of(operation: Operation) -> str:
+    """``counts[1] = 5 and 3 more``."""
+    key, value, _ = operation.elements[0]
+    name = name_of(operation.used)
+    text = element_text(name, operation.what, unmarked(key), unmarked(value))
     more = len(operation.elements) - 1
     return f"{text} and {more} more" if more else text

@@ -109,9 +109,13 @@ class PageText(TextRenderer):
 
     def painted(self, text: str, limit: int) -> str:
         """With marks, and cut where it is too long."""
-        text = self.marks.marked(text)
-        return text if len(text) <= limit else f"{text[:limit]}{END} ..."
+        return cut(self.marks.marked(text), limit)
 
+
+
+def cut(text: str, limit: int) -> str:
+    """A marked text, with less of it where it is too long."""
+    return text if len(text) <= limit else f"{text[:limit]}{END} ..."
 
 
 def unmarked(text: str) -> str:

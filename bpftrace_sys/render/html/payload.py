@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 from bpftrace_sys.render.html.axis import axis
 from bpftrace_sys.render.html.markup import Markup, data
 from bpftrace_sys.render.html.parts import ENTRIES
-from bpftrace_sys.render.html.records import Report
-from decoders.records import asdict
+from bpftrace_sys.render.html.programs import trimmed
+from bpftrace_sys.render.html.records import CallRow, KernelSide, Program, Report
 
 
 def payload(report: Report, styles: Sequence[str]) -> Iterator[Markup]:
     """What the script shows, in blocks that are parsed when they are looked at."""
     first = report.first or 0
-    spans = [(row[1], row[1] + (row[2] or 0)) for row in report.rows]
-    spans += [(event[0], event[0]) for event in report.events]
+    spans = [(row.time - first, row.time - first + (row.duration or 0)) for row in report.rows]
+    spans += [(event.time - first, event.time - first) for event in report.events]
     yield data(
         "d-trace",
         {
@@ -28,23 +27,15 @@ def payload(report: Report, styles: Sequence[str]) -> Iterator[Markup]:
                         for thread in report.threads],
             "commands": report.commands,
             "groups": report.groups,
-            "events": report.events,
+            "events": [(event.time - first, *event[1:]) for event in report.events],
             "axis": axis(spans),
             "loads": {str(program.seq): program.anchor for program in report.programs
                       if program.seq},
         },
     )  # fmt: skip
-    yield data("d-calls", report.rows)
+    yield data("d-calls", [_row(row, first) for row in report.rows])
     for program in report.programs[:ENTRIES]:
-        kept = {
-            key: value
-            for key, value in asdict(program).items()
-            if key in PROGRAM_DATA and value not in (None, "", [], {}, 0)
-        }
-        # 0 is a pc, too.
-        if program.rejected is not None:
-            kept["rejected"] = program.rejected
-        yield data(f"d-{program.anchor}", kept)
+        yield data(f"d-{program.anchor}", _program(program))
     for found in report.maps[:ENTRIES]:
         if found.events:
             yield data(f"d-{found.anchor}", {"events": found.events})
@@ -53,10 +44,30 @@ def payload(report: Report, styles: Sequence[str]) -> Iterator[Markup]:
             yield data(f"d-{blob.anchor}", {"text": blob.text})
 
 
-PROGRAM_DATA: Final = frozenset(
-    {
-        "rows", "maps", "reads", "log", "log_cut", "rejected", "said", "state", "missing", "unread",
-        "kernel",
+def _row(row: CallRow, first: int) -> tuple[object, ...]:
+    """A call by the time since the first one; without a stack where there is none."""
+    return (row.seq, row.time - first, *(row[2:] if row.stack else row[2:-1]))
+
+
+def _program(program: Program) -> dict[str, object]:
+    """What the script shows of a program, without what lacks."""
+    found: dict[str, object] = {
+        "rows": list(map(trimmed, program.rows)),
+        "maps": program.maps,
+        "reads": program.reads,
+        "log": program.log,
+        "log_cut": program.log_cut,
+        "said": program.said,
+        "state": program.state,
+        "missing": program.missing,
+        "unread": program.unread,
+        "kernel": None if program.kernel is None else _kernel(program.kernel),
     }
-)
-"""Fields of a Program that the script shows."""
+    kept = {name: value for name, value in found.items() if value}
+    if program.rejected is not None:
+        kept["rejected"] = program.rejected  # 0 is a pc, too
+    return kept
+
+
+def _kernel(side: KernelSide) -> dict[str, object]:
+    return {"rows": side.rows, "translated": side.translated, "native": side.native}

@@ -13,7 +13,7 @@ from bpftrace_sys.render.html import records
 from bpftrace_sys.render.html.page_objects import PageObjects
 from bpftrace_sys.render.html.painting import Marks
 from bpftrace_sys.render.html.quantities import count
-from bpftrace_sys.render.html.records import Blob, Program, Report
+from bpftrace_sys.render.html.records import Blob, InsnRow, Program, Report
 from bpftrace_sys.story.fates import fate, stands
 from bpftrace_sys.story.kernel_view import Seen
 from bpftrace_sys.story.listing import btf_fd, listing_of
@@ -226,7 +226,7 @@ class Programs:
         program.cut = len(found.lines) - len(program.rows)
         program.helpers = _helpers(code)
         # So long is it in the page; what is over the limit is the last one's excess.
-        self._room -= len(json.dumps(program.rows, ensure_ascii=False))
+        self._room -= len(json.dumps(list(map(trimmed, program.rows)), ensure_ascii=False))
 
     # ------------------------------------------------------------ BTF
 
@@ -275,34 +275,34 @@ class Programs:
         self._c -= len(blob.text)
 
 
-def rows_of(found: Listing, code: Iterable[isa.Insn], limit: int) -> list[list[object]]:
-    """The lines of a listing: pc, text, comment, target, source, place, function.
-
-    ``target`` is the pc that a jump, a call or a callback leads to; what lacks at the end
-    is left out.
-    """
+def rows_of(found: Listing, code: Iterable[isa.Insn], limit: int) -> list[InsnRow]:
+    """The lines of a listing."""
     leads: dict[int, int] = {}
     for insn in islice(code, limit):
         distance = isa.jump_distance(insn)
         target = isa.call_target(insn) if distance is None else insn.pc + 1 + distance
         if target is not None:
             leads[insn.pc] = target
-    rows: list[list[object]] = []
-    for line in found.lines[:limit]:
-        text = line.text if line.text.isprintable() else printable(line.text)
-        row: list[object] = [
+    return [
+        InsnRow(
             line.pc,
-            text,
+            line.text if line.text.isprintable() else printable(line.text),
             None if line.comment is None else printable(line.comment),
             leads.get(line.pc),
             None if line.source is None else printable(line.source),
             None if line.where is None else printable(line.where),
             None if line.function is None else printable(line.function),
-        ]
-        while row[-1] is None:
-            row.pop()
-        rows.append(row)
-    return rows
+        )
+        for line in found.lines[:limit]
+    ]
+
+
+def trimmed(row: InsnRow) -> tuple[object, ...]:
+    """A row as the page has it: without what lacks at its end."""
+    end = len(row)
+    while row[end - 1] is None:
+        end -= 1
+    return row[:end]
 
 
 def _helpers(code: Iterable[isa.Insn]) -> list[tuple[str, list[int]]]:

@@ -7,7 +7,7 @@ marks of :mod:`~bpftrace_sys.render.html.painting`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from decoders.events import Ending
 from decoders.records import NamedTuple, dataclass, field
@@ -18,6 +18,8 @@ ROWS_BEYOND: Final = 5_000
 """How many of those."""
 TEXT: Final = 8 << 20
 """Characters of all calls together."""
+SUBJECT: Final = 160
+"""Characters of what a call is about, where it stands in its row."""
 CALL: Final = 32 << 10
 """Characters of one call."""
 LISTINGS: Final = 8 << 20
@@ -41,6 +43,66 @@ FATE: Final = 1024
 """Characters that say where a program is attached, or why it is not."""
 NAME: Final = 200
 """Characters of a name where it stands as a title; the calls have it whole."""
+
+
+class CallRow(NamedTuple):
+    """What is shown of a call."""
+
+    seq: int
+    time: int
+    """Nanoseconds since the epoch."""
+    duration: int | None
+    thread: int
+    """A number of ``Report.threads``; likewise ``command``, ``things`` and, from 1, ``group``."""
+    command: int
+    flags: int
+    """Bits: FAILED and those below it."""
+    result: str
+    subject: str
+    things: list[int]
+    text: str
+    """Painted."""
+    why: list[str] | int
+    """0: nothing is said of it."""
+    group: int = 0
+    """0: it is no feature probe."""
+    stack: str = ""
+
+
+class Happening(NamedTuple):
+    """A fork, exec or exit."""
+
+    time: int
+    """Nanoseconds since the epoch."""
+    thread: int
+    text: str
+
+
+class InsnRow(NamedTuple):
+    """An instruction of a listing."""
+
+    pc: int
+    text: str
+    comment: str | None = None
+    target: int | None = None
+    """The pc that a jump, a call or a callback leads to."""
+    source: str | None = None
+    place: str | None = None
+    """``file:line:column``"""
+    function: str | None = None
+    """Whose first one it is."""
+
+
+class MapEvent(NamedTuple):
+    """What happened to a key."""
+
+    seq: int
+    what: str
+    key: str
+    """Painted, as the value."""
+    value: str
+    number: int | None
+    """The value, if it is one."""
 
 
 @dataclass(slots=True)
@@ -127,8 +189,7 @@ class Program:
     btf: int | None = None
     helpers: list[tuple[str, list[int]]] = field(default_factory=list)
     """Names, and the pcs of the calls."""
-    rows: list[list[Any]] = field(default_factory=list)
-    """pc, text, comment, target of a jump, source, place, function; the last ones may lack."""
+    rows: list[InsnRow] = field(default_factory=list)
     cut: int = 0
     """Instructions that are not in ``rows``, because the page is bounded."""
     missing: int = 0
@@ -171,8 +232,7 @@ class Map:
     origin: str = ""
     operations: int = 0
     pins: list[str] = field(default_factory=list)
-    events: list[list[Any]] = field(default_factory=list)
-    """seq, what, key, value (painted), number or None."""
+    events: list[MapEvent] = field(default_factory=list)
     more: int = 0
     """Events that are not told."""
 
@@ -233,7 +293,7 @@ class Report:
     start: int = 0
     """Nanoseconds since the epoch."""
     first: int | None = None
-    """Of the first call or event; what ``rows`` count from."""
+    """Of the first call or event; what the page counts from."""
     last: int = 0
     narrowed: list[str] = field(default_factory=list)
     redacted: list[str] = field(default_factory=list)
@@ -247,12 +307,10 @@ class Report:
     ties: list[Tie] = field(default_factory=list)
     threads: list[Thread] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
-    rows: list[list[Any]] = field(default_factory=list)
-    """seq, time, duration, thread, command, flags, result, subject, things, text, why, group."""
+    rows: list[CallRow] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     """What is said of a run of feature probes; rows name them by number from 1."""
-    events: list[list[Any]] = field(default_factory=list)
-    """time, thread, text: forks, execs, exits."""
+    events: list[Happening] = field(default_factory=list)
     calls: int = 0
     failed: int = 0
     probes: int = 0

@@ -119,9 +119,9 @@ def test_search(browser: Browser, tmp_path: Path) -> None:
     rows = gathered(recording("libbpf-execsnoop")).report.rows
     load(browser, tmp_path, written(recording("libbpf-execsnoop")), "?q=cmd:openat")
     commands = gathered(recording("libbpf-execsnoop")).report.commands
-    openat = [row for row in rows if commands[row[4]] == "openat"]
+    openat = [row for row in rows if commands[row.command] == "openat"]
     assert found(browser) == f"{len(openat)} of {len(rows)}"
-    assert browser.js(f"return {SHOWN}") == [f"call-{row[0]}" for row in openat]
+    assert browser.js(f"return {SHOWN}") == [f"call-{row.seq}" for row in openat]
     assert search(browser, "EVENTS sys_enter_execve/id").startswith("1 of")
     assert browser.js("return document.querySelectorAll('#list mark').length") >= 2
     assert "?q=EVENTS%20sys_enter_execve%2Fid" in browser.js("return location.href")
@@ -142,7 +142,8 @@ def test_search(browser: Browser, tmp_path: Path) -> None:
 def test_anchors(browser: Browser, tmp_path: Path) -> None:
     text = written(recording("libbpf-execsnoop"))
     # One of many feature probes: their line unfolds.
-    probe = next(row[0] for row in gathered(recording("libbpf-execsnoop")).report.rows if row[11])
+    rows = gathered(recording("libbpf-execsnoop")).report.rows
+    probe = next(row.seq for row in rows if row.group)
     load(browser, tmp_path, text, f"#call-{probe}")
     browser.until(f"document.getElementById('call-{probe}')?.open")
     assert browser.js(f"return document.getElementById('call-{probe}').closest('.run').open")
@@ -229,8 +230,8 @@ def test_timeline(browser: Browser, tmp_path: Path) -> None:
         "return [bar.dataset.at, document.getElementById('tip').textContent]", whole - 1,
     )  # fmt: skip
     row = report.rows[int(told[0])]
-    assert told[1].startswith(f"{report.commands[row[4]]} = {row[6]}")
-    assert f"#{row[0]} " in told[1]
+    assert told[1].startswith(f"{report.commands[row.command]} = {row.result}")
+    assert f"#{row.seq} " in told[1]
     # Beside a thin bar is near enough; a gap says how long nothing happened.
     def under(query: str, x: str) -> tuple[dict[str, str], str]:
         return tuple(browser.js(
@@ -244,7 +245,7 @@ def test_timeline(browser: Browser, tmp_path: Path) -> None:
         ))  # fmt: skip
 
     bar, tip = under("#lanes .bar", "box.left - 3")
-    assert f"#{report.rows[int(bar['at'])][0]} " in tip
+    assert f"#{report.rows[int(bar['at'])].seq} " in tip
     axis = Parsed(browser.js("return document.documentElement.outerHTML")).json("d-trace")["axis"]
     widest = max(end - begin for begin, end, _ in axis[1::2])
     _, tip = under(f"#lanes .gap[data-gap='{widest}']", "box.left + box.width / 2")
@@ -255,7 +256,7 @@ def test_timeline(browser: Browser, tmp_path: Path) -> None:
         "bar.dispatchEvent(new PointerEvent('pointerdown', {bubbles: true, button: 0}));"
         "bar.dispatchEvent(new PointerEvent('pointerup', {bubbles: true, button: 0}))", whole - 1,
     )  # fmt: skip
-    browser.until(f"document.getElementById('call-{row[0]}')?.open")
+    browser.until(f"document.getElementById('call-{row.seq}')?.open")
     assert browser.log() == []
 
 

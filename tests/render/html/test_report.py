@@ -148,7 +148,7 @@ def test_a_refused_program_in_one_place() -> None:
     assert program.rejected == 7
     assert program.said == "R0 invalid mem access 'map_value_or_null'"
     assert "map_value_or_null" in program.state
-    assert [row[:2] for row in program.rows if row[0] == 7] == [[7, "(79) r1 = *(u64 *)(r0 +0)"]]
+    assert [row.text for row in program.rows if row.pc == 7] == ["(79) r1 = *(u64 *)(r0 +0)"]
     assert program.log.endswith("mark_read 0")
     assert [report.page_objects[number].name for number in program.maps] == ["counts"]
     assert program.helpers == [("bpf_map_lookup_elem", [6])]
@@ -157,16 +157,16 @@ def test_a_refused_program_in_one_place() -> None:
 def test_jumps_lead_to_instructions() -> None:
     report = gathered(recording("libbpf-execsnoop")).report
     rows = report.programs[0].rows
-    pcs = {row[0] for row in rows}
-    jumps = {row[0]: row[3] for row in rows if len(row) > 3 and row[3] is not None}
+    pcs = {row.pc for row in rows}
+    jumps = {row.pc: row.target for row in rows if row.target is not None}
     assert len(jumps) > 100
     assert set(jumps.values()) <= pcs
     # As the text has it, which counts from the next instruction.
     for row in rows:
-        found = re.search(r"goto pc([+-]\d+)$", row[1])
-        assert (row[0] in jumps) == (found is not None)
+        found = re.search(r"goto pc([+-]\d+)$", row.text)
+        assert (row.pc in jumps) == (found is not None)
         if found:
-            assert jumps[row[0]] == row[0] + 1 + int(found[1])
+            assert jumps[row.pc] == row.pc + 1 + int(found[1])
 
 
 def test_values_of_a_map_over_time(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_values_of_a_map_over_time(tmp_path: Path) -> None:
     found = max(report.maps, key=lambda one: len(one.events) + one.more)
     assert len(found.events) == records.EVENTS
     assert found.more > 500
-    assert {event[1] for event in found.events} <= {"set", "delete"}
+    assert {event.what for event in found.events} <= {"set", "delete"}
 
 
 # ------------------------------------------------------------ bounds
@@ -207,7 +207,7 @@ def test_more_than_a_page_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_text_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "CALL", 100)
     report = gathered(recording("bcc-kprobe-hello")).report
-    assert max(len(row[9]) for row in report.rows) < 110
+    assert max(len(row.text) for row in report.rows) < 110
 
 
 def test_gaps_are_compressed() -> None:
