@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from operator import add
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from bpftrace_sys.render.html import records
 from bpftrace_sys.render.html.maps import WHAT, element_text, happened, name_of, number_in
@@ -18,11 +18,40 @@ from bpftrace_sys.story.renderer import Template
 from decoders.records import NamedTuple
 
 if TYPE_CHECKING:
-    from bpftrace_sys.render.html.gather import Gather
+    from bpftrace_sys.render.html.maps import Maps
+    from bpftrace_sys.story.model import Model
+    from bpftrace_sys.story.summary import Counts
     from decoders.loop_calls import Strand
+    from decoders.raw import RawCall
 
 OCTETS: Final = 64
 """Bytes of a key or value that are told."""
+
+
+class Gathering(Protocol):
+    """What gathers a page, as far as a loop's rows need it."""
+
+    model: Model
+    counts: Counts
+    maps: Maps
+
+    def waits(self) -> bool:
+        """Whether calls wait that are told before any other."""
+
+    def shape(self, parts: list[str]) -> list[str]:
+        """Parts of calls' text as rows have it."""
+
+    def recent(self, seq: int) -> CallRow | None:
+        """The row of a call that was listed a moment ago."""
+
+    def row(self, call: NotedCall) -> CallRow:
+        """The row of a call."""
+
+    def more(self, like: RawCall, number: int) -> None:
+        """So many more calls like one."""
+
+    def seen(self, begin: int, end: int) -> None:
+        """Something happened then."""
 
 
 class LoopRow(NamedTuple):
@@ -39,7 +68,7 @@ class PageTemplate(Template):
 
     __slots__ = ("_count", "_failed", "_form", "_gather", "_text", "_used", "_what")
 
-    def __init__(self, gather: Gather, call: NotedCall, text: TextTemplate) -> None:
+    def __init__(self, gather: Gathering, call: NotedCall, text: TextTemplate) -> None:
         self._gather = gather
         self._text = text
         text.reshape(gather.shape)
