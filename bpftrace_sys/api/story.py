@@ -206,7 +206,7 @@ def called(call: NotedCall, model: Model) -> tuple[list[str], list[str]]:
     insns = inner_value(call.attr("attr", "insns"))
     found: tuple[set[str], set[str]] = (set(), set())
     if isinstance(insns, Insns):
-        for site in isa.calls(isa.insns(insns.data)):
+        for site in isa.callees(insns.data):
             if site.kind == "helper":
                 name = helpers.bpf_func_id.get(site.id) or model.facts.newer(
                     "bpf_func_id", site.id

@@ -329,11 +329,13 @@ class Arguments:
     # ------------------------------------------------------------ instructions
 
     def _insns(self, made: Buffer, data: bytes, view: View) -> None:
-        text = self.world.listing()
-        rows: list[tuple[str, str]] = []
-        for insn in isa.insns(data):
-            there = data[insn.pc * 8 : (insn.pc + insn.slots) * 8]
-            rows.append((there.hex(), text(insn.pc)))
+        if len(data) <= isa.LISTED * isa.SLOT:
+            text = self.world.listing()
+            made.listing = [
+                (data[insn.pc * 8 : (insn.pc + insn.slots) * 8].hex(), text(insn.pc))
+                for insn in isa.insns(data)
+            ]
+        for insn in isa.naming(data):
             value: Value | None = None
             if insn.code == isa.LD_IMM64 and insn.src in (
                 isa.PSEUDO_MAP_FD, isa.PSEUDO_MAP_VALUE,
@@ -346,7 +348,6 @@ class Arguments:
                 value = None if known is None else Looked("vmlinux_type", (known, insn.imm))
             if value is not None:
                 made.parts.append(Part(insn.pc * 8 + 4, 4, value))
-        made.listing = rows
 
     def _insn_fd(self, number: int) -> Value | None:
         if number < 0:

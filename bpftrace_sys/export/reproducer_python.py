@@ -34,6 +34,8 @@ INLINE: Final = 64
 """Bytes up to which a buffer's contents stand where it is used."""
 WIDTH: Final = 96
 HEX_FROM: Final = 1 << 16
+LARGE: Final = 1 << 20
+"""Bytes from which less room is not worth the time."""
 TYPES: Final = "from typing import Any, Callable, NoReturn, Sequence"
 """What the runtime imports for type checkers only, as Python 3.8 has it."""
 RUNTIME: Final = ("reproducer_runtime.py", "reproducer_places.py")
@@ -195,7 +197,8 @@ def _in_quotes(text: str) -> str:
 
 def _packed(data: bytes) -> str:
     """A blob as an expression: base 85, compressed."""
-    text = base64.b85encode(zlib.compress(data, 9)).decode("ascii")
+    level = 9 if len(data) < LARGE else 1
+    text = base64.b85encode(zlib.compress(data, level)).decode("ascii")
     rows = (text[at : at + WIDTH] for at in range(0, len(text), WIDTH))
     return 'unpacked("""\n' + "\n".join(rows) + f'\n""", {len(data)})'
 

@@ -43,6 +43,7 @@ SURELY: Final = 8
 """Letters beside each other in a struct's numbers that are a name, or part of one."""
 _NUMBER: Final = re.compile(rb"(?:0[xX][0-9a-fA-F]+|\d+)[uUlL]*")
 _ENDS: Final = re.compile(rb"([\n\0]+)")
+_LETTERS: Final = bytes(97 + octet % 26 for octet in range(256))
 
 
 class StandIns:
@@ -58,7 +59,7 @@ class StandIns:
 
     def word(self, data: bytes) -> bytes:
         """As many letters."""
-        return bytes(97 + octet % 26 for octet in self.octets(data))
+        return self.octets(data).translate(_LETTERS)
 
     def text(self, data: bytes) -> bytes:
         """Line by line, up to the end of a string; licences stay."""

@@ -7,8 +7,7 @@ of it can steer a terminal.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
@@ -19,7 +18,6 @@ from bpftrace_sys.render.style import Painter, plain_painter, visible
 from bpftrace_sys.render.text_quoting import octets, quoted
 from bpftrace_sys.render.times import spent
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.notes import LongLines
 from bpftrace_sys.story.objects import NotedCall, Object
 from bpftrace_sys.story.targets import open_note, printable
 from decoders.call import inner_value
@@ -59,10 +57,6 @@ from bpftrace_sys.render.text_options import (
 
 _DEEP: Final = frozenset({Pointer, Changed, Struct, Text, Insns})
 """Values that may need lines of their own."""
-LATER: Final = "\0listing\n"
-"""Stands for the lines of a long listing; no text of a tracee's has a NUL here."""
-BATCH: Final = 4_096
-"""Lines of a long listing that are made at a time."""
 
 
 class CallText:
@@ -80,8 +74,6 @@ class CallText:
         self.holes: list[tuple[str, bool]] | None = None
         """While a template is made: what stands for data, one after the other, and whether
         that is octets."""
-        self._later: list[tuple[Listing, str]] | None = None
-        """While a call is told in pieces: the long listings that stand where LATER does."""
         self._values: dict[type, Callable[[Any], str]] = {
             Int: self._int,
             Name: self._name,
@@ -108,20 +100,6 @@ class CallText:
             pid = f"[{call.raw.tid}<{printable(call.raw.comm)}>]"
         stamp = self.options.stamp
         return f"{self.paint('pid', pid)} {stamp(call.raw.time) if stamp else ''}"
-
-    def pieces(self, call: NotedCall) -> Iterator[str]:
-        """The text of a call; where its listing is long, some lines at a time."""
-        later = self._later = []
-        try:
-            before, *after = self.call_text(call).split(LATER)
-        finally:
-            self._later = None
-        yield before
-        for (found, indent), text in zip(later, after, strict=True):
-            lines = self.listings.lines(found, indent)
-            while batch := list(islice(lines, BATCH)):
-                yield "\n".join([*batch, ""])
-            yield text
 
     def call_text(self, call: NotedCall) -> str:
         """A call as text, of one or many lines."""
@@ -346,9 +324,6 @@ class CallText:
         shown = self.listings.shown_before(call, found) if once and call is not None else None
         if shown is not None:
             return [f"{indent}{self._key(name)}{self._comment(f'as {shown}')}{comma}"]
-        if self._later is not None and isinstance(found.lines, LongLines):
-            self._later.append((found, indent + "  "))
-            return [f"{indent}{self._key(name)}[", f"{LATER}{indent}]{comma}"]
         return [
             f"{indent}{self._key(name)}[",
             *self.listings.lines(found, indent + "  "),

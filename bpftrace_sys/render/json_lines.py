@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bpftrace_sys.common.errnos import errno_name
 from bpftrace_sys.common.strict_json import dumps
-from bpftrace_sys.render.json_objects import insns_json, insns_text, object_json
+from bpftrace_sys.render.json_objects import insns_json, object_json
 from bpftrace_sys.render.json_templates import JsonTemplate
 from bpftrace_sys.story.listing import listing_for
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.notes import LongLines
 from bpftrace_sys.story.objects import Attachment, NotedCall, PerfEvent
 from bpftrace_sys.story.renderer import Renderer, Template, text_of
 from bpftrace_sys.story.walks import key_of
@@ -50,7 +49,6 @@ from decoders.values import (
 if TYPE_CHECKING:
     from bpftrace_sys.render.output import TextOut
     from bpftrace_sys.story.kernel_view import Seen
-    from bpftrace_sys.story.notes import Listing
     from bpftrace_sys.story.objects import Object
     from bpftrace_sys.story.walks import Key
     from bpftrace_sys.trace.inventory import ObjectState, Unseen
@@ -66,9 +64,6 @@ HOLE: Final = "\0hole\0"
 UNDERSCORES: Final = 8
 """Members of one name that are told apart by what follows it; then they are counted."""
 _HOLE: Final = dumps(HOLE)
-LISTING: Final = "\0listing\0"
-"""Stands for a long listing until the rest of its line is text."""
-_LISTING: Final = dumps(LISTING)
 
 
 class _Values:
@@ -79,8 +74,6 @@ class _Values:
         self.model = model
         self._holes = holes
         """While a template is made: what HOLE stands for, one after the other."""
-        self.later: list[Listing] | None = None
-        """Where a line is made in pieces: the long listings that LISTING stands for."""
 
     def json(self, value: Value) -> Any:
         return _BY_TYPE[type(value)](self, value)
@@ -125,9 +118,6 @@ class _Values:
             from decoders.formats.insn_text import disasm
 
             return [{"text": line} for line in disasm(value.data)]
-        if self.later is not None and isinstance(found.lines, LongLines):
-            self.later.append(found)
-            return LISTING
         return insns_json(found)
 
     def struct(self, value: Struct) -> Any:
@@ -167,9 +157,13 @@ class _Values:
         if isinstance(value.value, Absent):
             return {"addr": hex(value.addr), "absent": value.value.reason}
         line = {"addr": hex(value.addr), "value": self.json(value.value)}
-        if isinstance(value.value, Insns) and value.value.unread:
-            line["unread"] = value.value.unread
-            line["why"] = value.value.why
+        if isinstance(value.value, Insns):
+            found = listing_for(self.call, value.value, self.model)
+            if found is not None and found.unlisted:
+                line["unlisted"] = found.unlisted
+            if value.value.unread:
+                line["unread"] = value.value.unread
+                line["why"] = value.value.why
         return line
 
     def absent(self, value: Absent) -> Any:
@@ -324,25 +318,12 @@ class JsonLines(Renderer):
 
     def call(self, call: NotedCall) -> None:
         """A completed (or never completed) call."""
-        values = _Values(call, self.model)
-        values.later = []
-        line = decoded(call, values)
+        line = decoded(call, _Values(call, self.model))
         self._walk = key_of(call, self.model, self._walk)
         if self._walk is not None:
             line["walk"] = self._walk[0]
         line["raw"] = raw_line(call.raw, self._packed)
-        text = dumps(line)
-        if values.later:
-            head, *parts = text.split(_LISTING)
-            if len(parts) != len(values.later):  # a name of the tracee's looks like it
-                line = decoded(call, _Values(call, self.model)) | {"raw": line["raw"]}
-                self._write(line)
-                return
-            pieces = [head]
-            for found, part in zip(values.later, parts, strict=True):
-                pieces += (insns_text(found), part)
-            text = "".join(pieces)
-        self.out.write(text + "\n")
+        self._write(line)
 
     def running(self, call: NotedCall) -> None:
         """A call that is not over; readers that do not know such lines pass over them, so

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import Final
-
-from bpftrace_sys.common.strict_json import dumps
 from bpftrace_sys.story.notes import Listing
 from bpftrace_sys.story.objects import IDENTIFIED, MADE, Link, Map, Object, Prog
 from decoders.formats.insn_text import Line
-
-BATCH: Final = 4_096
-"""Lines of a long listing of which objects are made at a time."""
 
 
 def object_json(found: Object) -> dict[str, object]:
@@ -43,15 +36,6 @@ def object_json(found: Object) -> dict[str, object]:
 def insns_json(found: Listing) -> list[dict[str, object]]:
     """A listing's lines; ``src`` and ``fn`` where a source line or function begins."""
     return [_row(line) for line in found.lines]
-
-
-def insns_text(found: Listing) -> str:
-    """The same as JSON's text: of a long listing, objects are made for a few lines at a time."""
-    lines = iter(found.lines)
-    pieces = []
-    while batch := [_row(line) for line in islice(lines, BATCH)]:
-        pieces.append(dumps(batch)[1:-1])
-    return f"[{','.join(pieces)}]"
 
 
 def _row(row: Line) -> dict[str, object]:

@@ -142,6 +142,8 @@ class ViewText:
             if sources.stray:
                 shown += self._line_0
             yield shown
+        if function.unlisted:
+            yield INDENT + self.paint("comment", f"{function.unlisted} more bytes not listed")
 
     @property
     def _line_0(self) -> str:

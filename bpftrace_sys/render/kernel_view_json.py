@@ -61,6 +61,7 @@ def function_json(function: NativeFunction) -> dict[str, object]:
         **({"addr": hex(function.addr)} if function.addr else {}),
         **({"fn": function.prototype} if function.prototype else {}),
         "size": function.size,
+        **({"unlisted": function.unlisted} if function.unlisted else {}),
         "insns": lines,
     }
 

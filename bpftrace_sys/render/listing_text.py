@@ -84,9 +84,15 @@ class ListingText:
                 comment = self.paint("comment", f" /* {printable(said)} */")
                 gap = " " * (column - len(head) - len(shown))
                 yield f"{indent}{head}{painted}{gap}{comment}"
+        if found.unlisted:
+            text = f"{found.unlisted} more instruction{_s(found.unlisted)} not listed"
+            yield indent + self.paint("comment", text)
         if found.missing:
             yield indent + self.paint("error", f"{found.missing} more instructions unreadable")
         if found.unread:
-            plural = "" if found.unread == 1 else "s"
-            text = f"{found.unread} more instruction{plural} not read: {found.why}"
+            text = f"{found.unread} more instruction{_s(found.unread)} not read: {found.why}"
             yield indent + self.paint("comment", text)
+
+
+def _s(number: int) -> str:
+    return "" if number == 1 else "s"

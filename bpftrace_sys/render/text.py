@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Final
 
-from bpftrace_sys.render.call_text import BATCH, CallText
+from bpftrace_sys.render.call_text import CallText
 from bpftrace_sys.render.exits import exit_line
 from bpftrace_sys.render.line_breaks import filled
 from bpftrace_sys.render.per_cpu import PerCpu
@@ -22,7 +22,6 @@ from bpftrace_sys.render.text_options import (
 )
 from bpftrace_sys.render.text_templates import TextTemplate, WalkTemplate, cut
 from bpftrace_sys.render.times import spent
-from bpftrace_sys.story.listing import is_long
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Attachment, NotedCall, Object, Prog
 from bpftrace_sys.story.probes.folds import Folds
@@ -115,7 +114,7 @@ class TextRenderer(Renderer):
                 if isinstance(call, str):
                     self.out.write(call)
                     continue
-                self._tell(call)
+                self._write(self.calls.call_text(call))
                 self._remarks(call)
             if told_walk is not None:
                 tid, line, reasons = told_walk
@@ -131,7 +130,7 @@ class TextRenderer(Renderer):
                 self.out.write(f"{self.calls.pid(pid)} {self.paint('comment', text)}\n")
         for told in self.folds.take():
             if isinstance(told, NotedCall):
-                self._tell(told)
+                self._write(self.calls.call_text(told))
                 self._remarks(told)
             else:
                 tid, line, reasons = told
@@ -177,7 +176,7 @@ class TextRenderer(Renderer):
                 return
             if self.folds.hold(call):
                 return
-        self._tell(call)
+        self._write(self.calls.call_text(call))
         self._remarks(call)
 
     def _tell_exec(self, pid: int, what: Exec) -> None:
@@ -188,25 +187,9 @@ class TextRenderer(Renderer):
         if line is not None:
             self._write(f"{self.calls.pid(pid)} {self.paint('comment', line)}")
 
-    def _tell(self, call: NotedCall) -> None:
-        """The text of a call: a line of it is written with its end, all that is short at once."""
-        pieces = self.calls.pieces(call)
-        before = next(pieces)
-        if self.folds or self.walks or self._held_more:
-            self.flush()
-        for piece in pieces:
-            self.out.write(before)
-            before = piece
-        self.out.write(before + "\n")
-
     def again(self, call: NotedCall, before: NotedCall) -> None:
         """Another attempt: only its number is new."""
         options = self.options
-        if is_long(call):
-            self._again = None
-            self._tell(call)
-            self._remarks(call)
-            return
         known = self._again
         same = known is not None and known[0] is before
         text = known[1] if known is not None and same else self.calls.call_text(call)
@@ -325,9 +308,7 @@ class TextRenderer(Renderer):
             self.options.verbose, self.options.tokens,
         )
         shown = kernel_view.ViewText(seen, options, self.paint, self.calls.listings.lines)
-        lines = chain([""], shown.lines(), [""])
-        while batch := list(islice(lines, BATCH)):
-            self._write("\n".join(batch))
+        self._write("\n".join(["", *shown.lines(), ""]))
 
     def held(self, state: ObjectState, known: Object) -> None:
         """What a process held when it was attached to."""

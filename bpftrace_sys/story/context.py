@@ -325,7 +325,7 @@ def _program(call: Call | None) -> Iterable[Insn]:
     from decoders.values import Insns
 
     insns = None if call is None else inner_value(call.attr("attr", "insns"))
-    return isa.Program(insns.data) if isinstance(insns, Insns) else []
+    return isa.listed(insns.data) if isinstance(insns, Insns) else []
 
 
 __all__ = ["Access", "given", "loaded_layout", "named"]

@@ -36,7 +36,9 @@ def fates(seen: Seen, functions: Sequence[NativeFunction] = ()) -> list[Fate]:
     mapping, loaded = seen.view.mapping, seen.loaded
     if mapping is None or mapping.problem or loaded is None:
         return []
-    after = translated(seen.view, seen.known).lines
+    became_of = translated(seen.view, seen.known)
+    after = became_of.lines
+    end = after[-1].pc if became_of.unlisted and after else None
     starts = sorted(set(mapping.images.values()))
     pieces = _between(after, starts)
     native = _native(seen, functions)
@@ -46,6 +48,8 @@ def fates(seen: Seen, functions: Sequence[NativeFunction] = ()) -> list[Fate]:
         found.append(Fate(ADDED, None, own))
     for row in loaded.lines:
         image = mapping.images.get(row.pc)
+        if image is not None and end is not None and image > end:
+            break  # what became of it is not listed
         if image is None:
             found.append(Fate(REMOVED, row, ()))
             continue

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from bpftrace_sys.story.context import AS_IT_IS, Layout, loaded_layout, named, type_of
 from bpftrace_sys.story.listing import all_short, functions, listing_of, name_room, short_enough
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.notes import Listing, LongLines
+from bpftrace_sys.story.notes import Listing
 from bpftrace_sys.story.objects import Object
 from bpftrace_sys.trace.kernel_view import KernelView
 from decoders.formats import insn as isa
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from decoders.formats.btf import Btf
 
 MACHINES: Final = {"x86_64": "x86-64", "aarch64": "aarch64"}
-LISTED: Final = 16 << 20
-"""Bytes of instructions, translated or native, that are listed: a file may unpack to more than
-any kernel makes of a million instructions."""
+LISTED: Final = 8 * isa.LISTED
+"""Bytes of native code that are listed: an instruction becomes some four to eight."""
 _MASK: Final = (1 << 64) - 1
 _AX: Final = 11
 """BPF_REG_AX, which only the kernel uses (include/linux/filter.h)."""
@@ -132,6 +131,8 @@ class NativeFunction:
     prototype: str
     size: int
     lines: list[NativeLine]
+    unlisted: int = 0
+    """Bytes of it that have no lines: more than LISTED of all functions."""
 
 
 # ---------------------------------------------------------------- listings
@@ -180,7 +181,7 @@ def names_of(view: KernelView, known: Known) -> InsnNames:
 
 def translated(view: KernelView, known: Known) -> Listing:
     """The listing of the instructions that the verifier left, in bpftool's words."""
-    program = isa.Program(view.info.xlated[:LISTED])
+    program = isa.listed(view.info.xlated)
     lines = {slot: (text, where) for slot, text, where in reversed(_places(view, known.btf))}
     functions = dict(_prototypes(view, known.btf))
     about = named(program, known.layout)
@@ -194,10 +195,12 @@ def translated(view: KernelView, known: Known) -> Listing:
             )  # fmt: skip
 
     count = view.info.xlated_len // isa.SLOT
-    there = min(len(view.info.xlated), LISTED) // isa.SLOT
-    found = LongLines(rows, len(program)) if program.long else list(rows())
+    there = len(view.info.xlated) // isa.SLOT
     starts = sum(1 for insn in program if insn.pc in functions)
-    return Listing(found, count, missing=max(count - there, 0), functions=starts)
+    return Listing(
+        list(rows()), count, missing=max(count - there, 0), functions=starts,
+        unlisted=there - isa.slots_of(program),
+    )  # fmt: skip
 
 
 def native(view: KernelView, known: Known, syntax: str = "att") -> list[NativeFunction]:
@@ -217,14 +220,15 @@ def native(view: KernelView, known: Known, syntax: str = "att") -> list[NativeFu
     found = []
     left = LISTED
     for index, (addr, code) in enumerate(() if of_device(view) else info.functions()):
-        if len(code) > left:
-            break
-        left -= len(code)
+        listed = code[:left]
+        left -= len(listed)
         lines = []
-        for insn in disassemble(code, addr, view.machine, syntax, name):
+        for insn in disassemble(listed, addr, view.machine, syntax, name):
             source, place = at.get(addr + insn.offset, (None, None))
             text, octets = insn.text, code[insn.offset : insn.offset + insn.size]
             lines.append(NativeLine(insn.offset, text, octets, insn.target, source, place))
+        if len(listed) < len(code) and lines:
+            listed = listed[: lines.pop().offset]  # it may be the half of an instruction
         found.append(
             NativeFunction(
                 own[index] if index < len(own) else f"function {index}",
@@ -232,6 +236,7 @@ def native(view: KernelView, known: Known, syntax: str = "att") -> list[NativeFu
                 prototypes[index] if index < len(prototypes) else "",
                 len(code),
                 lines,
+                len(code) - len(listed),
             )
         )
     return found
@@ -277,9 +282,7 @@ def reasons(view: KernelView) -> Iterator[str]:
             "its translated instructions are hidden: their constants are blinded "
             "(net.core.bpf_jit_harden), and kernel addresses are not to be seen"
         )
-    helpers = any(
-        site.kind != "subprog" for site in isa.calls(isa.insns(info.xlated), xlated=True)
-    )
+    helpers = any(isa.callees(info.xlated))
     if of_device(view):
         yield f"offloaded to the device with ifindex {info.ifindex}: no native code of this machine"
     elif not info.jited_len:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from bpftrace_sys.story.model import Model
-from bpftrace_sys.story.notes import Listing, LongLines
+from bpftrace_sys.story.notes import Listing
 from bpftrace_sys.story.objects import NotedCall, Object
 from decoders.call import Call, inner_value
 from decoders.formats import insn as isa
@@ -80,12 +80,6 @@ def listing_of(call: NotedCall, model: Model) -> Listing | None:
         return None
     call.notes.listing = listing(call, insns, model)
     return call.notes.listing
-
-
-def is_long(call: Call) -> bool:
-    """Whether a load's listing is made anew each time that one goes through it."""
-    insns = inner_value(call.attr("attr", "insns"))
-    return isinstance(insns, Insns) and len(insns.data) > isa.LONG * isa.SLOT
 
 
 def listing_for(call: NotedCall, insns: Insns, model: Model) -> Listing | None:
@@ -176,7 +170,7 @@ def translated(call: NotedCall, insns: Insns, model: Model) -> Listing:
         address=lambda distance: short_enough(model.facts.fact("bpf_call", distance), room),
         xlated=True,
     )
-    call.notes.translated = _listing(insns, names, debug, isa.Program(insns.data), {})
+    call.notes.translated = _listing(insns, names, debug, isa.listed(insns.data), {})
     return call.notes.translated
 
 
@@ -204,16 +198,17 @@ def listing(call: Call, insns: Insns, model: Model) -> Listing:
         kfunc=kfunc,
         variable=variable,
     )
-    program = isa.Program(insns.data)
+    program = isa.listed(insns.data)
     found = _listing(insns, names, debug, program, _accesses(program, call, model))
     if not insns.missing and not insns.unread:
         computed = tags(insns.data)
         found.sha1, found.sha256 = computed.sha1, computed.sha256
-    found.helpers = sorted({site.id for site in isa.calls(program) if site.kind == "helper"})
+    sites = isa.callees(insns.data)
+    found.helpers = sorted({site.id for site in sites if site.kind == "helper"})
     return found
 
 
-def _accesses(program: isa.Program, call: Call, model: Model) -> dict[int, str]:
+def _accesses(program: Sequence[isa.Insn], call: Call, model: Model) -> dict[int, str]:
     """What the program reads of its context, as comments, by pc."""
     from bpftrace_sys.story.context import loaded_layout, named
 
@@ -224,7 +219,7 @@ def _listing(
     insns: Insns,
     names: InsnNames,
     debug: _Debug,
-    program: isa.Program,
+    program: Sequence[isa.Insn],
     about: Mapping[int, str],
 ) -> Listing:
     lines, functions = debug.lines, debug.functions
@@ -239,13 +234,9 @@ def _listing(
                 row._replace(comment=about[pc])
             )
 
-    found: Sequence[Line]
-    if program.long:
-        found = LongLines(rows, len(program))
-    else:
-        found = list(rows() if lines or functions or about else insn_lines(program, names))
+    found = list(rows() if lines or functions or about else insn_lines(program, names))
     starts = sum(1 for insn in program if insn.pc in functions) if functions else 0
     return Listing(
         found, insns.total, missing=insns.missing, unread=insns.unread, why=insns.why,
-        functions=starts,
+        functions=starts, unlisted=len(insns.data) // isa.SLOT - isa.slots_of(program),
     )  # fmt: skip

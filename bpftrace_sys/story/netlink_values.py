@@ -17,6 +17,8 @@ FD_ATTRIBUTES: Final = frozenset(
     {"IFLA_XDP_FD", "IFLA_XDP_EXPECTED_FD", "TCA_BPF_FD", "TCA_ACT_BPF_FD"}
 )
 DEPTH: Final = 16
+WHOLE: Final = 1 << 16
+"""Bytes of a message all of whose attributes are told; of a longer one those that concern BPF."""
 
 
 # ---------------------------------------------------------------- attributes
@@ -117,6 +119,8 @@ def retype(call: Call) -> None:
 
 def _whole(message: netlink.Message, value: Value, call: Call) -> Value:
     if not isinstance(value, Struct) or not isinstance(value.get("attrs"), Bytes):
+        return value
+    if len(message.body) > WHOLE:
         return value
     head = netlink.HEADER.pack(
         netlink.HEADER.size + len(message.body), message.type, message.flags, message.seq,

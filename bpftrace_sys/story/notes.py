@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
-from typing import TYPE_CHECKING, overload
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from decoders.records import dataclass, field
 
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
 class Listing:
     """A program's listing: the lines, and what is said of the program as a whole."""
 
-    lines: Sequence[Line]
-    """Of a long program they are made anew each time that they are gone through (LongLines)."""
+    lines: list[Line]
     count: int
     """Slots that the loader claimed."""
     sha1: str = ""
@@ -30,35 +28,11 @@ class Listing:
     """Slots, the last ones, that nobody tried to read."""
     why: str = ""
     """Why not."""
+    unlisted: int = 0
+    """Slots that were read, but have no lines: more than insn.LISTED."""
     helpers: list[int] = field(default_factory=list)
     functions: int = 0
     """How many functions begin in it, as far as BTF says."""
-
-
-class LongLines(Sequence["Line"]):
-    """The lines of a long program: a million of them in memory would take half a gigabyte."""
-
-    def __init__(self, make: Callable[[], Iterator[Line]], count: int) -> None:
-        self._make = make
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[Line]:
-        return self._make()
-
-    @overload
-    def __getitem__(self, index: int) -> Line: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Line]: ...
-
-    def __getitem__(self, index: int | slice) -> Line | list[Line]:
-        """From the beginning on; what is far behind takes long."""
-        if isinstance(index, slice):
-            return list(islice(self._make(), *index.indices(self._count)))
-        return next(islice(self._make(), range(self._count)[index], None))
 
 
 @dataclass(slots=True)

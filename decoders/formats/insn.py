@@ -10,8 +10,9 @@ Nothing here raises for any bytes, and nothing is larger than the bytes given.
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final, Literal, TypeAlias
 
@@ -143,32 +144,21 @@ def insns(data: Buffer) -> Iterator[Insn]:
     return map(partial(tuple.__new__, Insn), slots(data))
 
 
-LONG: Final = 1 << 16
-"""Slots of a program of which no list is made."""
+LISTED: Final = 1 << 16
+"""Slots of a program that are shown: a kernel takes a million of them, which nobody would read as
+text, and which would take ten seconds and gigabytes to tell everybody."""
 
 
-class Program:
-    """The instructions of an array, as often as one goes through them.
+def listed(data: Buffer) -> list[Insn]:
+    """The instructions of an array that are shown: those that begin within LISTED."""
+    found = list(insns(data[: (LISTED + 1) * SLOT]))
+    # The slot beyond is there for an ld_imm64 to be whole.
+    return found[:-1] if found and found[-1].pc >= LISTED else found
 
-    A list of a million Insns takes 200 MB; of such an array they are made anew each time.
-    """
 
-    __slots__ = ("_data", "_listed", "long")
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.long = len(data) > LONG * SLOT
-        self._listed = None if self.long else list(insns(data))
-
-    def __iter__(self) -> Iterator[Insn]:
-        return insns(self._data) if self._listed is None else iter(self._listed)
-
-    def __len__(self) -> int:
-        if self._listed is not None:
-            return len(self._listed)
-        if LD_IMM64 not in self._data[::SLOT]:
-            return len(self._data) // SLOT
-        return sum(1 for _ in self)
+def slots_of(program: Sequence[Insn]) -> int:
+    """How many slots the instructions of an array's beginning take."""
+    return program[-1].pc + program[-1].slots if program else 0
 
 
 TargetKind: TypeAlias = Literal["jump", "callback", "subprog"]
@@ -251,6 +241,33 @@ def calls(program: Iterable[Insn], *, xlated: bool = False) -> Iterator[CallSite
             yield CallSite(insn.pc, "kfunc", insn.imm, insn.off)
         elif (start := call_target(insn, xlated=xlated)) is not None:
             yield CallSite(insn.pc, "subprog", start)
+
+
+_NAMING: Final = re.compile(b"%c.?|%c" % (LD_IMM64, CALL_K), re.DOTALL)
+"""In the codes of an array's slots: an ld_imm64 with its second slot, or a call."""
+
+
+def naming(data: Buffer) -> Iterator[Insn]:
+    """Yield the instructions of an array that name a map, a type or a function: each ld_imm64 and
+    call with a src_reg."""
+    whole = bytes(data)
+    for found in _NAMING.finditer(whole[: len(whole) // SLOT * SLOT : SLOT]):
+        start, end = found.span()
+        if whole[start * SLOT + 1] >> 4:
+            for insn in insns(whole[start * SLOT : end * SLOT]):
+                yield insn._replace(pc=start)
+
+
+def callees(data: Buffer) -> Iterator[CallSite]:
+    """Yield each helper and kfunc that an array's instructions call, at its first call."""
+    whole = bytes(data)
+    seen = set()
+    for found in _NAMING.finditer(whole[: len(whole) // SLOT * SLOT : SLOT]):
+        pc = found.start()
+        slot = whole[pc * SLOT : pc * SLOT + SLOT]
+        if slot[0] == CALL_K and slot not in seen and slot[1] >> 4 != PSEUDO_CALL:
+            seen.add(slot)
+            yield from (site._replace(pc=pc) for site in calls(insns(slot)))
 
 
 _CALLER_SAVED: Final = frozenset(range(6))

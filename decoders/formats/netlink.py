@@ -9,6 +9,8 @@ from typing import Final
 from decoders.records import NamedTuple
 
 MESSAGES: Final = 4096
+LOOKED_AT: Final = 1 << 18
+"""Bytes of a buffer; a message is no longer than SO_SNDBUF (net.core.wmem_max, 208 KiB)."""
 HEADER: Final = struct.Struct("<IHHII")
 _LINK: Final = struct.Struct("<BxHiII")
 _TC: Final = struct.Struct("<BxxxiIII")
@@ -40,7 +42,8 @@ class Message(NamedTuple):
 
 
 def messages(data: bytes) -> Iterator[Message]:
-    """The messages in a buffer; ends where a length makes no sense."""
+    """The messages in a buffer; ends where a length makes no sense, or where it is too long."""
+    data = data[:LOOKED_AT]
     at = 0
     for _ in range(MESSAGES):
         if at + HEADER.size > len(data):

@@ -35,17 +35,19 @@ class Tags(NamedTuple):
 def tagged(insns: Buffer) -> bytes:
     """What is hashed: the array with those imm zeroed; a last partial slot is left out."""
     out = bytearray(insns[: len(insns) // SLOT * SLOT])
-    at = out.find(LD_IMM64)
-    while at >= 0:
-        if at % SLOT or out[at + 1] >> 4 not in (PSEUDO_MAP_FD, PSEUDO_MAP_VALUE):
-            at = out.find(LD_IMM64, at + 1)
+    codes = bytes(out[::SLOT])
+    slot = codes.find(LD_IMM64)
+    while slot >= 0:
+        at = slot * SLOT
+        if out[at + 1] >> 4 not in (PSEUDO_MAP_FD, PSEUDO_MAP_VALUE):
+            slot = codes.find(LD_IMM64, slot + 1)
             continue
         out[at + 4 : at + 8] = _NO_IMM
         second = at + SLOT
         if second < len(out) and out[second : second + 4] == _NO_IMM:
             out[second + 4 : second + 8] = _NO_IMM
         # Whatever that slot is, the kernel does not look at it for a map again.
-        at = out.find(LD_IMM64, second + SLOT)
+        slot = codes.find(LD_IMM64, slot + 2)
     return bytes(out)
 
 

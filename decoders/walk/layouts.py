@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from decoders.walk.measures import map_fds
+from decoders.walk.measures import MOST_FDS, map_fds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -338,7 +338,7 @@ class Many(Target):
     def fds(self, data: bytes, scope: Scope) -> Iterable[int]:
         if self.are_fds:
             usable = len(data) - len(data) % self.layout.size
-            return [raw for (raw,) in self.layout.full.iter_unpack(data[:usable])][:4096]
+            return [raw for (raw,) in self.layout.full.iter_unpack(data[:usable])][:MOST_FDS]
         return ()
 
 

@@ -82,31 +82,43 @@ def _times_count(size: int | None, scope: Scope) -> int | None:
 # ---------------------------------------------------------------- programs
 
 
-def ld_imm64s(insns: bytes) -> Iterator[tuple[int, int, int]]:
-    """(src_reg, imm, imm of the second slot) of each ld_imm64, without decoding the rest."""
-    opcodes = insns[::8]
+MOST_FDS: Final = 512
+"""Fds in memory that are looked at, in a stop; a program may have 64 maps (MAX_USED_MAPS)."""
+
+
+def naming_loads(insns: bytes) -> Iterator[tuple[int, int]]:
+    """(slot, src_reg) of each ld_imm64 that has one: what it loads has a name. In a stop, of
+    programs of any length: nothing else is decoded."""
+    whole = insns[: len(insns) // 8 * 8]
+    opcodes, registers = whole[::8], whole[1::8]
     at = opcodes.find(0x18)
     while at >= 0:
-        start = at * 8
-        if start + 8 > len(insns):
-            return
-        second = insns[start + 12 : start + 16]
-        yield (
-            insns[start + 1] >> 4,
-            int.from_bytes(insns[start + 4 : start + 8], "little", signed=True),
-            int.from_bytes(second, "little", signed=True),
-        )
+        if registers[at] >> 4:
+            yield at, registers[at] >> 4
         at = opcodes.find(0x18, at + 2)
+
+
+def _named(insns: bytes, sources: tuple[int, int]) -> Iterator[bytes]:
+    """imm of each naming load with one of these src_regs, as it stands there."""
+    for at, source in naming_loads(insns):
+        if source in sources:
+            yield insns[8 * at + 4 : 8 * at + 8]
 
 
 def map_fds(insns: bytes) -> list[int]:
     """The fds in BPF_PSEUDO_MAP_FD (1) and BPF_PSEUDO_MAP_VALUE (2) loads, each once."""
-    return list(dict.fromkeys(imm for src, imm, _ in ld_imm64s(insns) if src in (1, 2)))
+    found: dict[bytes, None] = {}
+    for imm in _named(insns, (1, 2)):
+        found[imm] = None
+        if len(found) == MOST_FDS:
+            break
+    return [int.from_bytes(imm, "little", signed=True) for imm in found]
 
 
 def fd_array_used(insns: bytes) -> int:
     """How many slots of fd_array the MAP_IDX (5) and MAP_IDX_VALUE (6) loads name."""
-    return max((imm + 1 for src, imm, _ in ld_imm64s(insns) if src in (5, 6)), default=0)
+    found = set(_named(insns, (5, 6)))
+    return max((int.from_bytes(imm, "little", signed=True) + 1 for imm in found), default=0)
 
 
 BPF_MAXINSNS: Final = 4096

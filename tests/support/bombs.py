@@ -159,6 +159,11 @@ def instructions_again() -> Iterator[Line]:
         yield load(0, 4_096, seq=seq, name=str(seq).encode())
 
 
+def calls() -> Iterator[Line]:
+    """More than anybody would read."""
+    yield load(packed(struct.pack("<BBhi", 0x85, 0, 0, 14) * 300_000), 300_000)
+
+
 def kfuncs() -> Iterator[Line]:
     yield fact("btf_vmlinux", 7, LONG)
     yield load(packed(KFUNC * 4_000), 4_000)
@@ -352,7 +357,7 @@ def netlink() -> Iterator[Line]:
 
 BOMBS: Final = (
     brackets, nested, empty_objects, many_facts, long_names, instructions, instructions_again,
-    kfuncs, maps_in_instructions, subprograms, prototypes, source_lines, log_of_nothing,
+    calls, kfuncs, maps_in_instructions, subprograms, prototypes, source_lines, log_of_nothing,
     log_of_states, one_name, view_of_instructions, view_of_prototypes, values_of_arrays,
     values_of_enums, values_of_members, values_of_nothing, processes, held, stacks, netlink,
 )  # fmt: skip

@@ -50,6 +50,9 @@ class Entry:
     """Paths below the arguments, without ``attr.``; values on one line."""
     blocks: list[Block] = field(default_factory=list)
     insns: tuple[Line, ...] | None = None
+    """Those that are shown; if there are more, the last line stands for the rest."""
+    rest: int = 0
+    """How many instructions that last line stands for, or slots."""
     missing: int = 0
     """Instructions that could not be read."""
     unread: int = 0
@@ -75,6 +78,11 @@ class Entry:
         """``bpf PROG_LOAD``, ``ioctl PERF_EVENT_IOC_SET_BPF``"""
         command = self.command.removeprefix("BPF_")
         return self.syscall if command == self.syscall else f"{self.syscall} {command}"
+
+    @property
+    def count(self) -> int:
+        """How many instructions there are."""
+        return len(self.insns or ()) + (self.rest - 1 if self.rest else 0)
 
     @property
     def collects(self) -> bool:

@@ -8,7 +8,6 @@ from bpftrace_sys.compare.canonical.entries import Block, Entry
 from bpftrace_sys.compare.canonical.insns import Instructions
 from bpftrace_sys.compare.canonical.known_fields import IDS, KEPT, LISTED, PIDS, TYPE_IDS, VARYING
 from bpftrace_sys.compare.canonical.text import (
-    LINES_LIMIT,
     digest,
     escaped,
     log_lines,
@@ -41,6 +40,8 @@ if TYPE_CHECKING:
     from decoders.formats.btf import Btf
 
 ITEMS_SHOWN: Final = 64
+DECLARED: Final = 20_000
+"""Lines of a BTF's declarations that are kept; the BTF of a program has some thousands."""
 
 
 class Fields:
@@ -246,7 +247,7 @@ class Fields:
             if len(value.data) < value.wanted:
                 raise btf_module.BtfError("only a part of it was seen")
             parsed = btf_module.parse(value.data)
-            lines = declared(parsed)
+            lines = declared(parsed, value.data)
         except btf_module.BtfError as error:
             self.add(path, f"{digest(value.data)} ({escaped(str(error))})")
             return
@@ -279,19 +280,21 @@ class Fields:
 
     def insns(self, value: Insns) -> None:
         if self.call.command == "BPF_PROG_LOAD":
-            self.entry.insns = tuple(Instructions(self.known, self.call).lines(value.data))
+            insns = Instructions(self.known, self.call)
+            self.entry.insns = tuple(insns.lines(value.data))
+            self.entry.rest = insns.rest
             self.entry.missing, self.entry.unread = value.missing, value.unread
 
 
 
-def declared(btf: Btf) -> list[str]:
-    """A BTF's declarations in C, line by line."""
+def declared(btf: Btf, data: bytes) -> list[str]:
+    """A BTF's declarations in C, line by line; of what is too much, what it is of."""
     from decoders.formats import btf_c
 
     lines: list[str] = []
     for text in btf_c.declarations(btf):
         lines += [escaped(line.replace("\t", "    ")) for line in text.split("\n")]
-        if len(lines) > LINES_LIMIT:
-            lines[LINES_LIMIT:] = ["..."]
+        if len(lines) > DECLARED:
+            lines[DECLARED:] = [f"... and more: {digest(data)}"]
             break
     return lines

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bpftrace_sys.compare.canonical.entries import Line
-from bpftrace_sys.compare.canonical.text import escaped
+from bpftrace_sys.compare.canonical.text import digest, escaped
 from bpftrace_sys.story.listing import btf_fd, functions, name_room, records, short_enough
 from bpftrace_sys.story.objects import NotedCall
 from decoders.call import inner_value
@@ -17,6 +17,17 @@ from decoders.values import Array, Fd, Insns
 
 if TYPE_CHECKING:
     from bpftrace_sys.compare.canonical.known import Known
+
+
+def nameless(data: bytes, start: int) -> bytes:
+    """Instructions from a slot on, without the numbers by which they name maps and types, which
+    are others in another run."""
+    found = bytearray(data[start * isa.SLOT :])
+    for insn in isa.naming(bytes(found)):
+        if insn.wide or insn.src == isa.PSEUDO_KFUNC_CALL:
+            at = insn.pc * isa.SLOT + 4
+            found[at : at + 4] = bytes(4)
+    return bytes(found)
 
 
 class Instructions:
@@ -32,6 +43,8 @@ class Instructions:
         """Prototypes by the pc of the first instruction."""
         self.subprogs: dict[int, str] = {}
         """Names by the same."""
+        self.rest = 0
+        """Once the lines were gone through: slots that the last one stands for."""
         insns = inner_value(call.attr("attr", "insns"))
         self.room = name_room(insns.data if isinstance(insns, Insns) else b"")
         btf = known.model.btf_of(btf_fd(call))
@@ -46,12 +59,20 @@ class Instructions:
             self.sources[off] = escaped(btf.string(line_off).strip())
 
     def lines(self, data: bytes) -> Iterator[Line]:
-        """A line for each instruction."""
-        for insn in isa.insns(data):
+        """A line for each instruction that is shown, and one for the rest."""
+        shown = isa.listed(data)
+        end, total = isa.slots_of(shown), len(data) // isa.SLOT
+        self.rest = total - end
+        for insn in shown:
             text, jump = self.insn(insn)
+            if jump is not None and end < jump < total:
+                text, jump = f"{text} {jump - insn.pc:+d} slots", None
             yield self.known.once(
                 Line(insn.pc, text, jump, self.sources.get(insn.pc), self.functions.get(insn.pc))
             )
+        if self.rest:
+            text = f"{self.rest} more instructions, {digest(nameless(data, end))}"
+            yield Line(end, text, None, None, None)
 
     def insn(self, insn: isa.Insn) -> tuple[str, int | None]:
         """The text, with objects and names for fds and ids; where it leads to."""

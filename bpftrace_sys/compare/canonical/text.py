@@ -14,7 +14,7 @@ from bpftrace_sys.story.targets import printable
 from decoders.digests import sha256_of
 
 LINES_LIMIT: Final = 100_000
-"""Lines of one block (a log, declarations) that are kept."""
+"""Lines of a log that are kept."""
 BYTES_SHOWN: Final = 64
 """Longer bytes are shown by size and hash."""
 
@@ -69,7 +69,12 @@ _LOG_TIME: Final = re.compile(rb"verification time \d+ usec")
 def log_lines(data: bytes) -> list[str]:
     """A verifier's log, without its times."""
     text = _LOG_TIME.sub(b"verification time", data).decode("utf-8", "backslashreplace")
-    return [escaped(line.replace("\t", "    ")) for line in text.splitlines()[:LINES_LIMIT]]
+    lines = text.removesuffix("\n").split("\n", LINES_LIMIT)
+    rest = lines.pop() if len(lines) > LINES_LIMIT else None
+    found = [escaped(line.replace("\t", "    ")) for line in lines]
+    if rest is not None:
+        found.append(f"... {rest.count(chr(10)) + 1} more lines, which are not compared")
+    return found if text else []
 
 
 def digest(data: bytes) -> str:

@@ -17,7 +17,7 @@ def instructions(change: ObjectChange, one: Entry, two: Entry, both: Both) -> No
     texts_a = [both.a.text(line.text) for line in a]
     texts_b = [both.b.text(line.text) for line in b]
     script = _moved(edits(_masked(a, texts_a), _masked(b, texts_b)), a, b)
-    change.insns_a, change.insns_b = len(a), len(b)
+    change.insns_a, change.insns_b = one.count, two.count
     change.tag_a, change.tag_b = one.tag, two.tag
     if both.options.ignores("insns"):
         return

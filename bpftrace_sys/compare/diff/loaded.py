@@ -63,7 +63,7 @@ def lone(thing: Loaded, named: Named, options: Options) -> ObjectChange:
         if not options.ignores(name)
     )
     if entry.insns is not None:
-        count = len(entry.insns)
+        count = entry.count
         if named.lone == "removed":
             change.insns_a, change.tag_a, change.removed = count, entry.tag, count
         else:

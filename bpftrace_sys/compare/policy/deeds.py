@@ -234,7 +234,7 @@ class Deeds(Renderer):
 
         if whole:
             self._add(call, Deed("tag", key, tuple(tags(insns.data))), used=used)
-        for site in isa.calls(isa.insns(insns.data)):
+        for site in isa.callees(insns.data):
             if site.kind == "helper":
                 name = helpers.bpf_func_id.get(site.id) or self.model.facts.newer(
                     "bpf_func_id", site.id

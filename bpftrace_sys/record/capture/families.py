@@ -13,7 +13,7 @@ from bpftrace_sys.record.capture.copying import Recorder
 from bpftrace_sys.record.ptrace.memory import Ranges
 from decoders.raw import ENTRY, EXIT, NOTHING, Chunk, RawCall
 from decoders.walk.follow import LOG_HEAD
-from decoders.walk.measures import LOG_LIMIT, ld_imm64s
+from decoders.walk.measures import LOG_LIMIT, naming_loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _log(attr: bytes) -> tuple[int, int] | None:
 
 def names_more(code: bytes) -> bool:
     """Whether instructions may name what is looked at with them: maps, by fd or by index."""
-    return 0x18 in code[::8] and any(source for source, _, _ in ld_imm64s(code))
+    return any(True for _ in naming_loads(code))
 
 
 def _other(chunk: Chunk, data: bytes) -> Chunk:

@@ -218,13 +218,13 @@ class Programs:
         found = listing_of(call, self.model)
         if found is None:
             return
-        code = isa.Program(insns.data)
+        code = isa.listed(insns.data)
         program.missing = found.missing
         if found.unread:
             program.unread = f"{count(found.unread, 'more instruction')} not read: {found.why}"
         program.rows = rows_of(found, code, records.INSNS)
-        program.cut = len(found.lines) - len(program.rows)
-        program.helpers = _helpers(code)
+        program.cut = len(found.lines) - len(program.rows) + found.unlisted
+        program.helpers = _helpers(code, insns.data)
         # So long is it in the page; what is over the limit is the last one's excess.
         self._room -= len(json.dumps(list(map(trimmed, program.rows)), ensure_ascii=False))
 
@@ -305,14 +305,21 @@ def trimmed(row: InsnRow) -> tuple[object, ...]:
     return row[:end]
 
 
-def _helpers(code: Iterable[isa.Insn]) -> list[tuple[str, list[int]]]:
-    found: dict[str, list[int]] = {}
+def _helpers(code: Iterable[isa.Insn], data: bytes) -> list[tuple[str, list[int]]]:
+    """Which are called, where in what is listed; of those called later only, where first."""
+    found: dict[int, list[int]] = {}
     for site in isa.calls(code):
         if site.kind == "helper":
-            known = bpf_func_id.get(site.id)
-            name = f"helper {site.id}" if known is None else f"bpf_{known.removeprefix('bpf_')}"
-            found.setdefault(name, []).append(site.pc)
-    return [(name, pcs[:64]) for name, pcs in list(found.items())[:64]]
+            found.setdefault(site.id, []).append(site.pc)
+    for site in isa.callees(data):
+        if site.kind == "helper":
+            found.setdefault(site.id, [site.pc])
+    return [(_helper(number), pcs[:64]) for number, pcs in list(found.items())[:64]]
+
+
+def _helper(number: int) -> str:
+    known = bpf_func_id.get(number)
+    return f"helper {number}" if known is None else f"bpf_{known.removeprefix('bpf_')}"
 
 
 def _kind(found: Object) -> str:

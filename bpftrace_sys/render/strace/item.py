@@ -13,7 +13,7 @@ from bpftrace_sys.render.strace.quoting import address
 from decoders.records import NamedTuple
 from decoders.walk.memory import Snapshot
 
-ELEMENTS: Final = 1 << 18
+ELEMENTS: Final = 1 << 16
 """Elements of an array that are written; strace writes a million instructions in one line, too,
 but bit by bit."""
 BATCH: Final = 4_096

@@ -185,6 +185,6 @@ def furthest(load: Call) -> tuple[int | None, int]:
     from decoders.formats.ctx_flow import accesses
 
     insns = inner_value(load.attr("attr", "insns"))
-    program = list(isa.insns(insns.data)) if isinstance(insns, Insns) else []
+    program = isa.listed(insns.data) if isinstance(insns, Insns) else []
     found = max(accesses(program), key=lambda access: access.offset + access.size, default=None)
     return (None, 0) if found is None else (found.pc, found.offset + found.size)
