@@ -91,8 +91,9 @@ def sources(rows: Sequence[Row]) -> dict[str, str]:
         if row.file not in by_file and len(by_file) >= FILES_LIMIT:
             continue
         lines = by_file.setdefault(row.file, {})
-        if row.line > 0 and row.text:
-            lines.setdefault(row.line, row.text.rstrip("\r\n"))
+        if row.line > 0:
+            # A line whose text nobody told is there all the same, and empty.
+            lines[row.line] = lines.get(row.line) or row.text.rstrip("\r\n")
     found = {}
     room = SOURCE_LIMIT
     for file, lines in by_file.items():
