@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from bpftrace_sys.story.lasting import lasting, slot_of, still_attached
 from bpftrace_sys.story.objects import (
     BEFORE,
     FOUND,
@@ -301,10 +302,12 @@ class Model:
             if kind in ("prog", "map", "link") and found.call is not None
         ]
         # First what has a reason to be there: what has none may be about to go, with programs that
-        # are freed late (those in a program array hold each other), or with a namespace.
+        # are freed late (those in a program array hold each other), or with a namespace. Who holds
+        # others is asked for before them; to ask for a map makes it last longer.
         linked = {found.target for found in self.objects.values() if isinstance(found, Link)}
         stays = {found: self._stays(found, linked) for found in left}
-        left.sort(key=lambda found: (not stays[found], found.kind != "link"))
+        order = ("link", "prog", "map")
+        left.sort(key=lambda found: (not stays[found], order.index(found.kind)))
         for (kind, number), _ in list(self.objects.items()):
             if kind == "prog":
                 self.facts.fact("runs", number)
@@ -318,14 +321,20 @@ class Model:
             self.facts.fact(f"holders {found.kind}", found.id)
             if found.kind == "prog" and not found.attached:
                 self.facts.fact("standing", found.id)
+            for holder in filter(None, map(slot_of, found.attached)):
+                self.facts.fact("alive_map", holder)
 
     def _stays(self, found: Object, linked: set[str]) -> bool:
-        """Whether an object has a reason to outlive the trace: a pin that is there, or that it is
-        attached by more than an fd or a link."""
+        """Whether an object has a reason to outlive the trace: a pin that is there, or what it is
+        attached to by more than an fd or a link."""
         number, questions = found.id or 0, [f"pinned {found.kind} {pin}" for pin in found.pins]
         pinned = [self.facts.fact(question, number) for question in questions]
-        attached = [each for each in found.attached if each not in linked | self.passing]
-        return any(pinned) or bool(attached)
+        attached = [
+            still_attached(found, target, self.facts)
+            for target in lasting(found, linked, self.passing)
+            if slot_of(target) is None  # maps are asked for in their turn
+        ]
+        return any(pinned) or any(attached)
 
     # ------------------------------------------------------------ makers
 

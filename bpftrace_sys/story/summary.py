@@ -9,6 +9,7 @@ from collections import OrderedDict
 from typing import Final, TypeVar
 
 from bpftrace_sys.story.fates import fate, seen_at_the_end
+from bpftrace_sys.story.lasting import still_attached
 from bpftrace_sys.story.model import Model
 from bpftrace_sys.story.objects import Link, Map, Object, Prog
 from bpftrace_sys.story.targets import printable
@@ -168,18 +169,15 @@ def reasons_of(found: Object, model: Model, users_of: dict[int, list[Prog]]) -> 
     holders = facts.fact(f"holders {found.kind}", number)
     if holders:
         reasons.append(f"open in {printable(holders)}")
-    by_link = {
-        link.target: link
-        for link in _made(model, Link)
-        if link.prog is found
-    }
+    by_link = {link.target: link for link in _made(model, Link) if link.prog is found}
     for target in found.attached if found.kind in ("prog", "map") else ():
         link = by_link.get(target)
         if target in model.passing or (
             link is not None and facts.fact("alive_link", link.id or 0) is None
         ):
             continue  # ended with its fds
-        reasons.append(f"attached to {printable(target)}")
+        stays = link is not None or still_attached(found, target, facts)
+        reasons.append(f"{'attached' if stays else 'was attached'} to {printable(target)}")
     if isinstance(found, Prog):
         reasons += [f"attached to {target}" for target in seen_at_the_end(found, model)]
     if isinstance(found, Map) and not reasons:
@@ -221,7 +219,7 @@ def remains(model: Model) -> Table:
                 kind,
                 str(number),
                 printable(found.name),
-                "; ".join(reasons) or "held by something that was not seen",
+                "; ".join(reasons) or "nothing was seen that holds it: it may be about to go",
             )
         )
     return table

@@ -40,10 +40,15 @@ def cases(ran: Ran) -> list[tuple[list[Any], dict[str, Any]]]:
     return list(zip(results, calls, strict=True))
 
 
+DONE: dict[tuple[str, str], list[dict[str, Any]]] = {}
+"""The lines of the traces of groups, by workload and name: those that were traced by now."""
+
+
 def group(traced: Callable[..., Ran], name: str, workload: str = WORKLOAD) -> Ran:
     """A traced run of one group of a workload."""
     ran = traced([], sys.executable, workload, name)
     assert ran.code == 0, ran.stderr
+    DONE[workload, name] = ran.lines
     return ran
 
 

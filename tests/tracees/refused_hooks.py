@@ -315,12 +315,16 @@ def filtered() -> None:
     number, arch = numbers[os.uname().machine]
     rows = [
         (0x20, 0, 0, 4),  # ld [4]: arch
-        (0x15, 0, 5, arch),
+        (0x15, 0, 9, arch),
         (0x20, 0, 0, 0),  # ld [0]: nr
-        (0x15, 0, 3, number),
+        (0x15, 0, 7, number),
         (0x20, 0, 0, 16),  # ld [16]: the first argument
-        (0x15, 1, 0, 0),  # BPF_MAP_CREATE
+        (0x15, 5, 0, 0),  # BPF_MAP_CREATE
+        (0x15, 2, 0, 11),  # BPF_PROG_GET_NEXT_ID
+        (0x15, 2, 0, 12),  # BPF_MAP_GET_NEXT_ID
         (0x06, 0, 0, 0x00050000 | 1),  # SECCOMP_RET_ERRNO, EPERM
+        (0x06, 0, 0, 0x00050000 | 13),  # EACCES
+        (0x06, 0, 0, 0x00050000 | 38),  # ENOSYS
         (0x06, 0, 0, 0x7FFF0000),  # SECCOMP_RET_ALLOW
     ]
     program = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *row) for row in rows))
@@ -330,6 +334,8 @@ def filtered() -> None:
     attempt("load", load)
     attempt("map", lambda: make("ARRAY", 4, 8, 2))
     attempt("kernel", lambda: call("MAP_UPDATE_ELEM", map_fd=NOBODY, key=1, value=1))
+    attempt("no access", lambda: call("PROG_GET_NEXT_ID"))
+    attempt("no such call", lambda: call("MAP_GET_NEXT_ID"))
 
 
 def probe_files() -> None:

@@ -139,6 +139,12 @@ BPFTOOL: Final = {
     "map-create": "map create /sys/fs/bpf/m type hash key 4 value 8 entries 16 name made",
 }  # fmt: skip
 
+GO_SOURCE: Final = REPO / "fixtures" / "cilium-features" / "main.go"
+GOPATH: Final = "/usr/share/gocode"
+BUILT_GO: Final = (
+    f"cd $(mktemp -d) && GO111MODULE=off GOPATH={GOPATH} GOCACHE=$PWD/cache CGO_ENABLED=0 "
+    '"$1" build -o probe "$2" && exec ./probe wait'
+)
 PERF: Final = {
     "record": "perf record -o /dev/null -e cpu-clock -a sleep 4",
     "trace": "perf trace -o /dev/null sleep 4",
@@ -178,6 +184,9 @@ def rows() -> Iterator[Row]:
     if shutil.which("perf"):
         for name, words in PERF.items():
             yield Row(f"perf/{name}", tuple(words.split()))
+    go = next(iter(glob.glob("/usr/lib/go-*/bin/go")), None) or shutil.which("go")
+    if go and os.path.isdir(f"{GOPATH}/src/github.com/cilium/ebpf"):
+        yield Row("go/cilium", ("sh", "-c", BUILT_GO, "sh", go, str(GO_SOURCE)))
     for loader in sorted(LOADERS.glob("[a-z]*.py")):
         command = (sys.executable, str(loader), "--wait", "/no/such/file")
         yield Row(f"loaders/{loader.stem}", command)

@@ -25,7 +25,7 @@ HELD: Final = 64
 ERRORS: Final = frozenset(
     {
         errno.EPERM, errno.ENOENT, errno.EEXIST, errno.EACCES, errno.ESRCH, errno.EBADF,
-        errno.EINVAL, errno.EBUSY, errno.ESTALE, errno.EIO,
+        errno.EINVAL, errno.EBUSY, errno.ESTALE, errno.EIO, errno.ENODEV,
     }
 )  # fmt: skip
 """Errors whose reason may stand in the caller's world."""
@@ -45,6 +45,15 @@ OCCUPIED: Final = frozenset({errno.EPERM, errno.EBUSY, errno.EEXIST, errno.ESTAL
 """Errors of attaching that come of what is attached there."""
 TASKS: Final[dict[int, int]] = {const.BPF_TASK_FD_QUERY: 0, const.BPF_LINK_CREATE: 56}
 """Where it has a task: struct bpf_attr's task_fd_query.pid, link_create.uprobe_multi.pid."""
+DEVICES: Final = frozenset(
+    {
+        const.BPF_XDP, const.BPF_TCX_INGRESS, const.BPF_TCX_EGRESS, const.BPF_NETKIT_PRIMARY,
+        const.BPF_NETKIT_PEER,
+    }
+)  # fmt: skip
+"""Attach types of network devices."""
+ABSENT: Final = frozenset({errno.ENODEV, errno.EINVAL})
+"""Errors of attaching to a device that is not there."""
 ATTACHING: Final = frozenset(FILES) - {const.BPF_PROG_QUERY, const.BPF_TOKEN_CREATE}
 COMMANDS: Final = frozenset({const.BPF_OBJ_PIN, const.BPF_OBJ_GET, *FILES, *TASKS})
 """bpf(2) commands that name paths, files or tasks."""
@@ -102,7 +111,11 @@ class World:
         if command in TASKS:
             self.asked_of(number(TASKS[command]))
         if command in FILES:
-            self.hold_file(number(FILES[command]))
+            target = number(FILES[command])
+            self.hold_file(target)
+            hook = number(4 if command == const.BPF_PROG_QUERY else ATTACH_TYPE)
+            if hook in DEVICES and -(raw.ret or 0) in ABSENT and target not in raw.extra.devices:
+                self.look_for_device(target)
         if command in ATTACHING and -(raw.ret or 0) in OCCUPIED:
             self.look_at_hook(number(ATTACH_TYPE), number(FILES[command]))
 
@@ -110,6 +123,13 @@ class World:
         """The file that an fd of the call is."""
         with suppress(OSError):  # it is not open
             self.hold("file", f"/proc/{self.tid}/fd/{fd}")
+
+    def look_for_device(self, ifindex: int) -> None:
+        """Of a network device that had no name at the entry: it may be there since."""
+        from bpftrace_sys.record.machine.netdev import ifname, in_netns
+
+        if in_netns(self.tid, lambda: ifname(ifindex) or "") == "":
+            self.missing = frozenset({ifindex})
 
     def look_at_hook(self, attach_type: int, target: int) -> None:
         """What is attached where the call wanted to attach: to an interface, or what an fd is."""

@@ -10,7 +10,6 @@ runs, so such calls are not seen at all.
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Iterator
@@ -30,7 +29,6 @@ from decoders.uapi import const
 
 LATE: Final = 1_000_000_000
 """Nanoseconds after a call's end until which a look at a hook is evidence at all."""
-LATE_ERRORS: Final = ERRORS | {errno.ENODEV}
 SEEN: Final = (SeenDevice, SeenFile, SeenRoot)
 Seen = TypeVar("Seen", SeenDevice, SeenFile)
 
@@ -82,6 +80,9 @@ class LateWorld(World):
                 yield place_of(self.tid, there)
         with suppress(OSError, ValueError):
             yield walk(os.getpid(), "/proc/self/root", "/proc/self/cwd", path)
+
+    def look_for_device(self, ifindex: int) -> None:
+        """The call itself told whether it is there."""
 
     def look_at_hook(self, attach_type: int, target: int) -> None:
         raw, device = self._raw, self._seen(SeenDevice, target)
@@ -137,7 +138,7 @@ def keep(raw: RawCall, watch: Watch) -> None:
     name = NUMBERS.get((raw.arch, raw.nr))
     asked = name == "perf_event_open" or (name == "bpf" and raw.args[0] in COMMANDS)
     kept: tuple[object, ...] = ()
-    if asked and -(raw.ret or 0) in LATE_ERRORS and World.open < HELD:
+    if asked and -(raw.ret or 0) in ERRORS and World.open < HELD:
         world = LateWorld(raw, watch)
         kept = (world,)
         if name == "bpf":

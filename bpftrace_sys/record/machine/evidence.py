@@ -454,15 +454,10 @@ class Evidence:
         return "yes" if os.path.exists(f"/proc/{number}") else None
 
     def device(self, number: str, key: int) -> str | None:
-        """The name of a network device in the tracee's namespace."""
+        """``-``: the caller's namespace had no network device of that number. Later it may have."""
         world = self.facts.world
-        if world is not None and number.isdecimal() and int(number) in world.missing:
-            return NONE
-        try:
-            os.stat(f"/proc/{self.facts.pid}/ns/net")
-            return self.facts.fact("ifindex", int(number)) or NONE
-        except (OSError, ValueError):
-            return None
+        missing = world is not None and number.isdecimal() and int(number) in world.missing
+        return NONE if missing else None
 
 
 QUESTIONS: Final[dict[str, Callable[[Evidence, str, int], str | None]]] = {

@@ -128,7 +128,8 @@ def unknown_type(
     number = failure.number(field)
     answer = failure.fact(f"enumerator {enum}", number)
     if answer == NONE:
-        return [f"this kernel knows no {enum} {number}"]
+        known = failure.name(field)
+        return [f"this kernel knows no {enum} {number}" + (f" ({known})" if known else "")]
     option = config.get((answer or "").removeprefix(prefix))
     if option is not None and failure.fact(f"config {option}") == "n":
         assert answer is not None

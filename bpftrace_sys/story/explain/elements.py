@@ -7,6 +7,7 @@ from typing import Final
 
 from bpftrace_sys.story.explain.failure import Failure
 from bpftrace_sys.story.explain.wording import and_words, article, word_set
+from bpftrace_sys.story.objects import Map
 from decoders.call import inner_value
 from decoders.commands import READERS
 from decoders.raw import FdFact
@@ -22,12 +23,6 @@ def map_access(failure: Failure) -> list[str]:
     writes = failure.command not in READERS
     if writes and fact.info.get("frozen") == 1:
         return [f"{label_of(failure, fact)} is frozen: it can be read only, by system calls"]
-    flags = fact.info.get("map_flags")
-    if isinstance(flags, int):
-        if writes and flags & const.BPF_F_RDONLY:
-            return [f"{label_of(failure, fact)} was made with BPF_F_RDONLY"]
-        if not writes and flags & const.BPF_F_WRONLY:
-            return [f"{label_of(failure, fact)} was made with BPF_F_WRONLY"]
     found = failure.model.object(fact, failure.call.raw.pid)
     asked = 0
     if found is not None and found.call is not None:
@@ -114,10 +109,25 @@ def element_invalid(failure: Failure) -> list[str]:
         return [f"a lookup cannot have {_elem_names(value & 3)}"]
     if failure.command == "BPF_MAP_DELETE_ELEM" and kind in ("ARRAY", "PERCPU_ARRAY"):
         return [f"elements of {article(kind.lower())} cannot be deleted"]
-    if value & const.BPF_F_LOCK:
+    if value & const.BPF_F_LOCK and _has_lock(failure, fact) is False:
         said = label_of(failure, fact)
         return [f"{said} has no bpf_spin_lock in its values, as BPF_F_LOCK needs"]
     return []
+
+
+def _has_lock(failure: Failure, fact: FdFact) -> bool | None:
+    """Whether BTF says that the values of a map have a spin lock; None where it was not seen."""
+    made = failure.model.object(fact, failure.call.raw.pid)
+    if not isinstance(made, Map) or made.call is None:
+        return None
+    if not made.value_type:
+        return False  # without BTF the kernel knows of none
+    types = None if made.btf_id is None else failure.model.btf(made.btf_id)
+    value = None if types is None else types.resolve(made.value_type)
+    if types is None or value is None:
+        return None
+    inside = [types.resolve(member.type) for member in value.members]
+    return any(each is not None and each.name == "bpf_spin_lock" for each in inside)
 
 
 def _elem_names(bits: int) -> str:

@@ -50,7 +50,7 @@ def wrong_fd(failure: Failure) -> list[str]:
             found.append(f"{name} {number} is {spoken_of(value.fact)}, not {SPOKEN[wanted]}")
         elif name == "bpf_fd" and value.fact.kind not in SPOKEN:
             found.append(f"{name} {number} is {spoken_of(value.fact)}, no object of BPF's")
-    if failure.errno == errno.EBADF and failure.command == "BPF_PROG_LOAD":
+    if failure.command == "BPF_PROG_LOAD":
         found += _map_fds(failure)
     return found[:3]
 
@@ -68,7 +68,7 @@ def spoken_of(fact: FdFact) -> str:
 
 
 def _map_fds(failure: Failure) -> list[str]:
-    """ld_imm64 with an fd that is no map's."""
+    """ld_imm64 with an fd that is no map's: EINVAL, or EBADF where it is not open."""
     insns = inner_value(failure.call.attr("attr", "insns"))
     if not isinstance(insns, Insns) or failure.model.without_proc:
         return []
@@ -82,9 +82,9 @@ def _map_fds(failure: Failure) -> list[str]:
         if data[at + 1] >> 4 in (1, 2):
             fd = int.from_bytes(data[at + 4 : at + 8], "little", signed=True)
             fact = failure.call.fd(fd)
-            if fact is None:
+            if fact is None and failure.errno == errno.EBADF:
                 found.append(f"instruction {at // 8} names map fd {fd}, which is not open")
-            elif fact.kind != "map":
+            elif fact is not None and fact.kind != "map" and failure.errno == errno.EINVAL:
                 what = spoken_of(fact)
                 found.append(f"instruction {at // 8} names fd {fd} as a map; it is {what}")
         at += 16

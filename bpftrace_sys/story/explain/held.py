@@ -206,9 +206,15 @@ def batch_stopped(failure: Failure) -> list[str]:
     why = {
         errno.E2BIG: f"{said} is full",
         errno.ENOENT: f"its key is not in {said}",
-        errno.EEXIST: f"its key is in {said} already",
     }.get(failure.errno)
     return [f"{done} of {asked} elements were done; at element {done}: {why}"] if why else []
+
+
+def batch_flags(failure: Failure) -> list[str]:
+    """EINVAL: generic_map_update_batch() and its like take BPF_F_LOCK, or newer flags."""
+    bits = failure.number("batch", "elem_flags") & (const.BPF_NOEXIST | const.BPF_EXIST)
+    named = and_words([name for bit, name in names.map_elem_flags.items() if bit and bits & bit])
+    return [f"elem_flags has {named}, and no batch takes that"] if bits else []
 
 
 def _before_and_after(failure: Failure, *path: str) -> tuple[int | None, int | None]:

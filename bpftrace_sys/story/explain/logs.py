@@ -117,6 +117,6 @@ def btf_invalid(failure: Failure) -> list[str]:
     blob = inner_value(failure.call.attr("attr", "btf"))
     if isinstance(blob, Bytes) and len(blob.data) >= 2 and blob.data[:2] != b"\x9f\xeb":
         return [f"the blob does not begin with BTF's magic number: {blob.data[:2].hex(' ')}"]
-    if isinstance(blob, Bytes) and len(blob.data) < 24 == blob.wanted:
+    if isinstance(blob, Bytes) and len(blob.data) == blob.wanted < 24:
         return ["the blob is shorter than BTF's header"]
     return []

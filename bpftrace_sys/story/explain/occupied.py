@@ -94,9 +94,9 @@ def cgroup_taken(failure: Failure) -> list[str]:
         if level.above and level.flags & MULTI:
             return []
         said = f"{level.path} has {_labels(failure, level.progs)}, attached"
-        kind = KINDS.get(level.flags & (MULTI | OVERRIDE), "")
-        if level.above == 0 and level.flags & (MULTI | OVERRIDE) != asked and kind:
-            return [f"{said} {kind}; this is to be attached {KINDS.get(asked, 'with both')}"]
+        kind, wanted = KINDS.get(level.flags & (MULTI | OVERRIDE)), KINDS.get(asked)
+        if level.above == 0 and level.flags & (MULTI | OVERRIDE) != asked and kind and wanted:
+            return [f"{said} {kind}; this is to be attached {wanted}"]
         if level.above and not level.flags & OVERRIDE:
             return [f"{said} {KINDS[0]}: so nothing can be attached below"]
         if level.above:
@@ -144,8 +144,8 @@ def namespace_taken(failure: Failure) -> list[str]:
 # ---------------------------------------------------------------- programs in an order
 
 
-def _device(failure: Failure) -> str:
-    index = failure.number(*where_of(failure), "target_ifindex")
+def _device(failure: Failure, *where: str) -> str:
+    index = failure.number(*where, "target_ifindex")
     name = failure.call.raw.extra.devices.get(index)
     return f"device {name or index}"
 
@@ -166,7 +166,7 @@ def mprog(failure: Failure) -> list[str]:
         )
         if flags & bit
     ]
-    place = f"{_device(failure)} for {hook}"
+    place = f"{_device(failure, *where)} for {hook}"
     if failure.errno == errno.ESTALE:
         return _stale(failure, place)
     if failure.errno == errno.EEXIST:
@@ -179,6 +179,19 @@ def mprog(failure: Failure) -> list[str]:
     if failure.errno == errno.ERANGE:
         return [f"no one place on {place} is what {and_words(sides)} ask for"]
     return _not_there(failure, sides, place)
+
+
+def netkit(failure: Failure) -> list[str]:
+    """ENXIO and EACCES of netkit's hooks (netkit_dev_fetch()): what the device is."""
+    where = ("query",) if failure.command == "BPF_PROG_QUERY" else where_of(failure)
+    if not failure.name(*where, "attach_type").startswith("BPF_NETKIT_"):
+        return []
+    device = _device(failure, *where)
+    if failure.errno == errno.ENXIO:
+        return [f"{device} is no netkit device"]
+    if failure.now("filtered") == "yes":
+        return []
+    return [f"{device} is the peer of a netkit pair: all is attached through the primary device"]
 
 
 def _stale(failure: Failure, place: str) -> list[str]:

@@ -13,12 +13,12 @@ def pin_path(failure: Failure) -> list[str]:
     path = failure.text("pathname")
     if not path or failure.number("file_flags") & const.BPF_F_PATH_FD:
         return []
+    if failure.errno == errno.EEXIST:
+        return [f"{path} exists already"]  # nothing else says EEXIST, and it may be gone by now
     folder = path.rpartition("/")[0] or "/"
     stands = failure.now(f"path {folder}")
     if failure.errno == errno.ENOENT:
         return [f"there is no directory {folder}"] if stands == NONE else []
-    if failure.errno == errno.EEXIST:
-        return [f"{path} exists already"] if _there(failure, path) else []
     kind = failure.now(f"file_system {folder}")
     name = path.rpartition("/")[2]
     if failure.errno == errno.EPERM and kind == "bpf" and "." in name:
@@ -26,10 +26,6 @@ def pin_path(failure: Failure) -> list[str]:
     if failure.errno == errno.EPERM and kind not in (None, "bpf"):
         return [f"{folder} is on {kind}; pins live on a bpf file system (mount -t bpf)"]
     return []
-
-
-def _there(failure: Failure, path: str) -> bool:
-    return failure.now(f"path {path}") not in (None, NONE)
 
 
 def get_path(failure: Failure) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bpftrace_sys.story.explain.attr import bad_name, unknown_flags, unknown_type
-from bpftrace_sys.story.explain.failure import Failure, kind_of
+from bpftrace_sys.story.explain.failure import NONE, Failure, kind_of
 from bpftrace_sys.story.explain.logs import verifier
 from bpftrace_sys.story.objects import Prog
 from decoders.call import inner_value
@@ -113,7 +113,14 @@ def _bad_log(failure: Failure) -> list[str]:
         return []
     if size > 0xFFFFFFFF >> 2:
         return [f"log_size {size} is above {0xFFFFFFFF >> 2}"]
+    # Until the log could be told in part (Linux 6.4), bpf_verifier_log_attr_valid() asked for more.
+    if 0 < size < SHORTEST and failure.fact("member bpf_attr log_true_size") == NONE:
+        return [f"log_size {size} is less than {SHORTEST}"]
     return []
+
+
+SHORTEST: Final = 128
+"""Bytes of a log, on kernels before 6.4."""
 
 
 def test_run_invalid(failure: Failure) -> list[str]:

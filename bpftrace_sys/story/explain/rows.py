@@ -25,6 +25,7 @@ from bpftrace_sys.story.explain.fds import no_fds, no_more_ids, wrong_fd
 from bpftrace_sys.story.explain.held import (
     array_of_others,
     bad_template,
+    batch_flags,
     batch_stopped,
     does_not_fit,
     long_queue,
@@ -53,6 +54,7 @@ from bpftrace_sys.story.explain.occupied import (
     full,
     mprog,
     namespace_taken,
+    netkit,
 )
 from bpftrace_sys.story.explain.perf import (
     perf_access,
@@ -87,9 +89,11 @@ from decoders.commands import BATCH, ELEMENT
 _ELEMENT: Final = tuple(sorted(ELEMENT))
 _BATCH: Final = tuple(sorted(BATCH))
 _BY_ID: Final = tuple(sorted(ADMIN_COMMANDS))
+_IDS: Final = tuple(name for name in _BY_ID if name.endswith("_ID"))
 _ATTACH: Final = ("BPF_LINK_CREATE", "BPF_PROG_ATTACH")
 _ON_CGROUPS: Final = (*_ATTACH, "BPF_PROG_DETACH", "BPF_PROG_QUERY")
 _MPROG: Final = (errno.EEXIST, errno.ENOENT, errno.ESTALE, errno.ERANGE, errno.EBUSY)
+_NETKIT: Final = (errno.ENXIO, errno.EACCES)
 _KPROBE: Final = (errno.ENOENT, errno.EINVAL, errno.EILSEQ)
 _UPDATE: Final = (errno.EPERM, errno.EINVAL, errno.ENOLINK, errno.EOPNOTSUPP)
 
@@ -147,9 +151,9 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (("BPF_MAP_UPDATE_ELEM",), errno.EOVERFLOW, long_queue),
     (("BPF_MAP_UPDATE_ELEM",), errno.EINVAL, does_not_fit),
     (("BPF_MAP_UPDATE_ELEM",), errno.ENOTSOCK, no_socket),
+    (_BATCH, errno.EINVAL, batch_flags),
     (_BATCH, errno.E2BIG, batch_stopped),
     (_BATCH, errno.ENOENT, batch_stopped),
-    (_BATCH, errno.EEXIST, batch_stopped),
     (_BATCH, errno.ENOSPC, batch_stopped),
     (("BPF_LINK_CREATE",), errno.EINVAL, xdp_modes),
     (("BPF_LINK_CREATE",), errno.EAFNOSUPPORT, netfilter),
@@ -184,6 +188,7 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     (_ATTACH, errno.E2BIG, full),
     (_ATTACH, errno.EEXIST, namespace_taken),
     *(((*_ATTACH, "BPF_PROG_DETACH"), number, mprog) for number in _MPROG),
+    *(((*_ATTACH, "BPF_PROG_DETACH", "BPF_PROG_QUERY"), number, netkit) for number in _NETKIT),
     (("BPF_LINK_CREATE",), errno.EBUSY, xdp_taken),
     (("BPF_LINK_CREATE",), errno.EEXIST, xdp_taken),
     (("BPF_LINK_CREATE",), errno.EOPNOTSUPP, xdp_no_driver),
@@ -191,7 +196,7 @@ ROWS: Final[tuple[tuple[tuple[str, ...], int, Explainer], ...]] = (
     *((("BPF_LINK_UPDATE",), number, update) for number in _UPDATE),
     (("BPF_LINK_DETACH",), errno.EOPNOTSUPP, detach),
     (("BPF_MAP_FREEZE",), errno.EBUSY, being_written),
-    (_BY_ID, errno.ENOENT, no_more_ids),
+    (_IDS, errno.ENOENT, no_more_ids),
     (("BPF_PROG_LOAD", "BPF_BTF_LOAD"), errno.ENOSPC, load_enospc),
     (("BPF_PROG_LOAD",), errno.EAGAIN, interrupted),
     ((ANY,), errno.EMFILE, no_fds),
