@@ -17,6 +17,8 @@ COMPRESSED: Final = 256
 """Bytes from which compression is tried."""
 REMEMBERED: Final = 64 << 20
 """Bytes of pieces that reader and writer remember; the oldest go first."""
+KNOWN: Final = 32_768
+"""Pieces that a writer knows again: what it has forgotten it writes once more."""
 OVERHEAD: Final = 256
 """What a piece counts for above its bytes: remembering it takes that much."""
 PIECE_LIMIT: Final = 64 << 20
@@ -26,7 +28,7 @@ CALL_LIMIT: Final = 128 << 20
 
 
 class Pieces:
-    """The numbered pieces so far; the same rule for writing and reading."""
+    """The numbered pieces so far; counted by the same rule for writing and reading."""
 
     def __init__(self) -> None:
         self._by_digest: dict[bytes, int] = {}
@@ -57,7 +59,7 @@ class Pieces:
             self._by_number[self._next] = len(data).to_bytes(8, "little") + digest
         self._next += 1
         self._size += len(data) + OVERHEAD
-        while self._size > REMEMBERED:
+        while self._size > REMEMBERED or (not keep and len(self._by_number) > KNOWN):
             number, old = self._by_number.popitem(last=False)
             if keep:
                 self._size -= len(old) + OVERHEAD

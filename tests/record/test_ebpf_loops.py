@@ -41,11 +41,18 @@ def many():
         libc.syscall(nr, 4, back, 32)
         if number % 7 == 0: libc.syscall(nr, 3, put, 32)
     os.close(table)
+def long():
+    table = bpf(0, struct.pack("<4I", 2, 4, 400, 4).ljust(72, b"\\0"))
+    key, value = (ctypes.create_string_buffer(400) for _ in range(2))
+    attr = struct.pack("<IIQQQ", table, 0, *addresses(key, value), 0)
+    for _ in range(20): bpf(1, attr)
+long()
 threads = [threading.Thread(target=many) for _ in range(2)]
 [thread.start() for thread in threads]; [thread.join() for thread in threads]
 work(100)
 """
-"""Two threads go through maps of theirs, with two attrs in one place; then one updates another."""
+"""Values that are records of their own; then two threads go through maps of theirs, with two attrs
+in one place; then one updates another."""
 
 
 @pytest.fixture(scope="module")

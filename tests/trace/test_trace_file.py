@@ -336,8 +336,11 @@ def test_pieces_come_back(data: bytes) -> None:
     assert isinstance(packed, int) == (len(data) >= pieces.NUMBERED)
 
 
-def test_forgotten_pieces_are_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "REMEMBERED", 1000)
+@pytest.mark.parametrize(("bound", "most"), [("REMEMBERED", 1000), ("KNOWN", 2)])
+def test_forgotten_pieces_are_written_again(
+    bound: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, bound, most)
     written, read = Pieces(), Pieces()
     import random
 
@@ -346,6 +349,7 @@ def test_forgotten_pieces_are_written_again(monkeypatch: pytest.MonkeyPatch) -> 
     for _ in range(300):
         data = source.choice(blobs)
         assert unpack(json.loads(json.dumps(pack(data, written))), read) == data
+        assert len(written._by_number) <= 2
 
 
 MAGIC = {".jsonl": b"{", ".jsonl.gz": b"\x1f\x8b", ".jsonl.zst": b"\x28\xb5\x2f\xfd"}

@@ -138,6 +138,8 @@ class Rows:
     def __init__(self) -> None:
         self.entry: list[Row] = []
         self.exit: list[Row] = []
+        self.conditions = 0
+        """How many are open."""
 
     def add(self, stage: int, row: Row) -> None:
         """One more; a second one that does the same on the same condition is left out."""
@@ -160,7 +162,9 @@ class Rows:
                     value=test.value, pmu="?" if pmu else "")
             )  # fmt: skip
             marks.append(len(rows))
+        self.conditions += 1
         yield
+        self.conditions -= 1
         for rows, mark in zip((self.entry, self.exit), marks, strict=True):
             if len(rows) == mark:
                 del rows[mark - 1]

@@ -48,6 +48,13 @@ class Walker:
 
     def __init__(self) -> None:
         self.rows = Rows()
+        self._last: list[Row] = []
+        """What leads to values that may be fds, of calls that do so on no condition."""
+
+    def finish(self) -> None:
+        """Rows that most calls have no use for stand last, behind one condition."""
+        for row in self._last:
+            self._values(row)
 
     def layout(
         self, layout: Layout, base: int, parent: Places | None, depth: int, again: bool = False,
@@ -164,6 +171,14 @@ class Walker:
         elif isinstance(target, Many) and target.layout.followed:
             raise GenerateError("an array of structs that lead further")
         elif isinstance(target, ValueIn):
+            if self.rows.conditions:
+                self._values(row)
+            else:
+                self._last.append(row)
+
+    def _values(self, row: Row) -> None:
+        """What may be fds in a map's value."""
+        with self.rows.when(one_of(MAP_TYPE, FD_MAPS | frozenset(PROG_AFTER) | STRUCT_OPS)):
             for kinds, op, by, flags in (
                 (FD_MAPS, "VALUE_FD", 0, 0),
                 (frozenset(PROG_AFTER), "VALUE_FD", 4, OPTIONAL),
@@ -247,6 +262,7 @@ def bpf_commands(
         places = Places(args, 0)
         walker.one(pointer, one, attr.offset, places, 0, False)
         walker.union(common.visit, common.offset, places, 1, False)
+        walker.finish()
         if command in made:  # type: ignore[operator]
             walker.rows.add(1, Row("IDENTIFY", at=RET))
         found[command] = walker.rows

@@ -171,18 +171,26 @@ INLINE void identify_prog(u32 *id, u64 *tag, struct bpf_prog *prog)
 
 INLINE void identify_map(struct state *st, struct bpf_map *map)
 {
-	u32 *fact = (void *)st->fact;
+	u32 *fact = (void *)st->fact, *known = (void *)st->known;
 	u32 type, value;
 
-	READ(fact[0], map->map_type);
 	READ(fact[1], map->id);
-	READ(fact[2], map->key_size);
-	READ(fact[3], map->value_size);
-	READ(fact[4], map->max_entries);
-	READ(fact[5], map->map_flags);
-	READ(st->fact[3], map->map_extra);
+	if (map == st->known_map && fact[1] == known[1]) { /* no other has had, or will have, the id */
+		for (u32 at = 0; at < 5; at++)
+			st->fact[at] = st->known[at];
+	} else {
+		READ(fact[0], map->map_type);
+		READ(fact[2], map->key_size);
+		READ(fact[3], map->value_size);
+		READ(fact[4], map->max_entries);
+		READ(fact[5], map->map_flags);
+		READ(st->fact[3], map->map_extra);
+		READ(fact[9], map->btf_vmlinux_value_type_id);
+		for (u32 at = 0; at < 5; at++)
+			st->known[at] = st->fact[at];
+		st->known_map = map;
+	}
 	READ(*(u8 *)&st->fact[4], map->frozen);
-	READ(fact[9], map->btf_vmlinux_value_type_id);
 	st->places.map_type = type = fact[0];
 	st->places.key_size = fact[2];
 	value = fact[3];

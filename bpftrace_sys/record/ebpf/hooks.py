@@ -100,9 +100,12 @@ class Hooks:
                 found.append(type_id)
             elif prefix == prefixes[0]:
                 raise LoadError(function, OSError(2, "not in the kernel's BTF"))
-        for program in ("exit_fexit", "enter_fentry"):
-            for type_id in found:
-                self._open(self._programs.load(program, type_id))
+        # A program for each, as the kernel wants it: so many are looked at side by side.
+        wanted = [(name, type_id) for name in ("exit_fexit", "enter_fentry") for type_id in found]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            programs = list(pool.map(lambda one: self._programs.load(*one), wanted))
+        for program in programs:
+            self._open(program)
         self.compat = len(found) > len(calls)
 
     def _find(self, find: int, function: str) -> int:

@@ -85,8 +85,12 @@ def _parts(
 
 
 def _form(buffer: memoryview, at: int) -> struct.Struct | None:
-    """How a record is cut: what is the same and what is not, in turn. None: it is no loop's."""
-    size, area = HEADER.size, int(HEADER.unpack_from(buffer, at)[-3])
+    """How a record is cut: what is the same and what is not, in turn. None: it is no loop's, or
+    not all of the call."""
+    *_, apart, _, area, _, _ = HEADER.unpack_from(buffer, at)
+    if apart:
+        return None  # some of it came ahead
+    size = HEADER.size
     same, form = size - COMMON, "<8sQQQ"
     place, attr = size, True
     while place < size + area:

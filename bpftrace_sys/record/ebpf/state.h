@@ -125,12 +125,14 @@ struct state {
 	u64 cursor, left; /* of a long piece */
 	u64 base, span;   /* of an array */
 	u64 seen[FDS / 64];
-	u32 stage, late, row, skip, piece, fetched, busy, told, pos, _;
+	u32 stage, late, row, rows_to_go, skip, piece, fetched, busy, told, pos;
 	struct rows_of rows;
 	struct dentry *dentry;
 	struct mount *mount;
 	struct hlist_node *netdev;
 	u64 fact[5];
+	u64 known[5];    /* what was said last of a map, */
+	void *known_map; /* and of which: loops ask of the same one again and again */
 	u8 path[SLOT * 2];
 };
 

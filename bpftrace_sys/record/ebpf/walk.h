@@ -294,9 +294,10 @@ static long one_row(u32 index, struct state **ctx)
 		return 0;
 	}
 	if (op == IF) {
-		if (!applies(st, row))
-			st->skip = row->slot;
-		return 0;
+		if (applies(st, row))
+			return 0;
+		st->skip = row->slot;
+		return index + 1 + row->slot >= st->rows_to_go; /* nothing is left */
 	}
 	if (!wrote(st, row))
 		return 0;
@@ -338,6 +339,7 @@ INLINE void run(struct state *st, u32 first, u32 count)
 	struct state *ctx = st;
 
 	st->row = first;
+	st->rows_to_go = count;
 	st->skip = 0;
 	bpf_loop(count, one_row, &ctx, 0);
 }

@@ -393,9 +393,11 @@ INLINE int leave(s64 ret)
 	}
 	st->header.ret = st->places.ret = ret;
 	st->stage = EXIT;
-	for (u32 at = 0; at < FDS / 64; at++)
-		st->seen[at] = 0;
-	run(st, st->rows.exit, st->rows.exits);
+	if (st->rows.exits) {
+		for (u32 at = 0; at < FDS / 64; at++)
+			st->seen[at] = 0;
+		run(st, st->rows.exit, st->rows.exits);
+	}
 	if (ret == -1 /* EPERM */ || ret == -13 /* EACCES */ || ret == -95 /* EOPNOTSUPP */ ||
 	    st->header.flags & WHOSE)
 		tell_credentials(st, task);
