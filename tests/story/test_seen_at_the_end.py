@@ -83,7 +83,7 @@ def test_what_is_gone_by_then_was_not_seen(tmp_path: Path, elsewhere: int) -> No
 
 
 def test_traced_netlink_is_told_as_it_was_seen(tmp_path: Path, elsewhere: int) -> None:
-    text, lines = traced(tmp_path, elsewhere, ATTACH, "-e", "trace=bpf,netlink")
+    text, _ = traced(tmp_path, elsewhere, ATTACH, "-e", "trace=bpf,netlink")
     assert "seen at the end" not in text
     assert "xdp on lo (skb) via netlink" in text
 
