@@ -138,7 +138,7 @@ def test_text_killed_at_random_moments(tracee: str, tmp_path: Path, options: str
     processes = 3 if "-ff" in options else 1
     words = [
         "-fq", *options.split(), str(tmp_path / "text"),
-        tracee, "work", "12", str(processes), "0", "",
+        tracee, "work", "60", str(processes), "0", "",
     ]  # fmt: skip
     kills = Kills(words, tmp_path, TEXT_ROUNDS[options])
 
