@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -80,6 +81,42 @@ def test_a_function_is_called_what_people_call_it() -> None:
     symbols = Symbols(TraceeFiles())
     for name, offset in at.items():
         assert symbols.at(os.getpid(), str(libc), offset) == name
+
+
+def test_of_a_process_with_another_root_its_own_file_counts(tmp_path: Path) -> None:
+    """A container's file may have our path, and be another."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may change its root")
+    ours = tmp_path / "file"
+    shutil.copy(Path("/proc/self/exe").resolve(), ours)
+    offset, names = next(iter(functions(ours).items()))
+    jail = tmp_path / "jail"
+    theirs = jail / str(ours).lstrip("/")
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("of another kind")
+    ready, done = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(ready)
+        os.chroot(jail)
+        os.write(done, b"x")
+        signal.pause()
+        os._exit(0)
+    os.close(done)
+    try:
+        assert os.read(ready, 1) == b"x"
+        symbols = Symbols(TraceeFiles())
+        assert symbols.at(child, str(ours), offset) is None
+        assert symbols.executable(child, str(ours), offset) is None
+        theirs.unlink()
+        assert Symbols(TraceeFiles()).at(child, str(ours), offset) is None
+    finally:
+        os.close(ready)
+        os.kill(child, signal.SIGKILL)
+        # As a zombie it has no root any more; what it saw is not known.
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        assert Symbols(TraceeFiles()).at(child, str(ours), offset) in {name for name, _ in names}
+        os.waitpid(child, 0)
 
 
 def test_what_is_no_elf_file_has_no_functions(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from typing import Final
 
 from bpftrace_sys.record.files.tracee_files import Base, TraceeFiles
@@ -23,23 +22,19 @@ class Symbols:
 
     def executable(self, pid: int, path: str, offset: int) -> bool | None:
         """Whether an offset is within a segment of code; None where that is not known."""
-        for file in self._of(pid, path):
-            found = file.executable(offset)
-            if found is not None:
-                return found
-        return None
+        file = self._of(pid, path)
+        return None if file is None else file.executable(offset)
 
     def at(self, pid: int, path: str, offset: int) -> str | None:
         """``readline`` or ``readline+0x10``; None where no function covers the offset."""
-        found = (_function(file, offset) for file in self._of(pid, path))
-        return next((name for name in found if name is not None), None)
+        file = self._of(pid, path)
+        return None if file is None else _function(file, offset)
 
-    def _of(self, pid: int, path: str) -> Iterator[MappedFile]:
-        """The files of a path: a process's, and ours. It may see others than we do."""
-        for each in (pid, os.getpid()) if path.startswith("/") else ():
-            file = self._file(Base.of(each), path)
-            if file is not None:
-                yield file
+    def _of(self, pid: int, path: str) -> MappedFile | None:
+        """The file of a path: a process's, whatever we have there; ours once that is gone."""
+        if not path.startswith("/"):
+            return None
+        return self._file(Base.of(os.getpid() if _gone(pid) else pid), path)
 
     def _file(self, base: Base, path: str) -> MappedFile | None:
         key = (base, path)
@@ -50,6 +45,15 @@ class Symbols:
             with contextlib.suppress(OSError, ValueError):
                 self._files[key] = MappedFile(self._looking.regular(base, path))
         return self._files[key]
+
+
+def _gone(pid: int) -> bool:
+    """Whether nobody can say any more what a process saw; asks no file system."""
+    try:
+        os.readlink(f"/proc/{pid}/root")
+    except OSError:
+        return True
+    return False
 
 
 def _function(file: MappedFile, offset: int) -> str | None:
