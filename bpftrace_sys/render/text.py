@@ -342,6 +342,7 @@ class TextRenderer(Renderer):
         if isinstance(what, Fork) and what.child != event.pid and not self.options.verbose:
             self._idle.add(what.child)
         elif isinstance(what, Exec):
+            self.folds.forget(event.pid)
             # The first program is the one that was asked for.
             if self._started:
                 self._execs[event.pid] = what
@@ -353,6 +354,8 @@ class TextRenderer(Renderer):
                 self._idle.discard(event.tid)
                 return
             self.flush()
+            if event.ends_process:
+                self.folds.forget(event.pid)
         line = None if self.options.quiet else exit_line(event)
         if line is not None:
             self._write(f"{self.calls.pid(event.tid)} {line}")

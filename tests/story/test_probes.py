@@ -296,6 +296,23 @@ def test_processes_are_folded_apart(traced: Callable[..., Ran], tmp_path: Path) 
     replays_alike(ran, tmp_path)
 
 
+def test_another_program_in_the_same_process_asks_anew(
+    traced: Callable[..., Ran], tmp_path: Path
+) -> None:
+    code = (
+        "import contextlib, os, runpy, sys\n"
+        f"sys.argv = [{str(WORKLOAD)!r}, 'closed_map']\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "os.execv(sys.executable, [sys.executable, *sys.argv])\n"
+    )
+    ran = traced(["-f"], sys.executable, "-c", code)
+    assert ran.code == 0, ran.stderr
+    once, *others = folds(ran.text)
+    assert others == [once]
+    replays_alike(ran, tmp_path)
+
+
 def test_quiet_folds_too(traced: Callable[..., Ran]) -> None:
     ran = scene(traced, "closed_map", "-q")
     assert len(folds(ran.text)) == 1

@@ -112,8 +112,9 @@ class Folds:
 
     def __init__(self) -> None:
         self._held: dict[int, list[NotedCall]] = {}
-        self._known: dict[tuple[int, str], bool | None] = {}
+        self._known: dict[int, dict[str, bool | None]] = {}
         """By process and feature what was told: libbpf asks anew for each object."""
+        self._room = TOLD
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -141,16 +142,23 @@ class Folds:
         self._held.clear()
         return told
 
+    def forget(self, pid: int) -> None:
+        """The process is gone, or another program runs in it: what it asks, it asks anew."""
+        self._room += len(self._known.pop(pid, ()))
+
     def _told(self, calls: list[NotedCall]) -> list[tuple[int, str, list[str]] | NotedCall]:
         """A run in a line; and why, where probes were refused for want of privilege. Nothing, if
         all of it was told before."""
+        if not calls:
+            return []
         run = Run(calls)
+        known = self._known.setdefault(calls[0].raw.pid, {})
         for name, found in list(run.results.items()):
-            key = (calls[0].raw.pid, name)
-            if key in self._known and self._known[key] is found:
+            if name in known and known[name] is found:
                 del run.results[name]
-            elif len(self._known) < TOLD:
-                self._known[key] = found
+            elif name in known or self._room:
+                self._room -= name not in known
+                known[name] = found
         if not run.results:
             return []
         reasons: dict[str, None] = {}
