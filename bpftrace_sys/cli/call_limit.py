@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bpftrace_sys.cli.settings import silenced
 from bpftrace_sys.render.output import complain
 from bpftrace_sys.story.renderer import Renderer
 from decoders.events import Exit, ProcessEvent
+from decoders.loop_calls import Rounds
 from decoders.raw import RawCall
 
 if TYPE_CHECKING:
     from bpftrace_sys.cli.settings import Settings
+    from bpftrace_sys.trace.items import Take, Taken
     from decoders.call import Call
 
 
@@ -54,16 +56,21 @@ class CallLimit(Renderer):
         elif not self._settings.quiet:
             complain("--syscall-limit is reached: what was traced goes on untraced")
 
-    def before(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
+    def before(self, take: Take) -> Take:
         """What takes items until then, and later only what was left open."""
 
-        def taking(item: Any) -> None:
-            if self.left or self._left_open(item):
+        def taking(item: Taken) -> None:
+            rest: Rounds | None = item if isinstance(item, Rounds) else None
+            # Of calls that come together some may be too many; not all need count.
+            while rest is not None and self.left:
+                some, rest = rest.cut(self.left)
+                take(some)
+            if not isinstance(item, Rounds) and (self.left or self._left_open(item)):
                 take(item)
 
         return taking
 
-    def _left_open(self, item: Any) -> bool:
+    def _left_open(self, item: Taken) -> bool:
         if isinstance(item, RawCall):
             return item.extra.detached and item.time < self._until
         if isinstance(item, ProcessEvent):

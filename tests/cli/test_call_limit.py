@@ -15,7 +15,7 @@ import pytest
 
 from bpftrace_sys.cli.options import UsageError, parse
 from tests.support.needs import needs_tool
-from tests.support.running import environment, run_cli
+from tests.support.running import TRACEES, environment, run_cli
 
 CALLS = """
 import ctypes, os, sys, threading
@@ -103,6 +103,22 @@ def test_calls_that_are_not_shown_do_not_count(
     assert sum(kept in line for line in lines(done.stderr)) == 2
     again = run_cli("replay", *style, *(options if "bpf=" not in options[-1] else []), str(trace))
     assert lines(again.stdout) == lines(done.stderr)
+
+
+@pytest.mark.parametrize("engine", ["ptrace", "bpf"])
+def test_calls_that_come_together_are_counted_one_by_one(
+    engine: str, needs_bpf: None, tmp_path: Path
+) -> None:
+    loop = [sys.executable, "-S", str(TRACEES / "secret_loop.py"), "500", "value"]
+    for limit in (1, 100, 333):
+        done = run_cli(
+            "--engine", engine, f"--syscall-limit={limit}", "-v", "-e", "trace=bpf",
+            "-o", str(tmp_path / "text"), "--json", str(tmp_path / "json"), *loop,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        text, json = (tmp_path / name for name in ("text", "json"))
+        assert text.read_text().count("bpf(BPF_MAP_") == limit
+        assert json.read_text().count('"type":"syscall"') == limit
 
 
 @pytest.mark.parametrize("engine", ["ptrace", "bpf"])
