@@ -15,7 +15,8 @@ HASH, ARRAY, LPM_TRIE = 1, 2, 11
 PAGE = mmap.PAGESIZE
 PROT_NONE, READ, WRITE = 0, 1, 2
 
-pages = mmap.mmap(-1, 4 * PAGE)
+# Private: what is shared, two processes would write to at the same time.
+pages = mmap.mmap(-1, 4 * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 START = ctypes.addressof(ctypes.c_char.from_buffer(pages))
 FAR = START + 3 * PAGE
 """The begin of a page that other places do not share, and its neighbour's end."""
@@ -162,7 +163,7 @@ def full() -> None:
 
 
 def children(fd: int) -> None:
-    """Others with the same addresses; one that shares the memory until its execve."""
+    """Another process with the same addresses, and its own memory there."""
     for number in range(3):
         element(UPDATE, fd, number, 1)
     child = os.fork()
