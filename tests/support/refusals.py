@@ -45,7 +45,7 @@ DONE: dict[tuple[str, str], list[dict[str, Any]]] = {}
 
 
 def group(traced: Callable[..., Ran], name: str, workload: str = WORKLOAD) -> Ran:
-    """A traced run of one group of a workload."""
+    """A run of one group of a workload, traced by ptrace; kept for who wants it again."""
     ran = traced([], sys.executable, workload, name)
     assert ran.code == 0, ran.stderr
     DONE[workload, name] = ran.lines
